@@ -1,0 +1,1 @@
+"""Video encoders, one file a family."""
