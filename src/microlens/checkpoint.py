@@ -1,0 +1,84 @@
+"""Checkpoints: one safetensors file each, its facts as JSON in the header; never a pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from microlens.errors import InputError
+from microlens.files import whole
+
+
+def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write ``tensors`` and ``facts`` to ``path``, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as temporary:
+        save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; train the run first.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError):
+        raise InputError(f"{path} is damaged or not a checkpoint of microlens.") from None
+
+
+def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put ``prefix.`` before every name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors named ``prefix.*``, without the prefix."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
+    }
+
+
+def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put the tensors named ``model.*`` into ``model``.
+
+    Raises:
+        InputError: they are those of another model.
+    """
+    state, expected = under("model", tensors), model.state_dict()
+    differing = sorted(
+        name
+        for name in state.keys() | expected.keys()
+        if name not in state or name not in expected or state[name].shape != expected[name].shape
+    )
+    if differing:
+        raise InputError(
+            f"{path} is the checkpoint of another model: {len(differing)} of its {len(state)} tensors do not fit "
+            f"(first: '{differing[0]}')."
+        )
+    model.load_state_dict(state)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of ``optimizer`` as named tensors, ``INDEX.NAME``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": tensor for index, values in state.items() for name, tensor in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

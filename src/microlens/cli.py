@@ -1,0 +1,200 @@
+"""The command line. Each command loads what it needs when it runs, so that help and data commands start at once."""
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from microlens.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, help="Make and prepare datasets.")
+app.add_typer(data_app, name="data")
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; the user's mistakes end in one sentence and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail("no space left on the disk; free some and run the same command again: what was finished is kept.")
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again to go on.", status=130)
+
+
+def _fail(sentence: str, status: int = 2) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"microlens: {sentence}", markup=False)
+    sys.exit(status)
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    from microlens.progress import progress_bar
+
+    with progress_bar(console) as bar:
+        task = bar.add_task(description, total=None, note="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@data_app.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to write the release to.")],
+    users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
+    items: Annotated[int, typer.Option(help="Number of videos.")] = 400,
+    seed: Annotated[int, typer.Option(help="Decides everything.")] = 0,
+) -> None:
+    """Write a synthetic release whose right answer is known, in the official layout with real encoded videos."""
+    from microlens.data.synthetic import write_release
+
+    with _bar("videos") as on_progress:
+        write_release(out, users=users, items=items, seed=seed, on_progress=on_progress)
+    console.print(f"{out}: {users:,} users and {items:,} videos. Next: microlens data prepare {out} DATASET")
+
+
+@data_app.command("prepare")
+def prepare(
+    release: Annotated[Path, typer.Argument(help="A folder in the official layout.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    frames: Annotated[
+        Literal["spread", "middle", "keyframes"],
+        typer.Option(
+            help="Which frames: spread over the video, consecutive around its middle, or the nearest keyframes."
+        ),
+    ] = "spread",
+    num_frames: Annotated[int, typer.Option(help="Frames a clip.")] = 5,
+    size: Annotated[int, typer.Option(help="Height and width of a frame.")] = 224,
+    crop: Annotated[
+        Literal["squash", "center"], typer.Option(help="Squash the whole frame into the square, or cut out its centre.")
+    ] = "squash",
+    workers: Annotated[int | None, typer.Option(help="Decoding processes; one a core by default.")] = None,
+) -> None:
+    """Check, index and decode a release into a dataset folder; run again, it goes on where it was stopped."""
+    from microlens.data.decoding import Settings
+    from microlens.data.media import ClipSettings
+    from microlens.data.prepare import prepare as prepare_release
+
+    settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
+    with _bar("media files") as on_progress:
+        manifest = prepare_release(release, dataset, settings, workers=workers, on_progress=on_progress)
+    _show_manifest(dataset, manifest)
+
+
+def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
+    counts = manifest["counts"]
+    for name, title in (("release", "release"), ("paper_protocol", "after the paper's cut")):
+        numbers = ", ".join(f"{value:,} {what}" for what, value in counts[name].items())
+        console.print(f"{title}: {numbers}")
+    console.print(f"stored: {counts['clips']:,} clips, {counts['covers']:,} covers, {counts['sound']:,} sound tracks")
+    for drop in manifest["dropped"]:
+        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']})", markup=False)
+    faults = manifest["faults"]
+    for fault in faults[:20]:
+        fate = "lost" if fault["lost"] else "kept"
+        console.print(
+            f"fault: item {fault['item']}, {fault['file']}, {fault['kind']} {fate}: {fault['fault']}", markup=False
+        )
+    if len(faults) > 20:
+        console.print(f"... and {len(faults) - 20:,} more faults in {dataset / 'manifest.json'}")
+    console.print(f'{dataset} is ready. Next: microlens train CONFIG, with dataset = "{dataset}"', markup=False)
+
+
+@app.command("train")
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file; see configs/.")],
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as train.lr=1e-3.")] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh/--resume", help="Start again, or go on with what the run folder holds (the default)."),
+    ] = False,
+) -> None:
+    """Train one run, or the rest of it, and report; with torchrun on several devices."""
+    from microlens.config import RunConfig
+    from microlens.run import train as train_run
+
+    loaded = RunConfig.load(config, assignments)
+    report = train_run(loaded, fresh=fresh)
+    _show_metrics(report.metrics, report.num_targets)
+    console.print(f"{loaded.output / 'report.json'} is written. Next: microlens recommend {loaded.output} --user ID")
+
+
+@app.command("evaluate")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rank the targets of a trained run again, over the whole catalogue."""
+    from microlens.run import evaluate as evaluate_run
+
+    measured = evaluate_run(run)
+    if as_json:
+        typer.echo(json.dumps(measured, indent=1))
+    else:
+        _show_metrics(measured["metrics"], measured["num_targets"])
+
+
+def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: dict[str, dict[str, int]]) -> None:
+    from microlens.tables import metrics_table
+
+    console.print(metrics_table(metrics, num_targets))
+
+
+@app.command("recommend")
+def recommend(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    user: Annotated[int | None, typer.Option(help="A user of the dataset, by id.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, such as 1,2,3.")] = None,
+    add_video: Annotated[
+        Path | None, typer.Option(help="Rank this video, which nobody has seen, among the items.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many.")] = 10,
+) -> None:
+    """Recommend items to a user or for a history, with titles."""
+    from microlens.recommend import recommend as recommend_items
+    from microlens.tables import recommendation_table
+
+    console.print(recommendation_table(recommend_items(run, user=user, history=history, add_video=add_video, k=k)))
+
+
+@app.command("report")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders on the same data and protocol.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page.")] = None,
+) -> None:
+    """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
+    from microlens.report import Report
+    from microlens.tables import comparison_table
+
+    reports = {run.name: Report.read(run) for run in runs}
+    console.print(comparison_table(reports))
+    if html is not None:
+        from microlens.page import write_page
+
+        write_page(html, runs)
+        console.print(f"{html} is written; open it in a browser.")
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[Literal["models", "encoders", "datasets"], typer.Argument(help="What to list.")],
+) -> None:
+    """List models or encoders with their options, or the prepared datasets in ./datasets."""
+    from microlens.tables import dataset_table, option_table
+
+    if what == "datasets":
+        console.print(dataset_table(Path("datasets")))
+        return
+    from microlens.encoders import ENCODERS
+    from microlens.recommenders import RECOMMENDERS
+
+    console.print(option_table(RECOMMENDERS if what == "models" else ENCODERS))

@@ -1,0 +1,147 @@
+"""The configuration of a run: TOML in, strict, one place to look everything up."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from microlens.building import nearest
+from microlens.errors import InputError
+
+# Where things lie and how the work is shared out changes no number.
+NOT_IN_HASH: dict[str, Any] = {"output": True, "dataset": True, "train": {"workers", "checkpoint_minutes"}}
+
+
+class Section(BaseModel):
+    """A table of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProtocolSection(Section):
+    """See :class:`microlens.data.split.Protocol`."""
+
+    require: tuple[Literal["clips", "covers", "sound"], ...] = ()
+    min_length: int = Field(default=5, ge=3)
+    max_length: int = Field(default=13, ge=3)
+    max_history: int = Field(default=10, ge=1)
+
+
+class NamedSection(Section):
+    """A table that names a model or an encoder; its other keys are that one's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class ModelSection(NamedSection):
+    """The recommender: its name, D, and its own options."""
+
+    dim: int = Field(default=64, ge=1)
+
+    def options(self) -> dict[str, Any]:
+        """The model's own options."""
+        return self.model_extra or {}
+
+
+class TrainSection(Section):
+    """How to train.
+
+    Rates and decays are the paper's two groups: what sees raw content trains at ``encoder_lr`` without weight decay,
+    everything else at ``lr`` with ``weight_decay``.
+    """
+
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=512, ge=2)
+    lr: float = Field(default=1e-4, gt=0)
+    encoder_lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    patience: int = Field(default=10, ge=1)
+    select: Literal["HR@10", "NDCG@10", "HR@20", "NDCG@20"] = "HR@10"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(default=2, ge=0)
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+
+
+class RunConfig(Section):
+    """One run."""
+
+    dataset: Path
+    output: Path
+    seed: int = Field(default=42, ge=0)
+    protocol: ProtocolSection = ProtocolSection()
+    model: ModelSection
+    encoder: NamedSection | None = None
+    train: TrainSection = TrainSection()
+
+    @classmethod
+    def load(cls, path: Path, overrides: list[str] | None = None) -> Self:
+        """Read a TOML file and apply ``key=value`` overrides.
+
+        Raises:
+            InputError: the file is missing or no TOML, or a key is unknown or has a wrong value; names the nearest key.
+        """
+        try:
+            table = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} does not exist; a configuration is a TOML file such as those in configs/."
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not TOML: {error}.") from None
+        for override in overrides or []:
+            _override(table, override)
+        try:
+            # Through JSON, because there strict types still let a list be a tuple and a string be a path.
+            return cls.model_validate_json(json.dumps(table, default=str), strict=True)
+        except ValidationError as error:
+            raise InputError(f"{path}: {_first_fault(cls, error)}") from None
+
+    def toml(self) -> str:
+        """The resolved configuration as TOML."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of everything that can change the numbers."""
+        content = self.model_dump(mode="json", exclude=NOT_IN_HASH)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise InputError(f"--set {override}: expected key=value, such as train.lr=1e-3.")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {override}: '{section}' is not a table.")
+    table[name] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string, so that a shell needs no nested quotes
+
+
+def _first_fault(config: type[RunConfig], error: ValidationError) -> str:
+    fault = error.errors()[0]
+    path = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        section: Any = config
+        for name in fault["loc"][:-1]:
+            section = section.model_fields[name].annotation
+        return f"{path} is unknown; {nearest(str(fault['loc'][-1]), section.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{path} is missing."
+    message = fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{path} is {fault['input']!r}; it must be {message}."

@@ -1,0 +1,211 @@
+"""Decoding a release's media in parallel into the stores of a dataset; an interrupted job goes on where it stopped."""
+
+import errno
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from microlens.data.media import ClipSettings, Crop, MediaFault, read_clip, read_cover
+from microlens.data.release import COVER_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
+from microlens.data.sound import SoundSettings, read_log_mel
+from microlens.data.store import StoreWriter, pack_array, pack_images
+from microlens.files import sha256
+
+# Kind of content -> the release's folder it comes from, and the files in it.
+MEDIA: dict[str, tuple[str, tuple[str, ...]]] = {
+    "clips": ("videos", VIDEO_SUFFIXES),
+    "covers": ("covers", COVER_SUFFIXES),
+    "sound": ("sounds", SOUND_SUFFIXES),
+}
+NO_SOUND = "no sound track"
+_ITEMS_PER_COMMIT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is made of the media of a release."""
+
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    cover_size: int = 224
+    cover_crop: Crop = "squash"
+    sound: SoundSettings = field(default_factory=SoundSettings)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file of one item, and the kinds of content to take from it."""
+
+    item_id: int
+    path: Path
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one kind of content of one item; ``faults`` of what is stored were survived."""
+
+    kind: str
+    item_id: int
+    stored: bool
+    faults: list[str]
+    info: dict[str, Any]
+    path: str
+    bytes: int
+    sha256: str
+
+
+def decode_all(
+    tasks: Sequence[Task],
+    settings: Settings,
+    folder: Path,
+    workers: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Outcome]:
+    """Decode every task that ``folder`` does not hold yet, one process a worker, into ``KIND.lmdb``.
+
+    A file that cannot be decoded, or whose decoding kills the process, is an outcome with its fault and stops nothing.
+    What was committed survives a kill: content first, then its line in ``outcomes.jsonl``.
+
+    Returns:
+        The outcomes, ordered by kind and item.
+    """
+    log = folder / "outcomes.jsonl"
+    done = _read_outcomes(log)
+    left = [task for task in tasks if any((kind, task.item_id) not in done for kind in task.kinds)]
+    kinds = sorted({kind for task in tasks for kind in task.kinds})
+    with ExitStack() as stack:
+        writers = {kind: stack.enter_context(StoreWriter(folder / f"{kind}.lmdb")) for kind in kinds}
+        lines = stack.enter_context(log.open("a"))
+        for batch in _batched(_work(left, settings, workers), _ITEMS_PER_COMMIT):
+            for result in batch:
+                for outcome, value in result:
+                    if value is not None:
+                        writers[outcome.kind].put(outcome.item_id, value)
+                    done[outcome.kind, outcome.item_id] = outcome
+            _commit(writers.values())
+            lines.writelines(json.dumps(asdict(outcome)) + "\n" for result in batch for outcome, _ in result)
+            lines.flush()
+            if on_progress:
+                left_over = sum(any((kind, task.item_id) not in done for kind in task.kinds) for task in left)
+                on_progress(len(tasks) - left_over, len(tasks))
+    return [done[key] for key in sorted(done)]
+
+
+Result = list[tuple[Outcome, bytes | None]]
+
+
+def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Iterator[Result]:
+    """The result of every task as it becomes ready; a task that kills its process twice, once alone, is at fault."""
+    left = dict.fromkeys(tasks)
+    while left:
+        broken = False
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(decode, task, settings): task for task in left}
+            for future in as_completed(futures):
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    broken = True
+                    continue
+                del left[futures[future]]
+                yield result
+        if broken:  # tasks start in order, so what killed the pool is among the first that have no result
+            for suspect in list(left)[: 2 * workers]:
+                del left[suspect]
+                yield _alone(suspect, settings)
+
+
+def _alone(task: Task, settings: Settings) -> Result:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(decode, task, settings).result()
+        except BrokenProcessPool:
+            return _results(task, dict.fromkeys(task.kinds, "decoding it kills the decoder"), {}, {})
+
+
+def decode(task: Task, settings: Settings) -> Result:
+    """Take every kind of content that ``task`` asks for from its file."""
+    values: dict[str, bytes | None] = {}
+    faults: dict[str, str] = {}
+    survived: dict[str, tuple[str, ...]] = {}
+    info: dict[str, Any] = {}
+    for kind in task.kinds:
+        try:
+            if kind == "clips":
+                clip = read_clip(task.path, settings.clips)
+                values[kind], survived[kind], info = pack_images(clip.frames), clip.faults, asdict(clip.info)
+            elif kind == "covers":
+                cover = read_cover(task.path, settings.cover_size, settings.cover_crop)
+                values[kind] = pack_images(cover[None])
+            else:
+                values[kind] = pack_array(read_log_mel(task.path, settings.sound))
+        except MediaFault as fault:
+            faults[kind] = str(fault)
+    return _results(task, faults, values, info, survived)
+
+
+def _results(
+    task: Task,
+    faults: dict[str, str],
+    values: dict[str, bytes | None],
+    info: dict[str, Any],
+    survived: dict[str, tuple[str, ...]] | None = None,
+) -> Result:
+    file = {
+        "path": f"{task.path.parent.name}/{task.path.name}",
+        "bytes": task.path.stat().st_size,
+        "sha256": sha256(task.path),
+    }
+    results: Result = []
+    for kind in task.kinds:
+        fault = faults.get(kind)
+        told_already = len(task.kinds) > 1 and kind == "sound" and (fault == NO_SOUND or fault == faults.get("clips"))
+        outcome = Outcome(
+            kind=kind,
+            item_id=task.item_id,
+            stored=kind in values,
+            faults=[fault] if fault and not told_already else list((survived or {}).get(kind, ())),
+            info=info if kind == "clips" else {},
+            **file,  # type: ignore[arg-type]
+        )
+        results.append((outcome, values.get(kind)))
+    return results
+
+
+def _commit(writers: Iterable[StoreWriter]) -> None:
+    try:
+        for writer in writers:
+            writer.commit()
+    except lmdb.DiskError as error:
+        raise OSError(errno.ENOSPC, str(error)) from None
+
+
+def _read_outcomes(log: Path) -> dict[tuple[str, int], Outcome]:
+    done: dict[tuple[str, int], Outcome] = {}
+    if not log.exists():
+        return done
+    whole = log.read_text().rpartition("\n")[0]  # a killed job may leave half a line
+    for line in whole.splitlines():
+        outcome = Outcome(**json.loads(line))
+        done[outcome.kind, outcome.item_id] = outcome
+    log.write_text(whole + "\n" if whole else "")
+    return done
+
+
+def _batched(values: Iterator[Result], size: int) -> Iterator[list[Result]]:
+    batch: list[Result] = []
+    for value in values:
+        batch.append(value)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

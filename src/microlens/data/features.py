@@ -1,0 +1,56 @@
+"""Matrices of frozen feature vectors, matched to items by id."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from microlens.data.interactions import Int64
+from microlens.errors import InputError
+
+
+def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
+    """The feature vectors of ``item_ids`` (N,), in that order: (N, E) float32.
+
+    ``path`` is a ``.npy`` matrix. Its rows are named by the integers in ``NAME.ids.npy`` beside it, in any order and
+    possibly for more items than asked for.
+
+    Raises:
+        InputError: a file is missing or of another shape, an id occurs twice, an item has no row, or a needed value is
+            not a finite number.
+    """
+    matrix_path = Path(path)
+    ids_path = matrix_path.with_suffix(".ids.npy")
+    matrix, row_ids = _open(matrix_path, ndim=2), _open(ids_path, ndim=1)
+    if len(matrix) != len(row_ids):
+        raise InputError(f"{matrix_path} has {len(matrix):,} rows but {ids_path} names {len(row_ids):,}.")
+    order = np.argsort(row_ids, kind="stable")
+    ordered = row_ids[order]
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise InputError(f"{ids_path} names item {repeated[0]} twice; every item may have one row.")
+    places = np.minimum(np.searchsorted(ordered, item_ids), len(ordered) - 1)
+    missing = item_ids[ordered[places] != item_ids]
+    if len(missing):
+        raise InputError(f"{matrix_path} has no row for {len(missing):,} items (first: item {missing[0]}).")
+    rows = np.asarray(matrix[order[places]], np.float32)
+    broken = ~np.isfinite(rows).all(axis=1)
+    if broken.any():
+        raise InputError(f"{matrix_path}: the features of item {item_ids[broken][0]} hold NaN or infinity.")
+    return rows
+
+
+def _open(path: Path, ndim: int) -> npt.NDArray[np.generic]:
+    try:
+        array: npt.NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist; features are NAME.npy (a row an item) beside NAME.ids.npy (item ids)."
+        ) from None
+    except ValueError:
+        raise InputError(f"{path} is not a .npy array of numbers.") from None
+    if array.ndim != ndim or not len(array):
+        raise InputError(
+            f"{path} has shape {array.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''} and at least a row."
+        )
+    return array

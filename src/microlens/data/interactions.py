@@ -1,0 +1,72 @@
+"""Interactions as dense, memory-mapped arrays."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from microlens.data.pairs import Pairs
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+_ARRAYS = ("offsets", "items", "times", "user_ids", "item_ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Events sorted by user, then time, with dense item numbers 1..N (0 is padding) and the original ids kept.
+
+    Shapes, with U users, N items and E events: ``offsets`` (U+1,) int64, the events of user u being
+    ``offsets[u]:offsets[u+1]``; ``items`` (E,) int32; ``times`` (E,) int64, milliseconds or, for a release without
+    timestamps, the place in the user's sequence; ``user_ids`` (U,) and ``item_ids`` (N+1,) int64, both ascending, with
+    ``item_ids[0]`` unused. Arrays that were opened from disk are memory-mapped and read-only.
+    """
+
+    offsets: Int64
+    items: Int32
+    times: Int64
+    user_ids: Int64
+    item_ids: Int64
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """N, without padding."""
+        return len(self.item_ids) - 1
+
+    @property
+    def num_events(self) -> int:
+        """E."""
+        return len(self.items)
+
+    @classmethod
+    def from_pairs(cls, pairs: Pairs) -> Self:
+        """Number the users and items of a release densely, in ascending order of their ids."""
+        users, items, times = (pairs.events[name].to_numpy() for name in ("user", "item", "timestamp"))
+        starts = np.flatnonzero(np.diff(users, prepend=users[0] - 1))
+        item_ids, numbers = np.unique(items, return_inverse=True)
+        return cls(
+            offsets=np.append(starts, len(users)).astype(np.int64),
+            items=(numbers + 1).astype(np.int32),
+            times=times.astype(np.int64),
+            user_ids=users[starts].astype(np.int64),
+            item_ids=np.concatenate([[0], item_ids]).astype(np.int64),
+        )
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Memory-map the arrays written by :meth:`write`."""
+        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS})
+
+    def write(self, folder: Path) -> None:
+        """Write one ``.npy`` file an array into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name))

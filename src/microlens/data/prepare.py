@@ -1,0 +1,252 @@
+"""From a release to a dataset folder: checked, indexed, decoded, resumable, and there whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import microlens
+from microlens.data.dataset import FORMAT_VERSION
+from microlens.data.decoding import MEDIA, Outcome, Settings, Task, decode_all
+from microlens.data.interactions import Interactions
+from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
+from microlens.data.pairs import Pairs, read_pairs
+from microlens.data.release import Release, find_release, media_by_item
+from microlens.data.split import Protocol, leave_one_out
+from microlens.errors import InputError
+from microlens.files import alone_in, sha256, write_text
+
+EXAMPLES = 10  # how many of what was dropped are named in the manifest
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Preparation:
+    """What has been found out so far, on its way into the manifest."""
+
+    release: Release
+    settings: Settings
+    folder: Path
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+
+    def drop(self, what: str, count: int, why: str, examples: list[Any] | None = None) -> None:
+        if count:
+            self.dropped.append({"what": what, "count": count, "why": why, "examples": (examples or [])[:EXAMPLES]})
+
+
+def prepare(
+    release_folder: Path,
+    folder: Path,
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Read a release and write the dataset folder ``folder``; go on where an interrupted preparation stopped.
+
+    Returns:
+        The manifest: format version, sources with size and SHA-256, settings, counts, everything dropped and why, and
+        the faults of media files by item.
+
+    Raises:
+        InputError: the release cannot be read, or ``folder`` holds something else.
+    """
+    release = find_release(release_folder)
+    request = _request(release, settings)
+    if folder.exists():
+        return _finished(folder, request)
+    pairs = read_pairs(release.pairs)
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with alone_in(partial):
+        _start_or_go_on(partial, request)
+        preparation = _Preparation(release=release, settings=settings, folder=partial)
+        interactions = _write_interactions(preparation, pairs)
+        tasks, strangers = _tasks(release, set(interactions.item_ids[1:].tolist()))
+        for kind, paths in strangers.items():
+            names = [path.name for path in paths]
+            preparation.drop(kind, len(paths), "not named by the id of an item that has interactions", names)
+        outcomes = decode_all(tasks, settings, partial, workers or os.cpu_count() or 1, on_progress)
+        _write_items(preparation, interactions, outcomes)
+        manifest = _manifest(preparation, request, interactions, outcomes)
+        write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        for leftover in ("request.json", "outcomes.jsonl", ".lock"):
+            (partial / leftover).unlink(missing_ok=True)
+        partial.rename(folder)
+    return manifest
+
+
+def _request(release: Release, settings: Settings) -> dict[str, Any]:
+    """What identifies a preparation without reading the media: table contents, media names and sizes, settings."""
+    media = {
+        kind: [[path.name, path.stat().st_size] for path in media_by_item(getattr(release, name), suffixes)[0].values()]
+        for kind, (name, suffixes) in MEDIA.items()
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "tables": {path.name: sha256(path) for path in release.tables},
+        "media": hashlib.sha256(json.dumps(media).encode()).hexdigest(),
+        "settings": asdict(settings),
+    }
+
+
+def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        same = manifest["request"] == request
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder} exists and is not a prepared dataset; choose another folder.") from None
+    if not same:
+        raise InputError(
+            f"{folder} was prepared from another release or with other settings; choose another folder or remove it."
+        )
+    return manifest
+
+
+def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
+    path = partial / "request.json"
+    if path.exists() and json.loads(path.read_text()) == request:
+        return
+    for entry in partial.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != ".lock":
+            entry.unlink()
+    write_text(path, json.dumps(request))
+
+
+def _write_interactions(preparation: _Preparation, pairs: Pairs) -> Interactions:
+    folder, protocol = preparation.folder, Protocol()
+    interactions = Interactions.from_pairs(pairs)
+    interactions.write(folder / "interactions")
+    pairs.events.write_parquet(folder / "interactions.parquet")
+    users = pairs.events.group_by("user").len("num_interactions").sort("user").rename({"user": "user_id"})
+    users.write_parquet(folder / "users.parquet")
+    short = users.filter(pl.col("num_interactions") < protocol.min_length)["user_id"]
+    preparation.drop("interactions", pairs.repeated, "a later repeat of the same user and item")
+    preparation.drop(
+        "users",
+        len(short),
+        f"fewer than {protocol.min_length} items; left out by the paper's protocol",
+        short.to_list(),
+    )
+    return interactions
+
+
+def _tasks(release: Release, known: set[int]) -> tuple[list[Task], dict[str, list[Path]]]:
+    """Every media file to decode, and by folder the files that belong to no item."""
+    files, strangers = {}, {}
+    for kind, (name, suffixes) in MEDIA.items():
+        named, unnamed = media_by_item(getattr(release, name), suffixes)
+        files[kind] = {item: path for item, path in named.items() if item in known}
+        strangers[f"{name} files"] = unnamed + [path for item, path in named.items() if item not in known]
+    # An item without a sound file of its own is heard in its video.
+    videos = [
+        Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
+        for item, path in files["clips"].items()
+    ]
+    others = [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
+    return videos + others, strangers
+
+
+def _write_items(preparation: _Preparation, interactions: Interactions, outcomes: list[Outcome]) -> None:
+    release = preparation.release
+    items = pl.DataFrame({"item_id": interactions.item_ids[1:]}).with_row_index("item", offset=1)
+    for path, read, columns in (
+        (release.titles, read_titles, {"title": pl.String}),
+        (release.tags, read_tags, {"tag": pl.String}),
+        (release.likes, read_likes, {"likes": pl.Int64, "views": pl.Int64}),
+    ):
+        if path is None:
+            items = items.with_columns(pl.lit(None, kind).alias(name) for name, kind in columns.items())
+            continue
+        metadata = read(path)
+        _count_leftovers(preparation, path, metadata, items)
+        items = items.join(metadata.table, on="item_id", how="left", maintain_order="left")
+    if release.comments is not None:
+        comments = read_comments(release.comments)
+        known = comments.table.filter(pl.col("item_id").is_in(items["item_id"].implode()))
+        known.write_parquet(preparation.folder / "comments.parquet")
+        _count_leftovers(preparation, release.comments, comments, items)
+    for column in _media_columns(items, outcomes):
+        items = items.with_columns(column)
+    items.write_parquet(preparation.folder / "items.parquet")
+
+
+def _count_leftovers(preparation: _Preparation, path: Path, metadata: Metadata, items: pl.DataFrame) -> None:
+    unknown = metadata.table.filter(~pl.col("item_id").is_in(items["item_id"].implode()))["item_id"]
+    preparation.drop(f"lines of {path.name}", metadata.unreadable, "could not be read, or repeat an item")
+    preparation.drop(
+        f"lines of {path.name}", len(unknown), "items without interactions", unknown.head(EXAMPLES).to_list()
+    )
+
+
+def _media_columns(items: pl.DataFrame, outcomes: list[Outcome]) -> list[pl.Series]:
+    ids = items["item_id"].to_list()
+    columns = []
+    for kind in MEDIA:
+        stored = {outcome.item_id for outcome in outcomes if outcome.kind == kind and outcome.stored}
+        columns.append(pl.Series(kind, [item in stored for item in ids], pl.Boolean))
+    info = {outcome.item_id: outcome.info for outcome in outcomes if outcome.kind == "clips"}
+    for name, dtype in (
+        ("duration", pl.Float64),
+        ("width", pl.Int64),
+        ("height", pl.Int64),
+        ("fps", pl.Float64),
+        ("codec", pl.String),
+    ):
+        columns.append(pl.Series(name, [info.get(item, {}).get(name) for item in ids], dtype))
+    faults: dict[int, list[str]] = {}
+    for outcome in outcomes:
+        faults.setdefault(outcome.item_id, []).extend(f"{outcome.kind}: {fault}" for fault in outcome.faults)
+    columns.append(pl.Series("faults", [faults.get(item, []) for item in ids], pl.List(pl.String)))
+    return columns
+
+
+def _manifest(
+    preparation: _Preparation, request: dict[str, Any], interactions: Interactions, outcomes: list[Outcome]
+) -> dict[str, Any]:
+    release = preparation.release
+    split = leave_one_out(interactions, Protocol())
+    sources: list[dict[str, Any]] = [
+        {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in release.tables
+    ]
+    files = {(outcome.path, outcome.bytes, outcome.sha256) for outcome in outcomes}
+    sources += [{"path": path, "bytes": size, "sha256": digest} for path, size, digest in sorted(files)]
+    identity = [FORMAT_VERSION, sorted(source["sha256"] for source in sources), asdict(preparation.settings)]
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": release.pairs.stem.removesuffix("pairs").rstrip("_-") or release.folder.resolve().name,
+        "microlens": microlens.__version__,
+        "checksum": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        "counts": {
+            "release": _counts(interactions),
+            "paper_protocol": _counts(split),
+            **{kind: sum(o.kind == kind and o.stored for o in outcomes) for kind in MEDIA},
+        },
+        "settings": asdict(preparation.settings),
+        "dropped": preparation.dropped,
+        "faults": [
+            {
+                "item": outcome.item_id,
+                "file": outcome.path,
+                "kind": outcome.kind,
+                "lost": not outcome.stored,
+                "fault": fault,
+            }
+            for outcome in outcomes
+            for fault in outcome.faults
+        ],
+        "sources": sources,
+        "request": request,
+    }
+
+
+def _counts(events: Any) -> dict[str, int]:
+    return {"users": events.num_users, "items": events.num_items, "interactions": events.num_events}

@@ -1,0 +1,73 @@
+"""Several processes that train one model, through torchrun."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from microlens.data.batches import Place
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[Place]:
+    """Join the processes that torchrun started (gloo on a CPU, nccl on GPUs); alone, do nothing."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Place()
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Place(distributed.get_rank(), world)
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_device(wanted: str) -> torch.device:
+    """The device of this process: "auto" takes a GPU where there is one."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def gather_shares(share: Tensor, count: int, place: Place) -> Tensor:
+    """Put the processes' shares of ``count`` rows together: (m, D) each to (count, D), differentiable.
+
+    The gradient of a row is the sum of what all processes made of it, sent to the one that computed the row.
+    """
+    if place.world == 1:
+        return share
+    gathered: Tensor = _GatherShares.apply(share, count, place)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _GatherShares(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, share: Tensor, count: int, place: Place) -> Tensor:
+        ctx.place, ctx.count = place, count
+        size = -(-count // place.world)
+        padded = share.new_zeros(size, *share.shape[1:])
+        padded[: len(share)] = share
+        parts = [torch.empty_like(padded) for _ in range(place.world)]
+        distributed.all_gather(parts, padded)
+        return torch.cat(parts)[:count]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        gradient = gradients[0].contiguous()
+        distributed.all_reduce(gradient)
+        return gradient[ctx.place.share_of(ctx.count)], None, None
+
+
+def gather_interleaved(values: Tensor, count: int, place: Place) -> Tensor:
+    """Put the processes' values together, where process r has every ``world``-th of ``count`` values from r on."""
+    if place.world == 1:
+        return values
+    size = -(-count // place.world)
+    padded = values.new_zeros(size)
+    padded[: len(values)] = values
+    parts = [torch.empty_like(padded) for _ in range(place.world)]
+    distributed.all_gather(parts, padded)
+    return torch.stack(parts, dim=1).flatten()[:count]

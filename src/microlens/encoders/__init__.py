@@ -1,0 +1,36 @@
+"""Item towers: what turns an item's content into a vector. A new encoder is one file and one line here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from microlens.building import build, pick
+from microlens.encoders.base import ItemEncoder
+from microlens.encoders.features import FeaturesEncoder
+from microlens.encoders.fusion import SumEncoder
+from microlens.encoders.id import IdEncoder
+from microlens.encoders.video import VIDEO_ENCODERS
+from microlens.errors import InputError
+
+ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
+    "id": IdEncoder,
+    "features": FeaturesEncoder,
+    "sum": SumEncoder,
+    **VIDEO_ENCODERS,
+}
+
+
+def build_encoder(table: Mapping[str, Any], world: Mapping[str, Any], where: str = "encoder") -> ItemEncoder:
+    """Build the item tower that a config table describes; ``towers`` of a fusion are tables of the same kind.
+
+    Raises:
+        InputError: the table names an unknown encoder or option.
+    """
+    options = dict(table)
+    constructor = pick(ENCODERS, options.pop("name", None), f"{where}.name")
+    if constructor is SumEncoder:
+        tables = options.pop("towers", None)
+        if not isinstance(tables, list) or len(tables) < 2:
+            raise InputError(f"{where}.towers must be a list of at least two encoder tables.")
+        towers = [build_encoder(tower, world, f"{where}.towers[{number}]") for number, tower in enumerate(tables)]
+        return build(constructor, options, {**world, "towers": towers}, where)
+    return build(constructor, options, world, where)

@@ -1,0 +1,358 @@
+"""X3D video encoders: X3D-XS, -S, -M and -L.
+
+Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", CVPR 2020, arXiv 2004.04730. Parameter
+and buffer names, shapes and order are those of PyTorchVideo 0.1.5, so that its Kinetics-400 checkpoints load strictly.
+Two things differ from it on purpose: the head averages over whatever frames and pixels there are, so clips of any
+length and size fit, and the classifier returns logits, not probabilities.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from microlens.errors import InputError
+
+MEAN = (0.45, 0.45, 0.45)
+STD = (0.225, 0.225, 0.225)
+
+STEM_WIDTH = 24
+STAGE_WIDTHS = (24, 48, 96, 192)
+STAGE_BASE_DEPTHS = (1, 2, 5, 3)
+BOTTLENECK_FACTOR = 2.25
+SQUEEZE_RATIO = 1 / 16
+HEAD_WIDTH = 2048
+KINETICS_CLASSES = 400
+HEAD_DROPOUT = 0.5
+
+
+@dataclass(frozen=True)
+class X3DVariant:
+    """One published member of the family: how deep it is, and the clips its Kinetics weights were trained on."""
+
+    depth_factor: float
+    native_frames: int
+    native_size: int
+
+
+X3D_VARIANTS: dict[str, X3DVariant] = {
+    "x3d_xs": X3DVariant(depth_factor=2.2, native_frames=4, native_size=160),
+    "x3d_s": X3DVariant(depth_factor=2.2, native_frames=13, native_size=160),
+    "x3d_m": X3DVariant(depth_factor=2.2, native_frames=16, native_size=224),
+    "x3d_l": X3DVariant(depth_factor=5.0, native_frames=16, native_size=312),
+}
+
+
+class X3D(nn.Module):
+    """The full X3D network: stem, four residual stages, and a head that ends in the Kinetics-400 classifier.
+
+    Args:
+        depth_factor: multiplies the stages' base depths 1, 2, 5, 3; each product is rounded up.
+    """
+
+    feature_dim = HEAD_WIDTH
+
+    def __init__(self, *, depth_factor: float) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        width = STEM_WIDTH
+        for stage_width, base_depth in zip(STAGE_WIDTHS, STAGE_BASE_DEPTHS, strict=True):
+            stages.append(_Stage(width, stage_width, depth=math.ceil(depth_factor * base_depth)))
+            width = stage_width
+        self.blocks = nn.ModuleList([_Stem(3, STEM_WIDTH), *stages, _Head(width)])
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights the way PyTorchVideo does: He normal by fan-out, residual branches at zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm3d):
+                module.reset_parameters()
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, _Bottleneck):
+                nn.init.zeros_(module.norm_c.weight)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Pooled features of clips, before the classifier.
+
+        Args:
+            clips: (M, 3, F, H, W) float, normalised with `MEAN` and `STD`; any F, H and W from 1 up.
+
+        Returns:
+            (M, 2048), non-negative.
+        """
+        if clips.device.type == "cpu":
+            clips = clips.contiguous(memory_format=torch.channels_last_3d)  # oneDNN is 2 to 3 times as fast on it
+        x = clips
+        for block in self.blocks[:-1]:
+            x = block(x)
+        pooled: Tensor = self._head.pool(x)
+        return pooled.flatten(1)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Kinetics-400 logits (M, 400) of clips (M, 3, F, H, W); see `features`."""
+        return self._head.classify(self.features(clips))
+
+    @property
+    def _head(self) -> "_Head":
+        head = self.blocks[-1]
+        assert isinstance(head, _Head)
+        return head
+
+
+def build_x3d(name: str) -> X3D:
+    """Build a variant of `X3D_VARIANTS` with random weights.
+
+    Raises:
+        InputError: no variant has this name.
+    """
+    if name not in X3D_VARIANTS:
+        raise InputError(f"There is no X3D variant named '{name}'; accepted are {', '.join(X3D_VARIANTS)}.")
+    return X3D(depth_factor=X3D_VARIANTS[name].depth_factor)
+
+
+class DepthwiseConv3d(nn.Conv3d):
+    """A 3-D convolution with one filter per channel, temporal stride 1 and "same" padding, fast to train on the CPU.
+
+    It is `nn.Conv3d(channels, channels, kernel_size, groups=channels, ...)` in weights and results. PyTorch's CPU
+    gradients of that layer are ten times slower than its forward pass, so on the CPU they are worked out from faster
+    convolutions; elsewhere nothing changes.
+    """
+
+    def __init__(self, channels: int, kernel_size: tuple[int, int, int], *, spatial_stride: int = 1) -> None:
+        super().__init__(
+            channels,
+            channels,
+            kernel_size,
+            stride=(1, spatial_stride, spatial_stride),
+            padding=(kernel_size[0] // 2, kernel_size[1] // 2, kernel_size[2] // 2),
+            groups=channels,
+            bias=False,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name nn.Conv3d gives it
+        """Filter (M, C, F, H, W) into (M, C, F, ceil(H / stride), ceil(W / stride))."""
+        if input.device.type == "cpu" and torch.is_grad_enabled():
+            filtered: Tensor = _DepthwiseOnCPU.apply(input, self.weight, self.stride[1])  # type: ignore[no-untyped-call]
+            return filtered
+        return super().forward(input)
+
+
+class _DepthwiseOnCPU(torch.autograd.Function):
+    """Depthwise conv3d whose gradients are made of forward conv3d and of conv2d weight gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        padding = [size // 2 for size in weight.shape[2:]]
+        return functional.conv3d(x, weight, None, (1, stride, stride), padding, 1, weight.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last_3d)
+        x, weight = x.to(grad.dtype), weight.to(grad.dtype)  # they differ under autocast
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        grad_x = _depthwise_input_gradient(grad, weight, ctx.stride, x.shape) if needs_x else None
+        grad_weight = _depthwise_weight_gradient(grad, x, weight, ctx.stride) if needs_weight else None
+        return grad_x, grad_weight, None
+
+
+def _depthwise_input_gradient(grad: Tensor, weight: Tensor, stride: int, shape: torch.Size) -> Tensor:
+    """The gradient with the kernel flipped: a forward convolution of grad, spread out with zeros by the stride."""
+    if stride > 1:
+        M, C, T, H, W = shape
+        spread = grad.new_zeros(M, T, H, W, C).permute(0, 4, 1, 2, 3)
+        spread[..., ::stride, ::stride] = grad
+        grad = spread
+    padding = [size // 2 for size in weight.shape[2:]]
+    return functional.conv3d(grad, weight.flip(2, 3, 4), None, 1, padding, 1, weight.shape[0])
+
+
+def _depthwise_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """One conv2d weight gradient for each temporal tap, over the frames that the tap pairs."""
+    T = x.shape[2]
+    kernel_t, kernel_h, kernel_w = weight.shape[2:]
+    padding = [kernel_h // 2, kernel_w // 2]
+    frames = x.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (M * T, H, W, C)
+    if min(grad.shape[3:]) <= 2:  # oneDNN has no fast kernel where every output touches the padding
+        frames = functional.pad(frames, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+        padding = [0, 0]
+    taps = torch.zeros_like(weight)
+    for tap in range(kernel_t):
+        shift = tap - kernel_t // 2
+        if abs(shift) >= T:
+            continue
+        grad_frames = _without_partnerless_frames(grad.permute(0, 2, 3, 4, 1), shift).flatten(0, 1)
+        paired = slice(max(-shift, 0), len(frames) - max(shift, 0))
+        partners = slice(max(shift, 0), len(frames) - max(-shift, 0))
+        taps[:, :, tap] = torch.ops.aten.convolution_backward(
+            grad_frames[paired].permute(0, 3, 1, 2),
+            frames[partners].permute(0, 3, 1, 2),
+            weight[:, :, tap],
+            None,
+            [stride, stride],
+            padding,
+            [1, 1],
+            False,
+            [0, 0],
+            weight.shape[0],
+            [False, True, False],
+        )[1]
+    return taps
+
+
+def _without_partnerless_frames(grads: Tensor, shift: int) -> Tensor:
+    """Zero the frames of (M, T, H, W, C) whose partner `shift` frames later lies outside their own clip."""
+    if shift == 0:
+        return grads
+    grads = grads.clone()
+    if shift > 0:
+        grads[:, -shift:] = 0
+    else:
+        grads[:, :-shift] = 0
+    return grads
+
+
+def _pointwise(channels_in: int, channels_out: int, *, spatial_stride: int = 1) -> nn.Conv3d:
+    return nn.Conv3d(channels_in, channels_out, 1, stride=(1, spatial_stride, spatial_stride), bias=False)
+
+
+class _StemConv(nn.Module):
+    """Spatial then temporal convolution; the names are PyTorchVideo's, which calls the spatial one `conv_t`."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv_t = nn.Conv3d(channels_in, channels_out, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False)
+        self.conv_xy = DepthwiseConv3d(channels_out, (5, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        filtered: Tensor = self.conv_xy(self.conv_t(x))
+        return filtered
+
+
+class _Stem(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = _StemConv(channels_in, channels_out)
+        self.norm = nn.BatchNorm3d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu_(self.norm(self.conv(x)))
+
+
+class _SqueezeExcitation(nn.Module):
+    """Scale channels by a gate computed from their means (Hu et al. 2018, arXiv 1709.01507)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = _multiple_of_eight(channels * SQUEEZE_RATIO)
+        self.block = nn.Sequential(
+            nn.Conv3d(channels, squeezed, 1), nn.ReLU(inplace=True), nn.Conv3d(squeezed, channels, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.block(x.mean(dim=(2, 3, 4), keepdim=True))
+        return x * gate
+
+
+def _multiple_of_eight(width: float) -> int:
+    """Round to the nearest multiple of eight, at least 8, and never down by more than a tenth."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * width else rounded + 8
+
+
+class _Bottleneck(nn.Module):
+    """Widen with 1x1x1, filter with depthwise 3x3x3, narrow with 1x1x1."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, spatial_stride: int, squeeze: bool) -> None:
+        super().__init__()
+        inner = int(BOTTLENECK_FACTOR * channels_out)
+        self.conv_a = _pointwise(channels_in, inner)
+        self.norm_a = nn.BatchNorm3d(inner)
+        self.conv_b = DepthwiseConv3d(inner, (3, 3, 3), spatial_stride=spatial_stride)
+        self.norm_b = nn.Sequential(nn.BatchNorm3d(inner), _SqueezeExcitation(inner) if squeeze else nn.Identity())
+        self.conv_c = _pointwise(inner, channels_out)
+        self.norm_c = nn.BatchNorm3d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu_(self.norm_a(self.conv_a(x)))
+        x = functional.silu(self.norm_b(self.conv_b(x)))
+        narrowed: Tensor = self.norm_c(self.conv_c(x))
+        return narrowed
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, *, spatial_stride: int, squeeze: bool) -> None:
+        super().__init__()
+        widens = channels_in != channels_out
+        strided = widens or spatial_stride > 1
+        self.branch1_conv = _pointwise(channels_in, channels_out, spatial_stride=spatial_stride) if strided else None
+        self.branch1_norm = nn.BatchNorm3d(channels_out) if widens else None
+        self.branch2 = _Bottleneck(channels_in, channels_out, spatial_stride=spatial_stride, squeeze=squeeze)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x
+        if self.branch1_conv is not None:
+            shortcut = self.branch1_conv(shortcut)
+        if self.branch1_norm is not None:
+            shortcut = self.branch1_norm(shortcut)
+        return torch.relu_(self.branch2(x).add_(shortcut))
+
+
+class _Stage(nn.Module):
+    """Residual blocks: the first halves the picture, and every other one, from the first, has squeeze-excitation."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, depth: int) -> None:
+        super().__init__()
+        widths: Sequence[int] = [channels_in] + [channels_out] * (depth - 1)
+        self.res_blocks = nn.ModuleList(
+            _ResidualBlock(width, channels_out, spatial_stride=2 if index == 0 else 1, squeeze=index % 2 == 0)
+            for index, width in enumerate(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.res_blocks:
+            x = block(x)
+        return x
+
+
+class _ProjectedPool(nn.Module):
+    """Widen, average over all frames and pixels, project."""
+
+    def __init__(self, channels_in: int) -> None:
+        super().__init__()
+        inner = int(BOTTLENECK_FACTOR * channels_in)
+        self.pre_conv = _pointwise(channels_in, inner)
+        self.pre_norm = nn.BatchNorm3d(inner)
+        self.post_conv = _pointwise(inner, HEAD_WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu_(self.pre_norm(self.pre_conv(x)))
+        return torch.relu_(self.post_conv(x.mean(dim=(2, 3, 4), keepdim=True)))
+
+
+class _Head(nn.Module):
+    def __init__(self, channels_in: int) -> None:
+        super().__init__()
+        self.pool = _ProjectedPool(channels_in)
+        self.dropout = nn.Dropout(HEAD_DROPOUT)
+        self.proj = nn.Linear(HEAD_WIDTH, KINETICS_CLASSES)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.proj(self.dropout(pooled))
+        return logits

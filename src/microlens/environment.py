@@ -1,0 +1,63 @@
+"""What a number depends on besides its configuration: versions, machine, memory."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import microlens
+
+_PACKAGES = ("microlens", "torch", "numpy", "polars", "av", "lmdb", "simplejpeg", "safetensors", "pydantic")
+
+
+def packages() -> dict[str, str]:
+    """The versions of what the numbers depend on."""
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The contents of ``environment.json``."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "packages": packages(),
+    }
+
+
+def commit() -> str:
+    """The commit of the source tree this package runs from, "+" behind it when files differ; else its version."""
+    folder = Path(microlens.__file__).resolve().parent
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
+        return f"v{microlens.__version__}"
+    return head + ("+" if changed else "")
+
+
+def device_name(device: torch.device) -> str:
+    """A name a reader can compare."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory used so far: of the GPU on a GPU, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603

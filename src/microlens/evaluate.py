@@ -1,0 +1,75 @@
+"""Full ranking: every held-out target among the whole catalogue."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microlens.data.batches import ItemBatch, Place
+from microlens.data.content import ItemContent
+from microlens.data.interactions import Int64
+from microlens.data.split import Part, Split
+from microlens.distributed import gather_interleaved, gather_shares
+from microlens.metrics import rank_of_target
+from microlens.recommenders.base import Recommender
+
+USERS_AT_ONCE = 256  # a row of scores is a whole catalogue long; this many keep in the processor's cache best
+ITEMS_AT_ONCE = 4096
+CLIPS_AT_ONCE = 64
+
+
+@torch.inference_mode()
+def encode_catalogue(
+    model: Recommender, content: ItemContent, num_items: int, device: torch.device, place: Place | None = None
+) -> Tensor:
+    """Encode every item once, the processes sharing the work: (N+1, D), row 0 being zero."""
+    place = place or Place()
+    share = place.share_of(num_items)
+    items = np.arange(1, num_items + 1)[share]
+    size = CLIPS_AT_ONCE if content.kinds else ITEMS_AT_ONCE
+    parts = []
+    for start in range(0, len(items), size):
+        chunk = items[start : start + size]
+        batch = ItemBatch(items=torch.from_numpy(chunk), content=content.read(chunk))
+        parts.append(model.encode_items(batch.to(device)).float())
+    vectors = gather_shares(torch.cat(parts), num_items, place)
+    return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+
+
+@torch.inference_mode()
+def user_states(model: Recommender, catalogue: Tensor, users: Tensor, history: Tensor) -> Tensor:
+    """The state of each user (B,) after the last item of ``history`` (B, L): (B, D)."""
+    return model.encode_users(users, history, catalogue[history])[:, -1].float()
+
+
+@torch.inference_mode()
+def rank_targets(
+    model: Recommender,
+    content: ItemContent,
+    split: Split,
+    part: Part,
+    device: torch.device,
+    place: Place | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Int64:
+    """The rank of every user's target of ``part`` among all items the user has not seen: (U,) from 1.
+
+    The model is put into eval mode and left there.
+    """
+    place = place or Place()
+    model.eval()
+    catalogue = encode_catalogue(model, content, split.num_items, device, place)
+    users = np.arange(place.rank, split.num_users, place.world)
+    ranks = []
+    for start in range(0, len(users), USERS_AT_ONCE):
+        chunk = users[start : start + USERS_AT_ONCE]
+        history, targets, seen = (
+            torch.from_numpy(values.astype(np.int64)).to(device)
+            for values in (split.inputs(part, chunk), split.targets(part, chunk), split.history(part, chunk))
+        )
+        states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
+        ranks.append(rank_of_target(model.score(states, catalogue), targets, seen).cpu())
+        if on_progress:
+            on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
+    return gather_interleaved(torch.cat(ranks), split.num_users, place).numpy()

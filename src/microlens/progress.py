@@ -1,0 +1,98 @@
+"""What a person sees while a job runs: a bar with an estimate, a line an epoch, TensorBoard."""
+
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from microlens import train
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with a count, the time passed and an estimate of what is left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
+class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
+    """Shows a training run on the terminal and in TensorBoard's files.
+
+    Args:
+        trainer: what is shown.
+        folder: the run folder.
+        quiet: show nothing and write nothing.
+    """
+
+    def __init__(self, trainer: "train.Trainer", folder: Path, *, quiet: bool) -> None:
+        self.trainer = trainer
+        self.console = Console(quiet=quiet, highlight=False)
+        self.bar = progress_bar(self.console)
+        self.board = None if quiet else _tensorboard(folder / "tensorboard", trainer.progress.epoch)
+        total = trainer.steps_per_epoch * trainer.settings.epochs
+        done = trainer.steps_per_epoch * trainer.progress.epoch + trainer.progress.step
+        self.task = self.bar.add_task("training", total=total, completed=done, note="")
+        self.shown = 0.0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        if self.board is not None:
+            self.board.close()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text)
+
+    def step(self, progress: "train.Progress", loss: float) -> None:
+        """Move the bar; ten times a second is enough for the eye."""
+        now = time.monotonic()
+        if now - self.shown < 0.1 and progress.step < self.trainer.steps_per_epoch:
+            return
+        self.shown = now
+        settings = self.trainer.settings
+        users = progress.step * settings.batch_size / max(progress.epoch_seconds, 1e-9)
+        self.bar.update(
+            self.task,
+            completed=self.trainer.steps_per_epoch * progress.epoch + progress.step,
+            description=f"epoch {progress.epoch + 1} of at most {settings.epochs}",
+            note=f"loss {loss:.4f}, {users:,.0f} users/s",
+        )
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Print an epoch's line and log it."""
+        valid, best = line["valid"], self.trainer.progress.best_epoch == line["epoch"]
+        values = "  ".join(f"{name} {100 * value:6.2f} %" for name, value in valid.items())
+        note = f"{line['seconds']:.1f} s{'  best' if best else ''}"
+        self.say(f"epoch {line['epoch']:3d}  loss {line['loss']:.4f}  valid {values}  {note}")
+        if self.board is not None:
+            self.board.add_scalar("loss/train", line["loss"], line["epoch"])
+            for name, value in valid.items():
+                self.board.add_scalar(f"valid/{name}", value, line["epoch"])
+
+
+def _tensorboard(folder: Path, epochs_done: int) -> "SummaryWriter | None":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra [track] is not installed; metrics.jsonl holds the same numbers
+        return None
+    return SummaryWriter(str(folder), purge_step=epochs_done + 1)

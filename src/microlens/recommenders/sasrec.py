@@ -1,0 +1,114 @@
+"""SASRec (Kang and McAuley 2018, arXiv 1808.09781), in the form of the MicroLens code."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional, init
+
+from microlens.encoders.base import ItemEncoder
+from microlens.recommenders.base import Recommender
+
+NORM_EPS = 1e-6
+
+
+class SASRec(Recommender):
+    """Learned positions and post-norm causal transformer blocks over a user's item vectors.
+
+    The arithmetic runs over the T real items of a batch, packed, and never over padding: with MicroLens' short
+    histories more than half of all positions are padding.
+
+    Args:
+        item_encoder: item tower of size ``dim``.
+        dim: D.
+        history_length: L, the number of positions.
+        blocks: transformer blocks.
+        heads: attention heads; divides ``dim``.
+        dropout: after the positions, on the attention, and on each block's two outputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        item_encoder: ItemEncoder,
+        dim: int,
+        history_length: int,
+        blocks: int = 2,
+        heads: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(item_encoder)
+        if dim % heads:
+            raise ValueError(f"dim = {dim} cannot be shared among heads = {heads}")
+        self.positions = nn.Parameter(init.xavier_normal_(Tensor(history_length, dim)))
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList([TransformerBlock(dim, heads, dropout) for _ in range(blocks)])
+
+    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """Each position sees itself and what is before it: (B, L, D), zero at padding."""
+        B, L, D = vectors.shape
+        real = (history > 0).flatten().nonzero().squeeze(1)  # (T,) where the real items lie in (B*L,)
+        placed = vectors.reshape(B * L, D).index_select(0, real) + self.positions[-L:].index_select(0, real % L)
+        packed: Tensor = self.dropout(self.norm(placed))
+        mask = attention_mask(history)
+        for block in self.blocks:
+            packed = block(packed, real, mask)
+        return packed.new_zeros(B * L, D).index_copy(0, real, packed).view(B, L, D)
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then a feed-forward network of four times the width, each with dropout, residual and LayerNorm."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = CausalAttention(dim, heads, dropout)
+        self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.expand = nn.Linear(dim, 4 * dim)
+        self.contract = nn.Linear(4 * dim, dim)
+        self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+        for linear in (self.expand, self.contract):
+            init.xavier_normal_(linear.weight)
+            init.zeros_(linear.bias)
+
+    def forward(self, packed: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+        """(T, D) to (T, D); ``real`` (T,) and ``mask`` (B, 1, L, L) say where the T items stand."""
+        attended = self.attention(packed, real, mask)
+        packed = self.attention_norm(packed + self.dropout(attended))
+        fed = self.contract(functional.relu(self.expand(packed)))
+        normed: Tensor = self.feed_forward_norm(packed + self.dropout(fed))
+        return normed
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention without biases; queries, keys and values in one matrix product."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
+        self.output = nn.Linear(dim, dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        for part in self.query_key_value.weight.chunk(3):
+            init.xavier_normal_(part)
+        init.xavier_normal_(self.output.weight)
+
+    def forward(self, packed: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+        """(T, D) to (T, D): unpack to (B, heads, L, D / heads), attend, pack again."""
+        B, _, L, _ = mask.shape
+        D = packed.shape[1]
+        projected = packed.new_zeros(B * L, 3 * D).index_copy(0, real, self.query_key_value(packed))
+        query, key, value = projected.view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        logits = query @ key.transpose(2, 3) / math.sqrt(D // self.heads) + mask
+        attended = self.dropout(logits.softmax(-1)) @ value  # (B, heads, L, D / heads)
+        packed_again: Tensor = self.output(attended.transpose(1, 2).reshape(B * L, D).index_select(0, real))
+        return packed_again
+
+
+def attention_mask(history: Tensor) -> Tensor:
+    """What may not be attended to as an additive mask, (B, L) item numbers to (B, 1, L, L): the future, and padding."""
+    L = history.shape[1]
+    causal = torch.ones(L, L, dtype=torch.bool, device=history.device).tril()
+    visible = causal & (history > 0)[:, None, :]
+    return torch.where(visible, 0.0, -1e9)[:, None]

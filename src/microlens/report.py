@@ -1,0 +1,101 @@
+"""What a run reports: ranks, metrics by cohort with intervals, cost, and what is needed to reproduce them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from microlens.data.interactions import Int64
+from microlens.data.split import Part, Split
+from microlens.errors import InputError
+from microlens.files import whole, write_text
+from microlens.metrics import all_metrics, bootstrap_intervals
+
+POPULARITY_GROUPS = 5
+PARTS: tuple[Part, ...] = ("valid", "test")
+COHORTS = ("all", "warm", "cold", *(f"popularity-{group}" for group in range(1, POPULARITY_GROUPS + 1)))
+
+
+def cohorts(split: Split, part: Part) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which users belong to each cohort of ``part``, by their target: masks (U,).
+
+    A warm target occurs in the train part, a cold one does not. ``popularity-1`` to ``popularity-5`` cut the warm items
+    into five groups of equally many items, the least popular first (ties by item number).
+    """
+    targets = split.targets(part, np.arange(split.num_users))
+    counts = split.train_counts
+    warm_items = np.flatnonzero(counts)
+    by_popularity = warm_items[np.argsort(counts[warm_items], kind="stable")]
+    group = np.zeros(split.num_items + 1, np.int64)
+    for number, members in enumerate(np.array_split(by_popularity, POPULARITY_GROUPS), 1):
+        group[members] = number
+    warm = counts[targets] > 0
+    masks = {"all": np.ones(split.num_users, bool), "warm": warm, "cold": ~warm}
+    return masks | {f"popularity-{number}": group[targets] == number for number in range(1, POPULARITY_GROUPS + 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The contents of ``report.json``.
+
+    ``metrics``, ``intervals`` and ``num_targets`` are keyed by part ("valid", "test") and cohort; metrics are shares
+    between 0 and 1, intervals 95 % bootstrap intervals over users.
+    """
+
+    dataset: str
+    protocol: dict[str, Any]
+    model: str
+    encoder: str
+    metrics: dict[str, dict[str, dict[str, float]]]
+    intervals: dict[str, dict[str, dict[str, tuple[float, float]]]]
+    num_targets: dict[str, dict[str, int]]
+    cost: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``report.json`` of a run folder.
+
+        Raises:
+            InputError: there is none, or it cannot be read.
+        """
+        path = folder / "report.json"
+        if not path.is_file():
+            raise InputError(f"{folder} holds no report.json; train the run to its end first.")
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise InputError(f"{path} is not a report of this version of microlens.") from None
+
+    def write(self, folder: Path) -> None:
+        """Write ``report.json`` into a run folder."""
+        write_text(folder / "report.json", json.dumps(asdict(self), indent=1) + "\n")
+
+
+def measure(split: Split, ranks: dict[Part, Int64]) -> dict[str, Any]:
+    """The fields metrics, intervals and num_targets of a :class:`Report`, from the ranks (U,) of each part."""
+    masks = {part: cohorts(split, part) for part in ranks}
+    return {
+        "metrics": {
+            part: {name: all_metrics(ranks[part][mask]) for name, mask in masks[part].items()} for part in ranks
+        },
+        "intervals": {
+            part: {name: bootstrap_intervals(ranks[part][mask]) for name, mask in masks[part].items()} for part in ranks
+        },
+        "num_targets": {part: {name: int(mask.sum()) for name, mask in masks[part].items()} for part in ranks},
+    }
+
+
+def write_ranks(folder: Path, ranks: dict[Part, Int64]) -> None:
+    """Write ``ranks.npy``, (2, U): the rank of every user's validation (row 0) and test target (row 1)."""
+    with whole(folder / "ranks.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, np.stack([ranks[part] for part in PARTS]))
+
+
+def read_ranks(folder: Path) -> dict[Part, Int64]:
+    """Read what :func:`write_ranks` wrote."""
+    rows = np.load(folder / "ranks.npy", allow_pickle=False)
+    return dict(zip(PARTS, rows, strict=True))

@@ -1,0 +1,268 @@
+"""Training: the step, the epochs, and picking up where a killed run left off."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+
+from microlens import checkpoint
+from microlens.config import TrainSection
+from microlens.data.batches import Batch, Place, ahead, train_batches
+from microlens.data.content import ItemContent
+from microlens.data.split import Split
+from microlens.distributed import gather_shares
+from microlens.evaluate import rank_targets
+from microlens.files import write_text
+from microlens.losses import in_batch_softmax, log_popularity
+from microlens.metrics import all_metrics
+from microlens.recommenders.base import Recommender
+
+BATCHES_AHEAD = 2
+
+
+@dataclass
+class Progress:
+    """How far a run has come; everything but the weights that a resumed run needs."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best: float = -1.0
+    best_epoch: int = 0
+    train_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    flops_per_step: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+class TrainingStep(nn.Module):
+    """From a batch to its loss: the mean over all targets of the in-batch softmax over the batch's distinct items.
+
+    Args:
+        model: the recommender.
+        train_counts: (N+1,) occurrences in the train part.
+        place: which process of how many this is.
+    """
+
+    log_q: Tensor
+
+    def __init__(self, model: Recommender, train_counts: Tensor, place: Place | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.place = place or Place()
+        self.register_buffer("log_q", log_popularity(train_counts))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss; with several processes, this one's targets over the whole batch's count, times the processes."""
+        model = self.model
+        vectors = gather_shares(model.encode_items(batch.share), len(batch.distinct), self.place)  # (M, D)
+        with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row is padding
+        history = functional.embedding(batch.slots[:, :-1], with_padding)  # (B, L, D)
+        users = model.encode_users(batch.users, batch.history, history)  # (B, L, D)
+        row, column = batch.targets.nonzero(as_tuple=True)  # the Q real targets
+        logits = model.score(users[row, column], vectors)  # (Q, M)
+        own = torch.zeros(len(batch.users), len(with_padding), dtype=torch.bool, device=vectors.device)
+        own.scatter_(1, batch.slots, value=True)
+        losses = in_batch_softmax(
+            logits,
+            positive=batch.slots[row, column + 1],
+            log_q=self.log_q[batch.distinct],
+            log_count=batch.counts.float().log(),
+            rejected=own[:, :-1][row],
+        )
+        # Processes' gradients are averaged, so the sum over processes needs this factor.
+        return losses.sum() * (self.place.world / batch.num_targets)
+
+
+class Trainer:
+    """Trains a recommender and keeps what is best on the validation targets.
+
+    Args:
+        model: the recommender, on ``device``.
+        split: what to train and validate on.
+        content: what the item tower reads.
+        settings: how to train.
+        seed: decides the order of users.
+        folder: the run folder; checkpoints and ``metrics.jsonl`` go there.
+        device: where ``model`` is.
+        identity: facts that a checkpoint must share to be resumed (hashes of configuration and data).
+        place: which process of how many this is.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        split: Split,
+        content: ItemContent,
+        settings: TrainSection,
+        *,
+        seed: int,
+        folder: Path,
+        device: torch.device,
+        identity: dict[str, str],
+        place: Place | None = None,
+    ) -> None:
+        self.model, self.split, self.content, self.settings = model, split, content, settings
+        self.seed, self.folder, self.device, self.identity = seed, folder, device, identity
+        self.place = place or Place()
+        self.progress = Progress()
+        self.step_module: nn.Module = TrainingStep(model, torch.from_numpy(split.train_counts), self.place).to(device)
+        if self.place.world > 1:
+            self.step_module = DistributedDataParallel(self.step_module)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        settings = self.settings
+        seeing_content = set(map(id, self.model.item_encoder.content_parameters()))
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        content = [parameter for parameter in trainable if id(parameter) in seeing_content]
+        others = [parameter for parameter in trainable if id(parameter) not in seeing_content]
+        groups = [
+            {"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay},
+            {"params": content, "lr": settings.encoder_lr, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+        return -(-self.split.num_users // self.settings.batch_size)
+
+    def step(self, batch: Batch) -> Tensor:
+        """One update; returns the loss of the whole batch, detached."""
+        self.model.train()
+        precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.settings.precision]
+        with torch.autocast(self.device.type, precision) if precision else nullcontext():
+            loss = self.step_module(batch.to(self.device))
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        detached: Tensor = loss.detach() / self.place.world
+        if self.place.world > 1:
+            distributed.all_reduce(detached)
+        return detached
+
+    def fit(self, on_step: Callable[[Progress, float], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
+        """Train until the epochs are over or validation has not improved for ``patience`` epochs; keep the best.
+
+        Args:
+            on_step: called after every step with the progress and the epoch's mean loss so far.
+            on_epoch: called with each line of ``metrics.jsonl``.
+        """
+        progress, settings = self.progress, self.settings
+        while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
+            loss = self._train_epoch(on_step)
+            ranks = rank_targets(self.model, self.content, self.split, "valid", self.device, self.place)
+            metrics = all_metrics(ranks)
+            progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+            line = {
+                "epoch": progress.epoch,
+                "loss": loss,
+                "valid": metrics,
+                "seconds": round(progress.epoch_seconds, 3),
+            }
+            progress.epoch_seconds = 0.0
+            progress.log.append(line)
+            if metrics[settings.select] > progress.best:
+                progress.best, progress.best_epoch = metrics[settings.select], progress.epoch
+                self.save_best()
+            self.save()
+            on_epoch(line)
+
+    def _train_epoch(self, on_step: Callable[[Progress, float], None]) -> float:
+        progress = self.progress
+        saved = started = time.monotonic()
+        for batch in self._batches():
+            counting = FlopCounterMode(display=False) if not progress.flops_per_step else nullcontext()
+            with counting:
+                loss = self.step(batch)
+            if isinstance(counting, FlopCounterMode):
+                progress.flops_per_step = counting.get_total_flops()
+            progress.loss_sum += float(loss)
+            progress.step += 1
+            now = time.monotonic()
+            progress.epoch_seconds, progress.train_seconds, started = (
+                progress.epoch_seconds + now - started,
+                progress.train_seconds + now - started,
+                now,
+            )
+            if now - saved > 60 * self.settings.checkpoint_minutes:
+                self.save()
+                saved = now
+            on_step(progress, progress.loss_sum / progress.step)
+        return progress.loss_sum / progress.step
+
+    def _batches(self) -> Iterator[Batch]:
+        batches = train_batches(
+            self.split,
+            self.content,
+            batch_size=self.settings.batch_size,
+            seed=self.seed,
+            epoch=self.progress.epoch,
+            skip=self.progress.step,
+            place=self.place,
+        )
+        return ahead(batches, BATCHES_AHEAD) if self.content.kinds else batches
+
+    def save_best(self) -> None:
+        """Keep the present weights as the best."""
+        if self.place.rank == 0:
+            facts = {"epoch": self.progress.epoch, **self.identity}
+            checkpoint.save(self._path("best"), checkpoint.with_prefix("model", self.model.state_dict()), facts)
+
+    def save(self) -> None:
+        """Write everything a resumed run needs, and ``metrics.jsonl``."""
+        random_states = self._random_states()
+        if self.place.rank:
+            return
+        tensors = {
+            **checkpoint.with_prefix("model", self.model.state_dict()),
+            **checkpoint.with_prefix("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
+            **checkpoint.with_prefix("random", random_states),
+        }
+        facts = {"progress": asdict(self.progress), "scaler": self.scaler.state_dict(), **self.identity}
+        checkpoint.save(self._path("last"), tensors, facts)
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in self.progress.log))
+
+    def resume(self) -> bool:
+        """Go on from the last checkpoint, if there is one of the same configuration and data."""
+        path = self._path("last")
+        if not path.exists():
+            return False
+        tensors, facts = checkpoint.load(path)
+        if any(facts.get(name) != value for name, value in self.identity.items()):
+            return False
+        checkpoint.load_model(self.model, tensors, path)
+        checkpoint.load_optimizer(self.optimizer, checkpoint.under("optimizer", tensors))
+        self.scaler.load_state_dict(facts["scaler"])
+        self.progress = Progress(**facts["progress"])
+        states = checkpoint.under("random", tensors)
+        torch.set_rng_state(states[f"{self.place.rank}.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(states[f"{self.place.rank}.cuda"], self.device)
+        return True
+
+    def _random_states(self) -> dict[str, Tensor]:
+        own = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.device)
+        gathered: list[dict[str, Tensor]] = [own] * self.place.world
+        if self.place.world > 1:
+            distributed.all_gather_object(gathered, own)
+        return {f"{rank}.{kind}": state for rank, states in enumerate(gathered) for kind, state in states.items()}
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "checkpoints" / f"{name}.safetensors"
