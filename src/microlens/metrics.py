@@ -29,9 +29,9 @@ def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
     scores[:, 0] = -torch.inf
     scores.scatter_(1, targets[:, None], target_scores)
     # Counting what is strictly below leaves ties and NaN above the target. Padding and seen items are always below,
-    # unless the target itself is minus infinity, and then it is last.
+    # unless the target itself is minus infinity or NaN, and then it is the last of the N items.
     below = torch.count_nonzero(scores < target_scores, dim=1)
-    return scores.shape[1] - below
+    return (scores.shape[1] - below).clamp_(max=scores.shape[1] - 1)
 
 
 def hit_rate(ranks: Ranks, cutoff: int) -> float:

@@ -24,6 +24,10 @@ class VideoTrunk(Protocol):
         """(M, 3, F, H, W) normalised pixels to (M, feature_dim)."""
         ...
 
+    def drop_classifier(self) -> None:
+        """Give up what :meth:`features` has no use for."""
+        ...
+
 
 class VideoEncoder(ItemEncoder):
     """A video network, a linear projection to D and a GELU, as in the original code but without the classifier between.
@@ -43,6 +47,7 @@ class VideoEncoder(ItemEncoder):
         super().__init__()
         self.trunk = trunk
         network = cast(VideoTrunk, trunk)
+        network.drop_classifier()
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1, 1), persistent=False)
         self.projection = nn.Linear(network.feature_dim, dim)

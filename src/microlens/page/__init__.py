@@ -1,0 +1,60 @@
+"""One self-contained page that compares finished runs: which is best, by how much, on what, and at what cost."""
+
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from microlens.data.split import Split
+from microlens.errors import InputError
+from microlens.files import write_text
+from microlens.page.comparison import chance, open_data, read_runs
+from microlens.page.figures import group_figure, training_figures
+from microlens.page.overview import panels, verdict
+from microlens.page.tables import accuracy_table, cost_table, provenance
+from microlens.page.users import users_section
+from microlens.report import Report
+
+__all__ = ["write_page"]
+
+
+def write_page(path: Path, runs: list[Path]) -> None:
+    """Write one HTML page, which needs nothing outside it, that compares the run folders ``runs``.
+
+    Raises:
+        InputError: ``path`` is a folder; there are no runs or more than the page has colours for; one is unfinished
+            or its data gone; or they differ in protocol or data.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name the HTML file to write.")
+    compared = read_runs(runs)
+    dataset, split = open_data(compared[0])
+    guess = chance(split)
+    values = {
+        "title": f"{escape(compared[0].report.dataset)}: which run recommends best",
+        "compared": _compared(compared[0].report, split),
+        "verdict": verdict(compared, guess),
+        "panels": panels(compared, split, guess),
+        "accuracy": accuracy_table(compared, guess),
+        "cost": cost_table(compared),
+        "curves": training_figures(compared),
+        "groups": group_figure(compared, guess),
+        "users": users_section(compared, dataset, split),
+        "provenance": provenance(compared),
+    }
+    template = resources.files("microlens.page").joinpath("page.html").read_text(encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, Template(template).substitute(values))
+
+
+def _compared(report: Report, split: Split) -> str:
+    protocol = report.protocol
+    required = f" Items without {' or '.join(protocol['require'])} are left out." if protocol["require"] else ""
+    return (
+        f"Runs on {escape(report.dataset)}, {split.num_users:,} users, {split.num_items:,} items and "
+        f"{split.num_events:,} interactions: each reads what a user has watched and ranks what they might watch next. "
+        f"Users have at least {protocol['min_length']} items, of which the last {protocol['max_length']} count. The "
+        f"last one is to be found, the one before it chose the best epoch. A run reads up to "
+        f"{protocol['max_history']} items and ranks every item the user has not had; ties stand against it.{required} "
+        f"Protocol <code>{escape(protocol['hash'])}</code>."
+    )

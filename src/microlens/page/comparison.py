@@ -1,0 +1,149 @@
+"""Finished runs side by side, and what may be said about their differences."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microlens.config import RunConfig
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Int64
+from microlens.data.split import Protocol, Split
+from microlens.errors import InputError
+from microlens.metrics import CUTOFFS
+from microlens.page.charts import COLOURS, Bar
+from microlens.report import Report, read_ranks
+
+METRIC = "HR@10"
+_CUTOFF = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """A finished run; ``ranks`` (U,) are those of the test targets, ``epochs`` the lines of ``metrics.jsonl``."""
+
+    name: str
+    colour: str
+    folder: Path
+    report: Report
+    ranks: Int64
+    epochs: list[dict[str, Any]]
+
+    @property
+    def label(self) -> str:
+        """The run's name behind its colour, as HTML."""
+        return f'<span class="swatch" style="background:{self.colour}"></span>{escape(self.name)}'
+
+    def bar(self, cohort: str) -> Bar:
+        """Test HR@10 on a cohort that has targets."""
+        low, high = self.report.intervals["test"][cohort][METRIC]
+        value = self.report.metrics["test"][cohort][METRIC]
+        return Bar(name=self.name, colour=self.colour, value=value, low=low, high=high)
+
+
+def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
+    """Read finished runs that may be compared; each gets a colour and a name, its folder's or, if shared, its path.
+
+    Raises:
+        InputError: there are none or more than there are colours, one is unfinished or damaged, or they differ in
+            protocol or data.
+    """
+    if not folders:
+        raise InputError("there is nothing to compare; name at least one run folder.")
+    if len(folders) > len(COLOURS):
+        raise InputError(f"a page tells {len(COLOURS)} runs apart by colour, {len(folders)} were given; name fewer.")
+    reports = [Report.read(folder) for folder in folders]
+    names = [folder.resolve().name for folder in folders]
+    runs = [
+        ComparedRun(
+            name=name if names.count(name) == 1 else str(folder),
+            colour=colour,
+            folder=folder,
+            report=report,
+            ranks=_test_ranks(folder, report),
+            epochs=_epochs(folder),
+        )
+        for name, colour, folder, report in zip(names, COLOURS, folders, reports, strict=False)
+    ]
+    for run in runs[1:]:
+        _refuse_incomparable(runs[0], run)
+    return runs
+
+
+def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
+    for what, one, two in (
+        ("protocol", first.report.protocol["hash"], other.report.protocol["hash"]),
+        ("data", first.report.provenance["data_hash"], other.report.provenance["data_hash"]),
+    ):
+        if one != two:
+            raise InputError(
+                f"{first.folder} and {other.folder} cannot be compared: their {what} differs ({one} and {two}); "
+                f"compare runs on the same data with the same [protocol]."
+            )
+
+
+def _test_ranks(folder: Path, report: Report) -> Int64:
+    try:
+        ranks = read_ranks(folder)["test"]
+    except (OSError, ValueError):
+        ranks = np.empty(0, np.int64)
+    if len(ranks) != report.num_targets["test"]["all"]:
+        raise InputError(f"{folder / 'ranks.npy'} is missing or not that of report.json; train the run again.")
+    return ranks
+
+
+def _epochs(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.jsonl"
+    if not path.exists():  # nothing was trained
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError:
+        raise InputError(f"{path} is damaged: a line is no JSON; train the run again.") from None
+
+
+def open_data(run: ComparedRun) -> tuple[Dataset, Split]:
+    """The dataset of a run, and how its protocol splits it.
+
+    Raises:
+        InputError: the dataset has gone, or is not the one that the run was trained on.
+    """
+    config = RunConfig.load(run.folder / "config.toml")
+    dataset = Dataset(config.dataset)
+    if dataset.checksum != run.report.provenance["data_hash"]:
+        raise InputError(f"{run.folder} was trained on other data than {config.dataset} now holds.")
+    return dataset, dataset.split(Protocol(**config.protocol.model_dump()))
+
+
+def chance(split: Split) -> dict[str, float]:
+    """The metrics expected of a random order of the items a user has not had, keyed as in a report."""
+    candidates = split.num_items - (np.diff(split.offsets) - 1)
+    expected = {}
+    for cutoff in CUTOFFS:
+        reached = np.minimum(cutoff, candidates)
+        gains = np.cumsum(1 / np.log2(np.arange(2, cutoff + 2)))
+        expected[f"HR@{cutoff}"] = float(np.mean(reached / candidates))
+        expected[f"NDCG@{cutoff}"] = float(np.mean(gains[reached - 1] / candidates))
+    return expected
+
+
+def lead(ahead: Int64, behind: Int64, seed: int = 0, resamples: int = 2000) -> tuple[float, float, float]:
+    """By how much HR@10 of one run exceeds that of another on the same users, and its 95 % interval.
+
+    ``ahead`` and ``behind`` (U,) are ranks. The interval is a paired percentile bootstrap over users: a user adds -1,
+    0 or 1, so a resample is one multinomial draw.
+    """
+    differences = (ahead <= _CUTOFF).astype(np.int64) - (behind <= _CUTOFF)
+    shares = np.bincount(differences + 1, minlength=3) / len(differences)
+    drawn = np.random.default_rng(seed).multinomial(len(differences), shares, size=resamples) / len(differences)
+    low, high = np.quantile(drawn[:, 2] - drawn[:, 0], [0.025, 0.975])
+    return float(differences.mean()), float(low), float(high)
+
+
+def by_accuracy(runs: Sequence[ComparedRun], cohort: str) -> list[ComparedRun]:
+    """The runs, best test HR@10 on a cohort first."""
+    return sorted(runs, key=lambda run: -run.report.metrics["test"][cohort][METRIC])

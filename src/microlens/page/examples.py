@@ -1,0 +1,109 @@
+"""Three users whose next item shows what the runs of a page can and cannot do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from microlens.data.interactions import Int64
+from microlens.data.split import Split
+from microlens.recommend import Ranker
+from microlens.report import Report, cohorts
+
+FIRST = 5
+_MISSED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A user's position in the split, and what it is an example of."""
+
+    user: int
+    heading: str
+    why: str
+
+
+def choose_examples(split: Split, ranks: Int64, reports: dict[str, Report]) -> list[Example]:
+    """A new item found, a known item found, and a miss of every run; fewer where there are too few users.
+
+    The finder of the new item is the run that does best on new items among those that see content, that of the known
+    item the best of all on known items. Of all users of a kind the one with the longest history is shown, then the one
+    with the lowest number; where a kind is empty, the user who comes nearest.
+
+    Args:
+        split: the split of all runs.
+        ranks: (R, U) the rank of each user's test target, a row a run.
+        reports: the R reports by run name, in the same order.
+    """
+    masks = cohorts(split, "test")
+    seeing = {name: report for name, report in reports.items() if report.encoder not in ("none", "id")}
+    found = [
+        _found(split, masks["cold"], "new", ranks, list(reports), _best(seeing or reports, "cold")),
+        _found(split, masks["warm"], "known", ranks, list(reports), _best(reports, "warm")),
+    ]
+    examples: list[Example] = [example for example in found if example is not None]
+    missed = _missed(split, ranks, {example.user for example in examples})
+    return examples if missed is None else [*examples, missed]
+
+
+def _best(reports: dict[str, Report], cohort: str) -> str:
+    return max(reports, key=lambda name: reports[name].metrics["test"][cohort].get("HR@10", 0.0))
+
+
+def _found(
+    split: Split, cohort: npt.NDArray[np.bool_], kind: str, ranks: Int64, names: Sequence[str], finder: str
+) -> Example | None:
+    if not cohort.any():
+        return None
+    finders_ranks = ranks[names.index(finder)]
+    hits = cohort & (finders_ranks <= FIRST)
+    if hits.any():
+        heading = f"A {kind} item that {finder} finds"
+        count = f"{hits.sum():,} of the {cohort.sum():,} users whose next item is {kind}"
+        return Example(
+            user=_longest(split, hits),
+            heading=heading,
+            why=f"{finder} has the next item among its first five for {count}; this is one of them.",
+        )
+    nearest = cohort & (finders_ranks == finders_ranks[cohort].min())
+    return Example(
+        user=_longest(split, nearest),
+        heading=f"The {kind} item that {finder} comes nearest to",
+        why=f"{finder} has the next item among its first five for none of the {cohort.sum():,} users "
+        f"whose next item is {kind}.",
+    )
+
+
+def _missed(split: Split, ranks: Int64, taken: set[int]) -> Example | None:
+    best = ranks.min(axis=0)
+    free = np.ones(split.num_users, bool)
+    free[list(taken)] = False
+    if not free.any():
+        return None
+    missed = best > _MISSED
+    if (missed & free).any():
+        return Example(
+            user=_longest(split, missed & free),
+            heading="An item that every run misses",
+            why=f"For {missed.sum():,} of all {split.num_users:,} users no run has the next item among its first ten; "
+            f"this is one of them.",
+        )
+    return Example(
+        user=_longest(split, free & (best == best[free].max())),
+        heading="The hardest item",
+        why="Every user's next item is among the first ten of some run; here the best of them puts it lowest.",
+    )
+
+
+def _longest(split: Split, users: npt.NDArray[np.bool_]) -> int:
+    members = np.flatnonzero(users)
+    return int(members[np.argmax(np.diff(split.offsets)[members])])
+
+
+def first_items(ranker: Ranker, history: Int64, target: int) -> tuple[list[int], int]:
+    """The first five items after ``history`` (H,), and the rank of ``target``; ties stand against the target."""
+    scores = ranker.scores(history).numpy(force=True)
+    candidates = np.flatnonzero(scores > -np.inf)
+    order = candidates[np.lexsort((candidates == target, -scores[candidates]))]
+    return order[:FIRST].tolist(), int(np.flatnonzero(order == target)[0]) + 1

@@ -1,0 +1,145 @@
+"""What every recommender must do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from microlens.building import build
+from microlens.data.batches import ItemBatch
+from microlens.encoders.id import IdEncoder
+from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders.base import Recommender
+
+N, D, L, B = 30, 8, 6, 5
+TRAINABLE = [name for name in RECOMMENDERS if name != "popularity"]
+
+Build = Callable[[], Recommender]
+
+
+def build_recommender(name: str) -> Recommender:
+    torch.manual_seed(1)
+    world = {
+        "dim": D,
+        "num_items": N,
+        "history_length": L,
+        "train_counts": torch.arange(N + 1),
+        "item_encoder": IdEncoder(num_items=N, dim=D),
+    }
+    return build(RECOMMENDERS[name], {}, world, "model")
+
+
+def histories() -> Tensor:
+    """One user of each length from 0 to L - 1 is the smallest; the last is full."""
+    history = torch.zeros(B, L, dtype=torch.long)
+    for user, length in enumerate([1, 2, 3, 5, L]):
+        history[user, L - length :] = torch.randperm(N)[:length] + 1
+    return history
+
+
+def encode(model: Recommender, history: Tensor) -> tuple[Tensor, Tensor]:
+    """Catalogue with a zero row for padding, and user states."""
+    vectors = model.encode_items(ItemBatch(items=torch.arange(1, N + 1)))
+    catalogue = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+    return catalogue, model.encode_users(torch.arange(len(history)), history, catalogue[history])
+
+
+@pytest.fixture(params=RECOMMENDERS)
+def model(request: pytest.FixtureRequest) -> Recommender:
+    return build_recommender(request.param).eval()
+
+
+def test_shapes(model: Recommender) -> None:
+    catalogue, states = encode(model, histories())
+    assert states.shape == (B, L, catalogue.shape[1])
+    assert model.score(states[:, -1], catalogue).shape == (B, N + 1)
+
+
+def test_the_future_does_not_leak(model: Recommender) -> None:
+    """Replacing later vectors by noise leaves earlier states as they were; a constant shift would hide in LayerNorm."""
+    history = histories()
+    catalogue, _ = encode(model, history)
+    vectors = catalogue[history]
+    for cut in range(1, L):
+        noisy = vectors.clone()
+        noisy[:, cut:] = torch.randn_like(noisy[:, cut:]) * 3
+        before, after = (model.encode_users(torch.arange(B), history, values)[:, :cut] for values in (vectors, noisy))
+        real = history[:, :cut] > 0
+        torch.testing.assert_close(before[real], after[real], rtol=0, atol=0)
+
+
+def test_padding_does_not_matter(model: Recommender) -> None:
+    history = histories()
+    catalogue, _ = encode(model, history)
+    vectors = catalogue[history]
+    noisy = torch.where((history > 0)[..., None], vectors, torch.randn_like(vectors) * 3)
+    first, second = (model.encode_users(torch.arange(B), history, values) for values in (vectors, noisy))
+    real = history > 0
+    torch.testing.assert_close(first[real], second[real], rtol=0, atol=1e-6)
+
+
+def test_a_batch_equals_one_by_one(model: Recommender) -> None:
+    history = histories()
+    catalogue, states = encode(model, history)
+    for user in range(B):
+        row = history[user : user + 1]
+        alone = model.encode_users(torch.tensor([user]), row, catalogue[row])
+        torch.testing.assert_close(alone[:, -1], states[user : user + 1, -1], rtol=0, atol=1e-5)
+
+
+def test_items_depend_on_themselves_alone(model: Recommender) -> None:
+    together = model.encode_items(ItemBatch(items=torch.tensor([3, 7, 9])))
+    alone = model.encode_items(ItemBatch(items=torch.tensor([7])))
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-6)
+
+
+def test_eval_mode_is_repeatable(model: Recommender) -> None:
+    history = histories()
+    torch.testing.assert_close(encode(model, history)[1], encode(model, history)[1], rtol=0, atol=0)
+
+
+def test_a_state_dict_brings_everything_back(model: Recommender, request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.params["model"]
+    other = build_recommender(name).eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    other.load_state_dict(model.state_dict())
+    history = histories()
+    torch.testing.assert_close(encode(other, history)[1], encode(model, history)[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model = build_recommender(name).train()
+    catalogue, states = encode(model, histories())
+    model.score(states[:, -1], catalogue).square().sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_learns_a_world_whose_answer_is_known(name: str, make_dataset: Callable[[list[list[int]]], Path]) -> None:
+    """Users walk along a ring of items: the next item is always known, and no other guess ever is."""
+    from microlens.config import RunConfig
+    from microlens.run import train
+
+    rng = np.random.default_rng(0)
+    starts, lengths = rng.integers(0, N, 400), rng.integers(6, 13, 400)
+    walks = [((start + np.arange(length)) % N + 1).tolist() for start, length in zip(starts, lengths, strict=True)]
+    dataset = make_dataset(walks)
+    config = RunConfig.model_validate(
+        {
+            "dataset": dataset,
+            "output": dataset.parent / "run",
+            "model": {"name": name, "dim": 32, "dropout": 0.0},
+            "encoder": {"name": "id"},
+            "train": {"epochs": 25, "batch_size": 64, "lr": 5e-3, "device": "cpu"},
+        }
+    )
+    report = train(config, quiet=True)
+    assert report.metrics["test"]["all"]["NDCG@10"] > 0.95
