@@ -59,7 +59,7 @@ def _accuracy_panel(runs: Sequence[ComparedRun], split: Split, cohort: str, gues
 
 def _leader(runs: Sequence[ComparedRun], split: Split, cohort: str) -> str:
     if len(runs) == 1:
-        return "HR@10 with its 95&nbsp;% interval; the dotted line is chance."
+        return "The only run on this page."
     best, second = by_accuracy(runs, cohort)[:2]
     mask = cohorts(split, "test")[cohort]
     ahead, low, high = lead(best.ranks[mask], second.ranks[mask])

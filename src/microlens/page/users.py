@@ -88,10 +88,11 @@ def _run_row(run: ComparedRun, ranker: Ranker, items: _Items, user: _Shown) -> s
     first, rank = first_items(ranker, user.history, user.target)
     candidates = ranker.run.split.num_items - len(user.history)
     cards = [
-        items.card(item, target=item == user.target, note=f"{place}{', next item' * (item == user.target)}")
-        for place, item in enumerate(first, 1)
+        items.card(item, target=item == user.target, note=f"{number}{', next item' * (item == user.target)}")
+        for number, item in enumerate(first, 1)
     ]
-    name = f"{run.label}<br><span class="rank">Next item: rank <b>{rank:,}</b> <small>of {candidates:,}</small></span>"
+    place = f"Next item: rank <b>{rank:,}</b> <small>of {candidates:,}</small>"
+    name = f'{run.label}<br><span class="rank">{place}</span>'
     return _row(name, cards)
 
 
