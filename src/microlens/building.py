@@ -50,7 +50,7 @@ def build(constructor: Callable[..., T], options: Mapping[str, Any], world: Mapp
         if name not in accepted:
             raise InputError(f"{where}.{name} is unknown; {nearest(name, accepted)}")
         try:
-            arguments[name] = TypeAdapter(hints[name]).validate_python(value, strict=not isinstance(value, int))
+            arguments[name] = TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError as error:
             raise InputError(f"{where}.{name} is {value!r}: {error.errors()[0]['msg'].lower()}.") from None
     for name in accepted:

@@ -16,7 +16,11 @@ from microlens.errors import InputError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, help="Make and prepare datasets.")
 app.add_typer(data_app, name="data")
-console = Console(highlight=False, soft_wrap=True)
+# Titles and paths are printed as they are: no markup, no emoji.
+_AS_IT_IS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+console = Console(**_AS_IT_IS)
+_INTERRUPTED = 130
+_WRONG_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 def main() -> None:
@@ -26,15 +30,26 @@ def main() -> None:
     except InputError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        _fail(_sentence(error))
+    except SystemExit as end:
+        if end.code != _INTERRUPTED:
             raise
-        _fail("no space left on the disk; free some and run the same command again: what was finished is kept.")
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on.", status=130)
+        _fail("interrupted; run the same command again to go on.", status=_INTERRUPTED)
+
+
+def _sentence(error: OSError) -> str:
+    again = "free some and run the same command again: what was finished is kept."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the disk; {again}"
+    if error.errno == errno.EIO:
+        return f"writing failed: the disk is failing, or has no space left; {again}"
+    if isinstance(error, _WRONG_PATHS) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}."
+    raise error
 
 
 def _fail(sentence: str, status: int = 2) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"microlens: {sentence}", markup=False)
+    Console(stderr=True, **_AS_IT_IS).print(f"microlens: {sentence}")
     sys.exit(status)
 
 
@@ -77,7 +92,7 @@ def prepare(
     crop: Annotated[
         Literal["squash", "center"], typer.Option(help="Squash the whole frame into the square, or cut out its centre.")
     ] = "squash",
-    workers: Annotated[int | None, typer.Option(help="Decoding processes; one a core by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; one a core by default.")] = None,
 ) -> None:
     """Check, index and decode a release into a dataset folder; run again, it goes on where it was stopped."""
     from microlens.data.decoding import Settings
@@ -96,17 +111,17 @@ def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
         numbers = ", ".join(f"{value:,} {what}" for what, value in counts[name].items())
         console.print(f"{title}: {numbers}")
     console.print(f"stored: {counts['clips']:,} clips, {counts['covers']:,} covers, {counts['sound']:,} sound tracks")
+    if counts["out_of_order"]:
+        console.print(f"sorted: {counts['out_of_order']:,} interactions stood before an earlier one of the same user")
     for drop in manifest["dropped"]:
-        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']})", markup=False)
+        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']})")
     faults = manifest["faults"]
     for fault in faults[:20]:
         fate = "lost" if fault["lost"] else "kept"
-        console.print(
-            f"fault: item {fault['item']}, {fault['file']}, {fault['kind']} {fate}: {fault['fault']}", markup=False
-        )
+        console.print(f"fault: item {fault['item']}, {fault['file']}, {fault['kind']} {fate}: {fault['fault']}")
     if len(faults) > 20:
         console.print(f"... and {len(faults) - 20:,} more faults in {dataset / 'manifest.json'}")
-    console.print(f'{dataset} is ready. Next: microlens train CONFIG, with dataset = "{dataset}"', markup=False)
+    console.print(f'{dataset} is ready. Next: microlens train CONFIG, with dataset = "{dataset}"')
 
 
 @app.command("train")
@@ -172,11 +187,10 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page.")] = None,
 ) -> None:
     """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
-    from microlens.report import Report
+    from microlens.page.comparison import read_runs
     from microlens.tables import comparison_table
 
-    reports = {run.name: Report.read(run) for run in runs}
-    console.print(comparison_table(reports))
+    console.print(comparison_table({run.name: run.report for run in read_runs(runs)}))
     if html is not None:
         from microlens.page import write_page
 

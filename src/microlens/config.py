@@ -93,6 +93,8 @@ class RunConfig(Section):
             raise InputError(
                 f"{path} does not exist; a configuration is a TOML file such as those in configs/."
             ) from None
+        except IsADirectoryError:
+            raise InputError(f"{path} is a folder; name a TOML file such as those in configs/.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not TOML: {error}.") from None
         for override in overrides or []:

@@ -40,7 +40,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
 
     def __init__(self, trainer: "train.Trainer", folder: Path, *, quiet: bool) -> None:
         self.trainer = trainer
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.bar = progress_bar(self.console)
         self.board = None if quiet else _tensorboard(folder / "tensorboard", trainer.progress.epoch)
         total = trainer.steps_per_epoch * trainer.settings.epochs

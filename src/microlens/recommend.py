@@ -11,6 +11,7 @@ from torch import Tensor
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import Int64
 from microlens.data.media import ClipSettings, MediaFault, read_clip
+from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
 from microlens.evaluate import encode_catalogue, user_states
 from microlens.run import Run, open_run
@@ -107,11 +108,10 @@ class Ranker:
         settings = ClipSettings(**self.run.dataset.manifest["settings"]["clips"])
         try:
             clip = read_clip(path, settings)
-        except (MediaFault, FileNotFoundError) as fault:
+        except MediaFault as fault:
             raise InputError(f"{path} cannot be used: {fault}.") from None
-        batch = ItemBatch(
-            items=torch.zeros(1, dtype=torch.long), content={"clips": torch.from_numpy(clip.frames[None])}
-        )
+        stored = unpack_images(pack_images(clip.frames))  # as the clips of the dataset lie on disk
+        batch = ItemBatch(items=torch.zeros(1, dtype=torch.long), content={"clips": torch.from_numpy(stored[None])})
         with torch.inference_mode():
             return self.run.model.encode_items(batch.to(self.run.device)).float()
 

@@ -61,7 +61,9 @@ def recommendation_table(recommendations: Recommendations) -> Table:
     read = ", ".join(str(item_id) for item_id, _ in recommendations.history)
     table = Table(_right("rank"), _right("item"), "title", _right("score"), title=f"after {read}", title_justify="left")
     for item in recommendations.items:
-        table.add_row(str(item.rank), str(item.item_id or "added"), item.title, f"{item.score:.3f}")
+        table.add_row(
+            str(item.rank), "added" if item.item_id is None else str(item.item_id), item.title, f"{item.score:.3f}"
+        )
     added = recommendations.added
     if added and added.rank > len(recommendations.items):
         table.add_section()

@@ -1,17 +1,16 @@
 """Decoding a release's media in parallel into the stores of a dataset; an interrupted job goes on where it stopped."""
 
-import errno
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
-
-import lmdb
 
 from microlens.data.media import ClipSettings, Crop, MediaFault, read_clip, read_cover
 from microlens.data.release import COVER_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
@@ -84,13 +83,15 @@ def decode_all(
     with ExitStack() as stack:
         writers = {kind: stack.enter_context(StoreWriter(folder / f"{kind}.lmdb")) for kind in kinds}
         lines = stack.enter_context(log.open("a"))
-        for batch in _batched(_work(left, settings, workers), _ITEMS_PER_COMMIT):
+        results = stack.enter_context(closing(_work(left, settings, workers)))
+        for batch in _batched(results, _ITEMS_PER_COMMIT):
             for result in batch:
                 for outcome, value in result:
                     if value is not None:
                         writers[outcome.kind].put(outcome.item_id, value)
                     done[outcome.kind, outcome.item_id] = outcome
-            _commit(writers.values())
+            for writer in writers.values():
+                writer.commit()
             lines.writelines(json.dumps(asdict(outcome)) + "\n" for result in batch for outcome, _ in result)
             lines.flush()
             if on_progress:
@@ -102,12 +103,12 @@ def decode_all(
 Result = list[tuple[Outcome, bytes | None]]
 
 
-def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Iterator[Result]:
+def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Generator[Result]:
     """The result of every task as it becomes ready; a task that kills its process twice, once alone, is at fault."""
     left = dict.fromkeys(tasks)
     while left:
         broken = False
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with _processes(workers) as pool:
             futures = {pool.submit(decode, task, settings): task for task in left}
             for future in as_completed(futures):
                 try:
@@ -124,11 +125,32 @@ def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Iterator[R
 
 
 def _alone(task: Task, settings: Settings) -> Result:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with _processes(1) as pool:
         try:
             return pool.submit(decode, task, settings).result()
         except BrokenProcessPool:
             return _results(task, dict.fromkeys(task.kinds, "decoding it kills the decoder"), {}, {})
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # who stops early does not wait for the rest
+
+
+def _end_with_parent() -> None:
+    """Watch the parent process: were it killed, this one would wait for work for ever."""
+    Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def decode(task: Task, settings: Settings) -> Result:
@@ -178,14 +200,6 @@ def _results(
         )
         results.append((outcome, values.get(kind)))
     return results
-
-
-def _commit(writers: Iterable[StoreWriter]) -> None:
-    try:
-        for writer in writers:
-            writer.commit()
-    except lmdb.DiskError as error:
-        raise OSError(errno.ENOSPC, str(error)) from None
 
 
 def _read_outcomes(log: Path) -> dict[tuple[str, int], Outcome]:

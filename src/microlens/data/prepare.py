@@ -1,14 +1,18 @@
 """From a release to a dataset folder: checked, indexed, decoded, resumable, and there whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import polars as pl
 
 import microlens
@@ -18,7 +22,7 @@ from microlens.data.interactions import Interactions
 from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.data.pairs import Pairs, read_pairs
 from microlens.data.release import Release, find_release, media_by_item
-from microlens.data.split import Protocol, leave_one_out
+from microlens.data.split import Protocol, Split, leave_one_out
 from microlens.errors import InputError
 from microlens.files import alone_in, sha256, write_text
 
@@ -55,26 +59,31 @@ def prepare(
         the faults of media files by item.
 
     Raises:
-        InputError: the release cannot be read, or ``folder`` holds something else.
+        InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` holds something
+            else. Nothing has been written then.
+        OSError: the disk is full; what was finished is kept.
     """
     release = find_release(release_folder)
     request = _request(release, settings)
     if folder.exists():
         return _finished(folder, request)
     pairs = read_pairs(release.pairs)
+    interactions = Interactions.from_pairs(pairs)
+    split = leave_one_out(interactions, Protocol())
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    with alone_in(partial):
+    with alone_in(partial), _full_disk_as_oserror():
         _start_or_go_on(partial, request)
         preparation = _Preparation(release=release, settings=settings, folder=partial)
-        interactions = _write_interactions(preparation, pairs)
+        _write_interactions(preparation, pairs, interactions)
         tasks, strangers = _tasks(release, set(interactions.item_ids[1:].tolist()))
         for kind, paths in strangers.items():
             names = [path.name for path in paths]
-            preparation.drop(kind, len(paths), "not named by the id of an item that has interactions", names)
+            preparation.drop(kind, len(paths), "not a file named by the id of an item that has interactions", names)
         outcomes = decode_all(tasks, settings, partial, workers or os.cpu_count() or 1, on_progress)
         _write_items(preparation, interactions, outcomes)
-        manifest = _manifest(preparation, request, interactions, outcomes)
+        counts = _counts(pairs, interactions, split, outcomes)
+        manifest = _manifest(preparation, request, counts, outcomes)
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         for leftover in ("request.json", "outcomes.jsonl", ".lock"):
             (partial / leftover).unlink(missing_ok=True)
@@ -94,6 +103,23 @@ def _request(release: Release, settings: Settings) -> dict[str, Any]:
         "media": hashlib.sha256(json.dumps(media).encode()).hexdigest(),
         "settings": asdict(settings),
     }
+
+
+@contextmanager
+def _full_disk_as_oserror() -> Iterator[None]:
+    """Say in one way what LMDB and NumPy say in three; LMDB calls a write that was cut short an I/O error."""
+    try:
+        yield
+    except lmdb.DiskError as error:
+        raise OSError(errno.ENOSPC, str(error)) from None
+    except lmdb.Error as error:
+        if os.strerror(errno.EIO) not in str(error):
+            raise
+        raise OSError(errno.EIO, str(error)) from None
+    except OSError as error:
+        if error.errno is not None or "requested and" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, str(error)) from None
 
 
 def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -121,13 +147,12 @@ def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     write_text(path, json.dumps(request))
 
 
-def _write_interactions(preparation: _Preparation, pairs: Pairs) -> Interactions:
+def _write_interactions(preparation: _Preparation, pairs: Pairs, interactions: Interactions) -> None:
     folder, protocol = preparation.folder, Protocol()
-    interactions = Interactions.from_pairs(pairs)
     interactions.write(folder / "interactions")
-    pairs.events.write_parquet(folder / "interactions.parquet")
+    _write_table(pairs.events, folder / "interactions.parquet")
     users = pairs.events.group_by("user").len("num_interactions").sort("user").rename({"user": "user_id"})
-    users.write_parquet(folder / "users.parquet")
+    _write_table(users, folder / "users.parquet")
     short = users.filter(pl.col("num_interactions") < protocol.min_length)["user_id"]
     preparation.drop("interactions", pairs.repeated, "a later repeat of the same user and item")
     preparation.drop(
@@ -136,7 +161,13 @@ def _write_interactions(preparation: _Preparation, pairs: Pairs) -> Interactions
         f"fewer than {protocol.min_length} items; left out by the paper's protocol",
         short.to_list(),
     )
-    return interactions
+
+
+def _write_table(table: pl.DataFrame, path: Path) -> None:
+    # Through memory, because polars itself reports a full disk as no OSError.
+    content = BytesIO()
+    table.write_parquet(content)
+    path.write_bytes(content.getbuffer())
 
 
 def _tasks(release: Release, known: set[int]) -> tuple[list[Task], dict[str, list[Path]]]:
@@ -172,11 +203,11 @@ def _write_items(preparation: _Preparation, interactions: Interactions, outcomes
     if release.comments is not None:
         comments = read_comments(release.comments)
         known = comments.table.filter(pl.col("item_id").is_in(items["item_id"].implode()))
-        known.write_parquet(preparation.folder / "comments.parquet")
+        _write_table(known, preparation.folder / "comments.parquet")
         _count_leftovers(preparation, release.comments, comments, items)
     for column in _media_columns(items, outcomes):
         items = items.with_columns(column)
-    items.write_parquet(preparation.folder / "items.parquet")
+    _write_table(items, preparation.folder / "items.parquet")
 
 
 def _count_leftovers(preparation: _Preparation, path: Path, metadata: Metadata, items: pl.DataFrame) -> None:
@@ -210,26 +241,25 @@ def _media_columns(items: pl.DataFrame, outcomes: list[Outcome]) -> list[pl.Seri
 
 
 def _manifest(
-    preparation: _Preparation, request: dict[str, Any], interactions: Interactions, outcomes: list[Outcome]
+    preparation: _Preparation, request: dict[str, Any], counts: dict[str, Any], outcomes: list[Outcome]
 ) -> dict[str, Any]:
     release = preparation.release
-    split = leave_one_out(interactions, Protocol())
     sources: list[dict[str, Any]] = [
         {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in release.tables
     ]
     files = {(outcome.path, outcome.bytes, outcome.sha256) for outcome in outcomes}
     sources += [{"path": path, "bytes": size, "sha256": digest} for path, size, digest in sorted(files)]
-    identity = [FORMAT_VERSION, sorted(source["sha256"] for source in sources), asdict(preparation.settings)]
+    identity = [
+        FORMAT_VERSION,
+        sorted((source["path"], source["sha256"]) for source in sources),
+        asdict(preparation.settings),
+    ]
     return {
         "format_version": FORMAT_VERSION,
         "name": release.pairs.stem.removesuffix("pairs").rstrip("_-") or release.folder.resolve().name,
         "microlens": microlens.__version__,
         "checksum": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
-        "counts": {
-            "release": _counts(interactions),
-            "paper_protocol": _counts(split),
-            **{kind: sum(o.kind == kind and o.stored for o in outcomes) for kind in MEDIA},
-        },
+        "counts": counts,
         "settings": asdict(preparation.settings),
         "dropped": preparation.dropped,
         "faults": [
@@ -248,5 +278,12 @@ def _manifest(
     }
 
 
-def _counts(events: Any) -> dict[str, int]:
-    return {"users": events.num_users, "items": events.num_items, "interactions": events.num_events}
+def _counts(pairs: Pairs, interactions: Interactions, split: Split, outcomes: list[Outcome]) -> dict[str, Any]:
+    return {
+        **{
+            name: {"users": events.num_users, "items": events.num_items, "interactions": events.num_events}
+            for name, events in (("release", interactions), ("paper_protocol", split))
+        },
+        "out_of_order": pairs.out_of_order,
+        **{kind: sum(outcome.kind == kind and outcome.stored for outcome in outcomes) for kind in MEDIA},
+    }

@@ -58,7 +58,7 @@ def find_release(folder: Path) -> Release:
 
 
 def media_by_item(folder: Path | None, suffixes: tuple[str, ...]) -> tuple[dict[int, Path], list[Path]]:
-    """Media files by item id (the file's stem), and the files that are not named by an item id.
+    """Media files by item id (the file's stem), and what looks like one but is no file or not named by an item id.
 
     Where an item has several files the suffix that comes first in ``suffixes`` wins.
     """
@@ -69,7 +69,7 @@ def media_by_item(folder: Path | None, suffixes: tuple[str, ...]) -> tuple[dict[
     rank = {suffix: position for position, suffix in enumerate(suffixes)}
     candidates = [path for path in folder.iterdir() if path.suffix.lower() in rank and not path.name.startswith(".")]
     for path in sorted(candidates, key=lambda path: (rank[path.suffix.lower()], path.name)):
-        if path.stem.isascii() and path.stem.isdecimal():
+        if path.stem.isascii() and path.stem.isdecimal() and path.is_file():
             found.setdefault(int(path.stem), path)
         else:
             strangers.append(path)

@@ -36,7 +36,7 @@ class ComparedRun:
     @property
     def label(self) -> str:
         """The run's name behind its colour, as HTML."""
-        return f'<span class="swatch" style="background:{self.colour}"></span>{escape(self.name)}'
+        return f'<span class="run" style="--colour:{self.colour}">{escape(self.name)}</span>'
 
     def bar(self, cohort: str) -> Bar:
         """Test HR@10 on a cohort that has targets."""

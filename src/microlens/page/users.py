@@ -91,8 +91,8 @@ def _run_row(run: ComparedRun, ranker: Ranker, items: _Items, user: _Shown) -> s
         items.card(item, target=item == user.target, note=f"{number}{', next item' * (item == user.target)}")
         for number, item in enumerate(first, 1)
     ]
-    place = f"Next item: rank <b>{rank:,}</b> <small>of {candidates:,}</small>"
-    name = f'{run.label}<br><span class="rank">{place}</span>'
+    place = f'<span class="rank">rank <b>{rank:,}</b> <small>of {candidates:,}</small></span>'
+    name = f"{run.label}<br>Next item: {place}"
     return _row(name, cards)
 
 

@@ -40,6 +40,7 @@ class SASRec(Recommender):
         super().__init__(item_encoder)
         if dim % heads:
             raise ValueError(f"dim = {dim} cannot be shared among heads = {heads}")
+        self.heads = heads
         self.positions = nn.Parameter(init.xavier_normal_(Tensor(history_length, dim)))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.dropout = nn.Dropout(dropout)
@@ -51,10 +52,10 @@ class SASRec(Recommender):
         real = (history > 0).flatten().nonzero().squeeze(1)  # (T,) where the real items lie in (B*L,)
         placed = vectors.reshape(B * L, D).index_select(0, real) + self.positions[-L:].index_select(0, real % L)
         packed: Tensor = self.dropout(self.norm(placed))
-        mask = attention_mask(history)
+        mask = attention_mask(history, self.heads)
         for block in self.blocks:
             packed = block(packed, real, mask)
-        return packed.new_zeros(B * L, D).index_copy(0, real, packed).view(B, L, D)
+        return packed.new_zeros(B * L, D).index_copy_(0, real, packed).view(B, L, D)
 
 
 class TransformerBlock(nn.Module):
@@ -73,7 +74,7 @@ class TransformerBlock(nn.Module):
             init.zeros_(linear.bias)
 
     def forward(self, packed: Tensor, real: Tensor, mask: Tensor) -> Tensor:
-        """(T, D) to (T, D); ``real`` (T,) and ``mask`` (B, 1, L, L) say where the T items stand."""
+        """(T, D) to (T, D); ``real`` (T,) and ``mask`` (heads * B, L, L) say where the T items stand."""
         attended = self.attention(packed, real, mask)
         packed = self.attention_norm(packed + self.dropout(attended))
         fed = self.contract(functional.relu(self.expand(packed)))
@@ -95,20 +96,32 @@ class CausalAttention(nn.Module):
         init.xavier_normal_(self.output.weight)
 
     def forward(self, packed: Tensor, real: Tensor, mask: Tensor) -> Tensor:
-        """(T, D) to (T, D): unpack to (B, heads, L, D / heads), attend, pack again."""
-        B, _, L, _ = mask.shape
-        D = packed.shape[1]
-        projected = packed.new_zeros(B * L, 3 * D).index_copy(0, real, self.query_key_value(packed))
-        query, key, value = projected.view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        logits = query @ key.transpose(2, 3) / math.sqrt(D // self.heads) + mask
-        attended = self.dropout(logits.softmax(-1)) @ value  # (B, heads, L, D / heads)
-        packed_again: Tensor = self.output(attended.transpose(1, 2).reshape(B * L, D).index_select(0, real))
+        """(T, D) to (T, D): unpack to heads * B sequences of (L, D / heads), attend, pack again."""
+        (T, D), (sequences, L, _) = packed.shape, mask.shape
+        size = D // self.heads
+        # Heads first and keys before queries: every product below then reads its operands where they lie, and the
+        # softmax over keys runs along whole rows of queries, several times faster than over ten numbers at a time.
+        projected = self.query_key_value(packed).view(T, 3 * self.heads, size).transpose(0, 1)
+        unpacked = projected.new_zeros(3 * self.heads, sequences // self.heads * L, size)
+        query, key, value = unpacked.index_copy_(1, real, projected).view(3, sequences, L, size).unbind()
+        logits = torch.baddbmm(mask.to(key.dtype), key, query.transpose(1, 2), alpha=1 / math.sqrt(size))
+        weights = self.dropout(logits.softmax(1))  # (heads * B, keys, queries)
+        attended = (weights.transpose(1, 2) @ value).view(self.heads, -1, size).index_select(1, real)
+        packed_again: Tensor = self.output(attended.transpose(0, 1).reshape(T, D))
         return packed_again
 
 
-def attention_mask(history: Tensor) -> Tensor:
-    """What may not be attended to as an additive mask, (B, L) item numbers to (B, 1, L, L): the future, and padding."""
+def attention_mask(history: Tensor, heads: int) -> Tensor:
+    """What may not be attended to, the future and padding, as an additive mask for the logits of every head.
+
+    Args:
+        history: (B, L) item numbers, 0 at padding.
+        heads: attention heads.
+
+    Returns:
+        (heads * B, L keys, L queries), 0 where a query may read a key and a large negative number elsewhere.
+    """
     L = history.shape[1]
-    causal = torch.ones(L, L, dtype=torch.bool, device=history.device).tril()
-    visible = causal & (history > 0)[:, None, :]
-    return torch.where(visible, 0.0, -1e9)[:, None]
+    not_before = torch.ones(L, L, dtype=torch.bool, device=history.device).triu()  # the query is the key or after it
+    visible = not_before & (history > 0)[:, :, None]
+    return torch.where(visible, 0.0, -1e9).repeat(heads, 1, 1)
