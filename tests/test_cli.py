@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import tomli_w
 
-from microlens.data.synthetic import write_release
 from microlens.report import Report
 from tests.conftest import random_sequences, write_pairs
 from tests.test_prepare import manifest_of, run_command
@@ -174,45 +175,142 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "sentence"),
+    ("key", "value", "sentence"),
     [
-        ('train.epochs="3"', "train.epochs is '3'; it must be integer."),
-        ("train.epochs=true", "train.epochs is True; it must be integer."),
-        ("train.lr=0", "train.lr is 0; it must be greater than 0."),
-        ("train.select=MRR", "train.select is 'MRR'; it must be 'HR@10', 'NDCG@10', 'HR@20' or 'NDCG@20'."),
-        ("train.epoch=3", "train.epoch is unknown; did you mean 'epochs'?"),
-        ("sead=3", "sead is unknown; did you mean 'seed'?"),
-        ("protocol.min_lenght=5", "protocol.min_lenght is unknown; did you mean 'min_length'?"),
-        ('protocol.require=["clip"]', "protocol.require.0 is 'clip'; it must be 'clips', 'covers' or 'sound'."),
-        ("model.block=2", "model.block is unknown; did you mean 'blocks'?"),
-        ("model.blocks=two", "model.blocks is 'two': input should be a valid integer."),
-        ("model.blocks=true", "model.blocks is True: input should be a valid integer."),
-        ("model.heads=3", "model: dim = 8 cannot be shared among heads = 3."),
-        ("encoder.weight=1", "encoder.weight is unknown; accepted: nothing."),
-        ("model.name=sasrek", "model.name is 'sasrek', which is unknown; did you mean 'sasrec'?"),
-        ("encoder.name=x3d_xxs", "encoder.name is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
-        ("encoder.name=bert", "encoder.name is 'bert', which is unknown; accepted: features, id, sum"),
-        ("model=3", "model is 3; it must be"),
+        ("train.epochs", "3", "train.epochs is '3'; it must be integer."),
+        ("train.epochs", True, "train.epochs is True; it must be integer."),
+        ("train.epochs", 2.5, "train.epochs is 2.5; it must be integer"),
+        ("train.lr", 0, "train.lr is 0; it must be greater than 0."),
+        ("train.select", "MRR", "train.select is 'MRR'; it must be 'HR@10', 'NDCG@10', 'HR@20' or 'NDCG@20'."),
+        ("train.epoch", 3, "train.epoch is unknown; did you mean 'epochs'?"),
+        ("sead", 3, "sead is unknown; did you mean 'seed'?"),
+        ("optimiser.lr", 3, "optimiser is unknown; accepted: dataset, encoder, model, output, protocol, seed, train."),
+        ("protocol.min_lenght", 5, "protocol.min_lenght is unknown; did you mean 'min_length'?"),
+        ("protocol.require", ["clip"], "protocol.require.0 is 'clip'; it must be 'clips', 'covers' or 'sound'."),
+        ("model.block", 2, "model.block is unknown; did you mean 'blocks'?"),
+        ("model.blocks", "two", "model.blocks is 'two': input should be a valid integer."),
+        ("model.blocks", True, "model.blocks is True: input should be a valid integer."),
+        ("model.heads", 3, "model: dim = 8 cannot be shared among heads = 3."),
+        ("encoder.weight", 1, "encoder.weight is unknown; accepted: nothing."),
+        ("model.name", "sasrek", "model.name is 'sasrek', which is unknown; did you mean 'sasrec'?"),
+        ("model.name", 3, "model.name is 3; it must be string."),
+        ("encoder.name", "x3d_xxs", "encoder.name is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
+        ("encoder.name", "bert", "encoder.name is 'bert', which is unknown; accepted: features, id, sum"),
+        ("model", 3, "model is 3; it must be"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_the_file_and_by_set(
+    world: Path, tmp_path: Path, key: str, value: object, sentence: str
+) -> None:
+    output = f"output={json.dumps(str(tmp_path / 'run'))}"
+    assert sentence in refusal("train", world / "config.toml", "--set", output, "--set", f"{key}={json.dumps(value)}")
+    table = tomllib.loads((world / "config.toml").read_text()) | {"output": str(tmp_path / "run")}
+    section, _, name = key.rpartition(".")
+    (table.setdefault(section, {}) if section else table)[name] = value
+    (tmp_path / "wrong.toml").write_text(tomli_w.dumps(table))
+    assert sentence in refusal("train", tmp_path / "wrong.toml")
+    # The folder of a run is locked before its configuration is tried on the data; there is no more in it than that.
+    assert entries(tmp_path) <= {tmp_path / name for name in ("wrong.toml", "run", "run/.lock")}
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
         ("train.lr.x=3", "--set train.lr.x=3: 'lr' is not a table."),
         ("train.lr", "--set train.lr: expected key=value, such as train.lr=1e-3."),
     ],
 )
-def test_a_wrong_configuration_is_refused_in_the_file_and_by_set(world: Path, wrong: str, sentence: str) -> None:
-    config, before = world / "config.toml", entries(world)
-    assert sentence in refusal("train", config, "--set", wrong)
-    assert entries(world) - {world / "run", world / "run" / ".lock"} == before
-    key, _, value = wrong.partition("=")
-    section, _, name = key.rpartition(".")
-    if section not in ("train", "protocol", "model", "encoder") or not value:
-        return
-    line = f"{name} = {value if re.match('[0-9\"[]|true', value) else json.dumps(value)}"
-    text = re.sub(f"(?m)^{name} =.*\n", "", config.read_text()) if f"\n{name} =" in config.read_text() else None
-    text = (text or config.read_text()) + (f"[{section}]\n" if f"[{section}]" not in config.read_text() else "")
-    if name == "name":
-        text = config.read_text().replace(f'[{section}]\nname = "sasrec"', f"[{section}]")
-        text = text.replace(f'[{section}]\nname = "id"', f"[{section}]")
-    (world / "wrong.toml").write_text(text.replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
-    try:
-        assert sentence in refusal("train", world / "wrong.toml")
-    finally:
-        (world / "wrong.toml").unlink()
+def test_an_override_that_is_none_is_refused(world: Path, override: str, sentence: str) -> None:
+    assert sentence in refusal("train", world / "config.toml", "--set", override)
+
+
+def test_a_bare_word_is_a_string_and_an_option_of_the_encoder_is_checked(world: Path, tmp_path: Path) -> None:
+    video = ("--set", "encoder.name=x3d_xs", "--set", f"output={json.dumps(str(tmp_path / 'run'))}")
+    told = refusal("train", world / "config.toml", *video, "--set", "encoder.weight=random")
+    assert "encoder.weight is unknown; did you mean 'weights'?" in told
+    told = refusal("train", world / "config.toml", *video, "--set", "encoder.weights=3")
+    assert "encoder.weights is 3: input should be a valid string." in told
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "does not exist; a configuration is a TOML file"), ("[model\n", "is not TOML: ")],
+)
+def test_a_configuration_that_cannot_be_read_is_refused(tmp_path: Path, content: str | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "config.toml").write_text(content)
+    assert sentence in refusal("train", tmp_path / "config.toml")
+    assert "is a folder; name a TOML file" in refusal("train", tmp_path)
+
+
+def test_a_dataset_that_is_missing_foreign_or_of_another_version_is_refused(world: Path, tmp_path: Path) -> None:
+    def train_on(dataset: Path) -> str:
+        overrides = (f"dataset={json.dumps(str(dataset))}", f"output={json.dumps(str(tmp_path / 'run'))}")
+        return refusal("train", world / "config.toml", "--set", overrides[0], "--set", overrides[1])
+
+    assert "nowhere is not a prepared dataset (no manifest.json); make one with" in train_on(tmp_path / "nowhere")
+    other = shutil.copytree(world / "dataset", tmp_path / "other")
+    manifest = manifest_of(other)
+    (other / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
+    assert "has dataset format version 99; this microlens reads version" in train_on(other)
+    (other / "manifest.json").write_text("{}")
+    assert "manifest.json is not a manifest of a dataset; prepare the dataset again." in train_on(other)
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_a_run_is_trained_evaluated_compared_and_a_foreign_checkpoint_refused(world: Path) -> None:
+    for name, dim in (("small", 8), ("large", 16)):
+        overrides = (f"model.dim={dim}", f"output={json.dumps(str(world / name))}")
+        arguments = ("train", world / "config.toml", "--set", overrides[0], "--set", overrides[1])
+        status, told, _ = run_command(*arguments)
+        assert status == 0
+        assert f"{world / name / 'report.json'} is written." in told
+    status, told, _ = run_command("evaluate", world / "small", "--json")
+    assert status == 0
+    assert json.loads(told)["metrics"] == Report.read(world / "small").metrics
+    assert run_command("report", world / "small", world / "large")[0] == 0
+    best = "checkpoints/best.safetensors"
+    shutil.copy(world / "large" / best, world / "small" / best)
+    for arguments in (("evaluate", world / "small"), ("recommend", world / "small", "--user", "1")):
+        assert "best.safetensors is the checkpoint of another model" in refusal(*arguments)
+    assert "is not a run folder (no config.toml)" in refusal("evaluate", world / "dataset")
+
+
+def test_runs_under_different_protocols_are_not_put_into_one_table(world: Path) -> None:
+    for name, longest in (("thirteen", 13), ("nine", 9)):
+        output = f"output={json.dumps(str(world / name))}"
+        protocol = f"protocol.max_length={longest}"
+        assert run_command("train", world / "config.toml", "--set", output, "--set", protocol)[0] == 0
+    told = refusal("report", world / "thirteen", world / "nine")
+    assert "cannot be compared: their protocol differs" in told
+
+
+def test_lists_name_models_encoders_and_datasets(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"sasrec.*blocks = 2.*heads = 2", run_command("list", "models")[1])
+    assert re.search(r"x3d_xs.*weights = \"random\"", run_command("list", "encoders")[1])
+    (world / "here" / "datasets").mkdir(parents=True)
+    (world / "here" / "datasets" / "tiny").symlink_to(world / "dataset")
+    monkeypatch.chdir(world / "here")
+    assert re.search("datasets/tiny .* 40 .* 20 ", run_command("list", "datasets")[1])
+
+
+def test_an_item_without_content_is_named_with_the_way_out_and_the_way_out_works(tmp_path: Path) -> None:
+    release, dataset = tmp_path / "release", tmp_path / "dataset"
+    assert run_command("data", "synth", release, "--users", "20", "--items", "14")[0] == 0
+    rows = np.loadtxt(release / "synthetic_pairs.csv", delimiter=",", skiprows=1, dtype=np.int64)
+    item = int(np.bincount(rows[:, 1]).argmax())  # every item that has been seen is a candidate
+    (release / "videos" / f"{item}.mp4").write_bytes(b"")
+    prepared = run_command("data", "prepare", release, dataset, "--num-frames", "2", "--size", "32")
+    assert f"fault: item {item}, videos/{item}.mp4, clips lost: the file is empty" in prepared[1]
+    config = tmp_path / "config.toml"
+    config.write_text(SASREC.format(dataset=dataset, output=tmp_path / "run"))
+    arguments = ("train", config, "--set", "encoder.name=x3d_xs")
+    told = refusal(*arguments)
+    assert f"1 of 14 items have no clips (items {item}), which the encoder needs" in told
+    way_out = re.search(r"protocol\.require = \[\"clips\"\]", told)
+    assert way_out is not None
+    assert run_command(*arguments, "--set", way_out[0])[0] == 0
+    assert Report.read(tmp_path / "run").protocol["require"] == ["clips"]
+    status, ranked, _ = run_command("recommend", tmp_path / "run", "--user", "1", "-k", "20")
+    assert status == 0
+    assert f" {item} " not in ranked.partition("\n")[2]

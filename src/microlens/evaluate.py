@@ -14,7 +14,8 @@ from microlens.distributed import gather_interleaved, gather_shares
 from microlens.metrics import rank_of_target
 from microlens.recommenders.base import Recommender
 
-USERS_AT_ONCE = 256  # a row of scores is a whole catalogue long; this many keep in the processor's cache best
+USERS_AT_ONCE = 1024
+ROWS_AT_ONCE = 64  # a row of scores is a whole catalogue long; this many keep in the processor's cache best
 ITEMS_AT_ONCE = 4096
 CLIPS_AT_ONCE = 64
 
@@ -69,7 +70,8 @@ def rank_targets(
             for values in (split.inputs(part, chunk), split.targets(part, chunk), split.history(part, chunk))
         )
         states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
-        ranks.append(rank_of_target(model.score(states, catalogue), targets, seen).cpu())
+        rows = zip(states.split(ROWS_AT_ONCE), targets.split(ROWS_AT_ONCE), seen.split(ROWS_AT_ONCE), strict=True)
+        ranks += [rank_of_target(model.score(state, catalogue), *asked).cpu() for state, *asked in rows]
         if on_progress:
             on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
     return gather_interleaved(torch.cat(ranks), split.num_users, place).numpy()

@@ -16,8 +16,7 @@ def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
     """Rank of each target among the items its user has not seen; ties and NaN count against it.
 
     Args:
-        scores: (B, N+1) score of every item for every user, column 0 being padding. **Overwritten**: what is no
-            candidate becomes minus infinity.
+        scores: (B, N+1) score of every item for every user, column 0 being padding. **Overwritten**.
         targets: (B,) the item to be ranked.
         seen: (B, H) items the user already had, 0 where there is none; a target among them is still ranked.
 
@@ -29,9 +28,12 @@ def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
     scores[:, 0] = -torch.inf
     scores.scatter_(1, targets[:, None], target_scores)
     # Counting what is strictly below leaves ties and NaN above the target. Padding and seen items are always below,
-    # unless the target itself is minus infinity or NaN, and then it is the last of the N items.
-    below = torch.count_nonzero(scores < target_scores, dim=1)
-    return (scores.shape[1] - below).clamp_(max=scores.shape[1] - 1)
+    # unless the target itself is minus infinity or NaN, and then it is the last of the N items. Comparing in place
+    # leaves ones and zeros that add up without another array of this size: some ten times faster than counting truths.
+    columns = scores.shape[1]
+    assert columns <= 2 / torch.finfo(scores.dtype).eps, "more columns than this floating-point type counts exactly"
+    below = scores.lt_(target_scores).sum(1).long()
+    return (columns - below).clamp_(max=columns - 1)
 
 
 def hit_rate(ranks: Ranks, cutoff: int) -> float:

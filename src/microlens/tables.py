@@ -29,31 +29,22 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_
 
 
 def comparison_table(reports: Mapping[str, Report]) -> Table:
-    """One row a run: test HR and NDCG at 10, percent, on all, warm and cold targets, with their 95 % intervals."""
+    """Runs side by side on the test targets, all, warm and cold: percent, and HR@10's 95 % interval over users."""
     some = next(iter(reports.values()))
-    title = (
-        f"{some.dataset}, test, full ranking, protocol {some.protocol['hash']}; percent with 95 % intervals over users"
-    )
-    table = Table("run", title=title)
+    table = Table("targets", "run", *(_right(name) for name in ("HR@10", "95 % interval", *METRICS[1:])))
+    table.title = f"{some.dataset}, test, full ranking, percent"
+    table.caption = f"protocol {some.protocol['hash']}; data {some.provenance['data_hash'][:12]}"
     for cohort in COHORTS[:3]:
         number = some.num_targets["test"][cohort]
-        for metric in METRICS[:2]:
-            table.add_column(f"{metric} {cohort}\n({number:,} targets)", justify="right")
-    table.add_column("parameters", justify="right")
-    table.add_column("seconds\nan epoch", justify="right")
-    for name, report in reports.items():
-        cells = [_with_interval(report, cohort, metric) for cohort in COHORTS[:3] for metric in METRICS[:2]]
-        cost = report.cost
-        table.add_row(name, *cells, f"{cost['trainable_parameters']:,}", f"{cost['seconds_per_epoch']:.1f}")
+        for place, (name, report) in enumerate(reports.items()):
+            values = report.metrics["test"][cohort]
+            if values:
+                low, high = report.intervals["test"][cohort]["HR@10"]
+                first, *others = (f"{100 * values[metric]:.2f}" for metric in METRICS)
+                interval = f"{100 * low:.2f}-{100 * high:.2f}"
+                table.add_row("" if place else f"{cohort} ({number:,})", name, first, interval, *others)
+        table.add_section()
     return table
-
-
-def _with_interval(report: Report, cohort: str, metric: str) -> str:
-    values = report.metrics["test"][cohort]
-    if not values:
-        return "-"
-    low, high = report.intervals["test"][cohort][metric]
-    return f"{100 * values[metric]:.2f}\n{100 * low:.2f}-{100 * high:.2f}"
 
 
 def recommendation_table(recommendations: Recommendations) -> Table:

@@ -10,6 +10,7 @@ from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.base import Recommender
 
 NORM_EPS = 1e-6
+HIDDEN = -1e4  # what a hidden key scores: no exponential survives it, and half precision can hold it
 
 
 class SASRec(Recommender):
@@ -124,4 +125,4 @@ def attention_mask(history: Tensor, heads: int) -> Tensor:
     L = history.shape[1]
     not_before = torch.ones(L, L, dtype=torch.bool, device=history.device).triu()  # the query is the key or after it
     visible = not_before & (history > 0)[:, :, None]
-    return torch.where(visible, 0.0, -1e9).repeat(heads, 1, 1)
+    return torch.where(visible, 0.0, HIDDEN).repeat(heads, 1, 1)

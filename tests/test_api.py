@@ -1,0 +1,102 @@
+"""What users rely on: a change here is a change for them, and has to be meant."""
+
+import re
+import shlex
+from importlib import metadata
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import microlens
+from microlens.cli import app
+from tests.conftest import REPOSITORY
+from tests.test_prepare import run_command
+
+COMMANDS: dict[str, list[str]] = {
+    "data synth": ["OUT", "--users", "--items", "--seed"],
+    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "train": ["CONFIG", "--set", "--fresh/--resume"],
+    "evaluate": ["RUN", "--json"],
+    "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top"],
+    "report": ["RUNS", "--html"],
+    "list": ["WHAT"],
+}
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not hasattr(command, "commands"):
+        return {" ".join(path): command}
+    found: dict[str, Any] = {}
+    for name, child in command.commands.items():
+        found |= leaves(child, (*path, name))
+    return found
+
+
+def spelling(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.name).upper()
+    return "/".join([*parameter.opts, *parameter.secondary_opts])
+
+
+def documented_commands() -> list[str]:
+    """Every command line that the fenced blocks of the README and the documentation show."""
+    found = []
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))):
+        for block in re.findall(r"^```(?:console|bash|sh|shell)\n(.*?)^```", path.read_text(), re.M | re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            calls = [re.match(r"\s*(?:\$ )?(?:\.venv/bin/)?microlens (.*)", line) for line in lines]
+            found += [call[1] for call in calls if call]
+    return found
+
+
+def parse(arguments: list[str]) -> None:
+    """Parse a command line as the program does, without running it."""
+    command: Any = get_command(app)
+    context = command.make_context("microlens", arguments)
+    while hasattr(command, "commands"):
+        rest = [*getattr(context, "_protected_args", context.args[:0]), *context.args]
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", microlens.__version__)
+    assert metadata.version("microlens") == microlens.__version__
+
+
+def test_the_commands_and_their_options() -> None:
+    found = leaves(get_command(app))
+    assert {
+        name: [spelling(parameter) for parameter in command.params if parameter.name != "help"]
+        for name, command in found.items()
+    } == COMMANDS
+
+
+@pytest.mark.parametrize("name", ["", "data", *COMMANDS])
+def test_help_says_what_everything_is(name: str) -> None:
+    status, told, _ = run_command(*name.split(), "--help")
+    assert status == 0
+    for option in COMMANDS.get(name, [command.split()[0] for command in COMMANDS] if not name else []):
+        assert option.split("/")[0].lower() in told.lower()
+
+
+def test_the_readme_shows_the_way_from_data_to_recommendations() -> None:
+    shown = documented_commands()
+    assert {" ".join(line.split()[: 2 if line.startswith("data") else 1]) for line in shown} >= {
+        "data prepare", "train", "recommend", "report",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_documented_commands_are_accepted(line: str) -> None:
+    arguments = shlex.split(line, comments=True)
+    parse(arguments)
+    assert all((REPOSITORY / path).is_file() for path in arguments if path.startswith("configs/"))
+
+
+@pytest.mark.parametrize("line", ["trian x.toml", "train", "train x.toml --epochs 3", "recommend run --user you"])
+def test_commands_that_do_not_exist_are_not_accepted(line: str) -> None:
+    with pytest.raises(Exception, match=r"(?i)(no such|missing|valid integer)"):
+        parse(shlex.split(line))
+    assert run_command(*line.split())[0] == 2
