@@ -1,6 +1,6 @@
 """What it costs to turn videos into stored clips, ours beside its peers, printed as JSON.
 
-    python benchmarks/decode.py [--repeats 3] [VIDEO ...]
+    python benchmarks/decode.py [--smoke] [--repeats 3] [VIDEO ...]
 
 Without files it encodes two 12 s clips (540x960, 30 frames/s, about 2.7 Mb/s), one with a keyframe every 250 frames
 and one with a keyframe every 30; 365 frames, so that the wanted ones lie at many distances from their keyframes.
@@ -10,17 +10,15 @@ Every figure is the least of the repeats. CPU seconds count all threads; peers r
 
 import argparse
 import importlib.util
-import json
-import os
-import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from measure import Line, cpu_seconds, print_result
 
 from microlens.data.media import ClipSettings, read_clip
 from microlens.data.sound import SoundSettings, read_log_mel
@@ -31,9 +29,14 @@ FRAMES, SIZE = 5, 224
 ORIGINAL_BYTES = 3_010_560
 
 
-def encode_example(path: Path, keyframe_every: int) -> None:
-    """A camera-like video: a textured scene that drifts, with moving objects and sensor noise."""
-    W, H, count, rate = 540, 960, 365, 30
+CLIP_TIMES_SMALLER, KEYFRAMES_SHARE = 25.0, 0.25
+# The exact ways that take the same frames as ``microlens spread``.
+SAME_FRAMES = ("pyav, everything, spread", "opencv sequential, spread", "decord2, spread")
+
+
+def encode_example(path: Path, keyframe_every: int, count: int) -> None:
+    """A camera-like video of ``count`` frames: a textured scene that drifts, with moving objects and sensor noise."""
+    W, H, rate = 540, 960, 30
     random = np.random.default_rng(0)
     coarse = random.integers(30, 226, (H // 20 + 40, W // 20 + 40), np.uint8)
     scene = np.repeat(np.repeat(coarse, 20, 0), 20, 1).astype(np.int16)
@@ -116,12 +119,6 @@ def ways() -> dict[str, tuple[str | None, Callable[[Path], object]]]:
     }
 
 
-def cpu_seconds() -> float:
-    """CPU time of all threads of this process so far."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 def cost(work: Callable[[], object], repeats: int) -> dict[str, float]:
     """The least CPU and wall seconds of one call."""
     cpu, wall = [], []
@@ -133,7 +130,7 @@ def cost(work: Callable[[], object], repeats: int) -> dict[str, float]:
     return {"cpu_seconds": round(min(cpu), 4), "wall_seconds": round(min(wall), 4)}
 
 
-def measure(path: Path, repeats: int) -> dict[str, object]:
+def measure(path: Path, repeats: int) -> dict[str, Any]:
     """All figures of one video."""
     clip = read_clip(path, ClipSettings())
     timings: dict[str, object] = {}
@@ -157,22 +154,45 @@ def measure(path: Path, repeats: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def lines_of(name: str, figures: dict[str, Any]) -> list[Line]:
+    """The lines of one video; a peer that is absent has none."""
+    timings = {way: cost["cpu_seconds"] for way, cost in figures["timings"].items() if isinstance(cost, dict)}
+    exact = timings["microlens spread"]
+    peer = min((way for way in SAME_FRAMES if way in timings), key=timings.__getitem__)
+    return [
+        Line(
+            what=f"{name}: bytes of a clip, the original code's over ours", measured=figures["clip_bytes"]["ratio"],
+            unit="times", bound="at least", reach=CLIP_TIMES_SMALLER,
+        ),
+        Line(
+            what=f"{name}: CPU time with frames=keyframes over exact frames",
+            measured=timings["microlens keyframes"] / exact, unit="", bound="at most", reach=KEYFRAMES_SHARE,
+        ),
+        Line(
+            what=f"{name}: CPU time of exact frames over the fastest present peer's ({peer})",
+            measured=exact / timings[peer], unit="", bound="at most", reach=1.0,
+        ),
+    ]  # fmt: skip
+
+
 def main() -> None:
     """Measures the files named on the command line, or two made for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="one short video, to see that the program works")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    repeats, count, distances = (1, 20, (10,)) if options.smoke else (options.repeats, 365, (250, 30))
     with tempfile.TemporaryDirectory() as folder:
         videos = options.videos
         if not videos:
-            videos = [Path(folder) / f"keyframe-every-{every}.mp4" for every in (250, 30)]
-            for path, every in zip(videos, (250, 30), strict=True):
-                encode_example(path, every)
-        results = {path.name: measure(path, options.repeats) for path in videos}
-    machine = {"cpu_count": os.cpu_count(), "processor": platform.processor() or platform.machine(),
-               "load_average": os.getloadavg(), "python": platform.python_version(), "av": av.__version__}  # fmt: skip
-    print(json.dumps({"machine": machine, "videos": results}, indent=1))
+            videos = [Path(folder) / f"keyframe-every-{every}.mp4" for every in distances]
+            for path, every in zip(videos, distances, strict=True):
+                encode_example(path, every, count)
+        results = {path.name: measure(path, repeats) for path in videos}
+    lines = [line for name, figures in results.items() for line in lines_of(name, figures)]
+    options.videos = [path.name for path in options.videos]
+    print_result("decode", options, [1], {"videos": results}, lines)
 
 
 if __name__ == "__main__":

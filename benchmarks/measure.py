@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from microlens.run import Run
 
 Int64 = npt.NDArray[np.int64]
 
@@ -76,7 +80,7 @@ def write_release(folder: Path, sequences: Sequences, kind: Literal["csv", "tsv"
     folder.mkdir(parents=True)
     offsets, items = sequences.offsets, sequences.items
     if kind == "tsv":
-        rows = (items[start:end].tolist() for start, end in zip(offsets[:-1], offsets[1:], strict=True))
+        rows = (items[start:end].tolist() for start, end in pairwise(offsets))
         lines = [f"{user}\t{' '.join(map(str, row))}\n" for user, row in enumerate(rows, 1)]
     else:
         users = np.repeat(np.arange(1, len(offsets)), np.diff(offsets))
@@ -85,6 +89,29 @@ def write_release(folder: Path, sequences: Sequences, kind: Literal["csv", "tsv"
         lines = ["user,item,timestamp\n", *(f"{user},{item},{moment}\n" for user, item, moment in events)]
     (folder / f"bench_pairs.{kind}").write_text("".join(lines))
     return folder
+
+
+def made_run(folder: Path, shape: Shape, *, dim: int, batch_size: int, dropout: float = 0.1) -> "Run":
+    """A fresh SASRec on item ids, built from a configuration over a dataset prepared from made interactions.
+
+    The dataset is prepared at the first call and shared by later ones with the same ``folder``.
+    """
+    from microlens.config import RunConfig
+    from microlens.data.decoding import Settings
+    from microlens.data.prepare import prepare
+    from microlens.run import build_run
+
+    dataset = folder / "dataset"
+    if not dataset.exists():
+        prepare(write_release(folder / "release", long_tailed_sequences(shape), "tsv"), dataset, Settings())
+    configuration = {
+        "dataset": dataset,
+        "output": folder / "run",
+        "model": {"name": "sasrec", "dim": dim, "dropout": dropout},
+        "encoder": {"name": "id"},
+        "train": {"batch_size": batch_size, "device": "cpu"},
+    }
+    return build_run(RunConfig.model_validate(configuration))
 
 
 def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:

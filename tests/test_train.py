@@ -166,7 +166,7 @@ def write_config(config: RunConfig, folder: Path) -> Path:
 @pytest.mark.slow
 def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(400, 60))
-    settings = {"epochs": 40, "patience": 40, "batch_size": 8}
+    settings = {"epochs": 12, "patience": 12, "batch_size": 8}
     whole = train(config_of(dataset, "whole", train=settings), quiet=True)
     config = config_of(dataset, "killed", train=settings)
     command = [sys.executable, "-m", "microlens", "train", str(write_config(config, dataset))]

@@ -70,8 +70,9 @@ def rank_targets(
             for values in (split.inputs(part, chunk), split.targets(part, chunk), split.history(part, chunk))
         )
         states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
-        rows = zip(states.split(ROWS_AT_ONCE), targets.split(ROWS_AT_ONCE), seen.split(ROWS_AT_ONCE), strict=True)
-        ranks += [rank_of_target(model.score(state, catalogue), *asked).cpu() for state, *asked in rows]
+        for row in range(0, len(states), ROWS_AT_ONCE):
+            rows = slice(row, row + ROWS_AT_ONCE)
+            ranks.append(rank_of_target(model.score(states[rows], catalogue), targets[rows], seen[rows]).cpu())
         if on_progress:
             on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
     return gather_interleaved(torch.cat(ranks), split.num_users, place).numpy()

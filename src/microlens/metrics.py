@@ -62,7 +62,7 @@ def all_metrics(ranks: Ranks) -> dict[str, float]:
     }
 
 
-def bootstrap_intervals(ranks: Ranks, seed: int = 0, resamples: int = 2000) -> dict[str, tuple[float, float]]:
+def bootstrap_intervals(ranks: Ranks, seed: int = 0, resamples: int = 2000) -> dict[str, list[float]]:
     """95 % percentile bootstrap intervals over users of every metric.
 
     A metric depends on a user's rank alone and all ranks beyond the last cutoff are alike, so drawing U users with
@@ -78,5 +78,5 @@ def bootstrap_intervals(ranks: Ranks, seed: int = 0, resamples: int = 2000) -> d
     for cutoff in CUTOFFS:
         for name, gain in (("HR", (values <= cutoff).astype(np.float64)), ("NDCG", gains(values, cutoff))):
             low, high = np.quantile(drawn @ gain, [0.025, 0.975])
-            intervals[f"{name}@{cutoff}"] = (float(low), float(high))
+            intervals[f"{name}@{cutoff}"] = [float(low), float(high)]
     return intervals

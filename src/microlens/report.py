@@ -50,7 +50,7 @@ class Report:
     model: str
     encoder: str
     metrics: dict[str, dict[str, dict[str, float]]]
-    intervals: dict[str, dict[str, dict[str, tuple[float, float]]]]
+    intervals: dict[str, dict[str, dict[str, list[float]]]]
     num_targets: dict[str, dict[str, int]]
     cost: dict[str, Any]
     provenance: dict[str, Any]
