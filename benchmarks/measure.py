@@ -120,6 +120,15 @@ def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def keeping_bytecode(folder: Path) -> dict[str, str]:
+    """The environment for Python processes that keep compiled modules, as installed programs do, in ``folder``.
+
+    Some machines forbid Python to write them; every process would then compile torch anew, for seconds.
+    """
+    rest = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {"PYTHONPYCACHEPREFIX": str(folder), **rest}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """Medians over the repeats, and every repeat's CPU seconds."""

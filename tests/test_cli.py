@@ -190,7 +190,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model.block", 2, "model.block is unknown; did you mean 'blocks'?"),
         ("model.blocks", "two", "model.blocks is 'two': input should be a valid integer."),
         ("model.blocks", True, "model.blocks is True: input should be a valid integer."),
-        ("model.heads", 3, "model: dim = 8 cannot be shared among heads = 3."),
+        ("model.heads", 3, "model: blocks = 2, heads = 3: both must be at least 1, and heads divide dim = 8."),
         ("encoder.weight", 1, "encoder.weight is unknown; accepted: nothing."),
         ("model.name", "sasrek", "model.name is 'sasrek', which is unknown; did you mean 'sasrec'?"),
         ("model.name", 3, "model.name is 3; it must be string."),

@@ -17,7 +17,9 @@ MakeDataset = Callable[[list[list[int]]], Path]
 
 
 def popularity_config(dataset: Path) -> RunConfig:
-    return RunConfig.model_validate({"dataset": dataset, "output": dataset.parent / "run", "model": {"name": "popularity"}})
+    return RunConfig.model_validate(
+        {"dataset": dataset, "output": dataset.parent / "run", "model": {"name": "popularity"}}
+    )
 
 
 def test_cohorts_by_hand(make_dataset: MakeDataset) -> None:
@@ -85,7 +87,9 @@ def test_a_report_carries_what_others_rely_on(make_dataset: MakeDataset) -> None
     assert report.dataset == "tiny"
     assert report.protocol["hash"] == Protocol().hash
     assert set(report.metrics["test"]["all"]) == {"HR@10", "NDCG@10", "HR@20", "NDCG@20"}
-    assert {"parameters", "trainable_parameters", "flops_per_step", "seconds_per_epoch", "best_epoch"} < set(report.cost)
+    assert {"parameters", "trainable_parameters", "flops_per_step", "seconds_per_epoch", "best_epoch"} < set(
+        report.cost
+    )
     assert {"peak_memory_bytes", "device"} < set(report.cost)
     assert {"commit", "seed", "config_hash", "data_hash", "packages"} <= set(report.provenance)
 

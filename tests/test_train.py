@@ -1,5 +1,6 @@
 """The training step, resuming, and several processes."""
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from microlens.cli import main
 from microlens.config import RunConfig
 from microlens.data.batches import ahead, train_batches
 from microlens.errors import InputError
@@ -201,6 +203,37 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     for metric, value in reports[0].metrics["test"]["all"].items():
         assert reports[1].metrics["test"]["all"][metric] == pytest.approx(value, abs=0.02)
     assert reports[1].cost["processes"] == 2
+
+
+@pytest.mark.parametrize("writes_before", [0, 2, 5])
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], writes_before: int
+) -> None:
+    dataset = make_dataset(random_sequences(60, 25))
+    undisturbed = train(config_of(dataset, "undisturbed"), quiet=True)
+    config = config_of(dataset, "disturbed")
+    monkeypatch.setattr(sys, "argv", ["microlens", "train", str(write_config(config, dataset))])
+    left = writes_before
+    original = Path.write_bytes
+
+    def write_bytes(self: Path, content: bytes) -> int:
+        nonlocal left
+        if left == 0:
+            original(self, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left -= 1
+        return original(self, content)
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Path, "write_bytes", write_bytes)
+        with pytest.raises(SystemExit, match="2"):
+            main()
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("microlens: no space left on the disk; free some and run the same command again")
+    assert not list(config.output.rglob("*.partial"))
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    same_numbers(undisturbed, Report.read(config.output))
 
 
 def test_a_finished_run_is_read_and_not_trained_again(

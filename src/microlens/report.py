@@ -1,5 +1,6 @@
 """What a run reports: ranks, metrics by cohort with intervals, cost, and what is needed to reproduce them."""
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,8 +92,10 @@ def measure(split: Split, ranks: dict[Part, Int64]) -> dict[str, Any]:
 
 def write_ranks(folder: Path, ranks: dict[Part, Int64]) -> None:
     """Write ``ranks.npy``, (2, U): the rank of every user's validation (row 0) and test target (row 1)."""
-    with whole(folder / "ranks.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, np.stack([ranks[part] for part in PARTS]))
+    content = io.BytesIO()
+    np.save(content, np.stack([ranks[part] for part in PARTS]))
+    with whole(folder / "ranks.npy") as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def read_ranks(folder: Path) -> dict[Part, Int64]:

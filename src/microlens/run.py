@@ -1,5 +1,6 @@
 """The one place that turns a configuration into objects and runs them."""
 
+import inspect
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,7 +79,14 @@ def _build_model(config: RunConfig, split: Split, item_ids: Int64) -> Recommende
         "train_counts": torch.from_numpy(split.train_counts),
     }
     constructor = pick(RECOMMENDERS, config.model.name, "model.name")
+    takes_encoder = "item_encoder" in inspect.signature(constructor).parameters
+    if takes_encoder and config.encoder is None:
+        raise InputError(
+            f"model.name is '{config.model.name}', which needs an item encoder: add [encoder] name = \"id\"."
+        )
     if config.encoder is not None:
+        if not takes_encoder:
+            raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
         world["item_encoder"] = build_encoder(config.encoder.model_dump(), world)
     return build(constructor, config.model.options(), world, "model")
 

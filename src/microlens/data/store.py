@@ -159,13 +159,15 @@ class StoreWriter:
 
     def close(self) -> None:
         """Commits, gives unused pages back, and leaves a single file."""
-        self.commit()
         compact = self._path.with_name(self._path.name + ".compact")
-        wasteful = _unused_share(self._env) > _WORTH_COMPACTING
-        if wasteful:
-            compact.unlink(missing_ok=True)
-            self._env.copy(str(compact), compact=True)
-        self._env.close()
+        compact.unlink(missing_ok=True)
+        try:
+            self.commit()
+            wasteful = _unused_share(self._env) > _WORTH_COMPACTING
+            if wasteful:
+                self._env.copy(str(compact), compact=True)
+        finally:
+            self._env.close()
         if wasteful:
             compact.replace(self._path)
         self._path.with_name(self._path.name + "-lock").unlink(missing_ok=True)

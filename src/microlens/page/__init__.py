@@ -9,7 +9,6 @@ from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.files import write_text
 from microlens.page.comparison import chance, open_data, read_runs
-from microlens.page.figures import group_figure, training_figures
 from microlens.page.overview import panels, verdict
 from microlens.page.tables import accuracy_table, cost_table, provenance
 from microlens.page.users import users_section
@@ -25,6 +24,8 @@ def write_page(path: Path, runs: list[Path]) -> None:
         InputError: ``path`` is a folder; there are no runs or more than the page has colours for; one is unfinished
             or its data gone; or they differ in protocol or data.
     """
+    from microlens.page.figures import group_figure, training_figures  # matplotlib: only pages need it
+
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the HTML file to write.")
     compared = read_runs(runs)

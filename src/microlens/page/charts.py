@@ -1,197 +1,184 @@
-"""Charts as inline SVG: a few lines of markup that scale, print, and take their fonts from the page around them."""
+"""Charts drawn by matplotlib as inline SVG: they scale, print, and take their fonts from the page around them."""
 
-import math
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from io import StringIO
 
-COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours that stand out on white, less the green that marks targets."""
+import numpy as np
+from matplotlib import rcParams, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator
 
-_CHARACTER = 6.4  # average width of a letter at the charts' font size
+from microlens.page.comparison import Bar, percent
+
+_INK, _QUIET, _RULE = "#1a2027", "#5a6672", "#dde2e7"  # of page.html
 _LONGEST_LABEL = 20
 _LINE_HEIGHT = 14
-_ROOM_FOR_VALUE = 27  # a bar at least this wide carries its value
+_MOST_WITH_VALUES = 4  # bars in a group that are wide enough to carry their values
+_LOOK = {
+    "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so charts are laid out alike wherever they are made
+    "font.size": 12,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "figure.dpi": 72,  # a point is a unit of the drawing
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Points joined by a line; ``marked`` is the position of the one to stand out. Without points, ``level`` is drawn.
-
-    ``xs`` and ``ys`` are equally long.
-    """
+    """Points joined by a line, or without ``xs`` a level at the one of ``ys``; ``marked`` is the place of the best."""
 
     name: str
     colour: str
+    ys: Sequence[float]
     xs: Sequence[float] = ()
-    ys: Sequence[float] = ()
     marked: int | None = None
-    level: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A share with its interval."""
-
-    name: str
-    colour: str
-    value: float
-    low: float
-    high: float
+@contextmanager
+def _look() -> Iterator[None]:
+    """The same look whatever a matplotlibrc says; the browser has glyphs that the font of the layout lacks."""
+    with style.context(["default", _LOOK]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """From data to the drawing's coordinates."""
-
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
-
-
-def percent(share: float) -> str:
-    """A share as a reader says it: 41.2, 0.31, 0; without the sign."""
-    value = 100 * share
-    if value == 0:
-        return "0"
-    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About ``count`` round numbers whose first is at most ``low`` and whose last is at least ``high``."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
-
-
-def line_chart(curves: Sequence[Curve], *, label: str, shares: bool = False) -> str:
+@_look()
+def line_chart(name: str, curves: Sequence[Curve], *, label: str, shares: bool = False) -> str:
     """Curves over epochs, each named at its end.
 
     Args:
+        name: begins the ids in the drawing; another for each chart of a page.
         curves: at least one of them with points.
         label: what a screen reader says.
         shares: the values are shares, drawn from 0 and labelled in percent.
     """
-    values = [y for curve in curves for y in (*curve.ys, *([] if curve.level is None else [curve.level]))]
-    y_ticks = nice_ticks(0.0 if shares else min(values), max(values))
-    x_ticks = _whole_ticks(max(x for curve in curves for x in curve.xs))
-    room = 16 + _CHARACTER * max(len(_short(curve.name)) for curve in curves)
-    frame = _Frame(44, 440 - room, 12, 216, (1, max(2, x_ticks[-1])), (y_ticks[0], y_ticks[-1]))
-    body = [_grid(frame, y_ticks, shares)]
-    body += [f'<text class="tick" x="{frame.x(tick)}" y="234" text-anchor="middle">{tick}</text>' for tick in x_ticks]
-    middle = (frame.left + frame.right) / 2
-    body.append(f'<text class="tick" x="{middle:.1f}" y="252" text-anchor="middle">epoch</text>')
-    ends = [frame.y(curve.level if curve.level is not None else curve.ys[-1]) for curve in curves]
-    for curve, end, name_at in zip(curves, ends, _apart(ends, frame.top, frame.bottom), strict=True):
-        body.append(_curve(frame, curve, end, name_at))
-    return _svg(440, 258, label, body)
+    values = [y for curve in curves for y in curve.ys]
+    figure = Figure((440 / 72, 258 / 72), layout="constrained")
+    axes = _axes(figure, 0.0 if shares else min(values), max(values), shares)
+    last = int(max(x for curve in curves for x in curve.xs))
+    inner = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(0, last)
+    axes.set_xticks(sorted({1, *(tick for tick in inner if 1 < tick < last - inner[1] / 2), last}))
+    axes.set_xlim(1, max(2, last))
+    axes.set_xlabel("epoch", color=_QUIET)
+    for number, curve in enumerate(curves, 1):
+        _draw_curve(axes, f"{name}-{{}}-{number}", curve)
+    texts = _name_ends(axes, f"{name}-{{}}-{{}}", curves)
+    figure.draw_without_rendering()  # makes room for the names, before they are moved apart
+    figure.set_layout_engine("none")
+    low, high = axes.get_ylim()
+    gap = _LINE_HEIGHT * (high - low) / axes.get_window_extent().height
+    for text, height in zip(texts, _apart([curve.ys[-1] for curve in curves], low, high, gap), strict=True):
+        text.set_y(height)
+    return _svg(figure, name, label)
 
 
-def bar_chart(groups: Sequence[tuple[str, str, Sequence[Bar]]], *, chance: float, label: str) -> str:
-    """Groups of bars with interval whiskers, and a dashed line at ``chance``.
+@_look()
+def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, chance: float, label: str) -> str:
+    """Groups of bars with interval whiskers, and a dotted line at ``chance``.
 
     Args:
+        name: begins the ids in the drawing; another for each chart of a page.
         groups: the two lines under each group, and its bars.
         chance: the share that guessing would have.
         label: what a screen reader says.
     """
-    ticks = nice_ticks(0.0, max([chance, *(bar.high for _, _, bars in groups for bar in bars)]))
-    frame = _Frame(40, 860, 22, 250, (0, len(groups)), (0.0, ticks[-1]))
-    dots = f'<path class="chance" d="M{frame.left} {frame.y(chance)}H{frame.right}"/>'
-    body = [_grid(frame, ticks, shares=True), dots]
-    for number, (first, second, bars) in enumerate(groups):
-        left, right = frame.x(number + 0.1), frame.x(number + 0.9)
-        middle = (left + right) / 2
-        body.append(f'<text x="{middle:.1f}" y="268" text-anchor="middle">{escape(first)}</text>')
-        body.append(f'<text class="tick" x="{middle:.1f}" y="284" text-anchor="middle">{escape(second)}</text>')
-        width = min(48.0, (right - left) / max(1, len(bars)))
-        start = middle - width * len(bars) / 2
-        body += [_bar(frame, bar, start + width * place, width) for place, bar in enumerate(bars)]
-    return _svg(860, 292, label, body)
+    figure = Figure((860 / 72, 292 / 72), layout="constrained")
+    axes = _axes(figure, 0.0, max([chance, *(bar.high for _, _, bars in groups for bar in bars)]), shares=True)
+    axes.set_xticks(range(len(groups)), [first for first, _, _ in groups], color=_INK)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.axhline(chance, color=_QUIET, linewidth=1.6, linestyle=(0, (1, 2)), zorder=0.9, gid=f"{name}-chance")
+    below = axes.get_xaxis_transform()
+    for place, (_, second, bars) in enumerate(groups):
+        axes.annotate(second, (place, 0), (0, -33), below, "offset points", color=_QUIET, ha="center", va="baseline")
+        width = min(0.35, 0.8 / max(1, len(bars)))
+        for number, bar in enumerate(bars):
+            middle = place + (number - (len(bars) - 1) / 2) * width
+            gid = f"{name}-{{}}-{place + 1}-{number + 1}"
+            _draw_bar(axes, gid, bar, middle, 0.92 * width, with_value=len(bars) <= _MOST_WITH_VALUES)
+    return _svg(figure, name, label)
 
 
-def _curve(frame: _Frame, curve: Curve, end: float, name_at: float) -> str:
-    if curve.level is not None:
-        line = f'<path class="level" d="M{frame.left} {end}H{frame.right}" stroke="{curve.colour}"/>'
-        last = frame.right
-    else:
-        points = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in zip(curve.xs, curve.ys, strict=True))
-        line = f'<polyline class="curve" points="{points}" stroke="{curve.colour}"/>'
-        last = frame.x(curve.xs[-1])
+def _axes(figure: Figure, low: float, high: float, shares: bool) -> Axes:
+    """Empty axes whose values run in about four steps between round numbers that enclose ``low`` and ``high``."""
+    axes = figure.subplots()
+    axes.spines[:].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=_RULE, linewidth=1, clip_on=False)
+    axes.tick_params(length=0, pad=6, labelcolor=_QUIET)
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high if high > low else low + (abs(low) or 1.0))
+    axes.set_yticks(ticks, [f"{100 * tick:g} %" if shares else f"{tick:g}" for tick in ticks])
+    axes.set_ylim(ticks[0], ticks[-1])
+    return axes
+
+
+def _draw_curve(axes: Axes, gid: str, curve: Curve) -> None:
+    xs = curve.xs or axes.get_xlim()
+    (line,) = axes.plot(xs, np.broadcast_to(curve.ys, len(xs)), color=curve.colour, linewidth=2, clip_on=False)
+    line.set(gid=gid.format("curve"), label=curve.name, linestyle="-" if curve.xs else (0, (3.5, 2)))
     if curve.marked is not None:
-        x, y = curve.xs[curve.marked], curve.ys[curve.marked]
-        line += (
-            f'<circle class="best" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4.5" stroke="{curve.colour}">'
-            f"<title>best epoch {x:g}</title></circle>"
-        )
-    elif len(curve.xs) == 1:
-        line += f'<circle cx="{last}" cy="{end}" r="3" fill="{curve.colour}"/>'
-    leader = f'<path class="leader" d="M{last} {end}L{frame.right + 8:.1f} {name_at:.1f}" stroke="{curve.colour}"/>'
-    name = f'<text x="{frame.right + 11:.1f}" y="{name_at + 4:.1f}">{escape(_short(curve.name))}</text>'
-    return f'<g data-run="{escape(curve.name)}"><title>{escape(curve.name)}</title>{leader}{line}{name}</g>'
+        x, y = xs[curve.marked], curve.ys[curve.marked]
+        (ring,) = axes.plot(x, y, "o", color=curve.colour, mfc="white", markersize=9, mew=2.5, clip_on=False, zorder=3)
+        ring.set(gid=gid.format("best"), label=f"{curve.name}, best epoch {x:g}")
 
 
-def _bar(frame: _Frame, bar: Bar, left: float, width: float) -> str:
-    top, low, high, middle = frame.y(bar.value), frame.y(bar.low), frame.y(bar.high), left + width / 2
+def _name_ends(axes: Axes, gid: str, curves: Sequence[Curve]) -> list[Annotation]:
+    texts = []
+    for number, curve in enumerate(curves, 1):
+        end = curve.ys[-1]
+        short = curve.name if len(curve.name) <= _LONGEST_LABEL else curve.name[: _LONGEST_LABEL - 1] + "…"
+        leader = {
+            "arrowstyle": "-",
+            "color": curve.colour,
+            "alpha": 0.55,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "relpos": (0, 0.5),
+        }
+        place = ((curve.xs or axes.get_xlim())[-1], end), (1.03, end), "data", axes.get_yaxis_transform()
+        texts.append(axes.annotate(short, *place, leader, va="center_baseline"))
+        texts[-1].set(gid=gid.format("name", number), label=curve.name)
+    return texts
+
+
+def _apart(wanted: Sequence[float], low: float, high: float, gap: float) -> list[float]:
+    """Heights near ``wanted``, in the same order, a ``gap`` apart and between ``low`` and ``high`` if they fit."""
+    order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
+    raised = np.maximum.accumulate(np.asarray(wanted)[order] - steps)
+    heights = np.empty(len(wanted))
+    heights[order] = np.clip(raised, low, high - steps[-1]) + steps
+    return heights.tolist()
+
+
+def _draw_bar(axes: Axes, gid: str, bar: Bar, middle: float, width: float, with_value: bool) -> None:
+    interval = [[bar.value - bar.low], [bar.high - bar.value]]
+    whisker = {"ecolor": _INK, "elinewidth": 1.3, "capsize": 3.5, "capthick": 1.3}
+    drawn = axes.bar(middle, bar.value, width, color=bar.colour, yerr=interval, error_kw=whisker)
     says = f"{bar.name}: {percent(bar.value)} % ({percent(bar.low)} to {percent(bar.high)})"
-    parts = [
-        f'<g data-run="{escape(bar.name)}"><title>{escape(says)}</title>',
-        f'<rect x="{left + 1.5:.1f}" y="{top}" width="{width - 3:.1f}" height="{frame.bottom - top:.1f}" '
-        f'fill="{bar.colour}"/>',
-        f'<path class="whisker" d="M{middle:.1f} {low}V{high}m-3.5 0h7M{middle - 3.5:.1f} {low}h7"/>',
-    ]
-    if width >= _ROOM_FOR_VALUE:
-        parts.append(f'<text class="value" x="{middle:.1f}" y="{high - 5:.1f}">{percent(bar.value)}</text>')
-    return "".join([*parts, "</g>"])
+    drawn.patches[0].set(gid=gid.format("bar"), label=says)
+    assert drawn.errorbar is not None
+    drawn.errorbar.lines[2][0].set(gid=gid.format("whisker"), label=says)
+    if with_value:
+        text = axes.annotate(percent(bar.value), (middle, bar.high), (0, 5), textcoords="offset points", ha="center")
+        text.set(gid=gid.format("value"), fontsize=11)
 
 
-def _grid(frame: _Frame, ticks: Sequence[float], shares: bool) -> str:
-    parts = []
-    for tick in ticks:
-        y, text = frame.y(tick), f"{100 * tick:g} %" if shares else f"{tick:g}"
-        parts.append(f'<path class="grid" d="M{frame.left} {y}H{frame.right}"/>')
-        parts.append(f'<text class="tick" x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-    return "".join(parts)
-
-
-def _whole_ticks(last: float) -> list[int]:
-    """The first epoch, round numbers, and the last epoch, none too close to another."""
-    step = max(1, round(nice_ticks(0.0, last)[1]))
-    inner = [number for number in range(step, int(last), step) if number > 1 and last - number > step / 2]
-    return sorted({1, *inner, int(last)})
-
-
-def _apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
-    """Heights near ``wanted``, in the same order, a line apart from each other and within the chart if they fit."""
-    order = sorted(range(len(wanted)), key=lambda place: wanted[place])
-    heights = list(wanted)
-    lowest = top - _LINE_HEIGHT
-    for place in order:
-        lowest = heights[place] = max(heights[place], lowest + _LINE_HEIGHT)
-    limit = bottom + _LINE_HEIGHT
-    for place in reversed(order):
-        limit = heights[place] = min(heights[place], limit - _LINE_HEIGHT)
-    return heights
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
-
-
-def _svg(width: int, height: int, label: str, body: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
+def _svg(figure: Figure, name: str, label: str) -> str:
+    """The drawing without matplotlib's header and its own ids; the label of a part that has a gid is its title."""
+    rcParams["svg.hashsalt"] = name
+    written = StringIO()
+    figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    text = written.getvalue()
+    text = re.sub(r'<g id="[\w.]+_\d+"', "<g", text[text.index('<g id="figure_1"') :])
+    for part in figure.findobj(lambda artist: bool(artist.get_gid()) and bool(artist.get_label())):
+        opening = f'<g id="{part.get_gid()}">'
+        text = text.replace(opening, f"{opening}<title>{escape(str(part.get_label()))}</title>")
+    width, height = figure.get_size_inches() * 72
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{text}'

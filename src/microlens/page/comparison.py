@@ -15,11 +15,24 @@ from microlens.data.interactions import Int64
 from microlens.data.split import Protocol, Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
-from microlens.page.charts import COLOURS, Bar
 from microlens.report import Report, read_ranks
+
+COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours that stand out on white, less the green that marks targets."""
 
 METRIC = "HR@10"
 _CUTOFF = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A share with its interval."""
+
+    name: str
+    colour: str
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +155,14 @@ def lead(ahead: Int64, behind: Int64, seed: int = 0, resamples: int = 2000) -> t
     drawn = np.random.default_rng(seed).multinomial(len(differences), shares, size=resamples) / len(differences)
     low, high = np.quantile(drawn[:, 2] - drawn[:, 0], [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
+
+
+def percent(share: float) -> str:
+    """A share as a reader says it: 41.2, 0.31, 0; without the sign."""
+    value = 100 * share
+    if value == 0:
+        return "0"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def by_accuracy(runs: Sequence[ComparedRun], cohort: str) -> list[ComparedRun]:

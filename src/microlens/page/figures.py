@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from microlens.page.charts import Curve, bar_chart, line_chart, percent
-from microlens.page.comparison import METRIC, ComparedRun
+from microlens.page.charts import Curve, bar_chart, line_chart
+from microlens.page.comparison import METRIC, ComparedRun, percent
 from microlens.report import POPULARITY_GROUPS
 
 
@@ -12,8 +12,10 @@ def training_figures(runs: Sequence[ComparedRun]) -> str:
     trained = [run for run in runs if run.epochs]
     if not trained:
         return '<p class="about">None of these runs has anything to train.</p>'
-    loss = line_chart([_curve(run, [line["loss"] for line in run.epochs]) for run in trained], label="Loss by epoch")
-    valid = line_chart([_validation(run) for run in runs], label=f"Validation {METRIC} by epoch", shares=True)
+    losses = [_curve(run, [line["loss"] for line in run.epochs]) for run in trained]
+    loss = line_chart("loss", losses, label="Loss by epoch")
+    accuracies = [_validation(run) for run in runs]
+    valid = line_chart("valid", accuracies, label=f"Validation {METRIC} by epoch", shares=True)
     untrained = " A dashed line is a run that has nothing to train." if len(trained) < len(runs) else ""
     return (
         f'<p class="about">The ring marks the epoch that was kept, the best on the validation targets.{untrained}</p>'
@@ -25,7 +27,7 @@ def training_figures(runs: Sequence[ComparedRun]) -> str:
 def _validation(run: ComparedRun) -> Curve:
     if run.epochs:
         return _curve(run, [line["valid"][METRIC] for line in run.epochs])
-    return Curve(name=run.name, colour=run.colour, level=run.report.metrics["valid"]["all"][METRIC])
+    return Curve(name=run.name, colour=run.colour, ys=[run.report.metrics["valid"]["all"][METRIC]])
 
 
 def _curve(run: ComparedRun, values: list[float]) -> Curve:
@@ -44,7 +46,7 @@ def group_figure(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str
         (name, f"{targets[cohort]:,} targets", [run.bar(cohort) for run in runs] if targets[cohort] else [])
         for cohort, name in names.items()
     ]
-    chart = bar_chart(groups, chance=guess[METRIC], label=f"{METRIC} by popularity group")
+    chart = bar_chart("groups", groups, chance=guess[METRIC], label=f"{METRIC} by popularity group")
     legend = "".join(f"<span>{run.label}</span>" for run in runs)
     return (
         f'<div class="legend">{legend}<span><span class="dots"></span>chance, {percent(guess[METRIC])}&nbsp;%</span>'

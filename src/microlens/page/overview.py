@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from microlens.data.split import Split
-from microlens.page.charts import Bar, percent
-from microlens.page.comparison import METRIC, ComparedRun, by_accuracy, lead
+from microlens.page.comparison import METRIC, Bar, ComparedRun, by_accuracy, lead, percent
 from microlens.report import cohorts
 
 _COHORTS = {

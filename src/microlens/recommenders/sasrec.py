@@ -39,8 +39,10 @@ class SASRec(Recommender):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(item_encoder)
-        if dim % heads:
-            raise ValueError(f"dim = {dim} cannot be shared among heads = {heads}")
+        if blocks < 1 or heads < 1 or dim % heads:
+            raise ValueError(
+                f"blocks = {blocks}, heads = {heads}: both must be at least 1, and heads divide dim = {dim}"
+            )
         self.heads = heads
         self.positions = nn.Parameter(init.xavier_normal_(Tensor(history_length, dim)))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
