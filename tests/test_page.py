@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
@@ -19,14 +21,15 @@ from microlens.data.split import Protocol
 from microlens.data.store import StoreWriter, pack_images
 from microlens.errors import InputError
 from microlens.page import write_page
-from microlens.page.charts import Curve, line_chart, nice_ticks, percent
-from microlens.page.comparison import chance, lead, open_data, read_runs
+from microlens.page.charts import Curve, bar_chart, line_chart
+from microlens.page.comparison import Bar, chance, lead, open_data, percent, read_runs
 from microlens.page.examples import choose_examples, first_items
 from microlens.page.pictures import Pictures
 from microlens.recommend import Ranker
 from microlens.report import COHORTS, read_ranks
 from microlens.run import open_run, train
 from tests.conftest import random_sequences, write_pairs
+from tests.test_layers import modules_after
 
 TITLE = '<script>alert("7")</script> & more'
 NEW_ITEM = 41
@@ -124,20 +127,129 @@ def test_titles_are_escaped(page: str) -> None:
     assert "<script" not in page
 
 
-def test_charts_show_every_run_in_one_colour(page: str, runs: list[Path]) -> None:
-    loss, valid, groups = re.findall(r"<svg.*?</svg>", page)
-    for run in read_runs(runs):
-        trained = bool(run.epochs)
-        assert f'data-run="{run.name}"' in valid
-        assert (f'data-run="{run.name}"' in loss) == trained
-        drawn = len(re.findall(f'<g data-run="{run.name}">.*?<rect [^>]*fill="{run.colour}"', groups))
-        assert drawn == sum(run.report.num_targets["test"][cohort] > 0 for cohort in COHORTS[2:])
-        assert f'stroke="{run.colour}"' in valid
-    assert loss.count("<circle") == valid.count("<circle") == 1
-    assert f"best epoch {run.report.cost['best_epoch']}<" in loss
-    assert len(re.search(r'points="([^"]*)"', loss)[1].split()) == run.report.cost["epochs"]
-    targets = run.report.num_targets["test"]
+def svg_part(svg: str, name: str) -> tuple[str, str, np.ndarray]:
+    """One part of a drawing: its title, its markup, and the points (P, 2) of its path."""
+    ((title, drawn),) = re.findall(rf'<g id="{name}"><title>(.*?)</title>(.*?)</g>', svg, re.DOTALL)
+    return title, drawn, np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", drawn), float).reshape(-1, 2)
+
+
+def value_ticks(svg: str) -> list[float]:
+    return [float(tick) for tick in re.findall(r"text-anchor: end[^>]*>([\d.]+)[ %]*<", svg)]
+
+
+def grid_heights(svg: str) -> list[float]:
+    lines = re.findall(r'<path d="M [\d.]+ ([\d.]+) \nL [\d.]+ ([\d.]+) \n" style="[^"]*stroke: #dde2e7', svg)
+    assert all(left == right for left, right in lines)
+    return [float(left) for left, _ in lines]
+
+
+def values_at(svg: str, heights: np.ndarray) -> np.ndarray:
+    """What a reader sees at heights of a drawing, by the grid and the labels beside it."""
+    ticks, grid = value_ticks(svg), grid_heights(svg)
+    assert len(ticks) == len(grid) >= 4
+    return np.interp(-heights, -np.array(grid), ticks)
+
+
+def test_curves_show_every_run_in_its_colour(page: str, runs: list[Path]) -> None:
+    loss, valid, _ = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    compared = read_runs(runs)
+    for number, run in enumerate(compared, 1):
+        title, drawn, points = svg_part(valid, f"valid-curve-{number}")
+        shares = [line["valid"]["HR@10"] for line in run.epochs] or [run.report.metrics["valid"]["all"]["HR@10"]] * 2
+        np.testing.assert_allclose(values_at(valid, points[:, 1]), 100 * np.array(shares), atol=0.01)
+        assert title == run.name
+        assert f"stroke: {run.colour.lower()};" in drawn
+        assert ("stroke-dasharray" in drawn) == (not run.epochs)
+        assert f">{run.name}</text>" in svg_part(valid, f"valid-name-{number}")[1]
+    trained = [run for run in compared if run.epochs]
+    assert loss.count('<g id="loss-curve-') == len(trained) == 1
+    for number, run in enumerate(trained, 1):
+        title, drawn, points = svg_part(loss, f"loss-curve-{number}")
+        losses = [line["loss"] for line in run.epochs]
+        np.testing.assert_allclose(values_at(loss, points[:, 1]), losses, atol=0.001)
+        np.testing.assert_allclose(np.diff(points[:, 0], 2), 0, atol=0.001)
+        assert title == run.name
+        assert f"stroke: {run.colour.lower()};" in drawn
+        assert f">{run.name}</text>" in svg_part(loss, f"loss-name-{number}")[1]
+
+
+def test_one_ring_marks_the_best_epoch(page: str, runs: list[Path]) -> None:
+    loss, valid, _ = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    run = read_runs(runs)[1]
+    best = run.report.cost["best_epoch"]
+    assert loss.count('<g id="loss-best-') == valid.count('<g id="valid-best-') == 1
+    for svg, place in ((loss, "loss-{}-1"), (valid, "valid-{}-2")):
+        title, ring, _ = svg_part(svg, place.format("best"))
+        assert title == f"{run.name}, best epoch {best}"
+        at = re.search(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="[^"]*stroke: (#\w+)', ring)
+        points = svg_part(svg, place.format("curve"))[2]
+        assert [float(at[1]), float(at[2])] == points[best - 1].tolist()
+        assert at[3] == run.colour.lower()
+
+
+def test_bars_show_every_run_in_its_colour_with_its_interval(page: str, runs: list[Path]) -> None:
+    groups = re.findall(r"<svg.*?</svg>", page, re.DOTALL)[2]
+    compared = read_runs(runs)
+    targets = compared[0].report.num_targets["test"]
+    shown = [place for place, cohort in enumerate(COHORTS[2:], 1) if targets[cohort]]
+    assert groups.count('<g id="groups-bar-') == len(compared) * len(shown) > 2
+    for number, run in enumerate(compared, 1):
+        for place in shown:
+            cohort = COHORTS[1 + place]
+            value = run.report.metrics["test"][cohort]["HR@10"]
+            title, bar, outline = svg_part(groups, f"groups-bar-{place}-{number}")
+            _, _, ends = svg_part(groups, f"groups-whisker-{place}-{number}")
+            assert title.startswith(f"{run.name}: {percent(value)} % (")
+            assert f"fill: {run.colour.lower()}" in bar
+            heights = [*values_at(groups, outline[[0, 2], 1]), *np.sort(values_at(groups, ends[:, 1]))]
+            expected = [0, value, *run.report.intervals["test"][cohort]["HR@10"]]
+            np.testing.assert_allclose(heights, 100 * np.array(expected), atol=0.01)
+            written = re.search(rf'<g id="groups-value-{place}-{number}">\s*<text [^>]*>([\d.]+)<', groups)
+            assert written[1] == percent(value)
     assert all(f">{targets[cohort]:,} targets<" in groups for cohort in COHORTS[2:])
+
+
+def test_the_dotted_line_is_chance(page: str, runs: list[Path]) -> None:
+    groups = re.findall(r"<svg.*?</svg>", page, re.DOTALL)[2]
+    guess = chance(open_data(read_runs(runs)[0])[1])["HR@10"]
+    title, drawn, points = svg_part(groups, "groups-chance")
+    assert title == f"chance: {percent(guess)} %"
+    assert "stroke-dasharray" in drawn
+    np.testing.assert_allclose(values_at(groups, points[:, 1]), 100 * guess, atol=0.01)
+
+
+def test_drawings_have_ids_of_their_own_and_are_described(page: str) -> None:
+    names = re.findall(r'\bid="([^"]*)"', page)
+    assert len(names) == len(set(names)) > 10
+    assert set(re.findall(r'href="#([^"]*)', page)) <= set(names)
+    described = re.findall(r'<svg viewBox="0 0 [1-9]\d+ [1-9]\d+" role="img" aria-label="([^"]+)">', page)
+    assert len(described) == len(set(described)) == page.count("<svg") == 3
+    assert page.count("<style") == 1
+
+
+def test_drawings_do_not_depend_on_the_settings_of_matplotlib() -> None:
+    def drawings() -> list[str]:
+        curves = [Curve(name="one", colour="#0072B2", xs=[1, 2, 3], ys=[3.0, 2.0, 2.5], marked=1)]
+        bars = [Bar(name="one", colour="#0072B2", value=0.2, low=0.1, high=0.3)]
+        return [line_chart("a", curves, label="A"), bar_chart("b", [("new", "7 targets", bars)], chance=0.1, label="B")]
+
+    before = drawings()
+    with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        kept = dict(mpl.rcParams)
+        assert drawings() == before
+        assert dict(mpl.rcParams) == kept
+
+
+@pytest.mark.parametrize("run", ["$x_1$ costs $", '<b id="a_1">&', "视频模型"])
+def test_names_are_text_whatever_they_hold(run: str) -> None:
+    drawn = line_chart("a", [Curve(name=run, colour="#0072B2", xs=[1, 2], ys=[1.0, 2.0])], label=run)
+    assert f">{escape(run, quote=False)}</text>" in drawn
+    assert f"<title>{escape(run)}</title>" in drawn
+    assert f'aria-label="{escape(run)}"' in drawn
+
+
+def test_reading_reports_loads_no_matplotlib() -> None:
+    assert "matplotlib" not in modules_after("import microlens.page.comparison")
 
 
 def test_target_is_framed_wherever_it_is_shown(page: str, runs: list[Path]) -> None:
@@ -296,18 +408,29 @@ def test_one_run_that_trains_nothing_has_a_page(runs: list[Path], tmp_path: Path
     [(0, 0.41, [0, 0.2, 0.4, 0.6]), (5.2, 6.9, [5, 5.5, 6, 6.5, 7]), (0, 0, [0, 0.25, 0.5, 0.75, 1])],
 )
 def test_ticks_are_round_and_enclose_the_values(low: float, high: float, expected: list[float]) -> None:
-    assert nice_ticks(low, high) == pytest.approx(expected)
+    drawn = line_chart("a", [Curve(name="run", colour="#000000", xs=[1, 2], ys=[low, high])], label="x")
+    assert value_ticks(drawn) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"), [(1, [1]), (3, [1, 2, 3]), (15, [1, 5, 10, 15]), (22, [1, 10, 22]), (100, [1, 50, 100])]
+)
+def test_epoch_ticks_are_the_first_round_ones_and_the_last(last: int, expected: list[int]) -> None:
+    epochs = list(range(1, last + 1))
+    drawn = line_chart("a", [Curve(name="run", colour="#000000", xs=epochs, ys=[0.5] * last)], label="x")
+    assert [int(tick) for tick in re.findall(r"text-anchor: middle[^>]*>(\d+)<", drawn)] == expected
 
 
 @pytest.mark.parametrize("end", [0.0, 0.1, 0.199])
 def test_curve_names_neither_overlap_nor_leave_the_chart(end: float) -> None:
     curves = [Curve(name=f"run {n}", colour="#000", xs=[1, 2], ys=[0.2, end + n / 10000]) for n in range(6)]
-    drawn = line_chart(curves, label="x", shares=True)
-    names = np.sort(np.array(re.findall(r'<text x="[\d.]+" y="([\d.]+)">run', drawn), float))
-    assert len(names) == 6
-    assert np.diff(names).min() >= 13.9
-    assert names[0] >= 12
-    assert names[-1] <= 222
+    drawn = line_chart("a", curves, label="x", shares=True)
+    names = [svg_part(drawn, f"a-name-{number}")[1] for number in range(1, 7)]
+    heights = np.array([float(re.search(r'<text [^>]*y="([\d.]+)"[^>]*>run', name)[1]) for name in names])
+    assert np.abs(np.diff(heights)).min() >= 13.9
+    assert (np.diff(heights) < 0).all()
+    assert heights.min() >= min(grid_heights(drawn))
+    assert heights.max() <= max(grid_heights(drawn)) + 6
 
 
 @pytest.mark.parametrize(("share", "text"), [(0, "0"), (0.0031, "0.31"), (0.412, "41.2"), (1.0, "100.0")])

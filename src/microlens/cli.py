@@ -151,7 +151,8 @@ def evaluate(
     """Rank the targets of a trained run again, over the whole catalogue."""
     from microlens.run import evaluate as evaluate_run
 
-    measured = evaluate_run(run)
+    with _bar("targets ranked") as on_progress:
+        measured = evaluate_run(run, on_progress)
     if as_json:
         typer.echo(json.dumps(measured, indent=1))
     else:

@@ -41,7 +41,7 @@ def encode_catalogue(
 @torch.inference_mode()
 def user_states(model: Recommender, catalogue: Tensor, users: Tensor, history: Tensor) -> Tensor:
     """The state of each user (B,) after the last item of ``history`` (B, L): (B, D)."""
-    return model.encode_users(users, history, catalogue[history])[:, -1].float()
+    return model.last_states(users, history, catalogue[history]).float()
 
 
 @torch.inference_mode()
@@ -62,7 +62,8 @@ def rank_targets(
     model.eval()
     catalogue = encode_catalogue(model, content, split.num_items, device, place)
     users = np.arange(place.rank, split.num_users, place.world)
-    ranks = []
+    # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
+    ranks = torch.empty(len(users), dtype=torch.int64)
     for start in range(0, len(users), USERS_AT_ONCE):
         chunk = users[start : start + USERS_AT_ONCE]
         history, targets, seen = (
@@ -72,7 +73,8 @@ def rank_targets(
         states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
         for row in range(0, len(states), ROWS_AT_ONCE):
             rows = slice(row, row + ROWS_AT_ONCE)
-            ranks.append(rank_of_target(model.score(states[rows], catalogue), targets[rows], seen[rows]).cpu())
+            ranked = rank_of_target(model.score(states[rows], catalogue), targets[rows], seen[rows])
+            ranks[start + row : start + row + len(ranked)] = ranked
         if on_progress:
             on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
-    return gather_interleaved(torch.cat(ranks), split.num_users, place).numpy()
+    return gather_interleaved(ranks, split.num_users, place).numpy()

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -250,9 +251,11 @@ def open_run(folder: Path) -> Run:
     return run
 
 
-def evaluate(folder: Path) -> dict[str, Any]:
+def evaluate(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report."""
     run = open_run(folder)
-    return measure(
-        run.split, {part: rank_targets(run.model, run.content, run.split, part, run.device) for part in PARTS}
-    )
+    ranks = {
+        part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
+        for part in PARTS
+    }
+    return measure(run.split, ranks)

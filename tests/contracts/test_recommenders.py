@@ -90,6 +90,13 @@ def test_a_batch_equals_one_by_one(model: Recommender) -> None:
         torch.testing.assert_close(alone[:, -1], states[user : user + 1, -1], rtol=0, atol=1e-5)
 
 
+def test_the_last_states_are_those_at_the_last_item(model: Recommender) -> None:
+    history = histories()
+    catalogue, states = encode(model, history)
+    last = model.last_states(torch.arange(B), history, catalogue[history])
+    torch.testing.assert_close(last, states[:, -1], rtol=0, atol=1e-6)
+
+
 def test_items_depend_on_themselves_alone(model: Recommender) -> None:
     together = model.encode_items(ItemBatch(items=torch.tensor([3, 7, 9])))
     alone = model.encode_items(ItemBatch(items=torch.tensor([7])))

@@ -21,6 +21,7 @@ _INK, _QUIET, _RULE = "#1a2027", "#5a6672", "#dde2e7"  # of page.html
 _LONGEST_LABEL = 20
 _LINE_HEIGHT = 14
 _MOST_WITH_VALUES = 4  # bars in a group that are wide enough to carry their values
+_LEADER = {"arrowstyle": "-", "alpha": 0.55, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
 _LOOK = {
     "svg.fonttype": "none",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so charts are laid out alike wherever they are made
@@ -94,7 +95,8 @@ def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, ch
     axes = _axes(figure, 0.0, max([chance, *(bar.high for _, _, bars in groups for bar in bars)]), shares=True)
     axes.set_xticks(range(len(groups)), [first for first, _, _ in groups], color=_INK)
     axes.set_xlim(-0.5, len(groups) - 0.5)
-    axes.axhline(chance, color=_QUIET, linewidth=1.6, linestyle=(0, (1, 2)), zorder=0.9, gid=f"{name}-chance")
+    dots = axes.axhline(chance, color=_QUIET, linewidth=1.6, linestyle=(0, (1, 2)), zorder=0.9)
+    dots.set(gid=f"{name}-chance", label=f"chance: {percent(chance)} %")
     below = axes.get_xaxis_transform()
     for place, (_, second, bars) in enumerate(groups):
         axes.annotate(second, (place, 0), (0, -33), below, "offset points", color=_QUIET, ha="center", va="baseline")
@@ -111,9 +113,10 @@ def _axes(figure: Figure, low: float, high: float, shares: bool) -> Axes:
     axes = figure.subplots()
     axes.spines[:].set_visible(False)
     axes.set_axisbelow(True)
-    axes.grid(axis="y", color=_RULE, linewidth=1, clip_on=False)
-    axes.tick_params(length=0, pad=6, labelcolor=_QUIET)
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high if high > low else low + (abs(low) or 1.0))
+    axes.grid(axis="y", color=_RULE, linewidth=1)
+    axes.tick_params(length=0, pad=8, labelcolor=_QUIET)
+    high = round(high, 12) if high > low else low + (abs(low) or 1.0)  # an interval may end at 1.0000000000000002
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     axes.set_yticks(ticks, [f"{100 * tick:g} %" if shares else f"{tick:g}" for tick in ticks])
     axes.set_ylim(ticks[0], ticks[-1])
     return axes
@@ -121,11 +124,11 @@ def _axes(figure: Figure, low: float, high: float, shares: bool) -> Axes:
 
 def _draw_curve(axes: Axes, gid: str, curve: Curve) -> None:
     xs = curve.xs or axes.get_xlim()
-    (line,) = axes.plot(xs, np.broadcast_to(curve.ys, len(xs)), color=curve.colour, linewidth=2, clip_on=False)
+    (line,) = axes.plot(xs, np.broadcast_to(curve.ys, len(xs)), color=curve.colour, linewidth=2)
     line.set(gid=gid.format("curve"), label=curve.name, linestyle="-" if curve.xs else (0, (3.5, 2)))
     if curve.marked is not None:
         x, y = xs[curve.marked], curve.ys[curve.marked]
-        (ring,) = axes.plot(x, y, "o", color=curve.colour, mfc="white", markersize=9, mew=2.5, clip_on=False, zorder=3)
+        (ring,) = axes.plot(x, y, "o", color=curve.colour, mfc="white", markersize=9, mew=2.5, zorder=3)
         ring.set(gid=gid.format("best"), label=f"{curve.name}, best epoch {x:g}")
 
 
@@ -134,23 +137,16 @@ def _name_ends(axes: Axes, gid: str, curves: Sequence[Curve]) -> list[Annotation
     for number, curve in enumerate(curves, 1):
         end = curve.ys[-1]
         short = curve.name if len(curve.name) <= _LONGEST_LABEL else curve.name[: _LONGEST_LABEL - 1] + "…"
-        leader = {
-            "arrowstyle": "-",
-            "color": curve.colour,
-            "alpha": 0.55,
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "relpos": (0, 0.5),
-        }
+        leader = {**_LEADER, "color": curve.colour}
         place = ((curve.xs or axes.get_xlim())[-1], end), (1.03, end), "data", axes.get_yaxis_transform()
-        texts.append(axes.annotate(short, *place, leader, va="center_baseline"))
+        texts.append(axes.annotate(short, *place, leader, annotation_clip=False, va="center_baseline"))
         texts[-1].set(gid=gid.format("name", number), label=curve.name)
     return texts
 
 
 def _apart(wanted: Sequence[float], low: float, high: float, gap: float) -> list[float]:
     """Heights near ``wanted``, in the same order, a ``gap`` apart and between ``low`` and ``high`` if they fit."""
-    order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
+    order, steps = np.argsort(wanted, kind="stable"), 0.5 * gap * np.arange(len(wanted))
     raised = np.maximum.accumulate(np.asarray(wanted)[order] - steps)
     heights = np.empty(len(wanted))
     heights[order] = np.clip(raised, low, high - steps[-1]) + steps
@@ -158,21 +154,22 @@ def _apart(wanted: Sequence[float], low: float, high: float, gap: float) -> list
 
 
 def _draw_bar(axes: Axes, gid: str, bar: Bar, middle: float, width: float, with_value: bool) -> None:
-    interval = [[bar.value - bar.low], [bar.high - bar.value]]
-    whisker = {"ecolor": _INK, "elinewidth": 1.3, "capsize": 3.5, "capthick": 1.3}
-    drawn = axes.bar(middle, bar.value, width, color=bar.colour, yerr=interval, error_kw=whisker)
+    (block,) = axes.bar(middle, bar.value, width, color=bar.colour)
+    centre, half = (bar.low + bar.high) / 2, (bar.high - bar.low) / 2
+    whisker = axes.errorbar(middle, centre, half, fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3.5)
     says = f"{bar.name}: {percent(bar.value)} % ({percent(bar.low)} to {percent(bar.high)})"
-    drawn.patches[0].set(gid=gid.format("bar"), label=says)
-    assert drawn.errorbar is not None
-    drawn.errorbar.lines[2][0].set(gid=gid.format("whisker"), label=says)
+    block.set(gid=gid.format("bar"), label=says)
+    whisker.lines[2][0].set(gid=gid.format("whisker"), label=says)
     if with_value:
-        text = axes.annotate(percent(bar.value), (middle, bar.high), (0, 5), textcoords="offset points", ha="center")
-        text.set(gid=gid.format("value"), fontsize=11)
+        text = axes.annotate(percent(bar.value), (middle, bar.high), (0, 5), "data", "offset points", fontsize=11)
+        text.set(gid=gid.format("value"), ha="center", annotation_clip=False)
 
 
 def _svg(figure: Figure, name: str, label: str) -> str:
     """The drawing without matplotlib's header and its own ids; the label of a part that has a gid is its title."""
     rcParams["svg.hashsalt"] = name
+    for part in figure.findobj():
+        part.set_clip_on(False)  # a ring at the edge is drawn in full
     written = StringIO()
     figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     text = written.getvalue()

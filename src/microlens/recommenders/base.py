@@ -36,6 +36,10 @@ class Recommender(nn.Module, ABC):
             (B, L, D); what stands at padding has no meaning.
         """
 
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The state of each user after the whole history, what ranking needs: (B, D); arguments as encode_users."""
+        return self.encode_users(users, history, vectors)[:, -1]
+
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """Score user states (Q, D) against item vectors (C, D): (Q, C), higher is better."""
         return users @ items.T

@@ -51,14 +51,28 @@ class SASRec(Recommender):
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """Each position sees itself and what is before it: (B, L, D), zero at padding."""
-        B, L, D = vectors.shape
         real = (history > 0).flatten().nonzero().squeeze(1)  # (T,) where the real items lie in (B*L,)
-        placed = vectors.reshape(B * L, D).index_select(0, real) + self.positions[-L:].index_select(0, real % L)
+        packed = self._encode(history, vectors, real, kept=None)
+        return packed.new_zeros(vectors[..., 0].numel(), vectors.shape[2]).index_copy_(0, real, packed).view_as(vectors)
+
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The last state of each user, (B, D): the last block's feed-forward network runs for it alone."""
+        real = (history > 0).flatten().nonzero().squeeze(1)
+        has_history = (history[:, -1] > 0).nonzero().squeeze(1)
+        kept = (history > 0).sum(1).cumsum(0)[has_history] - 1  # the last real item of each user, among the T
+        states = self._encode(history, vectors, real, kept)
+        return states.new_zeros(len(history), vectors.shape[2]).index_copy_(0, has_history, states)
+
+    def _encode(self, history: Tensor, vectors: Tensor, real: Tensor, kept: Tensor | None) -> Tensor:
+        """The states at the T real items, (T, D), or at ``kept`` of them."""
+        L, D = vectors.shape[1:]
+        placed = vectors.reshape(-1, D).index_select(0, real) + self.positions[-L:].index_select(0, real % L)
         packed: Tensor = self.dropout(self.norm(placed))
         mask = attention_mask(history, self.heads)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             packed = block(packed, real, mask)
-        return packed.new_zeros(B * L, D).index_copy_(0, real, packed).view(B, L, D)
+        last: Tensor = self.blocks[-1](packed, real, mask, kept)
+        return last
 
 
 class TransformerBlock(nn.Module):
@@ -76,9 +90,11 @@ class TransformerBlock(nn.Module):
             init.xavier_normal_(linear.weight)
             init.zeros_(linear.bias)
 
-    def forward(self, packed: Tensor, real: Tensor, mask: Tensor) -> Tensor:
-        """(T, D) to (T, D); ``real`` (T,) and ``mask`` (heads * B, L, L) say where the T items stand."""
+    def forward(self, packed: Tensor, real: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(T, D) to (T, D), or to the rows ``kept``; ``real`` (T,) and ``mask`` say where the T items stand."""
         attended = self.attention(packed, real, mask)
+        if kept is not None:
+            attended, packed = attended.index_select(0, kept), packed.index_select(0, kept)
         packed = self.attention_norm(packed + self.dropout(attended))
         fed = self.contract(functional.relu(self.expand(packed)))
         normed: Tensor = self.feed_forward_norm(packed + self.dropout(fed))
