@@ -33,6 +33,7 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/run_all.py
 
 clean:

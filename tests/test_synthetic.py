@@ -102,12 +102,12 @@ def test_hit_rate_equals_its_loop_twin() -> None:
 def test_true_content_utility_ranks_cold_targets(world: World) -> None:
     split = leave_one_out(world)
     assert hits_at_10(world.utility(), split)[split.cold].mean() >= 0.55
-    assert hits_at_10(world.utility(("colour", "shape")), split)[split.cold].mean() >= 0.5
+    assert hits_at_10(world.utility(("colour", "motion")), split)[split.cold].mean() >= 0.5
 
 
-def test_motion_and_pitch_add_to_colour_and_shape(world: World) -> None:
+def test_shape_and_pitch_add_to_colour_and_motion(world: World) -> None:
     split = leave_one_out(world)
-    full, seen_only = (hits_at_10(world.utility(names), split).mean() for names in (ATTRIBUTES, ("colour", "shape")))
+    full, seen_only = (hits_at_10(world.utility(names), split).mean() for names in (ATTRIBUTES, ("colour", "motion")))
     assert full >= seen_only + 0.02
 
 
@@ -141,10 +141,10 @@ def test_new_items_are_never_in_train_and_end_a_fifth_of_the_histories(world: Wo
     assert 0.01 <= last_but_one.mean() <= 0.06
 
 
-def test_every_taste_has_warm_and_new_items_of_its_colour_and_shape(world: World) -> None:
-    pairs = world.attributes["colour"] * len(SHAPES) + world.attributes["shape"]
-    for group, least in ((world.is_new, 1), (~world.is_new, 8)):
-        counts = np.bincount(pairs[group], minlength=len(COLOURS) * len(SHAPES))
+def test_every_taste_has_warm_and_new_items_of_its_colour_and_motion(world: World) -> None:
+    pairs = world.attributes["colour"] * len(MOTIONS) + world.attributes["motion"]
+    for group, least in ((world.is_new, 1), (~world.is_new, 7)):
+        counts = np.bincount(pairs[group], minlength=len(COLOURS) * len(MOTIONS))
         assert counts.min() >= least
         assert counts.max() <= counts.min() + 1
 

@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-WEIGHTS: dict[str, float] = {"colour": 3.5, "shape": 3.0, "motion": 1.0, "pitch": 1.0}
+WEIGHTS: dict[str, float] = {"colour": 3.5, "shape": 1.0, "motion": 3.0, "pitch": 1.0}
 """What a match of an attribute adds to the utility of an item for a user."""
 
 LEAST_USERS = 10
@@ -140,7 +140,7 @@ def _draw_attributes(rng: np.random.Generator, is_new: Bools) -> dict[str, Ints]
     """Deal pairs of values evenly to the old and to the new items, so that no taste is without its items."""
     attributes = {name: np.empty(len(is_new), dtype=np.int64) for name in ATTRIBUTES}
     for group in (is_new, ~is_new):
-        for first, second in (("colour", "shape"), ("motion", "pitch")):
+        for first, second in (("colour", "motion"), ("shape", "pitch")):
             sizes = len(ATTRIBUTES[first]), len(ATTRIBUTES[second])
             pairs = _deal(rng, int(group.sum()), math.prod(sizes))
             attributes[first][group], attributes[second][group] = np.unravel_index(pairs, sizes)

@@ -146,7 +146,7 @@ def _name_ends(axes: Axes, gid: str, curves: Sequence[Curve]) -> list[Annotation
 
 def _apart(wanted: Sequence[float], low: float, high: float, gap: float) -> list[float]:
     """Heights near ``wanted``, in the same order, a ``gap`` apart and between ``low`` and ``high`` if they fit."""
-    order, steps = np.argsort(wanted, kind="stable"), 0.5 * gap * np.arange(len(wanted))
+    order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
     raised = np.maximum.accumulate(np.asarray(wanted)[order] - steps)
     heights = np.empty(len(wanted))
     heights[order] = np.clip(raised, low, high - steps[-1]) + steps
