@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 microlens=.venv/bin/microlens
 
 [ -d releases/demo ] || $microlens data synth releases/demo --users 2000 --items 400
-$microlens data prepare releases/demo datasets/demo --num-frames 4 --size 48
+$microlens data prepare releases/demo datasets/demo --num-frames 4 --size 32
 for run in popularity sasrec-id sasrec-video; do
     $microlens train configs/demo/$run.toml
 done

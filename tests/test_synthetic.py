@@ -14,6 +14,7 @@ from microlens.data import synthetic
 from microlens.data.synthetic import World, build_world, write_release
 from microlens.data.synthetic_media import (
     ATTRIBUTES,
+    BACKDROPS,
     COLOURS,
     FRAMES,
     MOTIONS,
@@ -102,12 +103,12 @@ def test_hit_rate_equals_its_loop_twin() -> None:
 def test_true_content_utility_ranks_cold_targets(world: World) -> None:
     split = leave_one_out(world)
     assert hits_at_10(world.utility(), split)[split.cold].mean() >= 0.55
-    assert hits_at_10(world.utility(("colour", "motion")), split)[split.cold].mean() >= 0.5
+    assert hits_at_10(world.utility(("colour", "backdrop")), split)[split.cold].mean() >= 0.5
 
 
-def test_shape_and_pitch_add_to_colour_and_motion(world: World) -> None:
+def test_the_rest_adds_to_colour_and_backdrop(world: World) -> None:
     split = leave_one_out(world)
-    full, seen_only = (hits_at_10(world.utility(names), split).mean() for names in (ATTRIBUTES, ("colour", "motion")))
+    full, seen_only = (hits_at_10(world.utility(names), split).mean() for names in (ATTRIBUTES, ("colour", "backdrop")))
     assert full >= seen_only + 0.02
 
 
@@ -141,10 +142,10 @@ def test_new_items_are_never_in_train_and_end_a_fifth_of_the_histories(world: Wo
     assert 0.01 <= last_but_one.mean() <= 0.06
 
 
-def test_every_taste_has_warm_and_new_items_of_its_colour_and_motion(world: World) -> None:
-    pairs = world.attributes["colour"] * len(MOTIONS) + world.attributes["motion"]
+def test_every_taste_has_warm_and_new_items_of_its_colour_and_backdrop(world: World) -> None:
+    pairs = world.attributes["colour"] * len(BACKDROPS) + world.attributes["backdrop"]
     for group, least in ((world.is_new, 1), (~world.is_new, 7)):
-        counts = np.bincount(pairs[group], minlength=len(COLOURS) * len(MOTIONS))
+        counts = np.bincount(pairs[group], minlength=len(COLOURS) * len(BACKDROPS))
         assert counts.min() >= least
         assert counts.max() <= counts.min() + 1
 
@@ -271,7 +272,7 @@ def test_truth_names_what_the_world_holds(release: tuple[Path, World]) -> None:
     truth = json.loads((folder / "world.json").read_text(encoding="utf-8"))
     for item in range(ITEMS):
         look, told = world.look(item), truth["items"][str(item + 1)]
-        assert [told[name] for name in ATTRIBUTES] == [look.colour, look.shape, look.motion, look.pitch]
+        assert [told[name] for name in ATTRIBUTES] == [look.colour, look.backdrop, look.shape, look.motion, look.pitch]
         assert told["new"] == world.is_new[item]
     for user in range(USERS):
         told = truth["users"][str(user + 1)]
@@ -334,7 +335,7 @@ def test_media_show_and_play_what_the_truth_says(release: tuple[Path, World], it
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_figure_moves_as_its_name_says(colour: str, motion: str) -> None:
-    clip = draw_clip(Look(colour, "circle", motion, "low", (0, 1)), np.linspace(0, 1, 5), VIDEO_SIZE)
+    clip = draw_clip(Look(colour, "night", "circle", motion, "low", (0, 1)), np.linspace(0, 1, 5), VIDEO_SIZE)
     y, x = np.array([np.argwhere(figure_of(picture, colour)).mean(axis=0) for picture in clip]).T / VIDEO_SIZE[1]
     straight = {"drifting left": (-1, 0), "drifting right": (1, 0), "rising": (0, -1), "falling": (0, 1)}
     if motion in straight:
@@ -367,14 +368,14 @@ def test_shapes_have_the_area_of_their_outline(shape: str, area: float) -> None:
 
 def test_items_of_equal_attributes_differ() -> None:
     moments = np.array([0.5])
-    one, other = (draw_clip(Look("red", "star", "resting", "low", (0, n)), moments, VIDEO_SIZE) for n in (1, 2))
+    one, other = (draw_clip(Look("red", "snow", "star", "resting", "low", (0, n)), moments, VIDEO_SIZE) for n in (1, 2))
     assert (abs(one.astype(int) - other) > 20).mean() > 0.05
 
 
 @pytest.mark.parametrize("pitch", PITCHES)
 @pytest.mark.parametrize("number", range(5))
 def test_fundamental_is_the_loudest(pitch: str, number: int) -> None:
-    sound = play_sound(Look("red", "star", "resting", pitch, (0, number)), 2.5)
+    sound = play_sound(Look("red", "snow", "star", "resting", pitch, (0, number)), 2.5)
     assert abs(sound).max() < 1
     assert loudest_frequency(sound) == pytest.approx(PITCHES[pitch], rel=0.02)
 

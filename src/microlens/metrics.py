@@ -72,11 +72,11 @@ def bootstrap_intervals(ranks: Ranks, seed: int = 0, resamples: int = 2000) -> d
         return {}
     last = max(CUTOFFS)
     shares = np.bincount(np.minimum(ranks, last + 1), minlength=last + 2)[1:] / len(ranks)
-    drawn = np.random.default_rng(seed).multinomial(len(ranks), shares, size=resamples) / len(ranks)
+    drawn = np.random.default_rng(seed).multinomial(len(ranks), shares, size=resamples)
     values = np.arange(1, last + 2)
     intervals = {}
     for cutoff in CUTOFFS:
         for name, gain in (("HR", (values <= cutoff).astype(np.float64)), ("NDCG", gains(values, cutoff))):
-            low, high = np.quantile(drawn @ gain, [0.025, 0.975])
+            low, high = np.quantile(drawn @ gain / len(ranks), [0.025, 0.975])
             intervals[f"{name}@{cutoff}"] = [float(low), float(high)]
     return intervals

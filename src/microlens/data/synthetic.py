@@ -1,6 +1,6 @@
 """A small world whose right answer is known, written as a release in the official layout.
 
-Items differ in what is seen and heard (colour, shape, motion, pitch); every user likes one value of each. A history is
+Items differ in what is seen and heard (colour, backdrop, shape, motion, pitch); every user likes one value of each. A history is
 drawn without repetition with probability proportional to exp(content utility) x popularity; popularity has a long tail
 and nothing to do with content. New items are published after the launch date and chosen for their content alone, as
 the last interactions of some users: ids can learn the old items, and only content can rank the new ones.
@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-WEIGHTS: dict[str, float] = {"colour": 3.5, "shape": 1.0, "motion": 3.0, "pitch": 1.0}
+WEIGHTS: dict[str, float] = {"colour": 3.5, "backdrop": 3.0, "shape": 0.8, "motion": 0.8, "pitch": 0.8}
 """What a match of an attribute adds to the utility of an item for a user."""
 
 LEAST_USERS = 10
@@ -137,13 +137,14 @@ def _refuse_less(what: str, given: int, least: int) -> None:
 
 
 def _draw_attributes(rng: np.random.Generator, is_new: Bools) -> dict[str, Ints]:
-    """Deal pairs of values evenly to the old and to the new items, so that no taste is without its items."""
+    """Deal combinations of values evenly to the old and to the new items, so that no taste is without its items."""
     attributes = {name: np.empty(len(is_new), dtype=np.int64) for name in ATTRIBUTES}
     for group in (is_new, ~is_new):
-        for first, second in (("colour", "motion"), ("shape", "pitch")):
-            sizes = len(ATTRIBUTES[first]), len(ATTRIBUTES[second])
-            pairs = _deal(rng, int(group.sum()), math.prod(sizes))
-            attributes[first][group], attributes[second][group] = np.unravel_index(pairs, sizes)
+        for names in (("colour", "backdrop"), ("shape", "motion", "pitch")):
+            sizes = tuple(len(ATTRIBUTES[name]) for name in names)
+            dealt = np.unravel_index(_deal(rng, int(group.sum()), math.prod(sizes)), sizes)
+            for name, values in zip(names, dealt, strict=True):
+                attributes[name][group] = values
     return attributes
 
 

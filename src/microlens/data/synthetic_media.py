@@ -1,4 +1,4 @@
-"""Draw, sing and encode one invented micro-video: a coloured figure that moves to a tone.
+"""Draw, sing and encode one invented micro-video: a coloured figure that moves to a tone in front of a backdrop.
 
 Pictures are `(H, W, 3)` uint8 RGB, clips `(F, H, W, 3)`, sound `(T,)` float32 in [-1, 1]. Positions on the picture
 are measured in picture widths from its centre, so that a cover is the same scene as the video, only larger.
@@ -36,7 +36,17 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (146, 44, 208),
     "pink": (255, 96, 176),
 }
-"""Colour of the figure, red green blue; the background is a dark or a pale tone of the same."""
+"""Colour of the figure, red green blue."""
+
+BACKDROPS: dict[str, tuple[int, int, int]] = {
+    "night": (20, 20, 40),
+    "snow": (236, 240, 246),
+    "forest": (14, 70, 36),
+    "sea": (12, 44, 120),
+    "sand": (224, 196, 148),
+    "plum": (92, 18, 78),
+}
+"""Colour of what is behind the figure."""
 
 PITCHES: dict[str, float] = {"deep": 146.8, "low": 220.0, "mellow": 329.6, "high": 493.9, "shrill": 740.0}
 """Fundamental frequency in Hz. The steps are fifths, so that no tone is an octave of another."""
@@ -92,6 +102,7 @@ MOTIONS: dict[str, Callable[[Floats], tuple[Floats, Floats]]] = {
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),
+    "backdrop": tuple(BACKDROPS),
     "shape": tuple(SHAPES),
     "motion": tuple(MOTIONS),
     "pitch": tuple(PITCHES),
@@ -109,10 +120,10 @@ TAGS: dict[str, str] = {
 """The tag of an item by its motion; names are those of the official tags."""
 
 TITLES = (
-    "{colour} {shape} {motion}, humming {pitch} # chill",
+    "{colour} {shape} {motion}, humming {pitch} # {backdrop} # chill",
     "so {colour}! A {shape} that keeps {motion} # satisfying",
     'they said "just a {shape}", now listen to that {pitch} hum # sound on',
-    "{motion} again, my little {colour} friend # daily",
+    "{motion} by the {backdrop}, my little {colour} friend # daily",
     "{colour}, {colour}, nothing but {colour} # color therapy",
     "wait for it... a {shape} {motion} # unexpected",
     "how {pitch} can a {shape} sing? # {colour} # shapes",
@@ -130,6 +141,7 @@ COMMENTS = (
     "it is still {motion} in my head",
     "I could watch this all night",
     "more {colour} please",
+    "take me to that {backdrop}",
     "best {shape} on the platform",
     "the ending!",
     "sent it to my sister",
@@ -142,6 +154,7 @@ class Look:
     """What one item shows and sounds like: a name out of each table above, and the seed of all that is accidental."""
 
     colour: str
+    backdrop: str
     shape: str
     motion: str
     pitch: str
@@ -175,15 +188,13 @@ class Scene(NamedTuple):
 def draw_scene(look: Look) -> Scene:
     """Draw the accidents of an item from its seed."""
     rng = np.random.default_rng([*look.seed, 0])
-    tone = np.array(COLOURS[look.colour]) / 255
-    dark = tone * rng.uniform(0.22, 0.46, (2, 1))
-    pale = 1 - (1 - tone) * rng.uniform(0.2, 0.44, (2, 1))
+    tone = np.array(BACKDROPS[look.backdrop]) / 255
     return Scene(
         radius=rng.uniform(0.31, 0.38),
         tilt=rng.uniform(-0.2, 0.2),
         offset=(rng.uniform(-0.05, 0.05), rng.uniform(-0.16, 0.16)),
         pace=rng.uniform(0.85, 1.1),
-        background=np.sort(dark if rng.random() < 0.5 else pale, axis=0).astype(np.float32),
+        background=np.clip(tone * rng.uniform(0.8, 1.2, (2, 1)), 0, 1).astype(np.float32),
         blotches=rng.uniform(0.88, 1.1, (6, 4)).astype(np.float32),
     )
 
