@@ -32,6 +32,12 @@ def local_device(wanted: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def wait_for_all(place: Place) -> None:
+    """Go on when every process has come this far."""
+    if place.world > 1:
+        distributed.barrier()
+
+
 def gather_shares(share: Tensor, count: int, place: Place) -> Tensor:
     """Put the processes' shares of ``count`` rows together: (m, D) each to (count, D), differentiable.
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Protocol, Split
-from microlens.distributed import local_device, process_group
+from microlens.distributed import local_device, process_group, wait_for_all
 from microlens.encoders import build_encoder
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
@@ -104,14 +105,13 @@ def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Rep
         InputError: the run folder holds a run of another configuration or other data.
     """
     folder = config.output
-    with process_group(local_device(config.train.device)) as place:
-        if place.rank:
-            return _train(config, place, quiet=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder):
-            if fresh:
-                _clear(folder)
-            return _train(config, place, quiet)
+    folder.mkdir(parents=True, exist_ok=True)
+    group = process_group(local_device(config.train.device))
+    with group as place, alone_in(folder) if place.rank == 0 else nullcontext():
+        if fresh and place.rank == 0:
+            _clear(folder)
+        wait_for_all(place)
+        return _train(config, place, quiet or place.rank > 0)
 
 
 def _train(config: RunConfig, place: Place, quiet: bool) -> Report:

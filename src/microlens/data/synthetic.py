@@ -1,9 +1,9 @@
 """A small world whose right answer is known, written as a release in the official layout.
 
-Items differ in what is seen and heard (colour, backdrop, shape, motion, pitch); every user likes one value of each. A history is
-drawn without repetition with probability proportional to exp(content utility) x popularity; popularity has a long tail
-and nothing to do with content. New items are published after the launch date and chosen for their content alone, as
-the last interactions of some users: ids can learn the old items, and only content can rank the new ones.
+Items differ in what is seen and heard (colour, backdrop, shape, motion, pitch); every user likes one value of each. A
+history is drawn without repetition with probability proportional to exp(content utility) x popularity; popularity has a
+long tail and nothing to do with content. New items are published after the launch date and chosen for their content
+alone, as the last interactions of some users: ids can learn the old items, and only content can rank the new ones.
 """
 
 import csv
