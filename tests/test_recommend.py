@@ -39,7 +39,7 @@ def train_run(folder: Path, name: str, encoder: str) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of 12 users and 14 videos, prepared with tiny clips; titles as people write them."""
     folder = tmp_path_factory.mktemp("recommend")
-    write_release(folder / "release", users=12, items=ITEMS, workers=1)
+    write_release(folder / "release", users=12, items=ITEMS, seed=1, workers=1)  # every item occurs
     titles = "".join(f"{item},{ODD_TITLE if item == 3 else f'Title of {item}'}\r\n" for item in range(1, ITEMS + 1))
     (folder / "release" / "synthetic_titles.csv").write_text("item,title\r\n" + titles)
     settings = Settings(clips=ClipSettings(num_frames=2, size=32))

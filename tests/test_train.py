@@ -114,7 +114,7 @@ def test_reading_ahead_keeps_order_and_hands_errors_on() -> None:
         next(values)
 
 
-def same_numbers(one: Report, other: Report) -> None:
+def assert_same_numbers(one: Report, other: Report) -> None:
     assert one.metrics == other.metrics
     assert one.intervals == other.intervals
     assert one.cost["best_epoch"] == other.cost["best_epoch"]
@@ -147,7 +147,7 @@ def test_a_resumed_run_ends_in_the_same_weights(
         train(config, quiet=True)
     monkeypatch.setattr(Trainer, "step", original)
     resumed = train(config, quiet=True)
-    same_numbers(whole, resumed)
+    assert_same_numbers(whole, resumed)
     lines = [
         [json.loads(line) for line in (dataset.parent / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("whole", "stopped")
@@ -182,7 +182,7 @@ def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDatas
     process.wait()
     assert not (config.output / "report.json").exists(), "the run ended before it was killed"
     subprocess.run([*command, "--resume"], check=True, capture_output=True, env=one_thread)
-    same_numbers(whole, Report.read(config.output))
+    assert_same_numbers(whole, Report.read(config.output))
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
     assert not list(config.output.rglob("*.partial"))
     with pytest.raises(SystemExit, match="0"):
         main()
-    same_numbers(undisturbed, Report.read(config.output))
+    assert_same_numbers(undisturbed, Report.read(config.output))
 
 
 def test_a_finished_run_is_read_and_not_trained_again(
@@ -242,7 +242,7 @@ def test_a_finished_run_is_read_and_not_trained_again(
     config = config_of(make_dataset(random_sequences(40, 20)))
     first = train(config, quiet=True)
     monkeypatch.setattr(Trainer, "step", None)
-    same_numbers(first, train(config, quiet=True))
+    assert_same_numbers(first, train(config, quiet=True))
 
 
 def test_a_run_folder_of_another_configuration_is_refused_unless_fresh(make_dataset: MakeDataset) -> None:
