@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pip knows a machine's folder of ready wheels from its own settings; uv has to be told.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || echo "$$PIP_FIND_LINKS")
 
-.PHONY: setup demo test check format lint types bench clean
+.PHONY: setup demo test check format lint types bench parity clean
 
 setup: $(VENV)/.installed
 
@@ -33,8 +33,12 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[bench]'
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/run_all.py
+
+parity: setup
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[parity]'
+	$(BIN)/pytest tests/test_x3d.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
