@@ -88,7 +88,7 @@ class RunConfig(Section):
             InputError: the file is missing or no TOML, or a key is unknown or has a wrong value; names the nearest key.
         """
         try:
-            table = tomllib.loads(path.read_text())
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
                 f"{path} does not exist; a configuration is a TOML file such as those in configs/."

@@ -67,7 +67,7 @@ class Report:
         if not path.is_file():
             raise InputError(f"{folder} holds no report.json; train the run to its end first.")
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             raise InputError(f"{path} is not a report of this version of microlens.") from None
 

@@ -85,7 +85,7 @@ def dataset_table(folder: Path) -> Table:
         "folder", "name", *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound"))
     )
     for path in sorted(folder.glob("*/manifest.json")):
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         counts = manifest["counts"]
         numbers = [*counts["release"].values(), counts["clips"], counts["covers"], counts["sound"]]
         table.add_row(str(path.parent), manifest["name"], *(f"{number:,}" for number in numbers))

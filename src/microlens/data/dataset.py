@@ -30,7 +30,7 @@ class Dataset:
             make = f"make one with: microlens data prepare RELEASE {folder}"
             raise InputError(f"{folder} is not a prepared dataset (no manifest.json); {make}")
         try:
-            self.manifest: dict[str, Any] = json.loads(manifest.read_text())
+            self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
             version = self.manifest["format_version"]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{manifest} is not a manifest of a dataset; prepare the dataset again.") from None

@@ -80,6 +80,7 @@ def decode_all(
     done = _read_outcomes(log)
     left = [task for task in tasks if any((kind, task.item_id) not in done for kind in task.kinds)]
     kinds = sorted({kind for task in tasks for kind in task.kinds})
+    finished = len(tasks) - len(left)
     with ExitStack() as stack:
         writers = {kind: stack.enter_context(StoreWriter(folder / f"{kind}.lmdb")) for kind in kinds}
         lines = stack.enter_context(log.open("a"))
@@ -94,9 +95,9 @@ def decode_all(
                 writer.commit()
             lines.writelines(json.dumps(asdict(outcome)) + "\n" for result in batch for outcome, _ in result)
             lines.flush()
+            finished += len(batch)
             if on_progress:
-                left_over = sum(any((kind, task.item_id) not in done for kind in task.kinds) for task in left)
-                on_progress(len(tasks) - left_over, len(tasks))
+                on_progress(finished, len(tasks))
     return [done[key] for key in sorted(done)]
 
 
@@ -206,7 +207,7 @@ def _read_outcomes(log: Path) -> dict[tuple[str, int], Outcome]:
     done: dict[tuple[str, int], Outcome] = {}
     if not log.exists():
         return done
-    whole = log.read_text().rpartition("\n")[0]  # a killed job may leave half a line
+    whole = log.read_text(encoding="utf-8").rpartition("\n")[0]  # a killed job may leave half a line
     for line in whole.splitlines():
         outcome = Outcome(**json.loads(line))
         done[outcome.kind, outcome.item_id] = outcome

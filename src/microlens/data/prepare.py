@@ -124,7 +124,7 @@ def _full_disk_as_oserror() -> Iterator[None]:
 
 def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         same = manifest["request"] == request
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder} exists and is not a prepared dataset; choose another folder.") from None
@@ -137,7 +137,7 @@ def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     path = partial / "request.json"
-    if path.exists() and json.loads(path.read_text()) == request:
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) == request:
         return
     for entry in partial.iterdir():
         if entry.is_dir():
@@ -245,7 +245,8 @@ def _manifest(
 ) -> dict[str, Any]:
     release = preparation.release
     sources: list[dict[str, Any]] = [
-        {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in release.tables
+        {"path": path.name, "bytes": path.stat().st_size, "sha256": request["tables"][path.name]}
+        for path in release.tables
     ]
     files = {(outcome.path, outcome.bytes, outcome.sha256) for outcome in outcomes}
     sources += [{"path": path, "bytes": size, "sha256": digest} for path, size, digest in sorted(files)]

@@ -114,7 +114,7 @@ def _epochs(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():  # nothing was trained
         return []
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError:
         raise InputError(f"{path} is damaged: a line is no JSON; train the run again.") from None
 
