@@ -82,7 +82,9 @@ def option_table(constructors: Mapping[str, Callable[..., Any]]) -> Table:
 def dataset_table(folder: Path) -> Table:
     """One row a prepared dataset below ``folder``."""
     table = Table(
-        "folder", "name", *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound"))
+        Column("folder", no_wrap=True),
+        "name",
+        *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound")),
     )
     for path in sorted(folder.glob("*/manifest.json")):
         manifest = json.loads(path.read_text(encoding="utf-8"))

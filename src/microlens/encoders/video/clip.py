@@ -73,6 +73,7 @@ def video_encoder(build_trunk: Callable[[], nn.Module]) -> Callable[..., VideoEn
     """
 
     def construct(*, dim: int, weights: str = "random") -> VideoEncoder:
+        """What a video network sees in the clips, trained end to end."""
         trunk = build_trunk()
         if weights != "random":
             load_weights(trunk, Path(weights))
