@@ -12,8 +12,13 @@ from torch import Tensor
 
 from microlens.data.batches import Batch, ItemBatch, make_batch
 from microlens.data.content import ItemContent
+from microlens.data.interactions import Interactions
+from microlens.data.pairs import read_pairs
+from microlens.data.split import Protocol, leave_one_out
 from microlens.encoders.id import IdEncoder
+from microlens.evaluate import rank_targets
 from microlens.losses import in_batch_softmax, log_popularity
+from microlens.metrics import hit_rate, ndcg
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.sasrec import SASRec
 from microlens.train import TrainingStep
@@ -153,6 +158,16 @@ def test_loss_and_item_gradient_agree_with_the_original_code() -> None:
     assert loss.item() == pytest.approx(facts["loss"], abs=1e-5)
     loss.backward()
     torch.testing.assert_close(model.item_encoder.table.grad, state["grad_item"], rtol=0, atol=1e-5)
+
+
+def test_validation_ranks_agree_with_the_original_code() -> None:
+    model, _, facts = golden_model()
+    split = leave_one_out(Interactions.from_pairs(read_pairs(GOLDEN / "pairs.tsv")), Protocol())
+    content: ItemContent = NoContent()  # type: ignore[assignment]
+    ranks = rank_targets(model, content, split, "valid", torch.device("cpu"))
+    assert ranks.tolist() == facts["ranks"]
+    assert hit_rate(ranks, 10) == pytest.approx(facts["hr10"], abs=1e-12)
+    assert ndcg(ranks, 10) == pytest.approx(facts["ndcg10"], abs=1e-12)
 
 
 def test_item_batch_knows_its_size() -> None:
