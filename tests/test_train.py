@@ -189,7 +189,8 @@ def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDatas
 def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     """The same global batches, the same losses and the same ranks, with negatives from both processes."""
     dataset = make_dataset(random_sequences(61, 25))
-    runs = {name: config_of(dataset, name, model={"dropout": 0.0}) for name in ("one", "two")}
+    settings = {"checkpoint_minutes": 1e-9}  # the processes also have to agree on when to save
+    runs = {name: config_of(dataset, name, model={"dropout": 0.0}, train=settings) for name in ("one", "two")}
     train(runs["one"], quiet=True)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, "-m", "microlens", "train", str(write_config(runs["two"], dataset))]

@@ -38,6 +38,15 @@ def wait_for_all(place: Place) -> None:
         distributed.barrier()
 
 
+def any_process(claim: bool, place: Place, device: torch.device) -> bool:
+    """Whether any process makes the claim; clocks differ, and a decision to meet has to be everyone's."""
+    if place.world == 1:
+        return claim
+    votes = torch.tensor(int(claim), device=device)
+    distributed.all_reduce(votes)
+    return bool(votes)
+
+
 def gather_shares(share: Tensor, count: int, place: Place) -> Tensor:
     """Put the processes' shares of ``count`` rows together: (m, D) each to (count, D), differentiable.
 

@@ -101,9 +101,8 @@ class Ranker:
         Raises:
             InputError: the encoder does not live on videos alone, or the file cannot be decoded.
         """
-        needs = self.run.model.item_encoder.needs
-        by_id = {name for name, _ in self.run.model.item_encoder.named_parameters() if name.endswith("table")}
-        if needs != {"clips"} or by_id:
+        encoder = self.run.model.item_encoder
+        if encoder.needs != {"clips"} or encoder.known_items_only:
             raise InputError("--add-video needs a run whose encoder sees videos and nothing else, such as x3d_xs.")
         settings = ClipSettings(**self.run.dataset.manifest["settings"]["clips"])
         try:

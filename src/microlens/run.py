@@ -157,6 +157,7 @@ def _fit(run: Run, place: Place, quiet: bool) -> Progress:
 
 
 def _report(run: Run, progress: Progress, place: Place) -> Report:
+    wait_for_all(place)  # the first process writes the best weights
     tensors, _ = checkpoint.load(run.best)
     checkpoint.load_model(run.model, tensors, run.best)
     ranks: dict[Part, Int64] = {

@@ -19,7 +19,7 @@ from microlens.config import TrainSection
 from microlens.data.batches import Batch, Place, ahead, train_batches
 from microlens.data.content import ItemContent
 from microlens.data.split import Split
-from microlens.distributed import gather_shares
+from microlens.distributed import any_process, gather_shares
 from microlens.evaluate import rank_targets
 from microlens.files import write_text
 from microlens.losses import in_batch_softmax, log_popularity
@@ -199,7 +199,8 @@ class Trainer:
                 progress.train_seconds + now - started,
                 now,
             )
-            if now - saved > 60 * self.settings.checkpoint_minutes:
+            due = now - saved > 60 * self.settings.checkpoint_minutes
+            if any_process(due, self.place, self.device):
                 self.save()
                 saved = now
             on_step(progress, progress.loss_sum / progress.step)

@@ -110,6 +110,14 @@ def test_features_are_matched_by_id(features: Path) -> None:
         np.testing.assert_array_equal(encoder.features[number - 1].numpy(), row)  # type: ignore[operator, index]
 
 
+def test_who_reads_the_item_number_says_so(encoder: ItemEncoder) -> None:
+    """What is not for known items only gives a vector of the content alone, whatever the number."""
+    batch = items(1, 2)
+    renumbered = ItemBatch(items=torch.tensor([3, 4]), content=batch.content)
+    same = torch.allclose(encode(encoder, batch), encode(encoder, renumbered))
+    assert same is not encoder.known_items_only
+
+
 def test_a_sum_is_a_sum(features: Path) -> None:
     encoder = build_encoder(tables(features)["sum"], WORLD)
     parts = [encode(tower, items(1, 2)) for tower in encoder.towers]  # type: ignore[union-attr, arg-type]

@@ -19,6 +19,7 @@ class FeaturesEncoder(ItemEncoder):
         item_ids: (N+1,) the id of each item number.
     """
 
+    known_items_only = True
     features: Tensor
 
     def __init__(self, *, path: str, dim: int, item_ids: Int64) -> None:

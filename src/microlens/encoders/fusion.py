@@ -17,6 +17,7 @@ class SumEncoder(ItemEncoder):
         super().__init__()
         self.towers = nn.ModuleList(towers)
         self.needs = frozenset().union(*(tower.needs for tower in towers))
+        self.known_items_only = any(tower.known_items_only for tower in towers)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Add the towers' vectors: (M, D)."""

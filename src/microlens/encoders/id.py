@@ -15,6 +15,8 @@ class IdEncoder(ItemEncoder):
         dim: D.
     """
 
+    known_items_only = True
+
     def __init__(self, *, num_items: int, dim: int) -> None:
         super().__init__()
         self.table = nn.Parameter(init.xavier_normal_(Tensor(num_items + 1, dim)))

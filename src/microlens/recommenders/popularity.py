@@ -15,6 +15,7 @@ class TrainCounts(ItemEncoder):
         train_counts: (N+1,).
     """
 
+    known_items_only = True
     counts: Tensor
 
     def __init__(self, train_counts: Tensor) -> None:
