@@ -1,6 +1,8 @@
 """Checkpoints: one safetensors file each, its facts as JSON in the header; never a pickle."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,30 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: the file is missing, damaged, or not one of ours.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts of what :func:`save` wrote, without reading its tensors; raises as :func:`load`."""
+    with _opened(path) as file:
+        return _facts(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; train the run first.")
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            yield file
     except (SafetensorError, KeyError, ValueError):
         raise InputError(f"{path} is damaged or not a checkpoint of microlens.") from None
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((file.metadata() or {})["facts"])
+    return facts
 
 
 def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

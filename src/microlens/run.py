@@ -205,7 +205,7 @@ def _check_same_run(run: Run) -> None:
             f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {way_out}."
         )
     last = folder / "checkpoints" / "last.safetensors"
-    if last.exists() and checkpoint.load(last)[1].get("data_hash") != run.dataset.checksum:
+    if last.exists() and checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
         raise InputError(f"{folder} holds a run on other data than {run.config.dataset}; {way_out}.")
 
 

@@ -66,7 +66,6 @@ class Split:
     offsets: Int64
     items_kept: Int64
     users_kept: Int64
-    users_dropped: int
 
     @property
     def num_users(self) -> int:
@@ -151,7 +150,6 @@ def leave_one_out(
         offsets=offsets.astype(np.int64),
         items_kept=np.concatenate([[0], items_kept]).astype(np.int64),
         users_kept=users.astype(np.int64),
-        users_dropped=len(lengths) - len(users),
     )
 
 
