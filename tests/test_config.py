@@ -53,7 +53,7 @@ def test_the_configurations_of_the_repository_load_and_build(path: Path, tiny: D
     assert config.dataset == Path("datasets") / path.parent.name
     assert config.output == Path("runs") / path.parent.name / path.stem
     split = tiny.split(Protocol())
-    model = _build_model(config, split, tiny.interactions.item_ids[split.items_kept])
+    model = _build_model(config, tiny, split, tiny.interactions.item_ids[split.items_kept])
     needs = model.item_encoder.needs
     assert needs <= {"clips"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from microlens.cli import main
 from microlens.config import RunConfig
 from microlens.data.batches import ahead, train_batches
+from microlens.encoders.base import ContentGroup
 from microlens.errors import InputError
 from microlens.report import Report, read_ranks
 from microlens.run import build_run, evaluate, train
@@ -74,7 +75,7 @@ def test_step_equals_a_step_written_by_hand(make_dataset: MakeDataset) -> None:
 def test_parameters_that_see_content_have_their_own_rate_and_no_decay(make_dataset: MakeDataset) -> None:
     trainer = trainer_of(config_of(make_dataset(random_sequences(40, 20)), train={"encoder_lr": 3e-4}))
     table = trainer.model.item_encoder.table
-    trainer.model.item_encoder.content_parameters = lambda: [table]
+    trainer.model.item_encoder.content_groups = lambda: [ContentGroup([table])]
     others, content = trainer._parameter_groups()
     assert content["params"] == [table]
     assert (content["lr"], content["weight_decay"]) == (3e-4, 0.0)

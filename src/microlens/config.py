@@ -13,7 +13,11 @@ from microlens.building import nearest
 from microlens.errors import InputError
 
 # Where things lie and how the work is shared out changes no number.
-NOT_IN_HASH: dict[str, Any] = {"output": True, "dataset": True, "train": {"workers", "checkpoint_minutes"}}
+NOT_IN_HASH: dict[str, Any] = {
+    "output": True,
+    "dataset": True,
+    "train": {"workers", "checkpoint_minutes", "micro_batch"},
+}
 
 
 class Section(BaseModel):
@@ -52,7 +56,9 @@ class TrainSection(Section):
     """How to train.
 
     Rates and decays are the paper's two groups: what sees raw content trains at ``encoder_lr`` without weight decay,
-    everything else at ``lr`` with ``weight_decay``.
+    everything else at ``lr`` with ``weight_decay``. ``accelerate`` is bf16, channels-last and torch.compile.
+    ``micro_batch`` and ``norm_batch`` are those of :func:`microlens.encoding.encode_in_parts`, ``negatives`` says whose
+    items a target is ranked among where several processes train together, and ``cache`` runs frozen trunks once.
     """
 
     epochs: int = Field(default=50, ge=1)
@@ -65,6 +71,11 @@ class TrainSection(Section):
     select: Literal["HR@10", "NDCG@10", "HR@20", "NDCG@20"] = "HR@10"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerate: bool = False
+    micro_batch: int = Field(default=64, ge=1)
+    norm_batch: int = Field(default=64, ge=2)
+    negatives: Literal["all-processes", "own-process"] = "all-processes"
+    cache: bool = True
     workers: int = Field(default=2, ge=0)
     checkpoint_minutes: float = Field(default=10.0, gt=0)
 
@@ -125,14 +136,15 @@ def _override(table: dict[str, Any], override: str) -> None:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {override}: '{section}' is not a table.")
-    table[name] = _value(text.strip())
+    table[name] = toml_value(text.strip())
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """A value as TOML writes it; what is none is a string, so that a shell needs no nested quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string, so that a shell needs no nested quotes
+        return text
 
 
 def _first_fault(config: type[RunConfig], error: ValidationError) -> str:

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 import microlens
 
 _PACKAGES = ("microlens", "torch", "numpy", "polars", "av", "lmdb", "simplejpeg", "safetensors", "pydantic")
+_OPTIONAL = ("transformers",)
 
 
 def packages() -> dict[str, str]:
-    """The versions of what the numbers depend on."""
-    return {name: metadata.version(name) for name in _PACKAGES}
+    """The versions of what the numbers depend on; what is not installed is left out."""
+    installed = [name for name in _OPTIONAL if find_spec(name)]
+    return {name: metadata.version(name) for name in (*_PACKAGES, *installed)}
 
 
 def describe(device: torch.device) -> dict[str, Any]:

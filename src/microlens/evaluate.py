@@ -11,6 +11,7 @@ from microlens.data.content import ItemContent
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.distributed import gather_interleaved, gather_shares
+from microlens.encoders.content import ContentEncoder
 from microlens.metrics import rank_of_target
 from microlens.recommenders.base import Recommender
 
@@ -28,7 +29,8 @@ def encode_catalogue(
     place = place or Place()
     share = place.share_of(num_items)
     items = np.arange(1, num_items + 1)[share]
-    size = CLIPS_AT_ONCE if content.kinds else ITEMS_AT_ONCE
+    sees_content = any(isinstance(tower, ContentEncoder) for tower in model.item_encoder.towers())
+    size = CLIPS_AT_ONCE if sees_content else ITEMS_AT_ONCE
     parts = []
     for start in range(0, len(items), size):
         chunk = items[start : start + size]

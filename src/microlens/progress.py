@@ -1,13 +1,22 @@
 """What a person sees while a job runs: a bar with an estimate, a line an epoch, TensorBoard."""
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -27,6 +36,20 @@ def progress_bar(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+@contextmanager
+def extraction_display(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for what is worked out once of every item; it appears with the first progress."""
+    with progress_bar(Console(quiet=quiet)) as bar:
+        tasks: list[TaskID] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(bar.add_task(description, total=total, note=""))
+            bar.update(tasks[0], completed=done, total=total)
+
+        yield show
 
 
 class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):

@@ -13,6 +13,7 @@ import torch
 from microlens import checkpoint, environment
 from microlens.building import build, pick
 from microlens.config import NOT_IN_HASH, RunConfig
+from microlens.cost import run_cost
 from microlens.data.batches import Place
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
@@ -23,11 +24,12 @@ from microlens.encoders import build_encoder
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
 from microlens.files import alone_in, write_text
-from microlens.progress import TrainingDisplay
+from microlens.progress import TrainingDisplay, extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.report import PARTS, Report, measure, write_ranks
 from microlens.train import Progress, Trainer
+from microlens.trunk_cache import use_trunk_caches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +68,16 @@ def build_run(config: RunConfig) -> Run:
     split = dataset.split(Protocol(**config.protocol.model_dump()))
     item_ids = dataset.interactions.item_ids[split.items_kept]
     torch.manual_seed(config.seed)
-    model = _build_model(config, split, item_ids)
-    content = ItemContent(dataset, item_ids, model.item_encoder.needs, config.train.workers)
+    model = _build_model(config, dataset, split, item_ids)
+    encoder = model.item_encoder
+    content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
     device = local_device(config.train.device)
     return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
 
 
-def _build_model(config: RunConfig, split: Split, item_ids: Int64) -> Recommender:
+def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
     world: dict[str, Any] = {
+        **content_world(dataset, split.items_kept),
         "dim": config.model.dim,
         "num_items": split.num_items,
         "item_ids": item_ids,
@@ -91,6 +95,38 @@ def _build_model(config: RunConfig, split: Split, item_ids: Int64) -> Recommende
             raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
         world["item_encoder"] = build_encoder(config.encoder.model_dump(), world)
     return build(constructor, config.model.options(), world, "model")
+
+
+def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
+    """What encoders may ask for of a dataset's content: titles, the shape (F, size) of clips, the size of covers.
+
+    Args:
+        dataset: where the content lies.
+        numbers: (N+1,) the dataset's number of each item number, the first unused.
+    """
+    settings = dataset.manifest["settings"]["clips"]
+    titles = dataset.items["title"].fill_null("").to_list()
+    return {
+        "titles": [titles[number - 1] for number in numbers[1:]],
+        "clip_shape": (settings["num_frames"], settings["size"]),
+        "cover_size": dataset.manifest["settings"]["cover_size"],
+    }
+
+
+def use_caches(run: Run, place: Place, quiet: bool) -> None:
+    """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
+    if not run.config.train.cache:
+        return
+    with extraction_display("frozen trunk", quiet=quiet) as on_progress:
+        use_trunk_caches(
+            run.model.item_encoder,
+            run.content,
+            run.dataset,
+            run.item_ids(),
+            run.device,
+            place=place,
+            on_progress=on_progress,
+        )
 
 
 def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Report:
@@ -123,6 +159,7 @@ def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
     if place.rank == 0:
         write_text(folder / "config.toml", config.toml())
         write_text(folder / "environment.json", json.dumps(environment.describe(run.device), indent=1) + "\n")
+    use_caches(run, place, quiet)
     progress = Progress()
     if any(parameter.requires_grad for parameter in run.model.parameters()):
         progress = _fit(run, place, quiet)
@@ -164,6 +201,7 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
         part: rank_targets(run.model, run.content, run.split, part, run.device, place) for part in PARTS
     }
     parameters = list(run.model.parameters())
+    steps = progress.epoch * -(-run.split.num_users // run.config.train.batch_size)
     report = Report(
         dataset=run.dataset.name,
         protocol={**asdict(run.split.protocol), "hash": run.split.protocol.hash},
@@ -177,6 +215,7 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
             "seconds_per_epoch": round(progress.train_seconds / progress.epoch, 3) if progress.epoch else 0.0,
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
+            **run_cost(run.model.item_encoder, run.content, seconds=progress.train_seconds, steps=steps),
             "peak_memory_bytes": environment.peak_memory_bytes(run.device),
             "device": environment.device_name(run.device),
             "processes": place.world,
@@ -249,6 +288,7 @@ def open_run(folder: Path) -> Run:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
     run.model.eval()
+    use_caches(run, Place(), quiet=False)
     return run
 
 

@@ -2,18 +2,31 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from microlens.building import options_of
+from microlens.cost import EncoderCost
 from microlens.metrics import METRICS
 from microlens.recommend import Recommendations
 from microlens.report import COHORTS, Report
 
 # Constructor parameters that the data gives and a configuration cannot set; ``dim`` is set once, for model and encoder.
-_GIVEN = {"self", "dim", "num_items", "item_ids", "history_length", "train_counts", "item_encoder"}
+_GIVEN = {
+    *("self", "dim", "num_items", "item_ids", "history_length", "train_counts", "item_encoder"),
+    *("titles", "clip_shape", "cover_size"),
+}
+
+COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
+frozen, top1, lora: of these, what the regimes train; full and scratch train all
+GMACs: billions of multiply-adds of one item, forward
+kB: an item's raw content, and what a trunk cache keeps of it by regime
+limit: how many times as fast a top1 cache can make a step, by multiply-adds"""
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_targets: Mapping[str, Any]) -> Table:
@@ -66,17 +79,43 @@ def option_table(constructors: Mapping[str, Callable[..., Any]]) -> Table:
     """One row a name, with the options a configuration may set."""
     table = Table("name", "options", "what it is")
     for name, constructor in constructors.items():
-        parameters = inspect.signature(constructor).parameters.values()
         options = [
-            parameter.name
-            if parameter.default is parameter.empty
-            else f"{parameter.name} = {json.dumps(parameter.default)}"
-            for parameter in parameters
-            if parameter.name not in _GIVEN
+            option if schema.default is MISSING else f"{option} = {json.dumps(schema.default)}"
+            for option, schema in options_of(constructor, _GIVEN).items()
         ]
         summary = (inspect.getdoc(constructor) or "").partition("\n")[0]
         table.add_row(name, ", ".join(options) or "-", summary)
     return table
+
+
+def cost_table(costs: Sequence[EncoderCost]) -> Table:
+    """One row an encoder; the columns of a measured step are there if steps were measured."""
+    some = next((cost.measured for cost in costs if cost.measured), None)
+    counted = ("all", "frozen", "top1", "lora", "GMACs", "raw kB", "top1 kB", "frozen kB", "limit")
+    measured = ("s a step", "peak GB") if some else ()
+    columns = [Column(name, justify="right", overflow="fold") for name in (*counted, *measured)]
+    table = Table(Column("encoder", no_wrap=True), *columns, box=SIMPLE_HEAD, padding=0, caption_justify="left")
+    table.caption = COST_CAPTION
+    if some:
+        table.caption += f"\ns a step, peak GB: a training step under full, {some.batch_size} items, {some.device}"
+    for cost in costs:
+        trained = (cost.trainable_parameters[regime] for regime in ("frozen", "top1", "lora"))
+        stored = (cost.raw_bytes, cost.cached_bytes["top1"], cost.cached_bytes["frozen"])
+        table.add_row(
+            cost.encoder,
+            *("-" if number is None else f"{number / 1e6:.2f}" for number in (cost.parameters, *trained)),
+            f"{cost.multiply_adds / 1e9:.2f}",
+            *(f"{number / 1e3:,.{0 if number >= 1e5 else 1}f}" for number in stored),
+            f"{cost.speedup_limit:.2f}",
+            *_measured_cells(cost),
+        )
+    return table
+
+
+def _measured_cells(cost: EncoderCost) -> Sequence[str]:
+    if cost.measured is None:
+        return ()
+    return f"{cost.measured.seconds_per_step:.3f}", f"{cost.measured.peak_memory_bytes / 1e9:.2f}"
 
 
 def dataset_table(folder: Path) -> Table:

@@ -16,10 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from microlens import checkpoint
 from microlens.config import TrainSection
+from microlens.cost.counting import flop_counter
 from microlens.data.batches import Batch, Place, ahead, train_batches
 from microlens.data.content import ItemContent
 from microlens.data.split import Split
 from microlens.distributed import any_process, gather_shares
+from microlens.encoders.content import ContentEncoder
+from microlens.encoding import encode_in_parts
 from microlens.evaluate import rank_targets
 from microlens.files import write_text
 from microlens.losses import in_batch_softmax, log_popularity
@@ -50,21 +53,35 @@ class TrainingStep(nn.Module):
     Args:
         model: the recommender.
         train_counts: (N+1,) occurrences in the train part.
-        place: which process of how many this is.
+        place: which process of how many this is, of those that share the batch.
+        settings: how items are encoded.
     """
 
     log_q: Tensor
 
-    def __init__(self, model: Recommender, train_counts: Tensor, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        train_counts: Tensor,
+        place: Place | None = None,
+        settings: TrainSection | None = None,
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.settings = model, settings or TrainSection()
         self.place = place or Place()
         self.register_buffer("log_q", log_popularity(train_counts))
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss; with several processes, this one's targets over the whole batch's count, times the processes."""
-        model = self.model
-        vectors = gather_shares(model.encode_items(batch.share), len(batch.distinct), self.place)  # (M, D)
+        model, settings = self.model, self.settings
+        share = encode_in_parts(
+            model,
+            batch.share,
+            batch.users.device,
+            micro_batch=settings.micro_batch,
+            norm_batch=settings.norm_batch,
+        )
+        vectors = gather_shares(share, len(batch.distinct), self.place)  # (M, D)
         with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row is padding
         history = functional.embedding(batch.slots[:, :-1], with_padding)  # (B, L, D)
         users = model.encode_users(batch.users, batch.history, history)  # (B, L, D)
@@ -115,23 +132,32 @@ class Trainer:
         self.seed, self.folder, self.device, self.identity = seed, folder, device, identity
         self.place = place or Place()
         self.progress = Progress()
-        self.step_module: nn.Module = TrainingStep(model, torch.from_numpy(split.train_counts), self.place).to(device)
+        self.sharing = self.place if settings.negatives == "all-processes" else Place()
+        counts = torch.from_numpy(split.train_counts)
+        self.step_module: nn.Module = TrainingStep(model, counts, self.sharing, settings).to(device)
         if self.place.world > 1:
             self.step_module = DistributedDataParallel(self.step_module)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.precision = "bf16" if settings.accelerate else settings.precision
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        if settings.accelerate:
+            for tower in model.item_encoder.towers():
+                if isinstance(tower, ContentEncoder):
+                    tower.accelerate()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.settings
-        seeing_content = set(map(id, self.model.item_encoder.content_parameters()))
-        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        content = [parameter for parameter in trainable if id(parameter) in seeing_content]
-        others = [parameter for parameter in trainable if id(parameter) not in seeing_content]
-        groups = [
-            {"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay},
-            {"params": content, "lr": settings.encoder_lr, "weight_decay": 0.0},
+        groups = [group for group in self.model.item_encoder.content_groups() if group.parameters]
+        seeing_content = {id(parameter) for group in groups for parameter in group.parameters}
+        others = [
+            parameter
+            for parameter in self.model.parameters()
+            if parameter.requires_grad and id(parameter) not in seeing_content
         ]
-        return [group for group in groups if group["params"]]
+        by_rate = [{"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay}] if others else []
+        return by_rate + [
+            {"params": group.parameters, "lr": group.lr or settings.encoder_lr, "weight_decay": 0.0} for group in groups
+        ]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,7 +167,7 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """One update; returns the loss of the whole batch, detached."""
         self.model.train()
-        precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.settings.precision]
+        precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             loss = self.step_module(batch.to(self.device))
         self.optimizer.zero_grad()
@@ -186,7 +212,7 @@ class Trainer:
         progress = self.progress
         saved = started = time.monotonic()
         for batch in self._batches():
-            counting = FlopCounterMode(display=False) if not progress.flops_per_step else nullcontext()
+            counting = flop_counter() if not progress.flops_per_step else nullcontext()
             with counting:
                 loss = self.step(batch)
             if isinstance(counting, FlopCounterMode):
@@ -215,8 +241,9 @@ class Trainer:
             epoch=self.progress.epoch,
             skip=self.progress.step,
             place=self.place,
+            alone=self.settings.negatives == "own-process",
         )
-        return ahead(batches, BATCHES_AHEAD) if self.content.kinds else batches
+        return ahead(batches, BATCHES_AHEAD) if self.content.reads else batches
 
     def save_best(self) -> None:
         """Keep the present weights as the best."""

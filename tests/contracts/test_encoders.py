@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from microlens.data.batches import ItemBatch
-from microlens.encoders import ENCODERS, build_encoder
+from microlens.encoders import CONTENT_ENCODERS, ENCODERS, build_encoder
 from microlens.encoders.base import ItemEncoder
-from microlens.encoders.video import VIDEO_ENCODERS
-from microlens.encoders.video.x3d import build_x3d
+from microlens.encoders.fusion import FUSIONS
+from microlens.encoders.video.x3d import X3D_NETWORKS
 from microlens.errors import InputError
 
 N, D, SIZE = 9, 8, 32
-CHEAP_VIDEO = "x3d_xs"  # the X3D variants differ in depth alone, which tests/test_x3d.py covers
+CHEAP_VIDEO = "x3d_xs"  # the other encoders of content have a contract of their own, in test_tuning.py
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,18 @@ def tables(features: Path) -> dict[str, dict[str, Any]]:
     by_name: dict[str, dict[str, Any]] = {
         "id": {"name": "id"},
         "features": {"name": "features", "path": str(features)},
-        "sum": {"name": "sum", "towers": [{"name": "id"}, {"name": "features", "path": str(features)}]},
         CHEAP_VIDEO: {"name": CHEAP_VIDEO},
     }
-    assert by_name.keys() >= ENCODERS.keys() - VIDEO_ENCODERS.keys()
+    towers = [{"name": "id"}, {"name": "features", "path": str(features)}, {"name": "id"}]
+    by_name |= {name: {"name": name, "towers": towers} for name in FUSIONS}
+    assert by_name.keys() >= ENCODERS.keys() - CONTENT_ENCODERS.keys()
     return by_name
 
 
 WORLD: dict[str, Any] = {"dim": D, "num_items": N, "item_ids": np.append(0, np.arange(1, N + 1) * 10)}
 
 
-@pytest.fixture(params=["id", "features", "sum", CHEAP_VIDEO])
+@pytest.fixture(params=["id", "features", *FUSIONS, CHEAP_VIDEO])
 def encoder(request: pytest.FixtureRequest, features: Path) -> ItemEncoder:
     torch.manual_seed(2)
     return build_encoder(tables(features)[request.param], WORLD).eval()
@@ -87,7 +88,7 @@ def test_gradients_reach_every_parameter(encoder: ItemEncoder) -> None:
 
 def test_content_parameters_are_its_own(encoder: ItemEncoder) -> None:
     own = {id(parameter) for parameter in encoder.parameters()}
-    seeing = {id(parameter) for parameter in encoder.content_parameters()}
+    seeing = {id(parameter) for group in encoder.content_groups() for parameter in group.parameters}
     assert seeing <= own
     assert bool(seeing) == bool(encoder.needs)
 
@@ -120,8 +121,8 @@ def test_who_reads_the_item_number_says_so(encoder: ItemEncoder) -> None:
 
 def test_a_sum_is_a_sum(features: Path) -> None:
     encoder = build_encoder(tables(features)["sum"], WORLD)
-    parts = [encode(tower, items(1, 2)) for tower in encoder.towers]  # type: ignore[union-attr, arg-type]
-    torch.testing.assert_close(encode(encoder, items(1, 2)), parts[0] + parts[1])
+    parts = [encode(tower, items(1, 2)) for tower in encoder.parts]  # type: ignore[union-attr, arg-type]
+    torch.testing.assert_close(encode(encoder, items(1, 2)), parts[0] + parts[1] + parts[2])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_damaged_features_are_refused(features: Path, tmp_path: Path, case: str)
 
 def test_weights_are_loaded_strictly_and_never_run(tmp_path: Path) -> None:
     path = tmp_path / "w.pyth"
-    state = build_x3d("x3d_xs").state_dict()
+    state = X3D_NETWORKS["x3d_xs"].build().state_dict()
     torch.save({"model_state": state}, path)
     loaded = build_encoder({"name": "x3d_xs", "weights": str(path)}, WORLD).trunk.state_dict()  # type: ignore[union-attr, operator]
     assert all(torch.equal(value, state[name]) for name, value in loaded.items())

@@ -1,5 +1,6 @@
 """What every recommender must do."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,30 @@ def test_padding_does_not_matter(model: Recommender) -> None:
     torch.testing.assert_close(first[real], second[real], rtol=0, atol=1e-6)
 
 
+def test_the_amount_of_padding_does_not_matter(model: Recommender) -> None:
+    """A history gives the same states however many empty positions stand before it."""
+    history = histories()
+    _, states = encode(model, history)
+    for user, length in enumerate((history > 0).sum(1).tolist()):
+        for padding in range(L - length):
+            row = history[user : user + 1, L - length - padding :]
+            _, alone = encode(model, row)
+            torch.testing.assert_close(alone[:, padding:], states[user : user + 1, L - length :], rtol=0, atol=1e-6)
+
+
+def test_users_without_history_do_not_disturb(model: Recommender) -> None:
+    history = histories()
+    empty = torch.zeros(2, L, dtype=torch.long)
+    catalogue, expected = encode(model, history)
+    for read in (empty, torch.cat([empty[:1], history, empty[:1]])):
+        states = encode(model, read)[1]
+        last = model.last_states(torch.arange(len(read)), read, catalogue[read])
+        assert states.isfinite().all()
+        assert last.isfinite().all()
+    torch.testing.assert_close(states[1:-1, -1], expected[:, -1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(last[1:-1], expected[:, -1], rtol=0, atol=1e-6)
+
+
 def test_a_batch_equals_one_by_one(model: Recommender) -> None:
     history = histories()
     catalogue, states = encode(model, history)
@@ -139,13 +164,14 @@ def test_learns_a_world_whose_answer_is_known(name: str, make_dataset: Callable[
     starts, lengths = rng.integers(0, N, 400), rng.integers(6, 13, 400)
     walks = [((start + np.arange(length)) % N + 1).tolist() for start, length in zip(starts, lengths, strict=True)]
     dataset = make_dataset(walks)
+    without_dropout = {"dropout": 0.0} if "dropout" in inspect.signature(RECOMMENDERS[name]).parameters else {}
     config = RunConfig.model_validate(
         {
             "dataset": dataset,
             "output": dataset.parent / "run",
-            "model": {"name": name, "dim": 32, "dropout": 0.0},
+            "model": {"name": name, "dim": 32, **without_dropout},
             "encoder": {"name": "id"},
-            "train": {"epochs": 25, "batch_size": 64, "lr": 5e-3, "device": "cpu"},
+            "train": {"epochs": 25, "batch_size": 64, "lr": 5e-3, "select": "NDCG@10", "device": "cpu"},
         }
     )
     report = train(config, quiet=True)

@@ -27,6 +27,10 @@ class ItemBatch:
     def __len__(self) -> int:
         return len(self.items)
 
+    def at(self, rows: Tensor | slice) -> Self:
+        """The items at ``rows``, by number (m,) or as a slice, with their content."""
+        return type(self)(items=self.items[rows], content={kind: values[rows] for kind, values in self.content.items()})
+
     def to(self, device: torch.device) -> Self:
         """The same items with everything on ``device``."""
         return type(self)(
@@ -66,12 +70,12 @@ class Batch:
         return torch.where(self.history > 0, self.sequence[:, 1:], 0)
 
     def to(self, device: torch.device) -> Self:
-        """The same batch with everything on ``device``."""
+        """The same batch on ``device``, but for the content, which is moved as it is encoded."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("users", "sequence", "slots", "distinct", "counts")
         }
-        return type(self)(**moved, num_targets=self.num_targets, share=self.share.to(device))
+        return type(self)(**moved, num_targets=self.num_targets, share=self.share)
 
 
 @dataclass(frozen=True)
@@ -117,15 +121,22 @@ def train_batches(
     epoch: int,
     skip: int = 0,
     place: Place | None = None,
+    alone: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch, users in an order that depends on ``seed`` and ``epoch`` alone.
 
-    The first ``skip`` batches are left out without being read, which is how an interrupted epoch goes on.
+    The first ``skip`` batches are left out without being read, which is how an interrupted epoch goes on. With several
+    processes, ``alone`` makes each one's users a batch of their own; a last one with too few users for all is left out.
     """
+    place = place or Place()
     order = np.random.default_rng([seed, epoch]).permutation(split.num_users)
     for start in range(skip * batch_size, len(order), batch_size):
         users = order[start : start + batch_size]
-        yield make_batch(split.train_sequences(users), users, content, place)
+        if alone and len(users) < place.world:
+            return
+        if alone:
+            users = users[place.rank :: place.world]
+        yield make_batch(split.train_sequences(users), users, content, Place() if alone else place)
 
 
 def ahead(values: Iterable[T], depth: int) -> Iterator[T]:

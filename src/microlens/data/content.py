@@ -3,55 +3,116 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
-from microlens.data.store import Store, read_images
+from microlens.data.rows import Rows
+from microlens.data.sound import SoundSettings
+from microlens.data.store import Store, read_images, unpack_array
 from microlens.errors import InputError
 
-KINDS = ("clips",)
+KINDS = ("clips", "covers", "sound")
 
 
 class ItemContent:
     """Reads the kinds of content that an encoder needs, for the items of a split.
 
-    ``clips`` are (M, F, H, W, 3) uint8. Every item must have every kind: what is missing is an error that names it, at
-    once and not in the middle of an epoch, and never a silent zero.
+    ``clips`` are (M, F, H, W, 3) uint8, ``covers`` (M, 1, H, W, 3) uint8, ``sound`` (M, T, mels) uint8 with silence
+    behind a short track. What is missing is an error that names it, at once and not in the middle of an epoch; or, for
+    the kinds in ``may_lack``, zeros that a mask ``KIND.missing`` (M,) gives away.
 
     Args:
         dataset: where the content lies.
         item_ids: (N+1,) the original id of each item number.
         kinds: what to read, out of ``KINDS``.
         workers: threads that decode.
+        may_lack: the kinds that items may be without.
 
     Raises:
-        InputError: an item lacks a kind.
+        InputError: an item lacks a kind that it may not lack, or no item has a kind.
     """
 
-    def __init__(self, dataset: Dataset, item_ids: Int64, kinds: frozenset[str], workers: int = 2) -> None:
-        self.kinds = kinds
+    def __init__(
+        self,
+        dataset: Dataset,
+        item_ids: Int64,
+        kinds: frozenset[str],
+        workers: int = 2,
+        may_lack: frozenset[str] = frozenset(),
+    ) -> None:
+        self.reads = kinds
         self._item_ids = item_ids
         self._pool = ThreadPoolExecutor(max(1, workers)) if kinds else None
+        self._may_lack = may_lack
+        self._present: dict[str, npt.NDArray[np.bool_]] = {}
         self._stores = {kind: self._open(dataset, kind) for kind in sorted(kinds)}
+        self._sound_shape = _sound_shape(dataset) if "sound" in kinds else (0, 0)
+        self._kept: dict[str, list[Rows]] = {}
+
+    def keep(self, name: str, arrays: list[Rows]) -> None:
+        """Offer ``arrays``, (N, ...) with item number 1 first, as ``NAME.0``, ``NAME.1``, ... in what is read."""
+        self._kept[name] = arrays
+        self._pool = self._pool or ThreadPoolExecutor(2)
 
     def read(self, items: Int64) -> dict[str, Tensor]:
-        """The content of ``items`` (M,) by kind, each (M, ...)."""
-        ids = self._item_ids[items]
-        return {
-            kind: torch.from_numpy(read_images(store, ids.tolist(), self._pool)) for kind, store in self._stores.items()
-        }
+        """The content of ``items`` (M,) by name, each (M, ...): kinds, what is kept, and masks, as ``reads`` says."""
+        content: dict[str, Tensor] = {}
+        for name in self.reads:
+            kind, _, mask = name.partition(".")
+            if name in self._kept:
+                for number, rows in enumerate(self._kept[name]):
+                    content[f"{name}.{number}"] = torch.from_numpy(rows.read(items - 1, self._pool))
+            elif not mask:
+                content[kind] = torch.from_numpy(self._read_kind(kind, items))
+            if kind in self._may_lack:
+                content[f"{kind}.missing"] = torch.from_numpy(~self._present[kind][items])
+        return content
+
+    def _read_kind(self, kind: str, items: Int64) -> npt.NDArray[np.uint8]:
+        store, present = self._stores[kind], self._present[kind][items]
+        wanted = self._item_ids[items[present]].tolist()
+        if kind == "sound":
+            values = self._read_sound(store, wanted)
+        elif wanted:
+            values = read_images(store, wanted, self._pool)
+        else:
+            values = read_images(store, store.item_ids()[:1].tolist())[:0]
+        if present.all():
+            return values
+        padded = np.zeros((len(items), *values.shape[1:]), np.uint8)
+        padded[present] = values
+        return padded
+
+    def _read_sound(self, store: Store, item_ids: list[int]) -> npt.NDArray[np.uint8]:
+        values = np.zeros((len(item_ids), *self._sound_shape), np.uint8)
+        for row, item_id in enumerate(item_ids):
+            value = store.get(item_id)
+            assert value is not None
+            track = unpack_array(value)[: len(values[row])]
+            values[row, : len(track)] = track
+        return values
 
     def _open(self, dataset: Dataset, kind: str) -> Store:
         path = dataset.folder / f"{kind}.lmdb"
-        present = Store.open(path).item_ids() if path.exists() else np.empty(0, np.int64)
-        missing = np.setdiff1d(self._item_ids[1:], present)
-        if len(missing):
+        there = Store.open(path).item_ids() if path.exists() else np.empty(0, np.int64)
+        self._present[kind] = np.isin(self._item_ids, there)
+        missing = self._item_ids[1:][~self._present[kind][1:]]
+        if len(missing) and (kind not in self._may_lack or len(missing) == len(self._item_ids) - 1):
             more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
             raise InputError(
                 f"{dataset.folder}: {len(missing):,} of {len(self._item_ids) - 1:,} items have no {kind} "
                 f"(items {', '.join(map(str, missing[:5]))}{more}), which the encoder needs; leave them out with "
-                f'protocol.require = ["{kind}"], or prepare a release that has them.'
+                f'protocol.require = ["{kind}"], give them a learned vector with encoder.missing = "mask", or prepare '
+                f"a release that has them."
             )
         return Store.open(path)
+
+
+def _sound_shape(dataset: Dataset) -> tuple[int, int]:
+    """The (T, mels) of a track as long as the dataset's settings take."""
+    settings = SoundSettings(**dataset.manifest["settings"]["sound"])
+    samples = round(settings.seconds * settings.sample_rate)
+    return 1 + max(0, samples - settings.window) // settings.hop, settings.num_mels

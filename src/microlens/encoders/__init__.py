@@ -6,16 +6,25 @@ from typing import Any
 from microlens.building import build, pick
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.features import FeaturesEncoder
-from microlens.encoders.fusion import SumEncoder
+from microlens.encoders.fusion import FUSIONS
 from microlens.encoders.id import IdEncoder
+from microlens.encoders.image import IMAGE_ENCODERS
+from microlens.encoders.sound import SOUND_ENCODERS
+from microlens.encoders.text import TEXT_ENCODERS
 from microlens.encoders.video import VIDEO_ENCODERS
 from microlens.errors import InputError
 
+CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
+    **VIDEO_ENCODERS,
+    **IMAGE_ENCODERS,
+    **TEXT_ENCODERS,
+    **SOUND_ENCODERS,
+}
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,
     "features": FeaturesEncoder,
-    "sum": SumEncoder,
-    **VIDEO_ENCODERS,
+    **FUSIONS,
+    **CONTENT_ENCODERS,
 }
 
 
@@ -27,7 +36,7 @@ def build_encoder(table: Mapping[str, Any], world: Mapping[str, Any], where: str
     """
     options = dict(table)
     constructor = pick(ENCODERS, options.pop("name", None), f"{where}.name")
-    if constructor is SumEncoder:
+    if constructor in FUSIONS.values():
         tables = options.pop("towers", None)
         if not isinstance(tables, list) or len(tables) < 2:
             raise InputError(f"{where}.towers must be a list of at least two encoder tables.")

@@ -1,48 +1,210 @@
-"""Loading official weights into our networks, strictly and without running code from the file."""
+"""Official weights: bringing them here, and loading them strictly and without running code from the file."""
 
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import torch
-from safetensors import SafetensorError
+from rich.console import Console
+from rich.progress import wrap_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from microlens.encoders.trunk import Trunk
+from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
+from microlens.files import sha256, whole, write_text
+
+PATIENCE = 30.0  # seconds that a server may be silent
+CHUNK = 1 << 20
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a ``.safetensors`` file, or a torch file such as PyTorchVideo's ``.pyth``, into ``network``.
+@dataclass(frozen=True)
+class Official:
+    """Where a network's official weights are: a state dict's address, and what its SHA-256 begins with if known.
+
+    The names of torchvision's files end in the first eight digits of it; most other publishers name none.
+    """
+
+    url: str
+    sha256: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where the file is kept: its address, as a path in the folder ``weights`` of the cache.
+
+        The cache is the environment's ``MICROLENS_CACHE``, by default ``~/.cache/microlens``.
+        """
+        address = urlsplit(self.url)
+        cache = Path(os.environ.get("MICROLENS_CACHE") or "~/.cache/microlens").expanduser()
+        return cache / "weights" / address.netloc / address.path.lstrip("/")
+
+
+def bring_weights(trunk: Trunk, weights: str, official: Official, tuning: Tuning) -> None:
+    """Put ``weights`` into ``trunk``: "random" leaves it as it is, "default" is ``official``, else it is a path.
 
     Raises:
-        InputError: the file is missing or unreadable, or a name or shape does not fit.
+        InputError: the file cannot be had or does not fit, or training from scratch was asked for with given weights.
     """
-    state = _read(path)
-    expected = network.state_dict()
-    strangers, missing = sorted(state.keys() - expected.keys()), sorted(expected.keys() - state.keys())
-    if strangers or missing:
-        name, problem = (strangers[0], "has no place in") if strangers else (missing[0], "is missing for")
+    if tuning.regime == "scratch" and weights != "random":
+        raise InputError(f'encoder.tune = "scratch" starts from random weights; encoder.weights is "{weights}".')
+    if weights == "default":
+        load_weights(trunk, download(official), ignored=trunk.foreign)
+    elif weights != "random":
+        load_weights(trunk, Path(weights).expanduser(), ignored=trunk.foreign)
+
+
+def download(official: Official) -> Path:
+    """The file of ``official``, from the cache or else the network; a file put into the cache by hand is as good.
+
+    A file with a known checksum is checked against it, here and at every later use. Of others, the SHA-256 of the first
+    download is written beside the file (``NAME.sha256``) and checked at every later use: that notices a cache that was
+    damaged since, not a download that was wrong from the start. Interrupted downloads leave no file under its name, and
+    processes that ask for the same file at once wait for one download.
+
+    Raises:
+        InputError: the file cannot be had, and the sentence says which file to put where; or it is damaged.
+    """
+    path = official.path
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _one_at_a_time(path):
+                if not path.exists():
+                    _fetch(official, path)
+        except (OSError, HTTPException) as error:
+            raise InputError(
+                f"{official.url} could not be downloaded ({error}); bring the file some other way and put it at {path}."
+            ) from None
+    _check(official, path)
+    return path
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(official: Official, path: Path) -> None:
+    with whole(path) as temporary:
+        _transfer(official.url, temporary)
+        digest = sha256(temporary)
+        if not digest.startswith(official.sha256):
+            raise InputError(
+                f"{official.url} gave a file with the SHA-256 {digest}, which should begin with {official.sha256}; "
+                f"it was not kept."
+            )
+        if not official.sha256:
+            write_text(_record(path), f"{digest}  {path.name}\n")
+
+
+def _transfer(url: str, target: Path) -> None:
+    # Not torch.hub.download_url_to_file: that takes a connection that breaks off for the end of the file.
+    request = Request(url, headers={"User-Agent": "microlens"})  # noqa: S310 - addresses are this package's own
+    with urlopen(request, timeout=PATIENCE) as answer, target.open("wb") as file:  # noqa: S310
+        console = Console(stderr=True)
+        with wrap_file(
+            answer,
+            answer.length or 0,
+            description=Path(url).name,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ) as source:
+            shutil.copyfileobj(source, file, CHUNK)
+        if answer.length:
+            raise ConnectionError(f"the transfer broke off {answer.length:,} bytes before the end")
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _check(official: Official, path: Path) -> None:
+    record = _record(path)
+    expected = official.sha256
+    if not expected and record.exists():
+        expected = record.read_text(encoding="utf-8").partition(" ")[0]
+    if expected and not (digest := sha256(path)).startswith(expected):
         raise InputError(
-            f"{path}: '{name}' {problem} this network ({len(strangers)} unknown and {len(missing)} missing names)."
+            f"{path} is damaged: its SHA-256 is {digest} and should begin with {expected}; delete it and {record.name} "
+            f"to have it downloaded again."
         )
+
+
+def load_weights(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> None:
+    """Load a ``.safetensors`` file, or a torch file such as PyTorchVideo's ``.pyth``, into ``network``.
+
+    Names that begin with one of ``ignored`` are left out, in the file and in ``network``. Values take the network's own
+    precision. As in PyTorch, BatchNorm's counts of batches may be missing: files from before they existed have none.
+    When anything else does not fit, ``network`` stays as it was.
+
+    Raises:
+        InputError: the file is missing or unreadable, or a name, a shape or a kind of number does not fit.
+    """
+    state = {name: value for name, value in _read(path).items() if not name.startswith(ignored)}
+    expected = {name: value for name, value in network.state_dict().items() if not name.startswith(ignored)}
+    state = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")} | state
+    _check_names(path, state, expected)
     for name, value in state.items():
         if value.shape != expected[name].shape:
             raise InputError(
                 f"{path}: '{name}' has shape {tuple(value.shape)}; this network has {tuple(expected[name].shape)}."
             )
-    network.load_state_dict(state)
+        if value.is_floating_point() != expected[name].is_floating_point():
+            raise InputError(f"{path}: '{name}' holds {value.dtype}; this network has {expected[name].dtype}.")
+    network.load_state_dict(state, strict=False)  # the names are checked above
+
+
+def _check_names(path: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    strangers = [name for name in state if name not in expected]
+    missing = [name for name in expected if name not in state]
+    if strangers or missing:
+        name, problem = (strangers[0], "has no place in") if strangers else (missing[0], "is missing for")
+        raise InputError(
+            f"{path}: '{name}' {problem} this network ({len(strangers)} unknown and {len(missing)} missing names)."
+        )
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; weights are one file, either .safetensors or written by torch.save.")
     if not path.is_file():
-        raise InputError(f"{path} does not exist; weights are 'random' or the path of a state dict.")
+        raise InputError(f"{path} does not exist; weights are 'random', 'default' or the path of a state dict.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content.get("model_state", content)  # PyTorchVideo nests the weights under this name
-        if all(isinstance(value, Tensor) for value in state.values()):
-            return dict(state)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError):
-        pass
-    raise InputError(f"{path} is not a state dict that can be read without running code from it.")
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except UnpicklingError:
+        raise InputError(f"{path} is not a state dict that can be read without running code from it.") from None
+    except Exception:  # what a damaged file makes its reader stumble over is not documented
+        kind = "safetensors" if path.suffix == ".safetensors" else "torch"
+        raise InputError(f"{path} is no whole {kind} file; it is cut short, damaged or something else.") from None
+    return _tensors(path, content)
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    """The state dict in ``content``; PyTorchVideo nests it under ``model_state``."""
+    state = content.get("model_state", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds a {type(state).__name__}; accepted is a state dict, plain or in 'model_state'.")
+    if not state:
+        raise InputError(f"{path} holds no weights.")
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"{path}: '{name}' is a {type(value).__name__}; accepted is a state dict, plain or in 'model_state'."
+            )
+    return {str(name): value for name, value in state.items()}

@@ -1,12 +1,29 @@
 """Video encoders, one file a family."""
 
 from collections.abc import Callable
-from functools import partial
 
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.video.clip import video_encoder
-from microlens.encoders.video.x3d import X3D_VARIANTS, build_x3d
+from microlens.encoders.video.csn import CSN_NETWORKS
+from microlens.encoders.video.mvit import MVIT_NETWORKS
+from microlens.encoders.video.network import VideoNetwork
+from microlens.encoders.video.r2plus1d import R2PLUS1D_NETWORKS
+from microlens.encoders.video.r3d import R3D_NETWORKS
+from microlens.encoders.video.resnet import RESNET_NETWORKS
+from microlens.encoders.video.slowfast import SLOWFAST_NETWORKS
+from microlens.encoders.video.videomae import VIDEOMAE_NETWORKS
+from microlens.encoders.video.x3d import X3D_NETWORKS
 
+VIDEO_NETWORKS: dict[str, VideoNetwork] = {
+    **R3D_NETWORKS,
+    **R2PLUS1D_NETWORKS,
+    **X3D_NETWORKS,
+    **RESNET_NETWORKS,
+    **CSN_NETWORKS,
+    **SLOWFAST_NETWORKS,
+    **MVIT_NETWORKS,
+    **VIDEOMAE_NETWORKS,
+}
 VIDEO_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
-    name: video_encoder(partial(build_x3d, name)) for name in X3D_VARIANTS
+    name: video_encoder(network) for name, network in VIDEO_NETWORKS.items()
 }

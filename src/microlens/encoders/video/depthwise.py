@@ -7,30 +7,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+Stride = tuple[int, int, int]  # over frames, height and width
+
 
 class DepthwiseConv3d(nn.Conv3d):
-    """A 3-D convolution with one filter per channel, temporal stride 1 and "same" padding, fast to train on the CPU.
+    """A 3-D convolution with one filter per channel and "same" padding, fast to train on the CPU.
 
     It is `nn.Conv3d(channels, channels, kernel_size, groups=channels, ...)` in weights and results. PyTorch's CPU
     gradients of that layer are ten times slower than its forward pass, so on the CPU they are worked out from faster
     convolutions; elsewhere nothing changes.
     """
 
-    def __init__(self, channels: int, kernel_size: tuple[int, int, int], *, spatial_stride: int = 1) -> None:
+    def __init__(
+        self, channels: int, kernel_size: tuple[int, int, int], *, spatial_stride: int = 1, temporal_stride: int = 1
+    ) -> None:
         super().__init__(
             channels,
             channels,
             kernel_size,
-            stride=(1, spatial_stride, spatial_stride),
+            stride=(temporal_stride, spatial_stride, spatial_stride),
             padding=(kernel_size[0] // 2, kernel_size[1] // 2, kernel_size[2] // 2),
             groups=channels,
             bias=False,
         )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name nn.Conv3d gives it
-        """Filter (M, C, F, H, W) into (M, C, F, ceil(H / stride), ceil(W / stride))."""
-        if input.device.type == "cpu" and torch.is_grad_enabled():
-            filtered: Tensor = _DepthwiseOnCPU.apply(input, self.weight, self.stride[1])  # type: ignore[no-untyped-call]
+        """Filter (M, C, F, H, W) into the same with F, H and W divided by their strides, rounded up."""
+        if input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            filtered: Tensor = _DepthwiseOnCPU.apply(input, self.weight, self.stride)  # type: ignore[no-untyped-call]
             return filtered
         return super().forward(input)
 
@@ -39,12 +43,12 @@ class _DepthwiseOnCPU(torch.autograd.Function):
     """Depthwise conv3d whose gradients are made of forward conv3d and of conv2d weight gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Stride) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last_3d)
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         padding = [size // 2 for size in weight.shape[2:]]
-        return functional.conv3d(x, weight, None, (1, stride, stride), padding, 1, weight.shape[0])
+        return functional.conv3d(x, weight, None, stride, padding, 1, weight.shape[0])
 
     @staticmethod
     @once_differentiable
@@ -58,40 +62,34 @@ class _DepthwiseOnCPU(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
-def _depthwise_input_gradient(grad: Tensor, weight: Tensor, stride: int, shape: torch.Size) -> Tensor:
-    """The gradient with the kernel flipped: a forward convolution of grad, spread out with zeros by the stride."""
-    if stride > 1:
+def _depthwise_input_gradient(grad: Tensor, weight: Tensor, stride: Stride, shape: torch.Size) -> Tensor:
+    """The gradient with the kernel flipped: a forward convolution of grad, spread out with zeros by the strides."""
+    if max(stride) > 1:
         M, C, T, H, W = shape
         spread = grad.new_zeros(M, T, H, W, C).permute(0, 4, 1, 2, 3)
-        spread[..., ::stride, ::stride] = grad
+        spread[:, :, :: stride[0], :: stride[1], :: stride[2]] = grad
         grad = spread
     padding = [size // 2 for size in weight.shape[2:]]
     return functional.conv3d(grad, weight.flip(2, 3, 4), None, 1, padding, 1, weight.shape[0])
 
 
-def _depthwise_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+def _depthwise_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Stride) -> Tensor:
     """One conv2d weight gradient for each temporal tap, over the frames that the tap pairs."""
-    T = x.shape[2]
     kernel_t, kernel_h, kernel_w = weight.shape[2:]
     padding = [kernel_h // 2, kernel_w // 2]
-    frames = x.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (M * T, H, W, C)
     if min(grad.shape[3:]) <= 2:  # oneDNN has no fast kernel where every output touches the padding
-        frames = functional.pad(frames, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+        x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
         padding = [0, 0]
     taps = torch.zeros_like(weight)
     for tap in range(kernel_t):
-        shift = tap - kernel_t // 2
-        if abs(shift) >= T:
+        paired = _paired_frames(grad, x, tap - kernel_t // 2, stride[0])
+        if paired is None:
             continue
-        grad_frames = _without_partnerless_frames(grad.permute(0, 2, 3, 4, 1), shift).flatten(0, 1)
-        paired = slice(max(-shift, 0), len(frames) - max(shift, 0))
-        partners = slice(max(shift, 0), len(frames) - max(-shift, 0))
         taps[:, :, tap] = torch.ops.aten.convolution_backward(
-            grad_frames[paired].permute(0, 3, 1, 2),
-            frames[partners].permute(0, 3, 1, 2),
+            *paired,
             weight[:, :, tap],
             None,
-            [stride, stride],
+            stride[1:],
             padding,
             [1, 1],
             False,
@@ -102,13 +100,16 @@ def _depthwise_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: 
     return taps
 
 
-def _without_partnerless_frames(grads: Tensor, shift: int) -> Tensor:
-    """Zero the frames of (M, T, H, W, C) whose partner `shift` frames later lies outside their own clip."""
-    if shift == 0:
-        return grads
-    grads = grads.clone()
-    if shift > 0:
-        grads[:, -shift:] = 0
-    else:
-        grads[:, :-shift] = 0
-    return grads
+def _paired_frames(grad: Tensor, x: Tensor, shift: int, stride: int) -> tuple[Tensor, Tensor] | None:
+    """The frames t of grad whose partner, frame `stride * t + shift` of x, exists, and the partners: (N, C, H, W)."""
+    first = max(0, -(shift // stride))
+    last = min(grad.shape[2] - 1, (x.shape[2] - 1 - shift) // stride)
+    if last < first:
+        return None
+    partners = x[:, :, stride * first + shift : stride * last + shift + 1 : stride]
+    return _as_pictures(grad[:, :, first : last + 1]), _as_pictures(partners)
+
+
+def _as_pictures(clips: Tensor) -> Tensor:
+    """(M, C, T, H, W) to (M * T, C, H, W) in channels-last layout."""
+    return clips.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)

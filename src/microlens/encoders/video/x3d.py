@@ -8,14 +8,15 @@ length and size fit, and the classifier returns logits, not probabilities.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from microlens.encoders.trunk import Hidden, Stage, Trunk, channels_last_on_cpu, one_tensor_stage
 from microlens.encoders.video.depthwise import DepthwiseConv3d
-from microlens.errors import InputError
+from microlens.encoders.video.network import VideoNetwork, zoo
 
 STEM_WIDTH = 24
 STAGE_WIDTHS = (24, 48, 96, 192)
@@ -27,24 +28,7 @@ KINETICS_CLASSES = 400
 HEAD_DROPOUT = 0.5
 
 
-@dataclass(frozen=True)
-class X3DVariant:
-    """One published member of the family: how deep it is, and the clips its Kinetics weights were trained on."""
-
-    depth_factor: float
-    native_frames: int
-    native_size: int
-
-
-X3D_VARIANTS: dict[str, X3DVariant] = {
-    "x3d_xs": X3DVariant(depth_factor=2.2, native_frames=4, native_size=160),
-    "x3d_s": X3DVariant(depth_factor=2.2, native_frames=13, native_size=160),
-    "x3d_m": X3DVariant(depth_factor=2.2, native_frames=16, native_size=224),
-    "x3d_l": X3DVariant(depth_factor=5.0, native_frames=16, native_size=312),
-}
-
-
-class X3D(nn.Module):
+class X3D(Trunk):
     """The full X3D network: stem, four residual stages, and a head that ends in the Kinetics-400 classifier.
 
     Args:
@@ -52,6 +36,8 @@ class X3D(nn.Module):
     """
 
     feature_dim = HEAD_WIDTH
+    num_classes = KINETICS_CLASSES
+    softmax_in_head = True
     mean = (0.45, 0.45, 0.45)
     std = (0.225, 0.225, 0.225)
 
@@ -81,29 +67,25 @@ class X3D(nn.Module):
             if isinstance(module, _Bottleneck):
                 nn.init.zeros_(module.norm_c.weight)
 
-    def features(self, clips: Tensor) -> Tensor:
-        """Pooled features of clips, before the classifier.
+    def begin(self, content: Tensor) -> Hidden:
+        """Normalised clips (M, 3, F, H, W); any F, H and W from 1 up."""
+        return (channels_last_on_cpu(content),)
 
-        Args:
-            clips: (M, 3, F, H, W) float, normalised with `mean` and `std`; any F, H and W from 1 up.
+    def stages(self) -> list[Stage]:
+        """The stem and the four residual stages."""
+        return [one_tensor_stage(block) for block in self.blocks[:-1]]
 
-        Returns:
-            (M, 2048), non-negative.
-        """
-        if clips.device.type == "cpu":
-            clips = clips.contiguous(memory_format=torch.channels_last_3d)  # oneDNN is 2 to 3 times as fast on it
-        x = clips
-        for block in self.blocks[:-1]:
-            x = block(x)
-        pooled: Tensor = self._head.pool(x)
+    def pool(self, hidden: Hidden) -> Tensor:
+        """Widen, average, project: (M, 2048), non-negative."""
+        pooled: Tensor = self._head.pool(hidden[0])
         return pooled.flatten(1)
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Kinetics-400 logits (M, 400) of clips (M, 3, F, H, W); see `features`."""
-        return self._head.classify(self.features(clips))
+    def classify(self, features: Tensor) -> Tensor:
+        """Kinetics-400 logits (M, 400) of pooled features."""
+        return self._head.classify(features)
 
     def drop_classifier(self) -> None:
-        """Give up the Kinetics classifier, which takes no part in `features`; `forward` then ends before it."""
+        """Give up the Kinetics classifier, which takes no part in `features`."""
         self._head.proj = nn.Identity()
 
     @property
@@ -111,17 +93,6 @@ class X3D(nn.Module):
         head = self.blocks[-1]
         assert isinstance(head, _Head)
         return head
-
-
-def build_x3d(name: str) -> X3D:
-    """Build a variant of `X3D_VARIANTS` with random weights.
-
-    Raises:
-        InputError: no variant has this name.
-    """
-    if name not in X3D_VARIANTS:
-        raise InputError(f"There is no X3D variant named '{name}'; accepted are {', '.join(X3D_VARIANTS)}.")
-    return X3D(depth_factor=X3D_VARIANTS[name].depth_factor)
 
 
 def _pointwise(channels_in: int, channels_out: int, *, spatial_stride: int = 1) -> nn.Conv3d:
@@ -252,3 +223,11 @@ class _Head(nn.Module):
     def classify(self, pooled: Tensor) -> Tensor:
         logits: Tensor = self.proj(self.dropout(pooled))
         return logits
+
+
+X3D_NETWORKS = {
+    "x3d_xs": VideoNetwork(partial(X3D, depth_factor=2.2), zoo("X3D_XS"), frames=4, size=160),
+    "x3d_s": VideoNetwork(partial(X3D, depth_factor=2.2), zoo("X3D_S"), frames=13, size=160),
+    "x3d_m": VideoNetwork(partial(X3D, depth_factor=2.2), zoo("X3D_M"), frames=16, size=224),
+    "x3d_l": VideoNetwork(partial(X3D, depth_factor=5.0), zoo("X3D_L"), frames=16, size=312),
+}

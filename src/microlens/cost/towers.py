@@ -1,0 +1,77 @@
+"""Encoders by name with random weights, and random items of the kind that they see."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microlens.building import build
+from microlens.data.batches import ItemBatch
+from microlens.data.sound import SoundSettings, log_mel
+from microlens.encoders import CONTENT_ENCODERS
+from microlens.encoders.content import ContentEncoder
+from microlens.encoders.huggingface import transformers_library
+from microlens.encoders.text import BERT_SMALL_SHAPE, LONGEST_TITLE, FirstTokenBert, TextEncoder
+from microlens.encoders.tuning import Tuning
+
+ClipShape = tuple[int, int]  # F frames, and their height and width
+
+DIM = 512  # the paper's size of item vectors
+
+
+def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEncoder:
+    """The encoder ``name`` with random weights, on the default device; text encoders know one title, of full length.
+
+    Raises:
+        InputError: a library that it needs is not installed, it does not admit such clips, or it needs an option.
+    """
+    if name == "bert_small":  # by hand: its tokenizer would have to be downloaded
+        library = transformers_library("BERT-small")
+        trunk = FirstTokenBert(library.BertModel(library.BertConfig(**BERT_SMALL_SHAPE), add_pooling_layer=False))
+        return TextEncoder(trunk, torch.ones(2, LONGEST_TITLE, dtype=torch.int32), DIM, tuning=tuning)
+    world = {
+        "dim": DIM,
+        "tuning": tuning,
+        "clip_shape": clip_shape,
+        "cover_size": clip_shape[1],
+        "titles": [" ".join(["video"] * LONGEST_TITLE)],
+        "weights": "random",
+    }
+    with _without_warnings():
+        tower = build(CONTENT_ENCODERS[name], {}, world, "encoder")
+    assert isinstance(tower, ContentEncoder)
+    return tower
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Networks say which clips they know best; that has no bearing on what they cost."""
+    logger = logging.getLogger("microlens")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def random_items(tower: ContentEncoder, clip_shape: ClipShape, number: int) -> ItemBatch:
+    """As many items with random content of the kind that ``tower`` sees."""
+    frames, size = clip_shape
+    sound = SoundSettings()
+    samples = np.zeros(round(sound.seconds * sound.sample_rate), np.float32)
+    shapes = {
+        "clips": (frames, size, size, 3),
+        "covers": (1, size, size, 3),
+        "sound": log_mel(samples, sound).shape,
+    }
+    content = {kind: torch.randint(256, (number, *shapes[kind]), dtype=torch.uint8) for kind in tower.needs}
+    return ItemBatch(items=torch.ones(number, dtype=torch.long), content=content)
+
+
+def trunk_content(tower: ContentEncoder, items: ItemBatch) -> Tensor:
+    """What the trunk begins with for ``items`` on any device; titles as long as the longest that there is."""
+    return tower.tokens[items.items] if isinstance(tower, TextEncoder) else tower.content(items)

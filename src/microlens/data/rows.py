@@ -1,0 +1,100 @@
+"""Arrays with a row an item, on disk, written piece by piece and read by position."""
+
+import os
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from microlens.data.interactions import Int64
+from microlens.errors import InputError
+
+
+class Rows:
+    """The rows of a ``.npy`` file, read by position: several times faster than through cold pages of a memory map.
+
+    Raises:
+        InputError: the file is missing, cut short, or no array in row order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                version = np.lib.format.read_magic(file)
+                reading = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                self.shape, by_column, self.dtype = reading(file)
+                self._start = file.tell()
+        except (OSError, ValueError):
+            raise InputError(f"{path} is missing or no .npy array; remove its folder, and it is made again.") from None
+        self._row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        if by_column or self.dtype.hasobject or path.stat().st_size != self._start + self.shape[0] * self._row_bytes:
+            raise InputError(f"{path} is cut short or no array in row order; remove its folder, and it is made again.")
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def read(self, rows: Int64, pool: ThreadPoolExecutor | None = None) -> npt.NDArray[Any]:
+        """The rows (M,) by number, in one array (M, ...); with a pool its threads share the reading."""
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        flat = values.reshape(len(rows), -1).view(np.uint8)
+
+        def read_one(place: int) -> None:
+            at = self._start + int(rows[place]) * self._row_bytes
+            if os.preadv(self._file, [flat[place].data], at) != self._row_bytes:
+                raise InputError(f"{self.path} is cut short; remove its folder, and it is made again.")
+
+        for _ in (pool.map if pool else map)(read_one, range(len(rows))):
+            pass
+        return values
+
+
+class RowWriter:
+    """Writes pieces of a ``.npy`` array of known shape, in any order; for use in a ``with`` block.
+
+    Several processes may write one file.
+
+    Args:
+        path: the file; made if it is not there.
+        shape: of the whole array.
+        dtype: of the whole array.
+    """
+
+    def __init__(self, path: Path, shape: Sequence[int], dtype: npt.DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": tuple(shape)}
+        # Every process that shares the file writes the same header, and none cuts off what another wrote.
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "rb+")
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._start = self._file.tell()
+        self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    def write(self, first: int, values: npt.NDArray[Any]) -> None:
+        """Put ``values`` (m, ...) at row ``first`` and after."""
+        self._file.seek(self._start + first * self._row_bytes)
+        self._file.write(np.ascontiguousarray(values, self.dtype).data)
+
+    def sync(self) -> None:
+        """Make everything written so far survive a power cut."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.sync()
+        finally:
+            self._file.close()

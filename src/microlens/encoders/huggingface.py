@@ -1,0 +1,93 @@
+"""Networks out of the transformers library, which is imported when one is built and not before."""
+
+import logging
+from collections.abc import Iterable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from microlens.encoders.trunk import Trunk
+from microlens.errors import InputError
+
+NEEDED_VERSION = (5, 23)
+
+
+def transformers_library(network: str) -> ModuleType:
+    """The transformers library, for building ``network``.
+
+    Raises:
+        InputError: it is not installed, or older than what these networks are made for.
+    """
+    hint = "install it with: pip install 'microlens[encoders]'"
+    try:
+        library = import_module("transformers")
+    except ModuleNotFoundError:
+        raise InputError(f"{network} needs the transformers library; {hint}") from None
+    if tuple(map(int, library.__version__.split(".")[:2])) < NEEDED_VERSION:
+        needed = ".".join(map(str, NEEDED_VERSION))
+        raise InputError(f"{network} needs transformers {needed} or later, not {library.__version__}; {hint}")
+    return library
+
+
+class HuggingFaceTrunk(Trunk):
+    """A trunk around a model of the transformers library, known by the names that the official weight files use.
+
+    The library renames parameters from version to version and translates official files when it loads them.
+    ``renamed`` is that translation, pairs of (the library's, the official) parts of names: state dicts of this trunk
+    come and go under the official names, so that official files fit, and ours fit whatever the library does next.
+    Official names are looked for in the order of the pairs.
+    """
+
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_state_dict_post_hook(_name_officially)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_name_as_installed)  # type: ignore[no-untyped-call]
+
+    def adapted(self) -> list[str]:
+        """The linear layers of attention."""
+        return [
+            name
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear) and (".attention." in name or ".self_attn." in name)
+        ]
+
+
+def _name_officially(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: dict[str, Any]) -> None:
+    assert isinstance(module, HuggingFaceTrunk)
+    _rename(state, prefix, module.renamed)
+
+
+def _name_as_installed(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    assert isinstance(module, HuggingFaceTrunk)
+    _rename(state, prefix, [(official, installed) for installed, official in module.renamed])
+
+
+def _rename(state: dict[str, Tensor], prefix: str, pairs: Iterable[tuple[str, str]]) -> None:
+    entries = list(state.items())
+    state.clear()
+    for full_name, value in entries:
+        name = full_name.removeprefix(prefix)
+        if full_name.startswith(prefix):
+            for old, new in pairs:
+                name = name.replace(old, new)
+            state[prefix + name] = value
+        else:
+            state[full_name] = value
+
+
+def check_patches(network: str, size: int, *, patch: int, native: int) -> None:
+    """Refuse pictures that cannot be cut into whole patches; say when positions are not the ones learned with.
+
+    Raises:
+        ValueError: the size is no multiple of the patch size.
+    """
+    if size < patch or size % patch:
+        raise ValueError(f"pictures are {size} pixels wide; {network} accepts multiples of {patch}.")
+    if size != native:
+        logging.getLogger("microlens").warning(
+            "%s knows pictures of %d pixels; these have %d, so its positions are interpolated", network, native, size
+        )

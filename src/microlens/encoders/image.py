@@ -1,0 +1,95 @@
+"""Items as what an image network sees in their cover, or in one frame of their clip."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from microlens.data.batches import ItemBatch
+from microlens.encoders.base import ItemEncoder
+from microlens.encoders.content import ContentEncoder, Missing
+from microlens.encoders.resnet18 import RESNET18_WEIGHTS, ResNet18
+from microlens.encoders.swin import swin_t
+from microlens.encoders.trunk import Trunk
+from microlens.encoders.tuning import Tuning
+from microlens.encoders.vit import clip_vit_b_32, mae_base
+from microlens.encoders.weights import Official, bring_weights
+
+Source = Literal["cover", "frame"]
+
+KIND_OF_SOURCE = {"cover": "covers", "frame": "clips"}
+
+
+class ImageEncoder(ContentEncoder):
+    """An image network and a linear projection to D, which is trained at the recommender's rate.
+
+    Pictures come as bytes and are normalised on the device. Arguments as for :class:`ContentEncoder`, and
+
+    Args:
+        source: which picture: the item's "cover", or the middle "frame" of its clip.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: Trunk, dim: int, *, tuning: Tuning, source: Source, missing: Missing = "error") -> None:
+        super().__init__(trunk, dim, tuning=tuning, gelu=False, missing=missing)
+        self.needs = frozenset({KIND_OF_SOURCE[source]})
+        self.register_buffer("mean", torch.tensor(trunk.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(trunk.std).view(3, 1, 1), persistent=False)
+
+    def content(self, items: ItemBatch) -> Tensor:
+        """The middle picture of (M, F, H, W, 3) uint8, of which a cover has one, as normalised pixels (M, 3, H, W)."""
+        (kind,) = self.needs
+        pictures = items.content[kind]
+        pixels = pictures[:, pictures.shape[1] // 2].permute(0, 3, 1, 2).float().div_(255)
+        return pixels.sub_(self.mean).div_(self.std)
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """One network: how to build it with random weights, and where its official weights are."""
+
+    build: Callable[[], Trunk]
+    official: Official
+
+
+def image_encoder(network: ImageNetwork) -> Callable[..., ItemEncoder]:
+    """The constructor of the encoder around one network."""
+
+    def construct(
+        *,
+        dim: int,
+        tuning: Tuning,
+        cover_size: int | None = None,
+        clip_shape: tuple[int, int] | None = None,
+        source: Source = "cover",
+        weights: str = "random",
+        missing: Missing = "error",
+    ) -> ImageEncoder:
+        """What an image network sees in the covers, or in the middle frames of the clips."""
+        trunk = network.build()
+        size = cover_size if source == "cover" else clip_shape and clip_shape[1]
+        if size is not None:
+            trunk.check_clip(1, size)
+        bring_weights(trunk, weights, network.official, tuning)
+        return ImageEncoder(trunk, dim, tuning=tuning, source=source, missing=missing)
+
+    return construct
+
+
+def _hub(model: str, file: str = "model.safetensors") -> Official:
+    return Official(f"https://huggingface.co/{model}/resolve/main/{file}")
+
+
+IMAGE_NETWORKS = {
+    "resnet18": ImageNetwork(ResNet18, RESNET18_WEIGHTS),
+    "swin_t": ImageNetwork(swin_t, _hub("microsoft/swin-tiny-patch4-window7-224")),
+    "mae_base": ImageNetwork(mae_base, _hub("facebook/vit-mae-base", "pytorch_model.bin")),
+    "clip_vit_b_32": ImageNetwork(clip_vit_b_32, _hub("openai/clip-vit-base-patch32", "pytorch_model.bin")),
+}
+IMAGE_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
+    name: image_encoder(network) for name, network in IMAGE_NETWORKS.items()
+}

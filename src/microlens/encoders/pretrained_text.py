@@ -1,0 +1,85 @@
+"""Language models and their tokenizers from a folder or from Hugging Face, never with code or a pickle."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microlens.encoders.huggingface import transformers_library
+from microlens.errors import InputError
+
+ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
+# A model without safetensors is refused; the library would otherwise ask a server to convert its pickle.
+CONVERSION_SWITCH = "DISABLE_SAFETENSORS_CONVERSION"
+
+
+def pretrained_model(name: str, *, with_weights: bool) -> Any:
+    """The language model ``name``, a local folder or a name on Hugging Face, without its pooler, in float32.
+
+    Args:
+        name: the folder or name.
+        with_weights: whether to bring its weights, ``model.safetensors``; else they are random.
+
+    Raises:
+        InputError: there is no such model, its architecture is none of these, or its weights do not fit.
+    """
+    library = transformers_library("a text encoder")
+    with _loading(name, library) as where:
+        config = library.AutoConfig.from_pretrained(name, **where)
+        if config.model_type not in ARCHITECTURES or config.is_decoder:
+            raise InputError(f"encoder.model '{name}' is a {config.model_type}; accepted: {', '.join(ARCHITECTURES)}.")
+        if not with_weights:
+            return library.AutoModel.from_config(config, attn_implementation="sdpa", add_pooling_layer=False)
+        model, found = library.AutoModel.from_pretrained(
+            name,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            add_pooling_layer=False,
+            output_loading_info=True,
+            **where,
+        )
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise InputError(f"encoder.model '{name}': '{missing[0]}' is missing for it ({len(missing)} missing names).")
+    return model.train()
+
+
+def pretrained_tokenizer(name: str) -> Any:
+    """The tokenizer of ``name``, a local folder or a name on Hugging Face.
+
+    Raises:
+        InputError: there is none.
+    """
+    library = transformers_library("a text encoder")
+    with _loading(name, library) as where:
+        return library.AutoTokenizer.from_pretrained(name, **where)
+
+
+@contextmanager
+def _loading(name: str, library: Any) -> Iterator[dict[str, bool]]:
+    """Load silently, from the folder alone where there is one; the options that say so."""
+    logging = library.utils.logging
+    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    conversion = os.environ.get(CONVERSION_SWITCH)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ[CONVERSION_SWITCH] = "1"
+    try:
+        yield {"local_files_only": Path(name).is_dir()}
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"encoder.model '{name}' cannot be loaded: {str(error).splitlines()[0]}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if progress:
+            logging.enable_progress_bar()
+        if conversion is None:
+            del os.environ[CONVERSION_SWITCH]
+        else:
+            os.environ[CONVERSION_SWITCH] = conversion

@@ -1,0 +1,101 @@
+"""ResNet-18 over covers.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv 1512.03385. Names, shapes and order of
+parameters and buffers are those of torchvision's `resnet18`, so that its ImageNet weights load.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microlens.encoders.trunk import Hidden, Stage, Trunk, channels_last_on_cpu, one_tensor_stage
+from microlens.encoders.weights import Official
+
+STAGE_WIDTHS = (64, 128, 256, 512)
+BLOCKS_PER_STAGE = 2
+IMAGENET_CLASSES = 1000
+# torchvision's present address of the weights that the paper names by an older one, resnet18-5c106cde.pth.
+RESNET18_WEIGHTS = Official("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")
+
+
+class ResNet18(Trunk):
+    """The full network: stem, four stages of two residual blocks, and the ImageNet classifier."""
+
+    feature_dim = STAGE_WIDTHS[-1]
+    paper_top = 1
+    num_classes = IMAGENET_CLASSES
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = STAGE_WIDTHS[0]
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, STAGE_WIDTHS[0])
+        self.layer2 = _stage(STAGE_WIDTHS[0], STAGE_WIDTHS[1])
+        self.layer3 = _stage(STAGE_WIDTHS[1], STAGE_WIDTHS[2])
+        self.layer4 = _stage(STAGE_WIDTHS[2], STAGE_WIDTHS[3])
+        self.fc: nn.Module = nn.Linear(self.feature_dim, IMAGENET_CLASSES)
+        for module in self.modules():  # as torchvision draws them
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def begin(self, content: Tensor) -> Hidden:
+        """Normalised pictures (M, 3, H, W); any H and W from 1 up."""
+        return (channels_last_on_cpu(content),)
+
+    def stages(self) -> list[Stage]:
+        """The stem and the four residual stages."""
+        stem = Stage(self._stem, (self.conv1, self.bn1))
+        return [stem, *(one_tensor_stage(layer) for layer in (self.layer1, self.layer2, self.layer3, self.layer4))]
+
+    def _stem(self, hidden: Hidden) -> Hidden:
+        filtered = torch.relu_(self.bn1(self.conv1(hidden[0])))
+        return (functional.max_pool2d(filtered, 3, stride=2, padding=1),)
+
+    def pool(self, hidden: Hidden) -> Tensor:
+        """The average over pixels: (M, 512), non-negative."""
+        return hidden[0].mean(dim=(2, 3))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """ImageNet logits (M, 1000) of pooled features."""
+        logits: Tensor = self.fc(features)
+        return logits
+
+    def drop_classifier(self) -> None:
+        """Give up the ImageNet classifier, which takes no part in `features`."""
+        self.fc = nn.Identity()
+
+    def adapted(self) -> list[str]:
+        """All convolutions: only those of the shortcuts are pointwise."""
+        return [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
+
+
+def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Residual blocks; the first halves the picture where it widens."""
+    widths = [channels_in] + [channels_out] * (BLOCKS_PER_STAGE - 1)
+    return nn.Sequential(*(_ResidualBlock(width, channels_out) for width in widths))
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        widens = channels_in != channels_out
+        stride = 2 if widens else 1
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.downsample = (
+            nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out)
+            )
+            if widens
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = torch.relu_(self.bn1(self.conv1(x)))
+        return torch.relu_(self.bn2(self.conv2(x)).add_(shortcut))

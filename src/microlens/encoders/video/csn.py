@@ -1,0 +1,30 @@
+"""The channel-separated video encoder CSN with 101 layers.
+
+Tran et al., "Video Classification with Channel-Separated Convolutional Networks", ICCV 2019, arXiv 1904.02811; the
+interaction-reduced one. Parameter names are PyTorchVideo 0.1.5's, see :mod:`microlens.encoders.video.resnet`.
+"""
+
+from torch import nn
+
+from microlens.encoders.video.depthwise import DepthwiseConv3d
+from microlens.encoders.video.network import VideoNetwork, zoo
+from microlens.encoders.video.resnet import DEPTHS_101, KEEP, Stride, VideoResNet
+
+HALVE_ALL: Stride = (2, 2, 2)
+
+
+class CSN(VideoResNet):
+    """Channels are mixed by the pointwise convolutions alone: in the middle of a bottleneck each has its own filter."""
+
+    depths = DEPTHS_101
+    stem_frames = 3
+    strides = (KEEP, HALVE_ALL, HALVE_ALL, HALVE_ALL)
+    dropout = 0.0
+
+    @staticmethod
+    def middle(width: int, stride: Stride) -> nn.Module:
+        """3 x 3 x 3 with one filter per channel."""
+        return DepthwiseConv3d(width, (3, 3, 3), temporal_stride=stride[0], spatial_stride=stride[1])
+
+
+CSN_NETWORKS = {"csn_r101": VideoNetwork(CSN, zoo("CSN_32x2_R101"), frames=32, size=256)}

@@ -1,0 +1,13 @@
+"""The 400 classes of Kinetics-400 (Kay et al. 2017, arXiv 1705.06950), which most video weights tell apart."""
+
+from functools import cache
+from importlib.resources import files
+
+NUM_CLASSES = 400
+
+
+@cache
+def kinetics_classes() -> tuple[str, ...]:
+    """The names in the order of the official weights' logits, which is the alphabet's."""
+    names = (files("microlens.encoders.video") / "kinetics400.txt").read_text(encoding="utf-8")
+    return tuple(names.splitlines())

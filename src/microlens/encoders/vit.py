@@ -1,0 +1,128 @@
+"""Plain vision transformers for pictures: the encoder of MAE-base, and the vision tower of CLIP ViT-B/32.
+
+He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv 2111.06377; Radford et al., "Learning
+Transferable Visual Models From Natural Language Supervision", ICML 2021, arXiv 2103.00020. The layers are those of the
+transformers library. Pictures of other sizes than 224 pixels fit if they can be cut into whole patches; the learned
+positions are then interpolated.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microlens.encoders.huggingface import HuggingFaceTrunk, check_patches, transformers_library
+from microlens.encoders.trunk import Hidden, Stage, one_tensor_stage
+
+
+class MAE(HuggingFaceTrunk):
+    """The encoder of a masked autoencoder over all patches, none masked, read at its class token.
+
+    The original code left the masking of pre-training on, so that a picture's features were those of a random quarter
+    of it, in evaluation too.
+
+    Args:
+        config: a ViTMAEConfig of the transformers library.
+    """
+
+    paper_top = 2
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+    foreign = ("decoder.",)
+    renamed = (
+        ("vit.layers.", "vit.encoder.layer."),
+        ("attention.q_proj", "attention.attention.query"),
+        ("attention.k_proj", "attention.attention.key"),
+        ("attention.v_proj", "attention.attention.value"),
+        ("attention.o_proj", "attention.output.dense"),
+        ("mlp.fc1", "intermediate.dense"),
+        ("mlp.fc2", "output.dense"),
+    )
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.settings = config
+        self.feature_dim = config.hidden_size
+        self.vit = transformers_library("MAE").ViTMAEModel(config)
+
+    def check_clip(self, frames: int, size: int) -> None:
+        """Refuse sizes that are no multiple of the patch size."""
+        check_patches("MAE", size, patch=self.settings.patch_size, native=self.settings.image_size)
+
+    def stages(self) -> list[Stage]:
+        """The embedding of patches, class token and positions, then the layers."""
+        embedding = Stage(lambda hidden: (self._embed(hidden[0]),), (self.vit.embeddings,))
+        return [embedding, *map(one_tensor_stage, self.vit.layers)]
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """(M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
+        embeddings = self.vit.embeddings
+        patches = embeddings.patch_embeddings(pixels)
+        tokens = torch.cat([embeddings.cls_token.expand(len(patches), -1, -1), patches], 1)
+        positions: Tensor = embeddings.interpolate_pos_encoding(tokens, *pixels.shape[2:])
+        return tokens + positions
+
+    def pool(self, hidden: Hidden) -> Tensor:
+        """The class token, normalised."""
+        features: Tensor = self.vit.layernorm(hidden[0][:, 0])
+        return features
+
+
+class CLIPVision(HuggingFaceTrunk):
+    """CLIP's vision tower before the projection into the space shared with text, read at its class token.
+
+    Args:
+        config: a CLIPVisionConfig of the transformers library.
+    """
+
+    paper_top = 2
+    mean = (0.48145466, 0.4578275, 0.40821073)
+    std = (0.26862954, 0.26130258, 0.27577711)
+    foreign = (
+        "text_model.",
+        "logit_scale",
+        "text_projection.",
+        "visual_projection.",
+        "vision_model.embeddings.position_ids",
+    )
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.settings = config
+        self.feature_dim = config.hidden_size
+        self.vision_model = transformers_library("CLIP").CLIPVisionModel(config)
+
+    def check_clip(self, frames: int, size: int) -> None:
+        """Refuse sizes that are no multiple of the patch size."""
+        check_patches("CLIP", size, patch=self.settings.patch_size, native=self.settings.image_size)
+
+    def stages(self) -> list[Stage]:
+        """The embedding with its norm, then the layers."""
+        model = self.vision_model
+        embedding = Stage(lambda hidden: (self._embed(hidden[0]),), (model.embeddings, model.pre_layrnorm))
+        return [embedding, *map(_layer_stage, model.encoder.layers)]
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """(M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
+        tokens = self.vision_model.embeddings(pixels, interpolate_pos_encoding=True)
+        normed: Tensor = self.vision_model.pre_layrnorm(tokens)
+        return normed
+
+    def pool(self, hidden: Hidden) -> Tensor:
+        """The class token, normalised."""
+        features: Tensor = self.vision_model.post_layernorm(hidden[0][:, 0])
+        return features
+
+
+def _layer_stage(layer: nn.Module) -> Stage:
+    return Stage(lambda hidden: (layer(hidden[0], attention_mask=None),), (layer,))
+
+
+def mae_base() -> MAE:
+    """MAE-base, ViT-B/16, with random weights."""
+    return MAE(transformers_library("MAE").ViTMAEConfig())
+
+
+def clip_vit_b_32() -> CLIPVision:
+    """The vision tower of CLIP ViT-B/32 with random weights."""
+    return CLIPVision(transformers_library("CLIP").CLIPVisionConfig())

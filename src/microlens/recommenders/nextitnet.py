@@ -1,0 +1,137 @@
+"""NextItNet (Yuan et al. 2019, arXiv 1808.05163), in the form of the MicroLens code."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional, init
+
+from microlens.encoders.base import ItemEncoder
+from microlens.recommenders.padding import LeftToRight, Padding
+
+DILATIONS = (1, 4)
+NORM_EPS = 1e-8
+
+
+class NextItNet(LeftToRight):
+    """Residual blocks of dilated causal convolutions over a user's item vectors.
+
+    The arithmetic runs over the items that are read, packed, and for the taps of a convolution that reach one of them.
+
+    Args:
+        item_encoder: item tower of size ``dim``.
+        dim: D.
+        blocks: pairs of residual blocks, of dilation 1 and 4.
+        padding: what stands before a user's first item, see ``LeftToRight``.
+    """
+
+    def __init__(self, *, item_encoder: ItemEncoder, dim: int, blocks: int = 2, padding: Padding = "masked") -> None:
+        super().__init__(item_encoder, padding)
+        if blocks < 1:
+            raise ValueError(f"blocks = {blocks}: must be at least 1")
+        self.blocks = nn.ModuleList([ResidualBlock(dim) for _ in DILATIONS * blocks])
+        self.dilations = [factor * dilation for dilation in DILATIONS * blocks for factor in (1, 2)]
+
+    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """Each position sees itself and what is before it: (B, L, D), zero at padding."""
+        read, vectors = self.what_is_read(history, vectors)
+        places = read.flatten().nonzero().squeeze(1)
+        states = self._states_at(places, read, vectors)
+        return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, places, states).view_as(vectors)
+
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The last state of each user, (B, D): every convolution runs for what this state depends on alone."""
+        read, vectors = self.what_is_read(history, vectors)
+        has_history = read[:, -1].nonzero().squeeze(1)
+        states = self._states_at((has_history + 1) * read.shape[1] - 1, read, vectors)
+        return states.new_zeros(len(read), states.shape[1]).index_copy_(0, has_history, states)
+
+    def _states_at(self, places: Tensor, read: Tensor, vectors: Tensor) -> Tensor:
+        """The states at ``places`` (R,) of the (B*L,) positions: (R, D)."""
+        plans, needed = plan_taps(places, read, self.dilations)
+        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, needed)
+        for block, first, second in zip(self.blocks, plans[::2], plans[1::2], strict=True):
+            packed = block(packed, first, second)
+        return packed
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What a causal convolution of three taps reads, as rows of its packed input.
+
+    ``own`` (R,) is the row of each output itself. ``earlier`` are, for the taps one and two dilations back, (rows of
+    the output, rows of the input): the outputs for which there is something that far back, and where it is.
+    """
+
+    own: Tensor
+    earlier: list[tuple[Tensor, Tensor]]
+
+
+def plan_taps(places: Tensor, read: Tensor, dilations: list[int]) -> tuple[list[Taps], Tensor]:
+    """What a stack of causal convolutions has to compute for the outputs at ``places``, found from the last one back.
+
+    Args:
+        places: (R,) positions in (B*L,), ascending.
+        read: (B, L) true where there is something to read, which is the end of each row.
+        dilations: of the convolutions, first to last.
+
+    Returns:
+        The taps of each convolution, and the positions that the first one reads, ascending.
+    """
+    device, wanted = read.device, places.cpu()  # many small operations on few numbers: the CPU is quicker
+    steps = (read.cumsum(1) - 1).flatten().cpu()  # how many items are before each
+    plans = []
+    for dilation in reversed(dilations):
+        reach = [(steps[wanted] >= back).nonzero().squeeze(1) for back in (dilation, 2 * dilation)]
+        sources = [wanted[rows] - back for rows, back in zip(reach, (dilation, 2 * dilation), strict=True)]
+        is_needed = torch.zeros(len(steps), dtype=torch.bool)
+        is_needed[torch.cat([wanted, *sources])] = True
+        row_of = is_needed.cumsum(0) - 1
+        earlier = [(rows.to(device), row_of[source].to(device)) for rows, source in zip(reach, sources, strict=True)]
+        plans.append(Taps(row_of[wanted].to(device), earlier))
+        wanted = is_needed.nonzero().squeeze(1)
+    return plans[::-1], wanted.to(device)
+
+
+class ResidualBlock(nn.Module):
+    """Twice convolution, LayerNorm and ReLU, the second time with twice the dilation; then the input is added."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList([CausalConvolution(dim) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.LayerNorm(dim, eps=NORM_EPS) for _ in range(2)])
+
+    def forward(self, packed: Tensor, first: Taps, second: Taps) -> Tensor:
+        """(T, D) to (R, D), the rows that ``second`` asks for."""
+        convolved = packed
+        for convolution, norm, taps in zip(self.convolutions, self.norms, (first, second), strict=True):
+            convolved = functional.relu(norm(convolution(convolved, taps)))
+            packed = at_rows(packed, taps.own)
+        return convolved + packed
+
+
+class CausalConvolution(nn.Module):
+    """A convolution of three taps that looks back; where it finds nothing there, it reads zero.
+
+    ``weight`` (3, D, D) holds the taps, the one that looks back furthest first.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(3 * dim)  # as the convolutions of torch
+        self.weight = nn.Parameter(init.uniform_(torch.empty(3, dim, dim), -bound, bound))
+        self.bias = nn.Parameter(init.uniform_(torch.empty(dim), -bound, bound))
+
+    def forward(self, packed: Tensor, taps: Taps) -> Tensor:
+        """(T, D) to (R, D)."""
+        furthest, middle, own = self.weight.unbind()
+        convolved = functional.linear(at_rows(packed, taps.own), own, self.bias)
+        for weight, (rows, sources) in zip((middle, furthest), taps.earlier, strict=True):
+            convolved = convolved.index_add(0, rows, functional.linear(packed.index_select(0, sources), weight))
+        return convolved
+
+
+def at_rows(packed: Tensor, rows: Tensor) -> Tensor:
+    """``packed`` (T, D) at distinct ascending ``rows`` (R,): (R, D), without a copy where they are all."""
+    return packed if len(rows) == len(packed) else packed.index_select(0, rows)
