@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from torch.nn import functional
 
 from microlens.cli import main
 from microlens.config import RunConfig
-from microlens.data.batches import ahead, train_batches
+from microlens.data.batches import Place, ahead, train_batches
 from microlens.encoders.base import ContentGroup
 from microlens.errors import InputError
 from microlens.report import Report, read_ranks
@@ -193,9 +194,7 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     settings = {"checkpoint_minutes": 1e-9}  # the processes also have to agree on when to save
     runs = {name: config_of(dataset, name, model={"dropout": 0.0}, train=settings) for name in ("one", "two")}
     train(runs["one"], quiet=True)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "microlens", "train", str(write_config(runs["two"], dataset))]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    train_in_two_processes(runs["two"], dataset)
     one, two = (
         [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
         for config in runs.values()
@@ -205,6 +204,54 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     for metric, value in reports[0].metrics["test"]["all"].items():
         assert reports[1].metrics["test"]["all"][metric] == pytest.approx(value, abs=0.02)
     assert reports[1].cost["processes"] == 2
+
+
+def train_in_two_processes(config: RunConfig, folder: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "microlens", "train", str(write_config(config, folder))]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+def test_processes_may_keep_to_their_own_negatives(make_dataset: MakeDataset) -> None:
+    """Each process then has the loss of its own users' batch, and the step is their mean."""
+    dataset = make_dataset(random_sequences(61, 25))
+    settings = {"epochs": 1, "batch_size": 61, "negatives": "own-process"}
+    config = config_of(dataset, model={"dropout": 0.0}, train=settings)
+    train_in_two_processes(config, dataset)
+    line = json.loads((config.output / "metrics.jsonl").read_text())
+    trainer = trainer_of(config)
+    losses = []
+    for rank in range(2):
+        (batch,) = train_batches(
+            trainer.split, trainer.content, batch_size=61, seed=config.seed, epoch=0, place=Place(rank, 2), alone=True
+        )
+        assert len(batch.users) == 31 - rank
+        losses.append(float(trainer.step_module(batch).detach()))
+    assert line["loss"] == pytest.approx(sum(losses) / 2, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_trunk_cache_and_gradient_caching(video_dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra [encoders] is not installed")
+    dataset = tmp_path / "dataset"
+    shutil.copytree(video_dataset, dataset, ignore=shutil.ignore_patterns("cache"))
+    losses = []
+    for name in ("two", "one"):  # the first makes the cache
+        config = config_of(
+            dataset,
+            name,
+            model={"dropout": 0.0},
+            encoder={"name": "videomae", "tune": "top1"},
+            train={"epochs": 1, "batch_size": 12, "lr": 1e-3, "micro_batch": 3},
+        )
+        if name == "two":
+            train_in_two_processes(config, tmp_path)
+        else:
+            train(config, quiet=True)
+        losses.append(json.loads((config.output / "metrics.jsonl").read_text())["loss"])
+    assert len(list((dataset / "cache").iterdir())) == 1
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
 @pytest.mark.parametrize("writes_before", [0, 2, 5])
