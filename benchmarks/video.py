@@ -220,7 +220,7 @@ def peak_of(users: int, dataset: Path | None, folder: Path, shape: Shape) -> dic
         split, content, model, folder, micro_batch=MEMORY_MICRO_BATCH, norm_batch=MEMORY_MICRO_BATCH
     )  # fmt: skip
     before = peak_bytes()
-    for batch in batches_of(split, content, users, 2):
+    for batch in islice(train_batches(split, content, batch_size=users, seed=0, epoch=0), 2):
         trainer.step(batch)
     return {"beyond_what_was_there": peak_bytes() - before, "whole_process": peak_bytes()}
 
