@@ -1,7 +1,7 @@
 """What torchvision's networks make of given weights and content.
 
 torchvision cannot be installed beside transformers, whose version 5 breaks in its presence; so it lies in a folder of
-its own (`make parity`), and this file is run with that folder on PYTHONPATH, in a process of its own:
+its own (`make setup` makes it), and this file is run with that folder on PYTHONPATH, in a process of its own:
 
     python torchvision_networks.py NETWORK ASKED ANSWERED
 
