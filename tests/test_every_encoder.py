@@ -58,5 +58,7 @@ def test_it_trains(video_dataset: Path, output: Path, name: str, tune: str) -> N
     wanted = {name for name, value in model.named_parameters() if value.requires_grad}
     assert report.cost["trainable_parameters"] == sum(before[name].numel() for name in wanted)
     assert moved <= wanted
-    # What lies behind a silent branch moves last, or never where what silences it is frozen.
-    assert len(moved) > (0.9 if tune != "lora" else 0.1) * len(wanted)
+    if tune == "lora":  # adapters behind a branch that is silent and frozen, as in a random X3D, have nothing to do
+        assert any(".lora_" in name for name in moved)
+    else:
+        assert len(moved) > 0.9 * len(wanted)
