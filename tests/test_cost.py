@@ -238,7 +238,7 @@ def test_a_copy_on_the_meta_device_costs_the_same_and_leaves_the_encoder_as_it_i
     tower = small_tower(name).train()
     shadow = on_meta(tower)
     items = towers.random_items(tower, (2, 32), 1).to(torch.device("meta"))
-    step, _ = multiply_adds(shadow, towers.trunk_content(shadow, items))
+    step, _ = multiply_adds(shadow, shadow.content(items))
     assert step == encoder_cost(name, (2, 32)).top1
     assert {tensor.device.type for tensor in (*shadow.parameters(), *shadow.buffers())} == {"meta"}
     assert {tensor.device.type for tensor in (*tower.parameters(), *tower.buffers())} == {"cpu"}
@@ -252,7 +252,7 @@ def test_a_classifier_that_is_used_is_counted() -> None:
         with torch.device("meta"):
             tower = ENCODERS["x3d_xs"](dim=512, tuning=Tuning(tune="full"), head=head)
         items = towers.random_items(tower, (2, 32), 1).to(torch.device("meta"))
-        steps.append(multiply_adds(tower, towers.trunk_content(tower, items))[0])
+        steps.append(multiply_adds(tower, tower.content(items))[0])
     assert steps[0].frozen == steps[1].frozen == 0
     assert steps[1].forward - steps[0].forward == 2048 * 400 + 400 * 512 - 2048 * 512
 

@@ -66,15 +66,14 @@ def extract(
     partial = folder.with_name(f".{folder.name}.partial")
     if not folder.exists():
         if place.rank == 0:
-            _begin(partial, {**provenance, "processes": place.world})
+            _begin(partial, provenance)
         wait_for_all(place)
         _compute_share(compute, content, num_items, partial, device, half, place, on_progress)
         wait_for_all(place)
         if place.rank == 0:
-            write_text(partial / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
-            for path in partial.glob("done-*"):
-                path.unlink()
             partial.rename(folder)
+            for path in folder.glob("done-*"):
+                path.unlink()
         wait_for_all(place)
     if json.loads((folder / PROVENANCE).read_text(encoding="utf-8")) != provenance:
         raise InputError(f"{folder} was made of something else; choose another folder or remove it.")
@@ -102,7 +101,7 @@ def _compute_share(
     on_progress: OnProgress | None,
 ) -> None:
     share = np.arange(1, num_items + 1)[place.share_of(num_items)]
-    record = partial / f"done-{place.rank}"
+    record = partial / f"done-{place.rank}-of-{place.world}"
     done = int(record.read_text()) if record.exists() else 0
     synced = time.monotonic()
     with ExitStack() as files:

@@ -15,7 +15,6 @@ import microlens
 from microlens import environment
 from microlens.building import build, nearest, options_of, pick
 from microlens.config import toml_value
-from microlens.data.batches import ItemBatch
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.features import load_features
@@ -25,7 +24,6 @@ from microlens.encoders import CONTENT_ENCODERS, ENCODERS
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.image import IMAGE_NETWORKS
 from microlens.encoders.text import BERT_SMALL_WEIGHTS
-from microlens.encoders.trunk import Hidden
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import Official
 from microlens.errors import InputError
@@ -220,13 +218,10 @@ def _compute(
 ) -> None:
     """Leave the features at ``path``, with their ids and provenance beside them, which are there before they are."""
 
-    def features(items: ItemBatch) -> Hidden:
-        return tower.frozen_state(items)
-
     content = ItemContent(dataset, item_ids, tower.needs, READERS)
     # Named by machine and versions too: what was begun elsewhere is not gone on with, the bits might differ.
     rows = working / _digest(provenance)
-    extract(features, content, len(item_ids) - 1, rows, provenance, device=device, on_progress=on_progress)
+    extract(tower.frozen_state, content, len(item_ids) - 1, rows, provenance, device=device, on_progress=on_progress)
     with whole(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
         np.save(file, item_ids[1:])
     write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import microlens
-from microlens.data.batches import ItemBatch, Place
+from microlens.data.batches import Place
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.content import ContentEncoder
-from microlens.encoders.trunk import Hidden
 from microlens.extract import OnProgress, extract
 
 
@@ -62,13 +61,10 @@ def _use_cache(
     }
     name = "trunk-" + hashlib.sha256(repr(sorted(provenance.items())).encode()).hexdigest()[:12]
 
-    def frozen_state(items: ItemBatch) -> Hidden:
-        return tower.frozen_state(items)
-
     tower.eval()
     content.reads = tower.needs
     arrays = extract(
-        frozen_state,
+        tower.frozen_state,
         content,
         len(item_ids) - 1,
         dataset.folder / "cache" / name,

@@ -13,7 +13,7 @@ import torch
 
 from microlens.cost.counting import MultiplyAdds, kept_bytes, multiply_adds, on_meta, speedup_limit
 from microlens.cost.measuring import Measured, measure
-from microlens.cost.towers import ClipShape, build_tower, random_items, trunk_content
+from microlens.cost.towers import ClipShape, build_tower, random_items
 from microlens.data.batches import ItemBatch
 from microlens.data.content import ItemContent
 from microlens.encoders import CONTENT_ENCODERS
@@ -61,7 +61,7 @@ def encoder_cost(name: str, clip_shape: ClipShape) -> EncoderCost:
     tower = tuned["top1"]
     assert tower is not None
     items = random_items(tower, clip_shape, 1).to(torch.device("meta"))
-    content = trunk_content(tower, items)
+    content = tower.content(items)
     top1, state = multiply_adds(tower, content)
     return EncoderCost(
         encoder=name,
@@ -136,7 +136,7 @@ def run_cost(encoder: ItemEncoder, content: ItemContent, *, seconds: float, step
     for tower in encoder.towers():
         if isinstance(tower, ContentEncoder):
             shadow = on_meta(tower)
-            step, state = multiply_adds(shadow, trunk_content(shadow, items))
+            step, state = multiply_adds(shadow, shadow.content(items))
             total += step.frozen + step.forward
             if not tower.reads <= tower.needs:  # but a cache
                 cached.append(kept_bytes(state))

@@ -40,13 +40,9 @@ def multiply_adds(tower: ContentEncoder, content: Tensor) -> tuple[MultiplyAdds,
         tower: an encoder on the meta device, tuned as it is trained; is put into eval mode and gets gradients.
         content: (1, ...) what its trunk begins with.
     """
-    trunk, stages = tower.eval().trunk, tower.trunk.stages()
+    trunk = tower.eval().trunk
     with flop_counter() as frozen:
-        hidden = trunk.begin(content)
-        for stage in stages[: tower.frozen_links]:
-            hidden = stage.run(hidden)
-        if tower.frozen_links > len(stages):
-            hidden = (trunk.pool(hidden),)
+        hidden = tower.run_frozen(content)
     with flop_counter() as forward:
         # Not a text tower's own method, which looks for padding: there are no values on the meta device.
         features = ContentEncoder.trained_part(tower, hidden)

@@ -4,17 +4,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from microlens.building import build
 from microlens.data.batches import ItemBatch
-from microlens.data.sound import SoundSettings, log_mel
+from microlens.data.sound import SoundSettings
 from microlens.encoders import CONTENT_ENCODERS
 from microlens.encoders.content import ContentEncoder
-from microlens.encoders.huggingface import transformers_library
-from microlens.encoders.text import BERT_SMALL_SHAPE, LONGEST_TITLE, FirstTokenBert, TextEncoder
+from microlens.encoders.text import LONGEST_TITLE, TextEncoder, bert_small_trunk
 from microlens.encoders.tuning import Tuning
 
 ClipShape = tuple[int, int]  # F frames, and their height and width
@@ -29,9 +26,7 @@ def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEnco
         InputError: a library that it needs is not installed, it does not admit such clips, or it needs an option.
     """
     if name == "bert_small":  # by hand: its tokenizer would have to be downloaded
-        library = transformers_library("BERT-small")
-        trunk = FirstTokenBert(library.BertModel(library.BertConfig(**BERT_SMALL_SHAPE), add_pooling_layer=False))
-        return TextEncoder(trunk, torch.ones(2, LONGEST_TITLE, dtype=torch.int32), DIM, tuning=tuning)
+        return TextEncoder(bert_small_trunk(), torch.ones(2, LONGEST_TITLE, dtype=torch.int32), DIM, tuning=tuning)
     world = {
         "dim": DIM,
         "tuning": tuning,
@@ -61,17 +56,10 @@ def _without_warnings() -> Iterator[None]:
 def random_items(tower: ContentEncoder, clip_shape: ClipShape, number: int) -> ItemBatch:
     """As many items with random content of the kind that ``tower`` sees."""
     frames, size = clip_shape
-    sound = SoundSettings()
-    samples = np.zeros(round(sound.seconds * sound.sample_rate), np.float32)
     shapes = {
         "clips": (frames, size, size, 3),
         "covers": (1, size, size, 3),
-        "sound": log_mel(samples, sound).shape,
+        "sound": SoundSettings().shape,
     }
     content = {kind: torch.randint(256, (number, *shapes[kind]), dtype=torch.uint8) for kind in tower.needs}
     return ItemBatch(items=torch.ones(number, dtype=torch.long), content=content)
-
-
-def trunk_content(tower: ContentEncoder, items: ItemBatch) -> Tensor:
-    """What the trunk begins with for ``items`` on any device; titles as long as the longest that there is."""
-    return tower.tokens[items.items] if isinstance(tower, TextEncoder) else tower.content(items)

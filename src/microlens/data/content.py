@@ -49,7 +49,7 @@ class ItemContent:
         self._may_lack = may_lack
         self._present: dict[str, npt.NDArray[np.bool_]] = {}
         self._stores = {kind: self._open(dataset, kind) for kind in sorted(kinds)}
-        self._sound_shape = _sound_shape(dataset) if "sound" in kinds else (0, 0)
+        self._sound_shape = SoundSettings(**dataset.manifest["settings"]["sound"]).shape
         self._kept: dict[str, list[Rows]] = {}
 
     def keep(self, name: str, arrays: list[Rows]) -> None:
@@ -109,10 +109,3 @@ class ItemContent:
                 f"a release that has them."
             )
         return Store.open(path)
-
-
-def _sound_shape(dataset: Dataset) -> tuple[int, int]:
-    """The (T, mels) of a track as long as the dataset's settings take."""
-    settings = SoundSettings(**dataset.manifest["settings"]["sound"])
-    samples = round(settings.seconds * settings.sample_rate)
-    return 1 + max(0, samples - settings.window) // settings.hop, settings.num_mels

@@ -63,6 +63,12 @@ class SoundSettings:
         return round(self.sample_rate * self.hop_milliseconds / 1000)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """The (T, num_mels) of a track as long as is taken."""
+        samples = round(self.seconds * self.sample_rate)
+        return 1 + (samples - self.window) // self.hop, self.num_mels
+
+    @property
     def fft_size(self) -> int:
         """The power of two that holds a window."""
         return 1 << (self.window - 1).bit_length()

@@ -167,12 +167,17 @@ def tokenise(tokenizer: Any, titles: list[str]) -> Tensor:
     return tokens
 
 
+def bert_small_trunk() -> FirstTokenBert:
+    """BERT-small with random weights."""
+    library = transformers_library("BERT-small")
+    return FirstTokenBert(library.BertModel(library.BertConfig(**BERT_SMALL_SHAPE), add_pooling_layer=False))
+
+
 def bert_small(*, dim: int, tuning: Tuning, titles: list[str], weights: str = "default") -> TextEncoder:
     """What BERT-small, the paper's text encoder, reads in the titles at its first token."""
-    library = transformers_library("BERT-small")
-    trunk = FirstTokenBert(library.BertModel(library.BertConfig(**BERT_SMALL_SHAPE), add_pooling_layer=False))
+    trunk = bert_small_trunk()
     bring_weights(trunk, weights, BERT_SMALL_WEIGHTS, tuning)
-    tokenizer = library.BertTokenizer(vocab=str(download(BERT_SMALL_VOCABULARY)))
+    tokenizer = transformers_library("BERT-small").BertTokenizer(vocab=str(download(BERT_SMALL_VOCABULARY)))
     return TextEncoder(trunk, tokenise(tokenizer, titles), dim, tuning=tuning)
 
 

@@ -63,8 +63,12 @@ class Trunk(nn.Module, ABC):
         return self.pool(hidden)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Class logits (M, num_classes) of pooled features."""
-        raise NotImplementedError
+        """Class logits (M, num_classes) of pooled features.
+
+        Raises:
+            TypeError: the network has no classifier, ``num_classes`` being 0.
+        """
+        raise TypeError(f"{type(self).__name__} has no classifier")
 
     def drop_classifier(self) -> None:
         """Give up what :meth:`features` has no use for."""

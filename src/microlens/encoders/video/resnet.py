@@ -29,6 +29,25 @@ KEEP: Stride = (1, 1, 1)
 KINETICS_CLASSES = 400
 
 
+def draw_weights(network: nn.Module) -> None:
+    """Random weights as PyTorchVideo draws them: He normal by fan-out, and the last norm of residual branches at zero.
+
+    That norm is known by its name, ``norm_c``.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm3d):
+            module.reset_parameters()
+            if name.endswith(".norm_c"):
+                nn.init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+
+
 class ResidualTrunk(Trunk):
     """What the residual networks over clips have in common: their statistics, first weights and classifier.
 
@@ -41,18 +60,8 @@ class ResidualTrunk(Trunk):
     blocks: nn.ModuleList
 
     def reset_parameters(self) -> None:
-        """Draw new weights the way PyTorchVideo does: He normal by fan-out, residual branches at zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.BatchNorm3d):
-                module.reset_parameters()
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, Bottleneck):
-                nn.init.zeros_(module.norm_c.weight)
+        """Draw new weights the way PyTorchVideo does."""
+        draw_weights(self)
 
     def classify(self, features: Tensor) -> Tensor:
         """Kinetics-400 logits (M, 400) of pooled features."""

@@ -17,6 +17,7 @@ from torch.nn import functional
 from microlens.encoders.trunk import Hidden, Stage, Trunk, channels_last_on_cpu, one_tensor_stage
 from microlens.encoders.video.depthwise import DepthwiseConv3d
 from microlens.encoders.video.network import VideoNetwork, zoo
+from microlens.encoders.video.resnet import draw_weights
 
 STEM_WIDTH = 24
 STAGE_WIDTHS = (24, 48, 96, 192)
@@ -52,20 +53,8 @@ class X3D(Trunk):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights the way PyTorchVideo does: He normal by fan-out, residual branches at zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.BatchNorm3d):
-                module.reset_parameters()
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, _Bottleneck):
-                nn.init.zeros_(module.norm_c.weight)
+        """Draw new weights the way PyTorchVideo does."""
+        draw_weights(self)
 
     def begin(self, content: Tensor) -> Hidden:
         """Normalised clips (M, 3, F, H, W); any F, H and W from 1 up."""
