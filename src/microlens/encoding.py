@@ -1,7 +1,9 @@
 """Encoding the items of a batch in parts, so that the memory of a step does not grow with the batch."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from microlens.data.batches import ItemBatch
 from microlens.encoders.content import ContentEncoder, still_statistics
 from microlens.recommenders.base import Recommender
+
+LARGE_BLOCK = 8 * 1024**2
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def encode_in_parts(
@@ -34,6 +39,8 @@ def encode_in_parts(
         return model.encode_items(items.to(device))
     size = norm_batch if encoder.batch_statistics else micro_batch
     recompute = len(items) > micro_batch and bool(encoder.content_groups())
+    if recompute:
+        _free_large_blocks_at_once()
 
     def encode(first: int, last: int) -> Tensor:
         return model.encode_items(items.at(slice(first, last)).to(device))
@@ -55,3 +62,12 @@ def equal_parts(count: int, size: int) -> Iterator[tuple[int, int]]:
     parts = max(1, -(-count // size))
     for part in range(parts):
         yield part * count // parts, (part + 1) * count // parts
+
+
+@cache
+def _free_large_blocks_at_once() -> None:
+    """Keep glibc from holding on to freed activations, whose pieces it fills in a way that lets the process grow."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_TRIM_THRESHOLD, LARGE_BLOCK)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)

@@ -22,7 +22,9 @@ from microlens.data.content import ItemContent
 from microlens.data.split import Split
 from microlens.distributed import any_process, gather_shares
 from microlens.encoders.content import ContentEncoder
+from microlens.encoders.video.precision import keep_convolutions_over_time_in_float32
 from microlens.encoding import encode_in_parts
+from microlens.errors import InputError
 from microlens.evaluate import rank_targets
 from microlens.files import write_text
 from microlens.losses import in_batch_softmax, log_popularity
@@ -140,6 +142,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.precision = "bf16" if settings.accelerate else settings.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        if device.type == "cpu" and self.precision != "fp32":
+            keep_convolutions_over_time_in_float32(model)
         if settings.accelerate:
             for tower in model.item_encoder.towers():
                 if isinstance(tower, ContentEncoder):
@@ -165,7 +169,11 @@ class Trainer:
         return -(-self.split.num_users // self.settings.batch_size)
 
     def step(self, batch: Batch) -> Tensor:
-        """One update; returns the loss of the whole batch, detached."""
+        """One update; returns the loss of the whole batch, detached.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
         self.model.train()
         precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
@@ -179,6 +187,11 @@ class Trainer:
         detached: Tensor = loss.detach() / self.place.world
         if self.place.world > 1:
             distributed.all_reduce(detached)
+        if not detached.isfinite():
+            raise InputError(
+                f"The loss is {float(detached)} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; "
+                f'try a smaller train.lr or train.encoder_lr, and train.precision = "fp32" if it is not.'
+            )
         return detached
 
     def fit(self, on_step: Callable[[Progress, float], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
