@@ -273,3 +273,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: P
     )
     with pytest.raises(InputError, match=r"The loss is nan in epoch 1, step 1; try a smaller train.lr"):
         trainer.step(one_batch(run))
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"accelerate": True}])
+def test_a_whole_run_in_half_precision(video_dataset: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """A sound encoder under torch.compile, and convolutions over time in bfloat16, up to the report with its costs."""
+    encoder = {"name": "sound_cnn"} if "accelerate" in settings else {"name": "slowfast_r50"}
+    report = train(config_of(video_dataset, tmp_path / "run", encoder, **settings), quiet=True)
+    assert report.cost["multiply_adds_per_item"] > 0
+    assert evaluate(tmp_path / "run")["metrics"] == report.metrics
