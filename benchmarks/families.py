@@ -24,6 +24,8 @@ FAMILIES = {  # the rate of the encoder's own weights, and epochs
     "r3d_r50": (1e-3, 8),
     "x3d_xs": (1e-3, 8),
     "c2d_r50": (1e-3, 8),
+    "i3d_r50": (1e-3, 8),
+    "slow_r50": (1e-3, 8),
     "csn_r101": (1e-3, 8),
     "slowfast_r50": (1e-3, 8),
     "mvit_b_16x4": (3e-5, 14),
@@ -73,7 +75,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=tuple(FAMILIES), choices=FAMILIES)
     options = parser.parse_args()
     rows = [train(name, tune, options) for name in options.only for tune in ("scratch", "frozen")]
-    num_items = json.loads((options.dataset / "manifest.json").read_text(encoding="utf-8"))["counts"]["items"]
+    manifest = json.loads((options.dataset / "manifest.json").read_text(encoding="utf-8"))
+    num_items = manifest["counts"]["paper_protocol"]["items"]
     lines = [
         Line(
             what=f"cold HR@10 of {row['encoder']} trained from random weights, times chance",

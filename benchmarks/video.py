@@ -49,7 +49,7 @@ BANK = 512  # made clips; an item's is the one of its number modulo this
 TOLERANCE = 1e-4
 MADE = Shape(users=50_000, items=19_220, interactions=359_708)
 SMOKE = Shape(users=300, items=150, interactions=2_158)
-MEMORY_SIZE, MEMORY_MICRO_BATCH, MEMORY_USERS = 64, 32, (8, 120)
+MEMORY_SIZE, MEMORY_MICRO_BATCH, MEMORY_USERS = 64, 16, (8, 32, 120)
 
 
 class MadeClips(ItemContent):
@@ -267,7 +267,7 @@ def main() -> None:
         read = reading(folder, options.repeats)
         bounds = limits()
         clips = {"frames": FRAMES, "size": SIZE, "users_a_batch": BATCH_SIZE}
-    small, large = (peaks[users]["beyond_what_was_there"] for users in MEMORY_USERS)
+    small, *_, large = (peaks[users]["beyond_what_was_there"] for users in MEMORY_USERS)
     lines = [
         *(
             Line(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,8 @@ from microlens.data.split import Protocol
 from microlens.errors import InputError
 from microlens.run import _build_model
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
+from tests.contracts.test_recommenders import FITTED
+from tests.test_baselines import requires_the_library
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.toml"))
 TEXT = """
@@ -48,19 +51,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
-def test_the_configurations_of_the_repository_load_and_build(path: Path, tiny: Dataset) -> None:
+def test_the_configurations_of_the_repository_load_and_build(path: Path, tiny: Dataset, tmp_path: Path) -> None:
     config = RunConfig.load(path)
+    requires_the_library(config.model.name)
     assert config.dataset == Path("datasets") / path.parent.name
     assert config.output == Path("runs") / path.parent.name / path.stem
     split = tiny.split(Protocol())
+    if config.model.name == "content_knn":
+        np.save(tmp_path / "f.npy", np.ones((split.num_items, config.model.dim), np.float32))
+        np.save(tmp_path / "f.ids.npy", tiny.interactions.item_ids[split.items_kept][1:])
+        config = RunConfig.load(path, [f"model.features={tmp_path / 'f.npy'}"])
     model = _build_model(config, tiny, split, tiny.interactions.item_ids[split.items_kept])
     needs = model.item_encoder.needs
     assert needs <= {"clips"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)
     batch = ItemBatch(items=torch.tensor([1, 2]), content=dict.fromkeys(needs, pixels))
     vectors = model.encode_items(batch)
-    assert vectors.shape == (2, 1 if config.model.name == "popularity" else config.model.dim)
-    assert (config.encoder is None) == (config.model.name == "popularity")
+    assert vectors.shape == (2, 1 if config.model.name in {"popularity", *FITTED} else config.model.dim)
+    assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", *FITTED})
 
 
 def test_there_are_configurations() -> None:

@@ -275,6 +275,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: P
         trainer.step(one_batch(run))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is:DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"accelerate": True}])
 def test_a_whole_run_in_half_precision(video_dataset: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     """A sound encoder under torch.compile, and convolutions over time in bfloat16, up to the report with its costs."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from microlens.errors import InputError
 from microlens.files import whole
+from microlens.recommenders.fitted import Fitted
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -74,7 +75,10 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     Raises:
         InputError: they are those of another model.
     """
-    state, expected = under("model", tensors), model.state_dict()
+    state = under("model", tensors)
+    if isinstance(model, Fitted):
+        model.adopt(state)
+    expected = model.state_dict()
     differing = sorted(
         name
         for name in state.keys() | expected.keys()

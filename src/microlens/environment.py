@@ -13,8 +13,8 @@ import torch
 
 import microlens
 
-_PACKAGES = ("microlens", "torch", "numpy", "polars", "av", "lmdb", "simplejpeg", "safetensors", "pydantic")
-_OPTIONAL = ("transformers",)
+_PACKAGES = ("microlens", "torch", "numpy", "polars", "av", "lmdb", "simplejpeg", "safetensors", "scipy", "pydantic")
+_OPTIONAL = ("transformers", "implicit")
 
 
 def packages() -> dict[str, str]:

@@ -14,6 +14,7 @@ from microlens.data.media import ClipSettings, MediaFault, read_clip
 from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
 from microlens.evaluate import encode_catalogue, user_states
+from microlens.recommenders.fitted import Fitted
 from microlens.run import Run, open_run
 
 
@@ -47,8 +48,8 @@ class Ranker:
         titles = run.dataset.items.select(pl.col("title").fill_null(""))["title"].to_list()
         self.titles = ["", *(titles[number - 1] for number in run.split.items_kept[1:])]
 
-    def user_history(self, user: int) -> Int64:
-        """All items of a user within the protocol's cut, oldest first, as item numbers.
+    def user_number(self, user: int) -> int:
+        """The number of a user id.
 
         Raises:
             InputError: the user is unknown, or the protocol dropped them.
@@ -60,6 +61,11 @@ class Ranker:
             raise InputError(
                 f"user {user} is not among the {len(user_ids):,} users with at least {split.protocol.min_length} items."
             )
+        return place
+
+    def user_history(self, user: int) -> Int64:
+        """All items of a user id within the protocol's cut, oldest first, as item numbers; raises as user_number."""
+        split, place = self.run.split, self.user_number(user)
         return split.sequences[split.offsets[place] : split.offsets[place + 1]].astype(np.int64)
 
     def numbers(self, item_ids: list[int]) -> Int64:
@@ -75,23 +81,30 @@ class Ranker:
         return places
 
     @torch.inference_mode()
-    def scores(self, history: Int64, added: Tensor | None = None) -> Tensor:
+    def scores(self, history: Int64, added: Tensor | None = None, user: int | None = None) -> Tensor:
         """The score of every item after ``history`` (H,), those of history minus infinity: (N+1,), or (N+2,).
 
-        ``added`` (1, D) is the vector of one more item, scored last.
+        ``added`` (1, D) is the vector of one more item, scored last; ``user`` the number of whose history it is.
+
+        Raises:
+            InputError: the model knows users by number, and there is none.
         """
+        model = self.run.model
+        if user is None and isinstance(model, Fitted) and model.known_users_only:
+            name = self.run.config.model.name
+            raise InputError(f"--history needs a model that reads histories, which {name} does not; use --user ID.")
         L = self.run.split.history_length
         padded = np.zeros((1, L), np.int64)
         padded[0, L - len(history[-L:]) :] = history[-L:]
         device = self.run.device
         states = user_states(
-            self.run.model,
+            model,
             self.catalogue,
-            torch.zeros(1, dtype=torch.long, device=device),
+            torch.tensor([user or 0], device=device),
             torch.from_numpy(padded).to(device),
         )
         items = self.catalogue if added is None else torch.cat([self.catalogue, added])
-        scores = self.run.model.score(states, items)[0]
+        scores = model.score(states, items)[0]
         scores[torch.from_numpy(np.append(history, 0)).to(device)] = -torch.inf
         return scores
 
@@ -128,7 +141,7 @@ def recommend(
     ranker = Ranker(open_run(folder))
     items = ranker.user_history(user) if user is not None else ranker.numbers(_ids(history or ""))
     added = ranker.encode_video(add_video) if add_video else None
-    scores = ranker.scores(items, added)
+    scores = ranker.scores(items, added, None if user is None else ranker.user_number(user))
     by_score = torch.argsort(scores, descending=True, stable=True)
     order: list[int] = by_score[scores[by_score] > -torch.inf].tolist()
     ids = ranker.item_ids

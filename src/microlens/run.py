@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from microlens.files import alone_in, write_text
 from microlens.progress import TrainingDisplay, extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
+from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
 from microlens.train import Progress, Trainer
 from microlens.trunk_cache import use_trunk_caches
@@ -161,11 +163,27 @@ def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
         write_text(folder / "environment.json", json.dumps(environment.describe(run.device), indent=1) + "\n")
     use_caches(run, place, quiet)
     progress = Progress()
-    if any(parameter.requires_grad for parameter in run.model.parameters()):
+    if isinstance(run.model, Fitted):
+        progress.train_seconds = _fit_at_once(run, run.model, place)
+    elif any(parameter.requires_grad for parameter in run.model.parameters()):
         progress = _fit(run, place, quiet)
     elif place.rank == 0:
         checkpoint.save(run.best, checkpoint.with_prefix("model", run.model.state_dict()), {"epoch": 0, **run.identity})
     return _report(run, progress, place)
+
+
+def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
+    """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
+    if place.rank:
+        return 0.0
+    facts = checkpoint.load_facts(run.best) if run.best.exists() else {}
+    if any(facts.get(name) != value for name, value in run.identity.items()):
+        torch.manual_seed(run.config.seed)
+        started = time.monotonic()
+        model.fit(run.split)
+        facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
+        checkpoint.save(run.best, checkpoint.with_prefix("model", model.state_dict()), facts)
+    return float(facts["seconds"])
 
 
 def _fit(run: Run, place: Place, quiet: bool) -> Progress:
@@ -213,6 +231,7 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
             "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
             "flops_per_step": progress.flops_per_step,
             "seconds_per_epoch": round(progress.train_seconds / progress.epoch, 3) if progress.epoch else 0.0,
+            "seconds": round(progress.train_seconds, 6),
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
             **run_cost(run.model.item_encoder, run.content, seconds=progress.train_seconds, steps=steps),

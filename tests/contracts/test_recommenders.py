@@ -14,23 +14,35 @@ from microlens.data.batches import ItemBatch
 from microlens.encoders.id import IdEncoder
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
+from microlens.recommenders.fitted import Fitted
 
 N, D, L, B = 30, 8, 6, 5
-TRAINABLE = [name for name in RECOMMENDERS if name != "popularity"]
+FITTED = [name for name, model in RECOMMENDERS.items() if isinstance(model, type) and issubclass(model, Fitted)]
+VECTOR_MODELS = [name for name in RECOMMENDERS if name not in FITTED]  # tests/test_baselines.py runs over the others
+TRAINABLE = [name for name in VECTOR_MODELS if name not in {"popularity", "content_knn"}]
 
 Build = Callable[[], Recommender]
 
 
-def build_recommender(name: str) -> Recommender:
+def build_recommender(name: str, folder: Path) -> Recommender:
     torch.manual_seed(1)
+    options = {"features": str(write_features(folder))} if name == "content_knn" else {}
     world = {
         "dim": D,
         "num_items": N,
         "history_length": L,
         "train_counts": torch.arange(N + 1),
         "item_encoder": IdEncoder(num_items=N, dim=D),
+        "item_ids": np.arange(N + 1),
     }
-    return build(RECOMMENDERS[name], {}, world, "model")
+    return build(RECOMMENDERS[name], options, world, "model")
+
+
+def write_features(folder: Path) -> Path:
+    """Random features of the N items."""
+    np.save(folder / "features.npy", np.random.default_rng(0).normal(size=(N, D)).astype(np.float32))
+    np.save(folder / "features.ids.npy", np.arange(1, N + 1))
+    return folder / "features.npy"
 
 
 def histories() -> Tensor:
@@ -48,9 +60,9 @@ def encode(model: Recommender, history: Tensor) -> tuple[Tensor, Tensor]:
     return catalogue, model.encode_users(torch.arange(len(history)), history, catalogue[history])
 
 
-@pytest.fixture(params=RECOMMENDERS)
-def model(request: pytest.FixtureRequest) -> Recommender:
-    return build_recommender(request.param).eval()
+@pytest.fixture(params=VECTOR_MODELS)
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Recommender:
+    return build_recommender(request.param, tmp_path).eval()
 
 
 def test_shapes(model: Recommender) -> None:
@@ -133,9 +145,11 @@ def test_eval_mode_is_repeatable(model: Recommender) -> None:
     torch.testing.assert_close(encode(model, history)[1], encode(model, history)[1], rtol=0, atol=0)
 
 
-def test_a_state_dict_brings_everything_back(model: Recommender, request: pytest.FixtureRequest) -> None:
+def test_a_state_dict_brings_everything_back(
+    model: Recommender, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     name = request.node.callspec.params["model"]
-    other = build_recommender(name).eval()
+    other = build_recommender(name, tmp_path).eval()
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -145,8 +159,8 @@ def test_a_state_dict_brings_everything_back(model: Recommender, request: pytest
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_gradients_reach_every_parameter(name: str) -> None:
-    model = build_recommender(name).train()
+def test_gradients_reach_every_parameter(name: str, tmp_path: Path) -> None:
+    model = build_recommender(name, tmp_path).train()
     catalogue, states = encode(model, histories())
     model.score(states[:, -1], catalogue).square().sum().backward()
     for parameter_name, parameter in model.named_parameters():

@@ -101,9 +101,12 @@ def _longest(split: Split, users: npt.NDArray[np.bool_]) -> int:
     return int(members[np.argmax(np.diff(split.offsets)[members])])
 
 
-def first_items(ranker: Ranker, history: Int64, target: int) -> tuple[list[int], int]:
-    """The first five items after ``history`` (H,), and the rank of ``target``; ties stand against the target."""
-    scores = ranker.scores(history).numpy(force=True)
+def first_items(ranker: Ranker, history: Int64, target: int, user: int | None = None) -> tuple[list[int], int]:
+    """The first five items after ``history`` (H,), and the rank of ``target``; ties stand against the target.
+
+    ``user`` is the number of whose history it is; models that know users by number need it.
+    """
+    scores = ranker.scores(history, user=user).numpy(force=True)
     candidates = np.flatnonzero(scores > -np.inf)
     order = candidates[np.lexsort((candidates == target, -scores[candidates]))]
     return order[:FIRST].tolist(), int(np.flatnonzero(order == target)[0]) + 1

@@ -85,7 +85,7 @@ def _shown(example: Example, dataset: Dataset, split: Split) -> _Shown:
 
 
 def _run_row(run: ComparedRun, ranker: Ranker, items: _Items, user: _Shown) -> str:
-    first, rank = first_items(ranker, user.history, user.target)
+    first, rank = first_items(ranker, user.history, user.target, user.example.user)
     candidates = ranker.run.split.num_items - len(user.history)
     cards = [
         items.card(item, target=item == user.target, note=f"{number}{', next item' * (item == user.target)}")

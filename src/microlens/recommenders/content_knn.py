@@ -1,0 +1,60 @@
+"""Nearest neighbours among items, by what is in them."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microlens.data.batches import ItemBatch
+from microlens.data.features import load_features
+from microlens.data.interactions import Int64
+from microlens.encoders.base import ItemEncoder
+from microlens.recommenders.base import Recommender
+from microlens.recommenders.fitted import recency_weights
+
+
+class UnitFeatures(ItemEncoder):
+    """An item's vector is its frozen feature vector, scaled to length one.
+
+    Args:
+        features: (N, E).
+    """
+
+    known_items_only = True
+    features: Tensor
+
+    def __init__(self, features: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("features", functional.normalize(features, dim=1))
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Look the vectors up: (M, E)."""
+        return self.features[items.items - 1]
+
+
+class ContentKNN(Recommender):
+    """Ranks items by the cosine between their frozen features and the history's, the last items weighing most.
+
+    It has nothing to train and ranks items that nobody has had.
+
+    Args:
+        item_ids: (N+1,) the id of each item number.
+        features: a ``.npy`` matrix, see :func:`microlens.data.features.load_features`.
+        decay: weight of an item as against the one after it, in (0, 1].
+    """
+
+    def __init__(self, *, item_ids: Int64, features: str, decay: float = 0.6) -> None:
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay = {decay:g}: it must be above 0 and at most 1")
+        super().__init__(UnitFeatures(torch.from_numpy(load_features(features, item_ids[1:]))))
+        self.decay = decay
+
+    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The direction of the weighted mean of the vectors up to each position: (B, L, E)."""
+        ends = range(1, history.shape[1] + 1)
+        return torch.stack([self.last_states(users, history[:, :end], vectors[:, :end]) for end in ends], 1)
+
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The direction of the weighted mean of all vectors: (B, E), zero without a history."""
+        weights = recency_weights(history, self.decay)
+        real = torch.where((history > 0)[..., None], vectors, 0.0)
+        return functional.normalize(torch.einsum("bl,ble->be", weights, real), dim=1)

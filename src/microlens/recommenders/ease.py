@@ -1,0 +1,121 @@
+"""EASE^R (Steck 2019, arXiv 1905.03375): item-item weights in closed form."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.linalg import lapack
+from torch import Tensor
+from torch.nn import functional
+
+from microlens.data.split import Split
+from microlens.errors import InputError
+from microlens.recommenders.counting import user_items
+from microlens.recommenders.fitted import Fitted, recency_weights
+
+Matrix = npt.NDArray[np.float32]
+
+ROWS_AT_ONCE = 1024
+MATRICES = 3  # one to solve in; writing it into a checkpoint takes two more
+
+
+class EASE(Fitted):
+    """A ridge regression of every item on all others, with zeros on the diagonal.
+
+    One N x N matrix in float32 is filled, inverted and scaled in place, block by block. A history is read with
+    weights that decay with age, which 1 leaves as in the paper.
+
+    Args:
+        regularization: lambda, above 0.
+        decay: weight of an item as against the one after it, in (0, 1].
+    """
+
+    weights: Tensor
+
+    def __init__(self, *, regularization: float = 50.0, decay: float = 0.6) -> None:
+        super().__init__()
+        if regularization <= 0 or not 0 < decay <= 1:
+            raise ValueError(
+                f"regularization = {regularization:g}, decay = {decay:g}: regularization must be above 0, and decay "
+                "above 0 and at most 1"
+            )
+        self.regularization, self.decay = regularization, decay
+        self.register_buffer("weights", torch.zeros(0, 0))
+
+    def fit(self, split: Split) -> None:
+        """Solve for the weights.
+
+        Raises:
+            InputError: the matrix does not fit into memory.
+        """
+        size = split.num_items + 1
+        check_memory(MATRICES * 4 * size**2, available_memory(), split.num_items)
+        matrix = np.zeros((size, size), np.float32)
+        matrix[np.arange(size), np.arange(size)] = self.regularization
+        _add_gram(matrix, split)
+        _invert(matrix)
+        _scale(matrix)
+        self.weights = torch.from_numpy(matrix).to(self.weights.device)
+
+    def scores(self, states: Tensor) -> Tensor:
+        """The weighted sum of the rows of the history's items."""
+        decayed = recency_weights(states, self.decay)
+        return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)
+
+
+def check_memory(needed: int, available: int | None, num_items: int) -> None:
+    """Refuse what does not fit, in bytes; None is unknown.
+
+    Raises:
+        InputError: more is needed than available.
+    """
+    if available is not None and needed > available:
+        raise InputError(
+            f"model.name is 'ease', which needs {needed / 2**30:.1f} GiB of memory to solve and save the weights of "
+            f"{num_items:,} x {num_items:,} items; {available / 2**30:.1f} GiB are available."
+        )
+
+
+def available_memory() -> int | None:
+    """The bytes that this machine can give without swapping, None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    sizes = dict(line.split(":") for line in lines)
+    return int(sizes["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in sizes else None
+
+
+def _add_gram(matrix: Matrix, split: Split) -> None:
+    """Add, at (i, j), how many users have both i and j in the train part."""
+    interactions = user_items(split)
+    by_item = interactions.T.tocsr()
+    for start in range(0, split.num_items, ROWS_AT_ONCE):
+        block = by_item[start : start + ROWS_AT_ONCE] @ interactions
+        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        matrix[start + 1 + rows, block.indices + 1] += block.data
+
+
+def _invert(matrix: Matrix) -> None:
+    """Invert a symmetric positive definite matrix in place."""
+    columns = matrix.T  # as LAPACK likes it; the same numbers
+    factor, failed = lapack.spotrf(columns, lower=1, clean=0, overwrite_a=1)
+    if not failed:
+        inverse, failed = lapack.spotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise InputError("model.regularization is too small for these interactions; try a larger one.")
+    assert np.shares_memory(inverse, matrix)
+    size = len(matrix)
+    for start in range(0, size, ROWS_AT_ONCE):  # the other triangle
+        end = min(start + ROWS_AT_ONCE, size)
+        square = matrix[start:end, start:end]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+        matrix[end:, start:end] = matrix[start:end, end:].T
+
+
+def _scale(matrix: Matrix) -> None:
+    """Turn the inverse P into the weights -P_ij / P_jj, zero on the diagonal, in place."""
+    diagonal = matrix.diagonal().copy()
+    matrix /= -diagonal
+    np.fill_diagonal(matrix, 0.0)

@@ -1,0 +1,73 @@
+"""Recommenders that are fitted in closed form or by counting, without gradients."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microlens.data.batches import ItemBatch
+from microlens.data.split import Split
+from microlens.encoders.base import ItemEncoder
+from microlens.recommenders.base import Recommender
+
+
+class ItemNumbers(ItemEncoder):
+    """An item's vector is its number, D = 1."""
+
+    known_items_only = True
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """The numbers as they are: (M, 1)."""
+        return items.items[:, None].float()
+
+
+class Fitted(Recommender):
+    """A recommender with nothing to train: :meth:`fit` learns everything at once and leaves it in buffers.
+
+    Items are their numbers and a user's state is the history that was read, unless the model says otherwise.
+    ``known_users_only`` says that the state is the user's number instead: a history alone cannot be scored.
+
+    Letters, besides the usual: N items.
+    """
+
+    known_users_only: bool = False
+
+    def __init__(self) -> None:
+        super().__init__(ItemNumbers())
+
+    @abstractmethod
+    def fit(self, split: Split) -> None:
+        """Learn from the train part of ``split``; what is random depends on PyTorch's seed."""
+
+    @abstractmethod
+    def scores(self, states: Tensor) -> Tensor:
+        """The score of every item for states (Q, L) of item numbers: (Q, N+1), the first column being padding."""
+
+    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The history up to each position, left-padded: (B, L, L)."""
+        L = history.shape[1]
+        prefixes = [functional.pad(history[:, :end], (L - end, 0)) for end in range(1, L + 1)]
+        return torch.stack([self.last_states(users, prefix, vectors) for prefix in prefixes], 1)
+
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The whole history: (B, L)."""
+        return history.float()
+
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score states (Q, L) against the items whose numbers are ``items`` (C, 1): (Q, C)."""
+        return self.scores(users.long()).index_select(1, items[:, 0].long())
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take the tensors of a state dict as buffers, whatever their lengths; fitting decides how long they are."""
+        for name, buffer in list(self.named_buffers()):
+            if name in state and state[name].ndim == buffer.ndim and state[name].dtype == buffer.dtype:
+                owner, _, own_name = name.rpartition(".")
+                setattr(self.get_submodule(owner), own_name, state[name].to(buffer.device))
+
+
+def recency_weights(history: Tensor, decay: float) -> Tensor:
+    """``decay`` to the power of an item's age, 0 for the last item: (Q, L), zero at padding of ``history`` (Q, L)."""
+    ages = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)
+    return torch.where(history > 0, decay**ages, 0.0)

@@ -1,0 +1,31 @@
+"""What came directly after the last item: a first-order Markov chain."""
+
+import torch
+from torch import Tensor
+
+from microlens.data.split import Split
+from microlens.recommenders.counting import SparseRows, following_pairs, summed
+from microlens.recommenders.fitted import Fitted
+
+
+class Markov(Fitted):
+    """Ranks items by how often they came directly after the last item in the train part, ties by popularity."""
+
+    popularity: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.following = SparseRows()
+        self.register_buffer("popularity", torch.zeros(0))
+
+    def fit(self, split: Split) -> None:
+        """Count pairs of neighbours."""
+        _, sources, targets = next(following_pairs(split), (1, split.items_kept[:0], split.items_kept[:0]))
+        self.following.fill(summed(sources, targets, torch.ones(len(sources)).numpy(), split.num_items))
+        counts = torch.from_numpy(split.train_counts)
+        self.popularity = (counts / (counts.max() + 1)).float().to(self.popularity.device)
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Counts after the last item, plus a share of one that grows with popularity."""
+        last = states[:, -1:]
+        return self.following.weighted_sum(last, torch.ones_like(last).float()).add_(self.popularity)
