@@ -1,6 +1,7 @@
 """Configurations: strict, reproducible, and those of the repository work."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
-def test_the_configurations_of_the_repository_load_and_build(path: Path, tiny: Dataset, tmp_path: Path) -> None:
-    config = RunConfig.load(path)
+def test_the_configurations_of_the_repository_load_and_build(
+    path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("encoders.features", "recommenders.modalities", "recommenders.content_knn"):
+        monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
+    downloads = tomllib.loads(path.read_text()).get("encoder", {}).get("weights") == "default"
+    config = RunConfig.load(path, ["encoder.weights=random"] * downloads)
     requires_the_library(config.model.name)
     assert config.dataset == Path("datasets") / path.parent.name
     assert config.output == Path("runs") / path.parent.name / path.stem
     split = tiny.split(Protocol())
-    if config.model.name == "content_knn":
-        np.save(tmp_path / "f.npy", np.ones((split.num_items, config.model.dim), np.float32))
-        np.save(tmp_path / "f.ids.npy", tiny.interactions.item_ids[split.items_kept][1:])
-        config = RunConfig.load(path, [f"model.features={tmp_path / 'f.npy'}"])
     model = _build_model(config, tiny, split, tiny.interactions.item_ids[split.items_kept])
     needs = model.item_encoder.needs
     assert needs <= {"clips"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)
     batch = ItemBatch(items=torch.tensor([1, 2]), content=dict.fromkeys(needs, pixels))
     vectors = model.encode_items(batch)
-    assert vectors.shape == (2, 1 if config.model.name in {"popularity", *FITTED} else config.model.dim)
+    widths = {"content_knn": 16, **dict.fromkeys({"popularity", *FITTED}, 1)}
+    if config.model.name == "grcn":  # the parts of each kind side by side, and the ids
+        widths["grcn"] = config.model.dim * (2 if "features" in config.model.options() else 1)
+    assert vectors.shape == (2, widths.get(config.model.name, config.model.dim))
     assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", *FITTED})
 
 

@@ -21,7 +21,8 @@ from microlens.encoding import equal_parts
 from microlens.errors import InputError
 from microlens.extract import ITEMS_AT_ONCE, extract
 from microlens.run import Run, build_run, evaluate, train, use_caches
-from microlens.train import Trainer, TrainingStep
+from microlens.train import Trainer
+from microlens.training_step import TrainingStep
 
 NETWORKS = {
     "a CNN": {"name": "x3d_xs"},

@@ -24,7 +24,7 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.gru4rec import GRU4Rec
 from microlens.recommenders.nextitnet import NORM_EPS, NextItNet
 from microlens.recommenders.padding import LeftToRight, Padding
-from microlens.train import TrainingStep
+from microlens.training_step import TrainingStep
 from tests.reference.convolution_loop import convolution_loop
 from tests.reference.gru_loop import gru_loop
 from tests.test_losses import NoContent, batch_of

@@ -21,7 +21,7 @@ from microlens.losses import in_batch_softmax, log_popularity
 from microlens.metrics import hit_rate, ndcg
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.sasrec import SASRec
-from microlens.train import TrainingStep
+from microlens.training_step import TrainingStep
 from tests.reference.loss_loop import loss_loop
 
 GOLDEN = Path(__file__).parent / "golden"

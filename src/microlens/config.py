@@ -59,6 +59,8 @@ class TrainSection(Section):
     everything else at ``lr`` with ``weight_decay``. ``accelerate`` is bf16, channels-last and torch.compile.
     ``micro_batch`` and ``norm_batch`` are those of :func:`microlens.encoding.encode_in_parts`, ``negatives`` says whose
     items a target is ranked among where several processes train together, and ``cache`` runs frozen trunks once.
+    ``loss`` is one of :mod:`microlens.losses`; those that draw items draw ``num_negatives`` for each target, or, for
+    the sampled softmax, for a batch. ``gbce_calibration`` is t of gBCE.
     """
 
     epochs: int = Field(default=50, ge=1)
@@ -75,6 +77,9 @@ class TrainSection(Section):
     micro_batch: int = Field(default=64, ge=1)
     norm_batch: int = Field(default=64, ge=2)
     negatives: Literal["all-processes", "own-process"] = "all-processes"
+    loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"] = "in-batch-softmax"
+    num_negatives: int | None = Field(default=None, ge=1)
+    gbce_calibration: float = Field(default=0.75, ge=0, le=1)
     cache: bool = True
     workers: int = Field(default=2, ge=0)
     checkpoint_minutes: float = Field(default=10.0, gt=0)

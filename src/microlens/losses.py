@@ -35,6 +35,88 @@ def in_batch_softmax(logits: Tensor, positive: Tensor, log_q: Tensor, log_count:
     return functional.cross_entropy(corrected.masked_fill_(rejected, REJECTED), positive, reduction="none")
 
 
+def sampled_softmax(
+    positive: Tensor, negatives: Tensor, log_q_positive: Tensor, log_q_negatives: Tensor, rejected: Tensor
+) -> Tensor:
+    r"""Softmax cross-entropy over each target and the items drawn for the whole batch, corrected for their drawing.
+
+    A score counts less the log of q, how likely its item is to be drawn (Bengio and Senecal 2008; Jean et al. 2015,
+    https://arxiv.org/abs/1412.2007),
+
+    .. math:: -\log \frac{e^{s_+ - \log q_+}}{e^{s_+ - \log q_+} + \sum_k e^{s_k - \log q_k}}
+
+    Args:
+        positive: (Q,) score of each target.
+        negatives: (Q, K) scores of the items drawn, each as often as it was drawn.
+        log_q_positive: (Q,) log of how likely each target is to be drawn.
+        log_q_negatives: (K,) log of how likely each item drawn was to be drawn.
+        rejected: (Q, K) true where an item is no negative (the user's own, the target included).
+
+    Returns:
+        (Q,) the loss of each target.
+    """
+    corrected = (at_least_single(negatives) - log_q_negatives).masked_fill(rejected, REJECTED)
+    logits = torch.cat([(at_least_single(positive) - log_q_positive)[:, None], corrected], 1)  # (Q, 1 + K)
+    return functional.cross_entropy(logits, positive.new_zeros(len(positive), dtype=torch.long), reduction="none")
+
+
+def bpr(positive: Tensor, negatives: Tensor) -> Tensor:
+    r"""Bayesian personalised ranking: mean over k of :math:`-\log \sigma(s_+ - s_k)` (Rendle et al. 2009).
+
+    Args:
+        positive: (Q,) score of each target.
+        negatives: (Q, K) scores of the items drawn for each target.
+
+    Returns:
+        (Q,) the loss of each target.
+    """
+    return functional.softplus(at_least_single(negatives) - at_least_single(positive)[:, None]).mean(1)
+
+
+def bce(positive: Tensor, negatives: Tensor) -> Tensor:
+    r"""Binary cross-entropy: :math:`-(\log \sigma(s_+) + \sum_k \log(1 - \sigma(s_k))) / (K + 1)`.
+
+    Args:
+        positive: (Q,) score of each target.
+        negatives: (Q, K) scores of the items drawn for each target.
+
+    Returns:
+        (Q,) the loss of each target.
+    """
+    return _binary(positive, negatives, 1.0)
+
+
+def gbce(positive: Tensor, negatives: Tensor, num_items: int, calibration: float) -> Tensor:
+    r"""Generalised binary cross-entropy, which makes up for how few negatives are drawn (Petrov and Macdonald 2023).
+
+    It is :func:`bce` with the positive's term :math:`\beta \log \sigma(s_+)`, where
+    :math:`\beta = \alpha (t (1 - 1/\alpha) + 1/\alpha) = 1 - t (1 - \alpha)` and :math:`\alpha = K / (N - 1)`
+    (gSASRec, https://arxiv.org/abs/2308.07192).
+
+    Args:
+        positive: (Q,) score of each target.
+        negatives: (Q, K) scores of the items drawn for each target.
+        num_items: N, how many items the catalogue has.
+        calibration: t, from 0 (:func:`bce`) to 1 (probabilities as if every item had been a negative).
+
+    Returns:
+        (Q,) the loss of each target.
+    """
+    alpha = negatives.shape[1] / (num_items - 1)
+    return _binary(positive, negatives, 1 - calibration * (1 - alpha))
+
+
+def _binary(positive: Tensor, negatives: Tensor, positive_weight: float) -> Tensor:
+    attracted = positive_weight * functional.softplus(-at_least_single(positive))  # softplus(-s) is -log sigmoid(s)
+    repelled = functional.softplus(at_least_single(negatives)).sum(1)
+    return (attracted + repelled) / (negatives.shape[1] + 1)
+
+
+def at_least_single(scores: Tensor) -> Tensor:
+    """Half precision in float32, anything else as it is."""
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
 def log_popularity(train_counts: Tensor) -> Tensor:
     """Log of each item's share of the train part, (N+1,) counts to (N+1,) float32.
 

@@ -14,7 +14,6 @@ from microlens.data.media import ClipSettings, MediaFault, read_clip
 from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
 from microlens.evaluate import encode_catalogue, user_states
-from microlens.recommenders.fitted import Fitted
 from microlens.run import Run, open_run
 
 
@@ -90,7 +89,7 @@ class Ranker:
             InputError: the model knows users by number, and there is none.
         """
         model = self.run.model
-        if user is None and isinstance(model, Fitted) and model.known_users_only:
+        if user is None and model.known_users_only:
             name = self.run.config.model.name
             raise InputError(f"--history needs a model that reads histories, which {name} does not; use --user ID.")
         L = self.run.split.history_length

@@ -18,6 +18,7 @@ from microlens.cost import run_cost
 from microlens.data.batches import Place
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
+from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Protocol, Split
 from microlens.distributed import local_device, process_group, wait_for_all
@@ -28,6 +29,7 @@ from microlens.files import alone_in, write_text
 from microlens.progress import TrainingDisplay, extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
+from microlens.recommenders.counting import train_part
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
 from microlens.train import Progress, Trainer
@@ -82,9 +84,11 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: In
         **content_world(dataset, split.items_kept),
         "dim": config.model.dim,
         "num_items": split.num_items,
+        "num_users": split.num_users,
         "item_ids": item_ids,
         "history_length": split.history_length,
         "train_counts": torch.from_numpy(split.train_counts),
+        "train_pairs": tuple(map(torch.from_numpy, train_part(split))),
     }
     constructor = pick(RECOMMENDERS, config.model.name, "model.name")
     takes_encoder = "item_encoder" in inspect.signature(constructor).parameters
@@ -219,7 +223,8 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
         part: rank_targets(run.model, run.content, run.split, part, run.device, place) for part in PARTS
     }
     parameters = list(run.model.parameters())
-    steps = progress.epoch * -(-run.split.num_users // run.config.train.batch_size)
+    examples = len(Examples(run.split, run.model.examples))
+    steps = progress.epoch * -(-examples // run.config.train.batch_size)
     report = Report(
         dataset=run.dataset.name,
         protocol={**asdict(run.split.protocol), "hash": run.split.protocol.hash},

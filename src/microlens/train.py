@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,17 +18,17 @@ from microlens.config import TrainSection
 from microlens.cost.counting import flop_counter
 from microlens.data.batches import Batch, Place, ahead, train_batches
 from microlens.data.content import ItemContent
+from microlens.data.examples import Examples
 from microlens.data.split import Split
-from microlens.distributed import any_process, gather_shares
+from microlens.distributed import any_process
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.video.precision import keep_convolutions_over_time_in_float32
-from microlens.encoding import encode_in_parts
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
 from microlens.files import write_text
-from microlens.losses import in_batch_softmax, log_popularity
 from microlens.metrics import all_metrics
 from microlens.recommenders.base import Recommender
+from microlens.training_step import TrainingStep, negatives_of
 
 BATCHES_AHEAD = 2
 
@@ -49,59 +48,6 @@ class Progress:
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
-class TrainingStep(nn.Module):
-    """From a batch to its loss: the mean over all targets of the in-batch softmax over the batch's distinct items.
-
-    Args:
-        model: the recommender.
-        train_counts: (N+1,) occurrences in the train part.
-        place: which process of how many this is, of those that share the batch.
-        settings: how items are encoded.
-    """
-
-    log_q: Tensor
-
-    def __init__(
-        self,
-        model: Recommender,
-        train_counts: Tensor,
-        place: Place | None = None,
-        settings: TrainSection | None = None,
-    ) -> None:
-        super().__init__()
-        self.model, self.settings = model, settings or TrainSection()
-        self.place = place or Place()
-        self.register_buffer("log_q", log_popularity(train_counts))
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The loss; with several processes, this one's targets over the whole batch's count, times the processes."""
-        model, settings = self.model, self.settings
-        share = encode_in_parts(
-            model,
-            batch.share,
-            batch.users.device,
-            micro_batch=settings.micro_batch,
-            norm_batch=settings.norm_batch,
-        )
-        vectors = gather_shares(share, len(batch.distinct), self.place)  # (M, D)
-        with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row is padding
-        history = functional.embedding(batch.slots[:, :-1], with_padding)  # (B, L, D)
-        users = model.encode_users(batch.users, batch.history, history)  # (B, L, D)
-        row, column = batch.targets.nonzero(as_tuple=True)  # the Q real targets
-        logits = model.score(users[row, column], vectors)  # (Q, M)
-        own = torch.zeros(len(batch.users), len(with_padding), dtype=torch.bool, device=vectors.device)
-        own.scatter_(1, batch.slots, value=True)
-        losses = in_batch_softmax(
-            logits,
-            positive=batch.slots[row, column + 1],
-            log_q=self.log_q[batch.distinct],
-            log_count=batch.counts.float().log(),
-            rejected=own[:, :-1][row],
-        )
-        # Processes' gradients are averaged, so the sum over processes needs this factor.
-        return losses.sum() * (self.place.world / batch.num_targets)
-
-
 class Trainer:
     """Trains a recommender and keeps what is best on the validation targets.
 
@@ -110,7 +56,7 @@ class Trainer:
         split: what to train and validate on.
         content: what the item tower reads.
         settings: how to train.
-        seed: decides the order of users.
+        seed: decides the order of examples and what is drawn.
         folder: the run folder; checkpoints and ``metrics.jsonl`` go there.
         device: where ``model`` is.
         identity: facts that a checkpoint must share to be resumed (hashes of configuration and data).
@@ -136,6 +82,7 @@ class Trainer:
         self.progress = Progress()
         self.sharing = self.place if settings.negatives == "all-processes" else Place()
         counts = torch.from_numpy(split.train_counts)
+        self.negatives = negatives_of(settings, split)
         self.step_module: nn.Module = TrainingStep(model, counts, self.sharing, settings).to(device)
         if self.place.world > 1:
             self.step_module = DistributedDataParallel(self.step_module)
@@ -166,7 +113,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch."""
-        return -(-self.split.num_users // self.settings.batch_size)
+        return -(-len(Examples(self.split, self.model.examples)) // self.settings.batch_size)
 
     def step(self, batch: Batch) -> Tensor:
         """One update; returns the loss of the whole batch, detached.
@@ -255,6 +202,8 @@ class Trainer:
             skip=self.progress.step,
             place=self.place,
             alone=self.settings.negatives == "own-process",
+            examples=self.model.examples,
+            negatives=self.negatives,
         )
         return ahead(batches, BATCHES_AHEAD) if self.content.reads else batches
 

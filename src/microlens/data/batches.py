@@ -1,9 +1,9 @@
-"""Batches: users' sequences, and each distinct item of them once."""
+"""Batches: examples of the train part, and each distinct item of them once."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar, cast
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from microlens.data.content import ItemContent
+from microlens.data.examples import ExampleKind, Examples
 from microlens.data.interactions import Int32, Int64
+from microlens.data.negatives import Negatives
 from microlens.data.split import Split
 
 T = TypeVar("T")
@@ -41,23 +43,28 @@ class ItemBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Users' left-padded sequences and where each of their items lies among the batch's M distinct items.
+    """Left-padded sequences and where each of their items lies among the batch's M distinct items.
 
     Several processes that train together share one batch: ``sequence``, ``slots`` and ``users`` are this process's
     rows; ``distinct``, ``counts`` and ``num_targets`` are those of the whole batch, and ``share`` holds the content of
     the distinct items that this process encodes for all. Alone, a process has all rows and all items.
 
     Shapes, S = L + 1: ``users`` (B,), ``sequence`` and ``slots`` (B, S), padding being 0 in ``sequence`` and M in
-    ``slots``; ``distinct`` (M,) item numbers, ``counts`` (M,) how often each occurs.
+    ``slots``; ``own`` (B, H) slots of the users' train items, M where one is not in the batch; ``distinct`` (M,) item
+    numbers, ``counts`` (M,) how often each occurs in the sequences. ``negatives`` are the slots of drawn items: (Q, K)
+    for each of this process's Q targets, or (K,) for all. ``last_only`` says that a row's last item is its only target.
     """
 
     users: Tensor
     sequence: Tensor
     slots: Tensor
+    own: Tensor
     distinct: Tensor
     counts: Tensor
     num_targets: int
     share: ItemBatch
+    negatives: Tensor | None = None
+    last_only: bool = False
 
     @property
     def history(self) -> Tensor:
@@ -69,13 +76,22 @@ class Batch:
         """(B, L) what each position predicts, 0 where there is nothing to predict from or to."""
         return torch.where(self.history > 0, self.sequence[:, 1:], 0)
 
+    def target_slots(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row (Q,), position in the history (Q,) and slot (Q,) of each of this process's targets, row by row."""
+        if self.last_only:
+            rows = torch.arange(len(self.users), device=self.users.device)
+            return rows, torch.full_like(rows, self.history.shape[1] - 1), self.slots[:, -1]
+        rows, positions = self.targets.nonzero(as_tuple=True)
+        return rows, positions, self.slots[rows, positions + 1]
+
     def to(self, device: torch.device) -> Self:
         """The same batch on ``device``, but for the content, which is moved as it is encoded."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("users", "sequence", "slots", "distinct", "counts")
+            for name in ("users", "sequence", "slots", "own", "distinct", "counts")
         }
-        return type(self)(**moved, num_targets=self.num_targets, share=self.share)
+        negatives = None if self.negatives is None else self.negatives.to(device, non_blocking=True)
+        return replace(self, **moved, negatives=negatives)
 
 
 @dataclass(frozen=True)
@@ -91,25 +107,75 @@ class Place:
         return slice(min(self.rank * size, count), min((self.rank + 1) * size, count))
 
 
-def make_batch(sequence: Int32, users: Int64, content: ItemContent, place: Place | None = None) -> Batch:
-    """Turn the left-padded sequences (B, S) of ``users`` (B,) of the whole batch into the batch of one process."""
+def make_batch(
+    sequence: Int32,
+    users: Int64,
+    content: ItemContent,
+    place: Place | None = None,
+    *,
+    own: Int32 | None = None,
+    negatives: Int64 | None = None,
+    candidates: Int64 | None = None,
+    last_only: bool = False,
+) -> Batch:
+    """Turn the left-padded sequences (B, S) of ``users`` (B,) of the whole batch into the batch of one process.
+
+    Args:
+        sequence: item numbers, 0 at padding.
+        users: whose they are.
+        content: what the item tower reads.
+        place: which process's batch.
+        own: (B, H) the train items of the users, 0 at padding; None where ``sequence`` holds them all.
+        negatives: (Q, K) items drawn for each target of the whole batch, or (K,) for all targets.
+        candidates: items that belong to the batch whether they occur or not.
+        last_only: whether a row's last item is its only target.
+    """
     place = place or Place()
-    distinct, slots, counts = np.unique(sequence, return_inverse=True, return_counts=True)
-    slots = slots.reshape(sequence.shape)
-    if distinct[0] == 0:  # padding sorts first: take it out and give it the slot behind the last item
-        distinct, counts = distinct[1:], counts[1:]
-        slots = np.where(slots == 0, len(distinct), slots - 1)
-    own = slice(place.rank, None, place.world)
-    items = distinct[place.share_of(len(distinct))].astype(np.int64)
+    added = [values.ravel() for values in (negatives, candidates) if values is not None]
+    distinct, counts = _distinct(sequence, added)
+    share = slice(place.rank, None, place.world)
+    items = distinct[place.share_of(len(distinct))]
+    if last_only:
+        targets_of = np.arange(len(sequence))
+    else:
+        targets_of = np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
+    if negatives is not None and negatives.ndim == 2:
+        negatives = negatives[targets_of % place.world == place.rank]
     return Batch(
-        users=torch.from_numpy(users[own]),
-        sequence=torch.from_numpy(sequence[own].astype(np.int64)),
-        slots=torch.from_numpy(slots[own]),
-        distinct=torch.from_numpy(distinct.astype(np.int64)),
+        users=torch.from_numpy(users[share]),
+        sequence=torch.from_numpy(sequence[share].astype(np.int64)),
+        slots=_slots(sequence[share], distinct),
+        own=_slots((sequence if own is None else own)[share], distinct),
+        distinct=torch.from_numpy(distinct),
         counts=torch.from_numpy(counts),
-        num_targets=int(np.count_nonzero(sequence[:, :-1])),
+        num_targets=len(targets_of),
         share=ItemBatch(items=torch.from_numpy(items), content=content.read(items)),
+        negatives=None if negatives is None else _slots(negatives, distinct),
+        last_only=last_only,
     )
+
+
+def _distinct(sequence: Int32, added: list[Int64]) -> tuple[Int64, Int64]:
+    """The distinct items of ``sequence`` and of what is ``added``, (M,), and how often each occurs in ``sequence``."""
+    occurring, occurrences = np.unique(sequence, return_counts=True)
+    real = slice(int(occurring[0] == 0), None)
+    numbers, counts = occurring[real].astype(np.int64), occurrences[real].astype(np.int64)
+    if not added:
+        return numbers, counts
+    # Many items are drawn: marking those that occur is cheaper than sorting all.
+    occurs = np.zeros(1 + max(int(values.max()) for values in [numbers, *added]), np.int64)
+    for values in added:
+        occurs[values] = 1
+    occurs[numbers] = 1
+    distinct = np.flatnonzero(occurs)
+    occurs[numbers] = counts + 1
+    return distinct, occurs[distinct] - 1
+
+
+def _slots(items: Int32 | Int64, distinct: Int64) -> Tensor:
+    """Where each of ``items`` (...) lies among ``distinct`` (M,), ascending; M for what is not among them."""
+    places = np.minimum(np.searchsorted(distinct, items), len(distinct) - 1)
+    return torch.from_numpy(np.where(distinct[places] == items, places, len(distinct)))
 
 
 def train_batches(
@@ -122,21 +188,40 @@ def train_batches(
     skip: int = 0,
     place: Place | None = None,
     alone: bool = False,
+    examples: ExampleKind = "sequences",
+    negatives: Negatives | None = None,
 ) -> Iterator[Batch]:
-    """The batches of one epoch, users in an order that depends on ``seed`` and ``epoch`` alone.
+    """The batches of one epoch, examples in an order that depends on ``seed`` and ``epoch`` alone.
 
     The first ``skip`` batches are left out without being read, which is how an interrupted epoch goes on. With several
-    processes, ``alone`` makes each one's users a batch of their own; a last one with too few users for all is left out.
+    processes, ``alone`` makes each one's examples a batch of their own; a last one with too few for all is left out.
     """
     place = place or Place()
-    order = np.random.default_rng([seed, epoch]).permutation(split.num_users)
+    source = Examples(split, examples)
+    order = np.random.default_rng([seed, epoch]).permutation(len(source))
     for start in range(skip * batch_size, len(order), batch_size):
-        users = order[start : start + batch_size]
-        if alone and len(users) < place.world:
+        numbers = order[start : start + batch_size]
+        if alone and len(numbers) < place.world:
             return
         if alone:
-            users = users[place.rank :: place.world]
-        yield make_batch(split.train_sequences(users), users, content, Place() if alone else place)
+            numbers = numbers[place.rank :: place.world]
+        users, sequence = source.rows(numbers)
+        own = split.train_items(users)
+        drawn = candidates = None
+        if negatives is not None:
+            random = np.random.default_rng([seed, epoch, start])
+            drawn = negatives.draw(random, source.targets_of(sequence), own)
+            candidates = negatives.candidates
+        yield make_batch(
+            sequence,
+            users,
+            content,
+            Place() if alone else place,
+            own=own,
+            negatives=drawn,
+            candidates=candidates,
+            last_only=source.last_only,
+        )
 
 
 def ahead(values: Iterable[T], depth: int) -> Iterator[T]:

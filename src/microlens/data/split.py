@@ -94,6 +94,18 @@ class Split:
         counts = np.bincount(self.sequences, minlength=self.num_items + 1)
         return counts - np.bincount(self.sequences[held_out], minlength=self.num_items + 1)
 
+    @cached_property
+    def train_events(self) -> tuple[Int64, Int64]:
+        """User of each of the T interactions of the train part (T,), and its place in ``sequences`` (T,), in order."""
+        lengths = np.diff(self.offsets) - 2
+        users = np.repeat(np.arange(self.num_users), lengths)
+        starts = self.offsets[:-1] - (np.cumsum(lengths) - lengths)
+        return users, starts[users] + np.arange(len(users))
+
+    def train_items(self, users: Int64) -> Int32:
+        """All train items of ``users`` (B,), left-padded: (B, max_length - 2)."""
+        return self._before(users, held_out=2, length=self.protocol.max_length - 2)
+
     def train_sequences(self, users: Int64) -> Int32:
         """The last L+1 train items of ``users`` (B,), left-padded: (B, L+1)."""
         return self._before(users, held_out=2, length=self.history_length + 1)

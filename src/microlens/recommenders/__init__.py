@@ -7,24 +7,38 @@ from microlens.recommenders.base import Recommender
 from microlens.recommenders.bpr_mf import BPRMF
 from microlens.recommenders.co_visitation import CoVisitation
 from microlens.recommenders.content_knn import ContentKNN
+from microlens.recommenders.deepfm import DeepFM
+from microlens.recommenders.dssm import DSSM
 from microlens.recommenders.ease import EASE
+from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
 from microlens.recommenders.item_knn import ItemKNN
+from microlens.recommenders.lightgcn import LightGCN
 from microlens.recommenders.markov import Markov
+from microlens.recommenders.mmgcn import MMGCN
 from microlens.recommenders.nextitnet import NextItNet
+from microlens.recommenders.nfm import NFM
 from microlens.recommenders.popularity import Popularity
 from microlens.recommenders.sasrec import SASRec
+from microlens.recommenders.youtube import YouTube
 
 RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "als": ALS,
     "bpr_mf": BPRMF,
     "co_visitation": CoVisitation,
     "content_knn": ContentKNN,
+    "deepfm": DeepFM,
+    "dssm": DSSM,
     "ease": EASE,
+    "grcn": GRCN,
     "gru4rec": GRU4Rec,
     "item_knn": ItemKNN,
+    "lightgcn": LightGCN,
     "markov": Markov,
+    "mmgcn": MMGCN,
     "nextitnet": NextItNet,
+    "nfm": NFM,
     "popularity": Popularity,
     "sasrec": SASRec,
+    "youtube": YouTube,
 }

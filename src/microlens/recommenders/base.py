@@ -1,18 +1,27 @@
 """The contract of every recommender."""
 
-from abc import ABC, abstractmethod
-
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
+from microlens.data.examples import ExampleKind
 from microlens.encoders.base import ItemEncoder
 
 
-class Recommender(nn.Module, ABC):
+class Recommender(nn.Module):
     """An item tower, a user tower that reads item vectors, and a score.
 
-    Letters: B users, L history length, D vector size, Q user states, C and M items.
+    A model says what it is trained on (``examples``), whether it knows users by number and cannot score a history
+    alone (``known_users_only``), and whether a user's other train items are left out of a target's negatives
+    (``rejects_own``). It defines ``last_states``, or ``encode_users``, or both where one is cheaper.
+
+    Letters: B users, L history length, D vector size, Q user states of size S, C and M items.
     """
+
+    examples: ExampleKind = "sequences"
+    known_users_only: bool = False
+    rejects_own: bool = True
 
     def __init__(self, item_encoder: ItemEncoder) -> None:
         super().__init__()
@@ -23,7 +32,6 @@ class Recommender(nn.Module, ABC):
         vectors: Tensor = self.item_encoder(items)
         return vectors
 
-    @abstractmethod
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The state of each user after each item read.
 
@@ -33,13 +41,32 @@ class Recommender(nn.Module, ABC):
             vectors: (B, L, D) the vectors of ``history``, zero at padding.
 
         Returns:
-            (B, L, D); what stands at padding has no meaning.
+            (B, L, S); what stands at padding has no meaning.
         """
+        L = history.shape[1]
+        prefixes = [
+            self.last_states(
+                users,
+                functional.pad(history[:, :end], (L - end, 0)),
+                functional.pad(vectors[:, :end], (0, 0, L - end, 0)),
+            )
+            for end in range(1, L + 1)
+        ]
+        return torch.stack(prefixes, 1)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The state of each user after the whole history, what ranking needs: (B, D); arguments as encode_users."""
+        """The state of each user after the whole history, what ranking needs: (B, S); arguments as encode_users."""
         return self.encode_users(users, history, vectors)[:, -1]
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score user states (Q, D) against item vectors (C, D): (Q, C), higher is better."""
+        """Score user states (Q, S) against item vectors (C, D): (Q, C), higher is better."""
         return users @ items.T
+
+    def score_each(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score user states (Q, S) against items of their own, (Q, K, D): (Q, K)."""
+        return torch.einsum("qd,qkd->qk", users, items)
+
+    @property
+    def dot_product(self) -> bool:
+        """Whether the score is the dot product of state and vector."""
+        return type(self).score is Recommender.score

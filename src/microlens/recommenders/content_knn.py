@@ -48,11 +48,6 @@ class ContentKNN(Recommender):
         super().__init__(UnitFeatures(torch.from_numpy(load_features(features, item_ids[1:]))))
         self.decay = decay
 
-    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The direction of the weighted mean of the vectors up to each position: (B, L, E)."""
-        ends = range(1, history.shape[1] + 1)
-        return torch.stack([self.last_states(users, history[:, :end], vectors[:, :end]) for end in ends], 1)
-
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The direction of the weighted mean of all vectors: (B, E), zero without a history."""
         weights = recency_weights(history, self.decay)

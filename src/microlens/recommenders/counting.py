@@ -14,10 +14,7 @@ from microlens.data.split import Split
 
 def train_part(split: Split) -> tuple[Int64, Int64]:
     """User (T,) and item (T,) of each interaction of the train part: user by user, oldest first."""
-    lengths = np.diff(split.offsets) - 2
-    users = np.repeat(np.arange(split.num_users), lengths)
-    starts = split.offsets[:-1] - (np.cumsum(lengths) - lengths)
-    places = starts[users] + np.arange(len(users))
+    users, places = split.train_events
     return users, split.sequences[places].astype(np.int64)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
 from microlens.data.split import Split
@@ -27,12 +26,10 @@ class Fitted(Recommender):
     """A recommender with nothing to train: :meth:`fit` learns everything at once and leaves it in buffers.
 
     Items are their numbers and a user's state is the history that was read, unless the model says otherwise.
-    ``known_users_only`` says that the state is the user's number instead: a history alone cannot be scored.
+    With ``known_users_only`` the state is the user's number instead.
 
     Letters, besides the usual: N items.
     """
-
-    known_users_only: bool = False
 
     def __init__(self) -> None:
         super().__init__(ItemNumbers())
@@ -44,12 +41,6 @@ class Fitted(Recommender):
     @abstractmethod
     def scores(self, states: Tensor) -> Tensor:
         """The score of every item for states (Q, L) of item numbers: (Q, N+1), the first column being padding."""
-
-    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The history up to each position, left-padded: (B, L, L)."""
-        L = history.shape[1]
-        prefixes = [functional.pad(history[:, :end], (L - end, 0)) for end in range(1, L + 1)]
-        return torch.stack([self.last_states(users, prefix, vectors) for prefix in prefixes], 1)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The whole history: (B, L)."""

@@ -1,0 +1,63 @@
+"""What one row of a training batch is: a user's sequence, a pair, or an item among the user's others."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from microlens.data.interactions import Int32, Int64
+from microlens.data.split import Split
+
+ExampleKind = Literal["sequences", "pairs", "rest"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one kind that a split's train part gives.
+
+    ``sequences``: a user's last L + 1 train items, each of which predicts the next; U examples. ``pairs``: a user and
+    one train item; T examples, one an interaction. ``rest``: one train item as the target of the user's others, later
+    ones too; T examples.
+    """
+
+    split: Split
+    kind: ExampleKind
+
+    def __len__(self) -> int:
+        return self.split.num_users if self.kind == "sequences" else len(self.split.train_events[0])
+
+    @property
+    def last_only(self) -> bool:
+        """Whether the last item of a row is its only target."""
+        return self.kind != "sequences"
+
+    def rows(self, numbers: Int64) -> tuple[Int64, Int32]:
+        """The users (B,) and left-padded sequences (B, S) of examples (B,); S is 1 for pairs and else L + 1."""
+        if self.kind == "sequences":
+            return numbers, self.split.train_sequences(numbers)
+        all_users, all_places = self.split.train_events
+        users, places = all_users[numbers], all_places[numbers]
+        targets = self.split.sequences[places][:, None]
+        if self.kind == "pairs":
+            return users, targets
+        others = _without(self.split.train_items(users), self.split.offsets[users + 1] - 2 - places)
+        return users, np.concatenate([_as_wide(others, self.split.history_length), targets], 1)
+
+    def targets_of(self, sequence: Int32) -> Int64:
+        """Which row of ``sequence`` (B, S) each of its targets belongs to: (Q,)."""
+        if self.last_only:
+            return np.arange(len(sequence))
+        return np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
+
+
+def _without(items: Int32, from_end: Int64) -> Int32:
+    """``items`` (B, W) without the one ``from_end`` (B,) places from the end, 1 being the last: (B, W-1)."""
+    W = items.shape[1]
+    columns = np.arange(W - 1)
+    taken = columns + (columns >= (W - from_end)[:, None])
+    return np.take_along_axis(items, taken, 1)
+
+
+def _as_wide(items: Int32, width: int) -> Int32:
+    """The last ``width`` columns of left-padded ``items`` (B, W), or more padding: (B, width)."""
+    return np.pad(items, ((0, 0), (max(0, width - items.shape[1]), 0)))[:, -width:]

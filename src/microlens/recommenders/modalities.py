@@ -1,0 +1,49 @@
+"""What graph models over several kinds of frozen features share."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import init
+
+from microlens.data.batches import ItemBatch
+from microlens.data.features import load_features
+from microlens.data.interactions import Int64
+from microlens.encoders.base import ItemEncoder
+
+
+class Modality(nn.Module):
+    """One modality as all nodes see it: the items' frozen features, projected, and a learned vector a user.
+
+    Args:
+        path: a ``.npy`` matrix, see :func:`microlens.data.features.load_features`.
+        item_ids: (N+1,) the id of each item number.
+        dim: D.
+        num_users: U.
+    """
+
+    features: Tensor
+
+    def __init__(self, path: str, item_ids: Int64, dim: int, num_users: int) -> None:
+        super().__init__()
+        matrix = load_features(path, item_ids[1:])
+        self.register_buffer("features", torch.from_numpy(matrix), persistent=False)
+        self.projection = nn.Linear(matrix.shape[1], dim)
+        init.xavier_normal_(self.projection.weight)
+        init.zeros_(self.projection.bias)
+        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+
+    def items(self) -> Tensor:
+        """The projected features of items 1 to N: (N, D)."""
+        projected: Tensor = self.projection(self.features)
+        return projected
+
+
+def modalities_of(features: str | list[str] | None, item_ids: Int64, dim: int, num_users: int) -> list[Modality]:
+    """One :class:`Modality` a path in ``features``; none for None."""
+    paths = [features] if isinstance(features, str) else features or []
+    return [Modality(path, item_ids, dim, num_users) for path in paths]
+
+
+def id_vectors(user_table: Tensor, item_encoder: ItemEncoder, num_items: int) -> Tensor:
+    """The vectors of all nodes before propagation, users (U, D) first: (U + N, D)."""
+    items = torch.arange(1, num_items + 1, device=user_table.device)
+    return torch.cat([user_table, item_encoder(ItemBatch(items=items))])
