@@ -25,7 +25,7 @@ LAYERS = [
     {"train"},
     {"progress"},
     {"run"},
-    {"recommend", "feature_files", "classify"},
+    {"recommend", "feature_files", "classify", "bench"},
     {"page", "tables"},
     {"cli"},
     {"__main__"},

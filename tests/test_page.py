@@ -20,9 +20,10 @@ from microlens.data.prepare import prepare
 from microlens.data.split import Protocol
 from microlens.data.store import StoreWriter, pack_images
 from microlens.errors import InputError
+from microlens.metrics import paired_differences
 from microlens.page import write_page
 from microlens.page.charts import Curve, bar_chart, line_chart
-from microlens.page.comparison import Bar, chance, lead, open_data, percent, read_runs
+from microlens.page.comparison import Bar, chance, open_data, percent, read_runs
 from microlens.page.examples import choose_examples, first_items
 from microlens.page.pictures import Pictures
 from microlens.recommend import Ranker
@@ -358,14 +359,14 @@ def test_chance_is_what_random_ranks_give(runs: list[Path]) -> None:
     assert expected["NDCG@10"] == pytest.approx(np.mean((ranks <= 10) / np.log2(ranks + 1)), rel=0.02)
 
 
-def test_lead_is_paired() -> None:
+def test_differences_are_paired() -> None:
     better = np.array([1] * 60 + [30] * 140)
     worse = np.array([1] * 50 + [30] * 150)
-    mean, low, high = lead(better, worse)
+    mean, low, high = paired_differences(better, worse)["HR@10"]
     assert mean == pytest.approx(0.05)
     # The ten users that differ all differ in one direction; intervals of the two shares alone would overlap.
     assert 0 < low < 0.05 < high < 0.1
-    assert lead(worse, better)[0] == pytest.approx(-0.05)
+    assert paired_differences(worse, better)["HR@10"][0] == pytest.approx(-0.05)
 
 
 def test_runs_of_different_protocols_are_refused(runs: list[Path], tmp_path: Path) -> None:

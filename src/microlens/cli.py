@@ -20,6 +20,7 @@ app.add_typer(data_app, name="data")
 _AS_IT_IS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 console = Console(**_AS_IT_IS)
 _INTERRUPTED = 130
+_PAPER_WIDTH = 180  # of tables that go to a file or a pipe
 _WRONG_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -197,6 +198,38 @@ def report(
 
         write_page(html, runs)
         console.print(f"{html} is written; open it in a browser.")
+
+
+@app.command("bench")
+def bench(
+    table: Annotated[str, typer.Argument(help="The table: baseline.")],
+    dataset: Annotated[str, typer.Option(help="A prepared dataset, or its name in datasets/.")],
+    configs: Annotated[Path | None, typer.Option(help="The rows' configurations; configs/DATASET by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where runs and tables go; runs/bench/TABLE-DATASET by default.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A row wanted, by its or its configuration's name.")] = None,
+    against: Annotated[str | None, typer.Option(help="The configuration that all others are compared with.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Rows trained at once.")] = 1,
+) -> None:
+    """Train the rows of a table that are missing, each in its own process, and print the table beside the paper's."""
+    from microlens.bench import collect, read_bench, run_rows, write_results
+    from microlens.bench.rows import dataset_folder
+    from microlens.progress import row_display
+    from microlens.tables import sheet_table
+
+    declared = read_bench(table, dataset_folder(dataset), configs=configs, output=output, only=only, against=against)
+    with row_display(console, len(declared.rows)) as on_row:
+        failed = run_rows(declared, jobs=jobs, on_row=on_row)
+    results = collect(declared, failed)
+    for sheet in write_results(declared, results):
+        console.print(sheet_table(sheet), markup=True, width=None if console.is_terminal else _PAPER_WIDTH)
+    console.print(f"{declared.output / table}.json and {table}.md are written.")
+    if failed:
+        rows = ", ".join(failed)
+        raise InputError(
+            f"{len(failed)} of {len(declared.rows)} rows failed ({rows}); log.txt in their folders says why."
+        )
 
 
 @app.command("features")

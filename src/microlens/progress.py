@@ -52,6 +52,26 @@ def extraction_display(description: str, *, quiet: bool) -> Iterator[Callable[[i
         yield show
 
 
+@contextmanager
+def row_display(console: Console, total: int) -> Iterator[Callable[[str, str], None]]:
+    """A bar over the rows of a table that names those at work, and a line for each that ends."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("rows", total=total, note="")
+        started: dict[str, float] = {}
+
+        def show(row: str, event: str) -> None:
+            if event == "started":
+                started[row] = time.monotonic()
+            else:
+                begun = started.pop(row, None)
+                took = "was there" if begun is None else f"{event} after {time.monotonic() - begun:,.0f} s"
+                bar.console.print(f"{row}: {took}", markup=False, highlight=False)
+                bar.advance(task)
+            bar.update(task, note=", ".join(started))
+
+        yield show
+
+
 class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
     """Shows a training run on the terminal and in TensorBoard's files.
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from microlens.bench.sheets import Sheet
 from microlens.building import options_of
 from microlens.cost import EncoderCost
 from microlens.metrics import METRICS
@@ -57,6 +58,19 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
                 interval = f"{100 * low:.2f}-{100 * high:.2f}"
                 table.add_row("" if place else f"{cohort} ({number:,})", name, first, interval, *others)
         table.add_section()
+    return table
+
+
+def sheet_table(sheet: Sheet) -> Table:
+    """A sheet of a table of runs."""
+    table = Table(
+        Column("", no_wrap=True), *(_right(column) for column in sheet.columns), box=SIMPLE_HEAD, title=sheet.title
+    )
+    table.caption, table.caption_justify = "\n".join(sheet.notes), "left"
+    for group, rows in sheet.groups.items():
+        table.add_row(f"[bold]{group}[/bold]")
+        for name, *cells in rows:
+            table.add_row(f"  {name}", *cells)
     return table
 
 

@@ -21,7 +21,6 @@ COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours that stand out on white, less the green that marks targets."""
 
 METRIC = "HR@10"
-_CUTOFF = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,19 +141,6 @@ def chance(split: Split) -> dict[str, float]:
         expected[f"HR@{cutoff}"] = float(np.mean(reached / candidates))
         expected[f"NDCG@{cutoff}"] = float(np.mean(gains[reached - 1] / candidates))
     return expected
-
-
-def lead(ahead: Int64, behind: Int64, seed: int = 0, resamples: int = 2000) -> tuple[float, float, float]:
-    """By how much HR@10 of one run exceeds that of another on the same users, and its 95 % interval.
-
-    ``ahead`` and ``behind`` (U,) are ranks. The interval is a paired percentile bootstrap over users: a user adds -1,
-    0 or 1, so a resample is one multinomial draw.
-    """
-    differences = (ahead <= _CUTOFF).astype(np.int64) - (behind <= _CUTOFF)
-    shares = np.bincount(differences + 1, minlength=3) / len(differences)
-    drawn = np.random.default_rng(seed).multinomial(len(differences), shares, size=resamples) / len(differences)
-    low, high = np.quantile(drawn[:, 2] - drawn[:, 0], [0.025, 0.975])
-    return float(differences.mean()), float(low), float(high)
 
 
 def percent(share: float) -> str:

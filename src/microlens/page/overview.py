@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from microlens.data.split import Split
-from microlens.page.comparison import METRIC, Bar, ComparedRun, by_accuracy, lead, percent
+from microlens.metrics import paired_differences
+from microlens.page.comparison import METRIC, Bar, ComparedRun, by_accuracy, percent
 from microlens.report import cohorts
 
 _COHORTS = {
@@ -61,7 +62,7 @@ def _leader(runs: Sequence[ComparedRun], split: Split, cohort: str) -> str:
         return "The only run on this page."
     best, second = by_accuracy(runs, cohort)[:2]
     mask = cohorts(split, "test")[cohort]
-    ahead, low, high = lead(best.ranks[mask], second.ranks[mask])
+    ahead, low, high = paired_differences(best.ranks[mask], second.ranks[mask])[METRIC]
     names = f"<b>{escape(best.name)}</b> leads {escape(second.name)} by"
     if low <= 0:
         names = f"No clear winner: {escape(best.name)} and {escape(second.name)} differ by"
