@@ -20,6 +20,7 @@ COMMANDS: dict[str, list[str]] = {
     "evaluate": ["RUN", "--json"],
     "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top"],
     "report": ["RUNS", "--html"],
+    "bench": ["TABLE", "--dataset", "--configs", "--output", "--only", "--against", "--jobs"],
     "features": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],

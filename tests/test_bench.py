@@ -19,7 +19,7 @@ from microlens.errors import InputError
 from microlens.files import alone_in
 from microlens.metrics import all_metrics, paired_differences
 from microlens.report import read_ranks
-from tests.conftest import REPOSITORY, random_sequences, write_pairs
+from tests.conftest import random_sequences, write_pairs
 
 CONFIGS = {
     "popularity": 'name = "popularity"',

@@ -191,7 +191,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model.blocks", "two", "model.blocks is 'two': input should be a valid integer."),
         ("model.blocks", True, "model.blocks is True: input should be a valid integer."),
         ("model.heads", 3, "model: blocks = 2, heads = 3: both must be at least 1, and heads divide dim = 8."),
-        ("encoder.weight", 1, "encoder.weight is unknown; accepted: nothing."),
+        ("encoder.weight", 1, "encoder.weight is unknown; accepted: dropout."),
         ("model.name", "sasrek", "model.name is 'sasrek', which is unknown; did you mean 'sasrec'?"),
         ("model.name", 3, "model.name is 3; it must be string."),
         ("encoder.name", "x3d_xxs", "encoder.name is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),

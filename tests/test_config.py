@@ -47,7 +47,9 @@ def load(tmp_path: Path, *overrides: str, text: str = TEXT) -> RunConfig:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("tiny")
-    prepare(write_pairs(folder / "release", random_sequences(20, 12)), folder / "dataset", Settings())
+    release = write_pairs(folder / "release", random_sequences(20, 12))
+    (release / "tiny_tags.csv").write_text("1,Game\n2,Anime\n")
+    prepare(release, folder / "dataset", Settings())
     return Dataset(folder / "dataset")
 
 

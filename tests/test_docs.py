@@ -1,33 +1,86 @@
 """What the documents show works."""
 
 import importlib.util
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from microlens.config import RunConfig
+from microlens.data.decoding import Settings
+from microlens.data.prepare import prepare
 from microlens.encoders import ENCODERS
 from microlens.encoders.video.clip import video_encoder
+from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders.base import Recommender
 from microlens.run import train
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, write_pairs
+from tests.contracts import test_recommenders as contract
 
 
-@pytest.fixture
-def shown(tmp_path: Path) -> ModuleType:
-    """The file that docs/encoders.md shows, imported."""
-    text = (REPOSITORY / "docs" / "encoders.md").read_text()
-    section = text[text.index("## A sixteenth encoder") :]
-    source = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+def shown_file(document: str, heading: str, folder: Path) -> ModuleType:
+    """The first Python file that a document shows under a heading, imported."""
+    text = (REPOSITORY / "docs" / document).read_text()
+    source = re.search(r"```python\n(.*?)```", text[text.index(heading) :], re.DOTALL)
     assert source
-    (tmp_path / "small.py").write_text(source[1])
-    spec = importlib.util.spec_from_file_location("small", tmp_path / "small.py")
+    (folder / "shown.py").write_text(source[1])
+    spec = importlib.util.spec_from_file_location("shown", folder / "shown.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> ModuleType:
+    return shown_file("encoders.md", "## A sixteenth encoder", tmp_path)
+
+
+@pytest.fixture
+def recommender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which the recommender of docs/recommenders.md is registered."""
+    module = shown_file("recommenders.md", "## Adding a recommender", tmp_path)
+    monkeypatch.setitem(RECOMMENDERS, "fading_mean", module.FadingMean)
+    return "fading_mean"
+
+
+CONTRACT = [
+    check
+    for name, check in vars(contract).items()
+    if name.startswith("test_") and list(inspect.signature(check).parameters) == ["model"]
+]
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_the_added_recommender_keeps_the_contract(
+    recommender: str, tmp_path: Path, check: Callable[[Recommender], None]
+) -> None:
+    check(contract.build_recommender(recommender, tmp_path).eval())
+
+
+def test_the_added_recommender_trains(recommender: str, tmp_path: Path) -> None:
+    sequences = [[(start + step) % 40 + 1 for step in range(8)] for start in range(200)]  # what comes next is known
+    prepare(write_pairs(tmp_path / "release", sequences), tmp_path / "dataset", Settings())
+    config = RunConfig.model_validate(
+        {
+            "dataset": tmp_path / "dataset",
+            "output": tmp_path / "run",
+            "model": {"name": recommender, "dim": 16},
+            "encoder": {"name": "id"},
+            "train": {"epochs": 15, "batch_size": 20, "lr": 0.03, "device": "cpu"},
+        }
+    )
+    report = train(config, quiet=True)
+    assert report.metrics["test"]["all"]["HR@10"] > 3 * 10 / 40
+
+
+def test_every_recommender_is_in_the_document() -> None:
+    text = (REPOSITORY / "docs" / "recommenders.md").read_text()
+    assert [name for name in RECOMMENDERS if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("tune", ["frozen", "top1", "full"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from microlens.data.batches import ItemBatch
 from microlens.encoders import build_encoder
 from microlens.encoders.base import ItemEncoder
-from microlens.encoders.fusion import FUSIONS, ConcatEncoder, FilmEncoder, Fusion, GatedEncoder
+from microlens.encoders.fusion import FUSIONS, ConcatEncoder, FilmEncoder, Fusion, GatedEncoder, MeanEncoder
 from microlens.errors import InputError
 
 N, D = 7, 4
@@ -50,7 +50,8 @@ def fuse_one_by_one(encoder: Fusion, rows: list[list[float]]) -> list[float]:
         value = linear(encoder.value, rows[0])
         gate = linear(encoder.gate, [value for row in rows[1:] for value in row])
         return linear(encoder.output, [v / (1 + math.exp(-g)) for v, g in zip(value, gate, strict=True)])
-    return [sum(row[d] for row in rows) for d in range(D)]
+    share = 1 / len(rows) if isinstance(encoder, MeanEncoder) else 1
+    return [share * sum(row[d] for row in rows) for d in range(D)]
 
 
 @pytest.fixture(params=[2, 3, 4])
@@ -93,8 +94,10 @@ def reordered(encoder: Fusion, order: list[int]) -> Tensor:
     return encoder(ITEMS)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(("name", "symmetric"), [("sum", True), ("concat", False), ("film", False), ("gated", False)])
-def test_the_order_of_the_towers_matters_but_to_a_sum(name: str, symmetric: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "symmetric"), [("sum", True), ("mean", True), ("concat", False), ("film", False), ("gated", False)]
+)
+def test_the_order_of_the_towers_matters_but_to_a_sum_and_a_mean(name: str, symmetric: bool) -> None:
     for order in ([1, 0, 2], [0, 2, 1]):
         encoder = fusion_of(name, 3)
         assert torch.allclose(encoder(ITEMS), reordered(encoder, order), atol=1e-9) is symmetric

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 
 from microlens import checkpoint, environment
@@ -104,16 +105,17 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: In
 
 
 def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
-    """What encoders may ask for of a dataset's content: titles, the shape (F, size) of clips, the size of covers.
+    """What encoders may ask for of a dataset's content: titles, tags, the shape (F, size) of clips, the size of covers.
 
     Args:
         dataset: where the content lies.
         numbers: (N+1,) the dataset's number of each item number, the first unused.
     """
     settings = dataset.manifest["settings"]["clips"]
-    titles = dataset.items["title"].fill_null("").to_list()
+    rows = dataset.items.select(pl.col("title", "tag").fill_null(""))[numbers[1:] - 1]
     return {
-        "titles": [titles[number - 1] for number in numbers[1:]],
+        "titles": rows["title"].to_list(),
+        "tags": rows["tag"].to_list(),
         "clip_shape": (settings["num_frames"], settings["size"]),
         "cover_size": dataset.manifest["settings"]["cover_size"],
     }

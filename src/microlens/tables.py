@@ -20,7 +20,7 @@ from microlens.report import COHORTS, Report
 # Constructor parameters that the data gives and a configuration cannot set; ``dim`` is set once, for model and encoder.
 _GIVEN = {
     *("self", "dim", "num_items", "item_ids", "history_length", "train_counts", "item_encoder"),
-    *("titles", "clip_shape", "cover_size"),
+    *("titles", "tags", "clip_shape", "cover_size"),
 }
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier

@@ -32,6 +32,8 @@ def tables(features: Path) -> dict[str, dict[str, Any]]:
     by_name: dict[str, dict[str, Any]] = {
         "id": {"name": "id"},
         "features": {"name": "features", "path": str(features)},
+        "popularity_bins": {"name": "popularity_bins"},
+        "tag": {"name": "tag"},
         CHEAP_VIDEO: {"name": CHEAP_VIDEO},
     }
     towers = [{"name": "id"}, {"name": "features", "path": str(features)}, {"name": "id"}]
@@ -40,10 +42,16 @@ def tables(features: Path) -> dict[str, dict[str, Any]]:
     return by_name
 
 
-WORLD: dict[str, Any] = {"dim": D, "num_items": N, "item_ids": np.append(0, np.arange(1, N + 1) * 10)}
+WORLD: dict[str, Any] = {
+    "dim": D,
+    "num_items": N,
+    "item_ids": np.append(0, np.arange(1, N + 1) * 10),
+    "train_counts": torch.arange(N + 1),
+    "tags": [*"hgfedcba", ""],
+}
 
 
-@pytest.fixture(params=["id", "features", *FUSIONS, CHEAP_VIDEO])
+@pytest.fixture(params=["id", "features", "popularity_bins", "tag", *FUSIONS, CHEAP_VIDEO])
 def encoder(request: pytest.FixtureRequest, features: Path) -> ItemEncoder:
     torch.manual_seed(2)
     return build_encoder(tables(features)[request.param], WORLD).eval()
@@ -131,7 +139,7 @@ def test_a_sum_is_a_sum(features: Path) -> None:
         ({"name": "idd"}, r"encoder.name is 'idd', which is unknown; did you mean 'id'\?"),
         ({"name": "x3d_sx"}, "did you mean 'x3d_"),
         ({}, "encoder.name is 'None', which is unknown"),
-        ({"name": "id", "size": 3}, "encoder.size is unknown; accepted: nothing"),
+        ({"name": "id", "size": 3}, "encoder.size is unknown; accepted: dropout"),
         ({"name": "features"}, "encoder.path is missing"),
         ({"name": "features", "path": 3}, "encoder.path is 3: input should be a valid string"),
         ({"name": "features", "path": "nowhere.npy"}, "nowhere.npy does not exist"),

@@ -9,7 +9,9 @@ from microlens.encoders.features import FeaturesEncoder
 from microlens.encoders.fusion import FUSIONS
 from microlens.encoders.id import IdEncoder
 from microlens.encoders.image import IMAGE_ENCODERS
+from microlens.encoders.popularity_bins import PopularityBinsEncoder
 from microlens.encoders.sound import SOUND_ENCODERS
+from microlens.encoders.tag import TagEncoder
 from microlens.encoders.text import TEXT_ENCODERS
 from microlens.encoders.video import VIDEO_ENCODERS
 from microlens.errors import InputError
@@ -23,6 +25,8 @@ CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,
     "features": FeaturesEncoder,
+    "popularity_bins": PopularityBinsEncoder,
+    "tag": TagEncoder,
     **FUSIONS,
     **CONTENT_ENCODERS,
 }

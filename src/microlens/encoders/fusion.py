@@ -67,6 +67,18 @@ class SumEncoder(Fusion):
         return sum(others, first)
 
 
+class MeanEncoder(Fusion):
+    """The mean of several towers' vectors.
+
+    Args:
+        towers: at least two encoders of the same D.
+    """
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Average the towers' vectors: (M, D)."""
+        return torch.stack(self.vectors(items)).mean(0)
+
+
 class ConcatEncoder(Fusion):
     """The towers' vectors side by side, then two linear layers without anything between, as in the original code.
 
@@ -149,6 +161,7 @@ def _linear(size_in: int, size_out: int) -> nn.Linear:
 
 FUSIONS: dict[str, type[Fusion]] = {
     "sum": SumEncoder,
+    "mean": MeanEncoder,
     "concat": ConcatEncoder,
     "film": FilmEncoder,
     "gated": GatedEncoder,

@@ -1,0 +1,42 @@
+"""Items as the tag that their release gives them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional, init
+
+from microlens.data.batches import ItemBatch
+from microlens.encoders.base import ItemEncoder
+from microlens.errors import InputError
+
+
+class TagEncoder(ItemEncoder):
+    """One learned vector a tag, Xavier-normal at the start: the paper's side feature "Tag" (Table 5).
+
+    An item's tag is a category, compared as a whole; items without one share a vector of their own.
+
+    Args:
+        tags: N tags in the order of item numbers, "" for none.
+        dim: D.
+
+    Raises:
+        InputError: no item has a tag.
+    """
+
+    known_items_only = True
+    tag_of_item: Tensor
+
+    def __init__(self, *, tags: Sequence[str], dim: int) -> None:
+        super().__init__()
+        names = sorted({tag for tag in tags if tag})
+        if not names:
+            raise InputError("encoder tag: no item of the dataset has a tag; prepare a release with a tags file.")
+        number = {name: place for place, name in enumerate(names, 1)} | {"": 0}
+        places = torch.tensor([0, *(number[tag] for tag in tags)])
+        self.register_buffer("tag_of_item", places, persistent=False)
+        self.table = nn.Parameter(init.xavier_normal_(Tensor(len(names) + 1, dim)))
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Look the items' tags up: (M, D)."""
+        return functional.embedding(self.tag_of_item[items.items], self.table)
