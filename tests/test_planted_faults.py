@@ -1,0 +1,99 @@
+"""The faults that recommenders are known for, planted one by one: each turns a check red that is green without it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from microlens.data.batches import Batch
+from microlens.data.split import Protocol, Split, leave_one_out
+from microlens.recommenders import graph, sasrec
+from microlens.train import Trainer
+from tests import test_collaborative, test_losses, test_metrics, test_split, test_train
+from tests.conftest import random_sequences
+from tests.contracts import test_recommenders as contract
+
+Check = Callable[[], None]
+
+
+def red(check: Check) -> None:
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_gradients_that_are_not_zeroed(make_dataset: test_train.MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        test_train.test_step_equals_a_step_written_by_hand(make_dataset)
+
+    check()
+    build = Trainer.__init__
+
+    def keep_gradients(self: Trainer, *arguments: Any, **options: Any) -> None:
+        build(self, *arguments, **options)
+        self.optimizer.zero_grad = lambda set_to_none=True: None  # type: ignore[method-assign]
+
+    monkeypatch.setattr(Trainer, "__init__", keep_gradients)
+    red(check)
+
+
+def test_a_training_target_one_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        test_losses.test_distinct_items_equal_all_slots(0, False)
+
+    check()
+    right = Batch.target_slots
+
+    def the_item_just_read(self: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        rows, positions, _ = right(self)
+        return rows, positions, self.slots[rows, positions]
+
+    monkeypatch.setattr(Batch, "target_slots", the_item_just_read)
+    red(check)
+
+
+def test_a_held_out_target_one_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = random_sequences(12, 20)
+    interactions, protocol = test_split.interactions_of(sequences), Protocol()
+
+    def check() -> None:
+        split = leave_one_out(interactions, protocol)
+        test_split.assert_equals_loop(split, interactions, sequences, protocol)
+
+    check()
+    monkeypatch.setattr(Split, "targets", lambda self, part, users: self.inputs(part, users)[:, -1])
+    red(check)
+
+
+def test_attention_to_the_future(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def check() -> None:
+        contract.test_the_future_does_not_leak(contract.build_recommender("sasrec", tmp_path).eval())
+
+    check()
+
+    def everything(history: Tensor, heads: int) -> Tensor:
+        visible = (history > 0)[:, :, None].expand(-1, -1, history.shape[1])
+        return torch.where(visible, 0.0, sasrec.HIDDEN).repeat(heads, 1, 1)
+
+    monkeypatch.setattr(sasrec, "attention_mask", everything)
+    red(check)
+
+
+def test_a_history_that_is_ranked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    test_metrics.test_seen_items_do_not_count()
+    right = test_metrics.rank_of_target
+    monkeypatch.setattr(
+        test_metrics, "rank_of_target", lambda scores, targets, seen: right(scores, targets, torch.zeros_like(seen))
+    )
+    red(test_metrics.test_seen_items_do_not_count)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(graph, "_forget"), (graph.GraphRecommender, "train")])
+def test_a_stale_graph_cache(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = test_collaborative.test_what_was_propagated_is_forgotten_with_the_weights_it_came_from
+    check()
+    stale = {"_forget": lambda model, keys: None, "train": nn.Module.train}
+    monkeypatch.setattr(owner, name, stale[name])
+    red(check)
