@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, side_by_side
+from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, sasrec, side_by_side
 from original_algorithm import OriginalAlgorithm, original_ranks
 
 from microlens.data.split import Split
@@ -40,7 +40,7 @@ def measure(folder: Path, shape: Shape, sample: int, threads: int, repeats: int)
         AssertionError: the ranks differ.
     """
     torch.set_num_threads(threads)
-    run = made_run(folder, shape, dim=DIM, batch_size=128)
+    run = made_run(folder, shape, **sasrec(DIM, 128))
     users = np.arange(sample)
     original = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
     inputs, history, targets = (

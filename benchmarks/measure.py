@@ -91,8 +91,13 @@ def write_release(folder: Path, sequences: Sequences, kind: Literal["csv", "tsv"
     return folder
 
 
-def made_run(folder: Path, shape: Shape, *, dim: int, batch_size: int, dropout: float = 0.1) -> "Run":
-    """A fresh SASRec on item ids, built from a configuration over a dataset prepared from made interactions.
+def sasrec(dim: int, batch_size: int, dropout: float = 0.1) -> dict[str, dict[str, Any]]:
+    """The sections of a configuration of SASRec."""
+    return {"model": {"name": "sasrec", "dim": dim, "dropout": dropout}, "train": {"batch_size": batch_size}}
+
+
+def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Mapping[str, Any]) -> "Run":
+    """A fresh recommender on item ids, built from a configuration over a dataset prepared from made interactions.
 
     The dataset is prepared at the first call and shared by later ones with the same ``folder``.
     """
@@ -107,9 +112,9 @@ def made_run(folder: Path, shape: Shape, *, dim: int, batch_size: int, dropout: 
     configuration = {
         "dataset": dataset,
         "output": folder / "run",
-        "model": {"name": "sasrec", "dim": dim, "dropout": dropout},
+        "model": dict(model),
         "encoder": {"name": "id"},
-        "train": {"batch_size": batch_size, "device": "cpu"},
+        "train": {**train, "device": "cpu"},
     }
     return build_run(RunConfig.model_validate(configuration))
 

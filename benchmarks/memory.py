@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import MICROLENS_100K, SMOKE, Line, Shape, made_run, print_result
+from measure import MICROLENS_100K, SMOKE, Line, Shape, made_run, print_result, sasrec
 
 DIM, BATCH_SIZE = 64, 128
 MEBIBYTE = 1024**2
@@ -38,7 +38,7 @@ def train_epoch(folder: Path, shape: Shape) -> dict[str, int]:
 
     torch.set_num_threads(1)
     imported = peak_bytes()
-    run = made_run(folder, shape, dim=DIM, batch_size=BATCH_SIZE)
+    run = made_run(folder, shape, **sasrec(DIM, BATCH_SIZE))
     trainer = trainer_of(run, folder)
     trainer._train_epoch(lambda progress, loss: None)
     rank_targets(run.model, run.content, run.split, "valid", run.device)
@@ -53,7 +53,7 @@ def train_original(folder: Path, shape: Shape) -> dict[str, int]:
 
     torch.set_num_threads(1)
     imported = peak_bytes()
-    run = made_run(folder, shape, dim=DIM, batch_size=BATCH_SIZE)
+    run = made_run(folder, shape, **sasrec(DIM, BATCH_SIZE))
     model = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
     training = OriginalTraining(model, run.config.train.lr, run.config.train.weight_decay)
     batches = user_batches(run.split, seed=0)
@@ -64,7 +64,7 @@ def train_original(folder: Path, shape: Shape) -> dict[str, int]:
 
 def prepare_data(folder: Path, shape: Shape) -> dict[str, int]:
     """Make the dataset, so that doing so counts for none of the others."""
-    made_run(folder, shape, dim=DIM, batch_size=BATCH_SIZE)
+    made_run(folder, shape, **sasrec(DIM, BATCH_SIZE))
     return {"after_preparing": peak_bytes()}
 
 

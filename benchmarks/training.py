@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, side_by_side
+from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, sasrec, side_by_side
 from original_algorithm import OriginalAlgorithm, OriginalTraining, collate
 
 from microlens.data.split import Split
@@ -53,7 +53,7 @@ def same_loss(folder: Path, shape: Shape, dim: int) -> dict[str, float]:
     Raises:
         AssertionError: they differ by more than the tolerance.
     """
-    run = made_run(folder, shape, dim=dim, batch_size=BATCH_SIZE, dropout=0.0)
+    run = made_run(folder, shape, **sasrec(dim, BATCH_SIZE, dropout=0.0))
     trainer = trainer_of(run, folder)
     original = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
     batch = next(trainer._batches())
@@ -67,7 +67,7 @@ def same_loss(folder: Path, shape: Shape, dim: int) -> dict[str, float]:
 
 def step_costs(folder: Path, shape: Shape, dim: int, steps: int, repeats: int) -> dict[str, Cost]:
     """The cost of a step by both, each repeat going on with new batches."""
-    run = made_run(folder, shape, dim=dim, batch_size=BATCH_SIZE)
+    run = made_run(folder, shape, **sasrec(dim, BATCH_SIZE))
     trainer = trainer_of(run, folder)
     settings, slots = run.config.train, run.split.history_length + 1
     model = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))

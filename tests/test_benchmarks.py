@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode")
+PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative")
 
 
 @pytest.fixture(scope="module")
