@@ -1,5 +1,6 @@
 """Matrices of frozen feature vectors, matched to items by id."""
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     possibly for more items than asked for.
 
     Raises:
-        InputError: a file is missing or of another shape, an id occurs twice, an item has no row, or a needed value is
-            not a finite number.
+        InputError: a file is missing, damaged, or of another shape or type, an id occurs twice, an item has no row, or
+            a needed value is no finite float32.
     """
     matrix_path = Path(path)
     ids_path = matrix_path.with_suffix(".ids.npy")
-    matrix, row_ids = _open(matrix_path, ndim=2), _open(ids_path, ndim=1)
+    matrix = _open(matrix_path, ndim=2, kinds="buif", content="numbers")
+    row_ids = _open(ids_path, ndim=1, kinds="ui", content="integers").astype(np.int64)
     if len(matrix) != len(row_ids):
         raise InputError(f"{matrix_path} has {len(matrix):,} rows but {ids_path} names {len(row_ids):,}.")
     order = np.argsort(row_ids, kind="stable")
@@ -33,24 +35,33 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     missing = item_ids[ordered[places] != item_ids]
     if len(missing):
         raise InputError(f"{matrix_path} has no row for {len(missing):,} items (first: item {missing[0]}).")
-    rows = np.asarray(matrix[order[places]], np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        rows = np.asarray(matrix[order[places]], np.float32)
     broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
-        raise InputError(f"{matrix_path}: the features of item {item_ids[broken][0]} hold NaN or infinity.")
+        raise InputError(
+            f"{matrix_path}: the features of item {item_ids[broken][0]} hold NaN, infinity, or more than float32 can."
+        )
     return rows
 
 
-def _open(path: Path, ndim: int) -> npt.NDArray[np.generic]:
+def _open(path: Path, ndim: int, kinds: str, content: str) -> npt.NDArray[np.generic]:
+    """Map a file whose dtype is one of numpy's ``kinds``, which a message calls ``content``."""
     try:
-        array: npt.NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Unlike np.load it opens no archive, and what is mapped is never unpickled.
+        array: npt.NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist; features are NAME.npy (a row an item) beside NAME.ids.npy (item ids)."
         ) from None
-    except ValueError:
-        raise InputError(f"{path} is not a .npy array of numbers.") from None
-    if array.ndim != ndim or not len(array):
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, SyntaxError, tokenize.TokenError):  # what numpy raises for a damaged header
+        raise InputError(f"{path} is not a .npy array of {content}.") from None
+    if array.dtype.kind not in kinds:
+        raise InputError(f"{path} is not a .npy array of {content} but of {array.dtype}.")
+    if array.ndim != ndim or not array.size:
         raise InputError(
-            f"{path} has shape {array.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''} and at least a row."
+            f"{path} has shape {array.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''}, none of size 0."
         )
     return array
