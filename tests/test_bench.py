@@ -19,7 +19,7 @@ from microlens.errors import InputError
 from microlens.files import alone_in
 from microlens.metrics import all_metrics, paired_differences
 from microlens.report import read_ranks
-from tests.conftest import random_sequences, write_pairs
+from tests.conftest import REPOSITORY, random_sequences, write_pairs
 
 CONFIGS = {
     "popularity": 'name = "popularity"',
@@ -174,3 +174,8 @@ def test_paired_intervals_are_those_of_resampled_users() -> None:
         assert fast[metric][0] == pytest.approx(all_metrics(ours)[metric] - all_metrics(theirs)[metric])
         assert fast[metric][1:] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.006)
     assert paired_differences(ours[:0], theirs[:0]) == {}
+
+
+def test_the_tables_in_the_docs_are_those_of_their_results() -> None:
+    results = json.loads((REPOSITORY / "benchmarks" / "results" / "baseline-microlens-50k.json").read_text())
+    assert markdown(results) in (REPOSITORY / "docs" / "results.md").read_text()
