@@ -54,9 +54,9 @@ def train_steps(folder: Path, shape: Shape, way: str, steps: int) -> dict[str, f
         seconds.append(time.perf_counter() - start)
     middle = sorted(seconds[1:] or seconds)[len(seconds[1:]) // 2]
     return {
-        "seconds_per_step": round(middle, 5),
+        "seconds_per_step": round(middle, 8),
         "steps_per_epoch": trainer.steps_per_epoch,
-        "seconds_per_epoch": round(middle * trainer.steps_per_epoch, 2),
+        "seconds_per_epoch": round(middle * trainer.steps_per_epoch, 6),
         "rows_per_second": round(trainer.settings.batch_size / middle, 1),
         "peak_bytes": peak_bytes(),
     }
