@@ -156,7 +156,8 @@ def test_where_things_lie_is_not_in_the_hash(tmp_path: Path, override: str) -> N
 
 def test_everything_that_changes_numbers_is_in_the_hash(tmp_path: Path) -> None:
     overrides = [
-        "seed=1", "protocol.min_length=6", "protocol.require=[]", "model.dim=32", "model.blocks=1", "encoder.name=id",
+        "seed=1", "protocol.min_length=6", "protocol.require=[]", "protocol.min_item_count=20",
+        "model.dim=32", "model.blocks=1", "encoder.name=id",
         "encoder.towers=[]", "train.epochs=3", "train.batch_size=4", "train.lr=1", "train.encoder_lr=1",
         "train.weight_decay=0", "train.clip_norm=1", "train.patience=1", "train.select=NDCG@10", "train.precision=bf16",
     ]  # fmt: skip

@@ -154,3 +154,26 @@ def test_interactions_survive_the_disk(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(opened, name), getattr(interactions, name))
     with pytest.raises(ValueError, match="read-only"):
         opened.items[0] = 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=9, unique=True), min_size=1, max_size=12),
+    st.integers(1, 6),
+)
+def test_rare_items_leave_before_the_cut(sequences: list[list[int]], least: int) -> None:
+    interactions = interactions_of(sequences)
+    flat = [item for items in sequences for item in items]
+    left = [[item for item in items if flat.count(item) >= least] for items in sequences]
+    protocol = Protocol(min_length=3, max_length=5, min_item_count=least)
+    if max(map(len, left)) < 3:
+        with pytest.raises(InputError, match="no user has 3 or more items"):
+            leave_one_out(interactions, protocol)
+        return
+    assert_equals_loop(leave_one_out(interactions, protocol), interactions, left, protocol)
+
+
+def test_reports_from_before_a_field_stay_comparable() -> None:
+    assert Protocol().hash == "74119ea3f839"
+    assert Protocol(min_item_count=0).hash == Protocol().hash
+    assert Protocol(min_item_count=1).hash != Protocol().hash

@@ -23,6 +23,7 @@ from microlens.data.split import Split
 from microlens.distributed import any_process
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.video.precision import keep_convolutions_over_time_in_float32
+from microlens.environment import keep_freed_memory
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
 from microlens.files import write_text
@@ -89,12 +90,14 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.precision = "bf16" if settings.accelerate else settings.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        content_encoders = [tower for tower in model.item_encoder.towers() if isinstance(tower, ContentEncoder)]
+        if device.type == "cpu" and not content_encoders:
+            keep_freed_memory()
         if device.type == "cpu" and self.precision != "fp32":
             keep_convolutions_over_time_in_float32(model)
         if settings.accelerate:
-            for tower in model.item_encoder.towers():
-                if isinstance(tower, ContentEncoder):
-                    tower.accelerate()
+            for encoder in content_encoders:
+                encoder.accelerate()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.settings

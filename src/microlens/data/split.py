@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from microlens.data.interactions import Int32, Int64, Interactions
 from microlens.errors import InputError
 
 Part = Literal["valid", "test"]
+# What the protocol gained after the first reports: at these values they count for no hash, and reports stay comparable.
+ADDED_LATER: dict[str, Any] = {"min_item_count": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class Protocol:
     vanish with the cut are no candidates. The last item of a user is the test target, the one before it the validation
     target, the rest is for training. A model reads the last ``max_history`` items before a target and ranks all items
     but those the user already had; an item that scores as high as the target stands before it. Items that lack a kind
-    of content in ``require`` (clips, covers, sound) are taken out before all this.
+    of content in ``require`` (clips, covers, sound), or have fewer than ``min_item_count`` interactions, are taken out
+    before all this, once.
     """
 
     require: tuple[str, ...] = ()
@@ -34,6 +37,7 @@ class Protocol:
     candidates: Literal["all"] = "all"
     masked: Literal["history"] = "history"
     ties: Literal["against the model"] = "against the model"
+    min_item_count: int = 0
 
     def __post_init__(self) -> None:
         """Check that a user of the least length has something to train on."""
@@ -45,11 +49,15 @@ class Protocol:
             )
         if self.max_history < 1:
             raise InputError(f"protocol.max_history is {self.max_history}; at least 1 is needed.")
+        if self.min_item_count < 0:
+            raise InputError(f"protocol.min_item_count is {self.min_item_count}; it must be 0 or more.")
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits; two reports are comparable when theirs are equal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        later = {name for name, value in ADDED_LATER.items() if getattr(self, name) == value}
+        content = {name: value for name, value in asdict(self).items() if name not in later}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +150,20 @@ def leave_one_out(
     Raises:
         InputError: no user has enough items.
     """
-    if excluded is not None and excluded.any():
+    rare = np.bincount(interactions.items, minlength=interactions.num_items + 1) < protocol.min_item_count
+    rare[0] = False  # padding
+    excluded = rare if excluded is None else excluded | rare
+    if excluded.any():
         interactions = _without_items(interactions, excluded)
     lengths = np.diff(interactions.offsets)
     users = np.flatnonzero(lengths >= protocol.min_length)
     if not len(users):
+        rare_out = (
+            f", without the {int(rare.sum()):,} items of fewer than {protocol.min_item_count}" if rare.any() else ""
+        )
         raise InputError(
             f"no user has {protocol.min_length} or more items, the least the protocol accepts "
-            f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))})."
+            f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))}{rare_out})."
         )
     kept = np.minimum(lengths[users], protocol.max_length)
     offsets = np.concatenate([[0], np.cumsum(kept)])
