@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from microlens.building import nearest
+from microlens.data.split import ADDED_LATER
 from microlens.errors import InputError
 
 # Where things lie and how the work is shared out changes no number.
@@ -33,6 +34,7 @@ class ProtocolSection(Section):
     min_length: int = Field(default=5, ge=3)
     max_length: int = Field(default=13, ge=3)
     max_history: int = Field(default=10, ge=1)
+    min_item_count: int = Field(default=0, ge=0)
 
 
 class NamedSection(Section):
@@ -129,6 +131,9 @@ class RunConfig(Section):
     def hash(self) -> str:
         """Twelve hexadecimal digits of everything that can change the numbers."""
         content = self.model_dump(mode="json", exclude=NOT_IN_HASH)
+        for name, value in ADDED_LATER.items():
+            if content["protocol"][name] == value:
+                del content["protocol"][name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
