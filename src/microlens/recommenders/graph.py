@@ -115,6 +115,21 @@ class Adjacency(nn.Module):
         return self.neighbours[places], self.weights[places], begins
 
 
+def ascending(count: int, *nodes: Tensor) -> Tensor:
+    """The distinct ones of nodes below ``count``, ascending; marking them is several times as fast as sorting them."""
+    there = torch.zeros(count, dtype=torch.bool, device=nodes[0].device)
+    for some in nodes:
+        there[some] = True
+    return there.nonzero().squeeze(1)
+
+
+def places_in(nodes: Tensor, count: int) -> Tensor:
+    """Where each node below ``count`` stands in ``nodes`` (n,), (count,); anything where it does not."""
+    places = torch.empty(count, dtype=torch.int64, device=nodes.device)
+    places[nodes] = torch.arange(len(nodes), device=nodes.device)
+    return places
+
+
 def weighted_sums(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor) -> Tensor:
     """Sums of ``vectors`` (m, D): rows ``indices`` (E,) times ``weights`` (E,), cut at ``begins`` (n,): (n, D)."""
     summed: Tensor = functional.embedding_bag(

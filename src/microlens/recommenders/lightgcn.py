@@ -6,7 +6,7 @@ from torch.nn import functional, init
 
 from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.graph import Adjacency, GraphRecommender, weighted_sums
+from microlens.recommenders.graph import Adjacency, GraphRecommender, ascending, places_in, weighted_sums
 
 
 class LightGCN(GraphRecommender):
@@ -44,18 +44,19 @@ class LightGCN(GraphRecommender):
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
         """The mean over layers of the rows of ``nodes`` (n,): (n, D)."""
-        needed = [torch.unique(nodes)]  # nodes of E(K), of E(K-1), ..., of E(0), each ascending
+        count = self.num_users + self.num_items
+        needed = [ascending(count, nodes)]  # nodes of E(K), of E(K-1), ..., of E(0)
         edges = []
         for _ in range(self.layers):
             edges.append(self.adjacency.rows(needed[-1]))
-            needed.append(torch.unique(torch.cat([needed[-1], edges[-1][0]])))
+            needed.append(ascending(count, needed[-1], edges[-1][0]))
         vectors = self._before(needed[-1])
-        total = vectors[torch.searchsorted(needed[-1], nodes)]
+        total = vectors[places_in(needed[-1], count)[nodes]]
         for inner, outer, (neighbours, weights, begins) in zip(
             needed[:0:-1], needed[-2::-1], reversed(edges), strict=True
         ):
-            vectors = weighted_sums(vectors, torch.searchsorted(inner, neighbours), weights, begins)
-            total = total + vectors[torch.searchsorted(outer, nodes)]
+            vectors = weighted_sums(vectors, places_in(inner, count)[neighbours], weights, begins)
+            total = total + vectors[places_in(outer, count)[nodes]]
         return total / (self.layers + 1)
 
     def _before(self, nodes: Tensor) -> Tensor:
