@@ -1,18 +1,19 @@
 """Tables of runs: what is trained, what is shown, what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from microlens.bench import collect, markdown, read_bench, run_rows
+from microlens.bench import Choices, Runner, collect, dataset_folder, markdown, read_bench, read_results, sheets
 from microlens.bench import runner as runner_module
-from microlens.bench.rows import Bench, dataset_folder
+from microlens.bench.reading import table_names
+from microlens.bench.rows import Bench
 from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
 from microlens.errors import InputError
@@ -46,7 +47,12 @@ def configs(tmp_path: Path) -> Path:
 
 
 def read(dataset: Path, configs: Path, *only: str, **options: Any) -> Bench:
-    return read_bench("baseline", dataset, configs=configs, output=configs.parent / "out", only=list(only), **options)
+    choices = Choices(configs=configs, output=configs.parent / "out", only=only, **options)
+    return read_bench("baseline", dataset, choices)
+
+
+def run_rows(bench: Bench, jobs: int = 1) -> dict[str, str]:
+    return Runner(bench, jobs=jobs, on_row=lambda row, event: None).run()
 
 
 def run_cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -57,10 +63,10 @@ def test_rows_are_trained_once_and_compared_on_the_same_users(dataset: Path, con
     arguments = ["bench", "baseline", "--dataset", str(dataset), "--configs", str(configs), "--output"]
     first = run_cli(*arguments, str(tmp_path / "out"), "--jobs", "2")
     assert first.returncode == 2
-    assert "1 of 4 rows failed (EASE)" in first.stderr
+    assert "1 rows failed (EASE of baseline)" in first.stderr
     assert "Popularity: finished after" in first.stdout
     bench = read(dataset, configs)
-    reports = {row.name: row.folder / "report.json" for row in bench.rows if row.name != "EASE"}
+    reports = {row.name: row.config.output / "report.json" for row in bench.rows if row.name != "EASE"}
     written = {name: path.stat().st_mtime_ns for name, path in reports.items()}
     second = run_cli(*arguments, str(tmp_path / "out"))
     assert "Popularity: was there" in second.stdout
@@ -70,16 +76,16 @@ def test_rows_are_trained_once_and_compared_on_the_same_users(dataset: Path, con
     assert [row["name"] for row in results["rows"]] == ["Popularity", "Markov, first order", "Co-visitation"]
     assert "nonsense" in results["missing"]["EASE"]
     assert results["missing"]["DSSM"] == "no configuration"
-    ranks = {row.name: read_ranks(row.folder)["test"] for row in bench.rows if row.name in reports}
+    ranks = {row.name: read_ranks(row.config.output)["test"] for row in bench.rows if row.name in reports}
     for row in results["rows"]:
         assert row["test"]["all"] == pytest.approx(all_metrics(ranks[row["name"]]))
         if row["name"] == "Co-visitation":
             assert row["difference"] is None
         else:
             ours, theirs = (np.mean(ranks[name] <= 20) for name in (row["name"], "Co-visitation"))
-            assert row["difference"]["HR@20"][0] == pytest.approx(ours - theirs)
+            assert row["difference"]["HR@20"]["mean"] == pytest.approx(ours - theirs)
     text = (tmp_path / "out" / "baseline.md").read_text()
-    assert text == markdown(results)
+    assert text == markdown(sheets(results))
     assert f"| Popularity | {100 * np.mean(ranks['Popularity'] <= 10):.2f} (" in text
     assert "EASE is missing: " in text
 
@@ -89,46 +95,46 @@ def test_a_changed_configuration_is_another_run(dataset: Path, configs: Path) ->
     path = configs / "markov.toml"
     path.write_text("seed = 1\n" + path.read_text())
     after = read(dataset, configs, "markov").rows[0]
-    assert before.folder != after.folder
-    assert after.report("") is None
+    assert before.config.output != after.config.output
+    assert after.finished() == []
 
 
 def test_a_damaged_report_is_named_and_the_others_stay(dataset: Path, configs: Path) -> None:
     bench = read(dataset, configs, "popularity", "markov")
-    assert run_rows(bench, jobs=2, on_row=lambda row, event: None) == {}
-    (bench.rows[0].folder / "report.json").write_text("{")
-    failed = run_rows(bench, jobs=1, on_row=lambda row, event: None)
+    assert run_rows(bench, jobs=2) == {}
+    (bench.rows[0].config.output / "report.json").write_text("{")
+    failed = run_rows(bench)
     assert list(failed) == ["Popularity"]
     assert "report.json is not a report" in failed["Popularity"]
     results = collect(bench, failed)
     assert [row["name"] for row in results["rows"]] == ["Markov, first order"]
-    assert results["against"] is None
+    assert results["rows"][0]["difference"] is None
 
 
 def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
+    started: list[Any] = []
+    start = runner_module.worker.start
 
-    def start(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(popen(*arguments, **options))
+    def note(*arguments: Any) -> Any:
+        started.append(start(*arguments))
         return started[-1]
 
-    def interrupt(_: float) -> None:
+    def interrupt(_: Any) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner_module.subprocess, "Popen", start)
-    monkeypatch.setattr(runner_module, "time", SimpleNamespace(sleep=interrupt))
+    monkeypatch.setattr(runner_module.worker, "start", note)
+    monkeypatch.setattr(runner_module, "_how_far", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_rows(read(dataset, configs, "popularity", "markov"), jobs=1, on_row=lambda row, event: None)
+        run_rows(read(dataset, configs, "popularity", "markov"))
     assert len(started) == 1
-    assert started[0].poll() is not None
+    assert started[0].exitcode is not None
 
 
 def test_two_runners_do_not_share_a_folder(dataset: Path, configs: Path) -> None:
     bench = read(dataset, configs, "popularity")
     bench.output.mkdir()
     with alone_in(bench.output), pytest.raises(InputError, match="is being written by another process"):
-        run_rows(bench, jobs=1, on_row=lambda row, event: None)
+        run_rows(bench)
 
 
 def test_what_is_refused(dataset: Path, configs: Path, tmp_path: Path) -> None:
@@ -138,12 +144,15 @@ def test_what_is_refused(dataset: Path, configs: Path, tmp_path: Path) -> None:
         read(dataset, configs, "Populrity")
     with pytest.raises(InputError, match="--against easy is no row; did you mean 'ease'"):
         read(dataset, configs, against="easy")
+    with pytest.raises(InputError, match="starts from another dataset; name it with --source"):
+        read_bench("transfer", dataset, Choices(configs=REPOSITORY / "configs" / "demo"))
     with pytest.raises(InputError, match=r"empty holds no configuration of the table 'baseline'"):
         read(dataset, tmp_path / "empty")
     with (configs / "markov.toml").open("a") as file:
         file.write("[protocol]\nmax_history = 4\n")
     with pytest.raises(InputError, match=r"popularity\.toml and .*markov\.toml have different \[protocol\]"):
         read(dataset, configs)
+    assert read(dataset, configs, mix=True).mixed
     with pytest.raises(InputError, match="is not a prepared dataset"):
         read(tmp_path, configs)
 
@@ -177,5 +186,122 @@ def test_paired_intervals_are_those_of_resampled_users() -> None:
 
 
 def test_the_tables_in_the_docs_are_those_of_their_results() -> None:
-    results = json.loads((REPOSITORY / "benchmarks" / "results" / "baseline-microlens-50k.json").read_text())
-    assert markdown(results) in (REPOSITORY / "docs" / "results.md").read_text()
+    docs = (REPOSITORY / "docs" / "results.md").read_text()
+    stored = list((REPOSITORY / "benchmarks" / "results").glob("*-microlens-50k.json"))
+    shown = {sheet.title: markdown([sheet]) for path in stored for sheet in sheets(read_results(path))}
+    titles = re.findall(r"^\*\*(.+)\*\*$", docs, re.MULTILINE)
+    assert len(titles) >= len(stored) > 0
+    for title in titles:
+        assert shown[title] in docs
+
+
+def test_every_table_loads_with_the_configurations_of_the_demonstration(dataset: Path) -> None:
+    for name in table_names():
+        choices = Choices(configs=REPOSITORY / "configs" / "demo", source=dataset, smoke=True)
+        bench = read_bench(name, dataset, choices)
+        assert len({row.name for row in bench.rows}) == len(bench.rows)
+        assert all(row.against in {row.name for row in bench.rows} | set(bench.without_config) for row in bench.rows)
+        assert {row.config.train.epochs for row in bench.rows} == {1}
+        assert set(bench.published["faults"]) <= set(bench.published["rows"])
+        paper = {row.paper for row in bench.rows} & set(bench.published["rows"])
+        assert paper or name == "fusion"
+
+
+def test_seeds_are_averaged_user_by_user(dataset: Path, configs: Path) -> None:
+    (configs / "sasrec-id.toml").write_text(
+        'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'
+        '[train]\nepochs = 1\nbatch_size = 32\ndevice = "cpu"\n'
+    )
+    bench = read(dataset, configs, "SASRec", "Co-visitation", seeds=2)
+    assert [job.name for job in bench.jobs()] == [
+        "Co-visitation",
+        "SASRec",
+        "Co-visitation, seed 43",
+        "SASRec, seed 43",
+    ]
+    assert run_rows(bench, jobs=2) == {}
+    (sasrec,) = [row for row in collect(read(dataset, configs, "SASRec"), {})["rows"] if row["name"] == "SASRec"]
+    assert sasrec["seeds"] == [42, 43]
+    of_seed = [np.mean(read_ranks(job.folder)["test"] <= 10) for job in bench.rows[1].jobs(2)]
+    assert sasrec["test"]["all"]["HR@10"] == pytest.approx(np.mean(of_seed))
+    assert sasrec["deviation"]["HR@10"] == pytest.approx(np.std(of_seed, ddof=1))
+    assert sasrec["beyond"]["coverage@10"] > 0
+
+
+def test_changed_numbers_are_noticed(dataset: Path, configs: Path, tmp_path: Path) -> None:
+    bench = read(dataset, configs, "popularity")
+    run_rows(bench)
+    path = bench.rows[0].config.output / "report.json"
+    report = json.loads(path.read_text())
+    report["metrics"]["test"]["all"]["HR@10"] += 0.1
+    path.write_text(json.dumps(report))
+    results = collect(bench, {})
+    assert "changed by hand" in results["missing"]["Popularity"]
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({**results, "title": "Better"}))
+    with pytest.raises(InputError, match=r"table\.json was changed after microlens bench wrote it"):
+        read_results(table)
+    table.write_text("[]")
+    with pytest.raises(InputError, match="holds no results"):
+        read_results(table)
+    with pytest.raises(InputError, match="does not exist"):
+        read_results(tmp_path / "none.json")
+
+
+def test_a_budget_stops_rows_that_go_on_later(dataset: Path, configs: Path) -> None:
+    (configs / "sasrec-id.toml").write_text(
+        'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'
+        '[train]\nepochs = 100000\npatience = 100000\nbatch_size = 32\ndevice = "cpu"\n'
+    )
+    bench = read(dataset, configs, "SASRec", "popularity")
+    events: list[tuple[str, str]] = []
+
+    def note(row: str, event: str) -> None:
+        events.append((row, event))
+        if event.startswith("epoch "):
+            runner.deadline = 0.0
+
+    runner = Runner(bench, jobs=1, on_row=note, seconds=500)
+    failed = runner.run()
+    assert failed == {}
+    assert ("Popularity", "finished") in events
+    assert ("SASRec", "stopped") in events
+    assert any(event.startswith("epoch ") and "min left" in event for _, event in events)
+    assert collect(bench, failed)["missing"]["SASRec"] == "not trained yet"
+
+
+def test_a_killed_row_is_named_and_trained_again(dataset: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = read(dataset, configs, "popularity")
+    start = runner_module.worker.start
+
+    def killed(*arguments: Any) -> Any:
+        process = start(*arguments)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(runner_module.worker, "start", killed)
+    assert "killed by signal 9" in run_rows(bench)["Popularity"]
+    monkeypatch.undo()
+    assert run_rows(bench) == {}
+    assert len(collect(bench, {})["rows"]) == 1
+
+
+def test_the_page_of_a_table_says_who_wins_and_loads_nothing(dataset: Path, configs: Path, tmp_path: Path) -> None:
+    from microlens.bench.page import verdict, write_table_page
+
+    bench = read(dataset, configs, "popularity", "markov", "co-visitation")
+    run_rows(bench, jobs=2)
+    results = collect(bench, {})
+    write_table_page(tmp_path / "table.html", bench, results)
+    text = (tmp_path / "table.html").read_text()
+    assert verdict(results) in text
+    (winner,) = results["winners"].values()
+    best = max(results["rows"], key=lambda row: row["test"]["all"]["HR@10"])
+    assert winner["name"] == best["name"]
+    assert f"{100 * best['test']['all']['HR@10']:.2f}&nbsp;%" in verdict(results)
+    real = winner["difference"]["HR@10"]["p"] < 0.05
+    assert ("wins: it finds" in verdict(results)) == real
+    assert ("No clear winner" in verdict(results)) != real
+    for row in results["rows"]:
+        assert f"{row['name']}: {100 * row['test']['all']['HR@10']:.2f} %" in text  # in the forest
+    assert not re.search(r"(?:src|href)=[\"'](?!data:|#)|@import|url\((?!data:)", text)

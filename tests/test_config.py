@@ -59,7 +59,11 @@ def test_the_configurations_of_the_repository_load_and_build(
 ) -> None:
     for module in ("encoders.features", "recommenders.modalities", "recommenders.content_knn"):
         monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
-    downloads = tomllib.loads(path.read_text()).get("encoder", {}).get("weights") == "default"
+    vocabulary = tiny.folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
+    monkeypatch.setattr("microlens.encoders.text.download", lambda _: vocabulary)
+    encoder = tomllib.loads(path.read_text()).get("encoder", {})
+    downloads = encoder.get("weights") == "default" or encoder.get("name") == "bert_small"
     config = RunConfig.load(path, ["encoder.weights=random"] * downloads)
     requires_the_library(config.model.name)
     assert config.dataset == Path("datasets") / path.parent.name
@@ -67,9 +71,10 @@ def test_the_configurations_of_the_repository_load_and_build(
     split = tiny.split(Protocol())
     model = _build_model(config, tiny, split, tiny.interactions.item_ids[split.items_kept])
     needs = model.item_encoder.needs
-    assert needs <= {"clips"}
+    assert needs <= {"clips", "covers"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)
-    batch = ItemBatch(items=torch.tensor([1, 2]), content=dict.fromkeys(needs, pixels))
+    content = {kind: pixels if kind == "clips" else pixels[:, :1] for kind in needs}
+    batch = ItemBatch(items=torch.tensor([1, 2]), content=content)
     vectors = model.encode_items(batch)
     widths = {"content_knn": 16, **dict.fromkeys({"popularity", *FITTED}, 1)}
     if config.model.name == "grcn":  # the parts of each kind side by side, and the ids

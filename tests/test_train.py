@@ -17,15 +17,18 @@ import pytest
 import torch
 from torch.nn import functional
 
+from microlens import checkpoint
 from microlens.cli import main
 from microlens.config import RunConfig
 from microlens.data.batches import Place, ahead, train_batches
+from microlens.data.decoding import Settings
+from microlens.data.prepare import prepare
 from microlens.encoders.base import ContentGroup
 from microlens.errors import InputError
 from microlens.report import Report, read_ranks
 from microlens.run import build_run, evaluate, train
 from microlens.train import Trainer
-from tests.conftest import random_sequences
+from tests.conftest import random_sequences, write_pairs
 
 MakeDataset = Callable[[list[list[int]]], Path]
 
@@ -334,3 +337,39 @@ def test_mixed_precision_trains(make_dataset: MakeDataset) -> None:
         losses[precision] = [json.loads(line)["loss"] for line in lines]
     assert losses["bf16"] != losses["fp32"]
     np.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=0.02)
+
+
+def test_a_run_starts_from_another_whose_items_are_others(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    source = config_of(make_dataset(random_sequences(40, 20)), "source")
+    train(source, quiet=True)
+    best = source.output / "checkpoints" / "best.safetensors"
+    others = write_pairs(tmp_path / "target" / "release", random_sequences(50, 30, seed=1))
+    prepare(others, tmp_path / "target" / "dataset", Settings())
+    config = config_of(tmp_path / "target" / "dataset", train={"start_from": best, "epochs": 1})
+    assert config.hash != config_of(config.dataset, train={"epochs": 1}).hash
+
+    expected = build_run(source).model.state_dict()
+    checkpoint.load_model(trained := build_run(source).model, checkpoint.load(best)[0], best)
+    started = build_run(config).model
+    ids = started.item_encoder.state_dict()
+    checkpoint.start_from(started, best)
+    for name, tensor in started.state_dict().items():
+        if name.startswith("item_encoder."):
+            assert tensor.equal(ids[name.removeprefix("item_encoder.")])
+        else:
+            assert tensor.equal(trained.state_dict()[name])
+    assert any(not tensor.equal(expected[name]) for name, tensor in trained.state_dict().items())
+    assert train(config, quiet=True).cost["epochs"] == 1
+
+
+def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    source = config_of(make_dataset(random_sequences(40, 20)), "source", train={"epochs": 1})
+    train(source, quiet=True)
+    best = source.output / "checkpoints" / "best.safetensors"
+    for message, sections in (
+        ("which does not exist", {"train": {"start_from": tmp_path / "none.safetensors"}}),
+        ("a checkpoint of another model", {"train": {"start_from": best}, "model": {"dim": 16}}),
+        ("knows its users by number", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(config_of(source.dataset, message.split()[0], **sections), quiet=True)

@@ -11,8 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.files import whole
+from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import Fitted
 
 
@@ -90,6 +92,35 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
             f"(first: '{differing[0]}')."
         )
     model.load_state_dict(state)
+
+
+def start_from(model: Recommender, path: Path) -> None:
+    """Begin with the weights of another run, perhaps on other data; vectors of ids stay as they are.
+
+    Raises:
+        InputError: there is no such checkpoint, the model knows users by number, or what both have in common differs.
+    """
+    if not path.is_file():
+        raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
+    if model.known_users_only or isinstance(model, Fitted):
+        raise InputError("train.start_from goes with models that read histories; this one knows its users by number.")
+    tensors, _ = load(path)
+    ids = {name for name, part in model.named_modules() if isinstance(part, IdEncoder)}
+    expected = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not any(name.startswith(f"{tower}.") for tower in ids)
+    }
+    state = {name: tensor for name, tensor in under("model", tensors).items() if name in expected}
+    differing = sorted(
+        name for name, tensor in expected.items() if name not in state or state[name].shape != tensor.shape
+    )
+    if differing:
+        raise InputError(
+            f"train.start_from is {path}, a checkpoint of another model: {len(differing)} of {len(expected)} tensors "
+            f"do not fit (first: '{differing[0]}')."
+        )
+    model.load_state_dict(state, strict=False)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -202,34 +202,55 @@ def report(
 
 @app.command("bench")
 def bench(
-    table: Annotated[str, typer.Argument(help="The table: baseline.")],
-    dataset: Annotated[str, typer.Option(help="A prepared dataset, or its name in datasets/.")],
+    table: Annotated[str, typer.Argument(help="A table's name (an unknown one lists them), or all.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="A prepared dataset, or its name in datasets/; demo and smoke are made.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="For transfer: the dataset that rows are first trained on.")
+    ] = None,
     configs: Annotated[Path | None, typer.Option(help="The rows' configurations; configs/DATASET by default.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Where runs and tables go; runs/bench/TABLE-DATASET by default.")
+        Path | None, typer.Option(help="Where runs and tables go; runs/bench/DATASET by default.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="A row wanted, by its or its configuration's name.")] = None,
-    against: Annotated[str | None, typer.Option(help="The configuration that all others are compared with.")] = None,
+    against: Annotated[str | None, typer.Option(help="The row that all others are compared with.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=10, help="Runs of each row.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Rows trained at once.")] = 1,
+    budget: Annotated[float | None, typer.Option(help="Minutes after which to stop; start again to go on.")] = None,
+    html: Annotated[bool, typer.Option("--html", help="Write a page that needs no network, too.")] = False,
+    mix: Annotated[bool, typer.Option("--mix", help="Let different protocols into one table.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="One epoch of small vectors, to see that everything works.")
+    ] = False,
 ) -> None:
     """Train the rows of a table that are missing, each in its own process, and print the table beside the paper's."""
-    from microlens.bench import collect, read_bench, run_rows, write_results
-    from microlens.bench.rows import dataset_folder
-    from microlens.progress import row_display
-    from microlens.tables import sheet_table
+    from microlens.bench import Choices
+    from microlens.bench.command import run_tables
 
-    declared = read_bench(table, dataset_folder(dataset), configs=configs, output=output, only=only, against=against)
-    with row_display(console, len(declared.rows)) as on_row:
-        failed = run_rows(declared, jobs=jobs, on_row=on_row)
-    results = collect(declared, failed)
-    for sheet in write_results(declared, results):
-        console.print(sheet_table(sheet), markup=True, width=None if console.is_terminal else _PAPER_WIDTH)
-    console.print(f"{declared.output / table}.json and {table}.md are written.")
-    if failed:
-        rows = ", ".join(failed)
-        raise InputError(
-            f"{len(failed)} of {len(declared.rows)} rows failed ({rows}); log.txt in their folders says why."
-        )
+    if dataset is None and not smoke:
+        raise InputError("say what to train on with --dataset, or try --smoke.")
+    if budget is not None and budget <= 0:
+        raise InputError(f"--budget is {budget:g}; it takes minutes above 0.")
+    choices = Choices(
+        configs=configs or (Path("configs/demo") if dataset in {None, "demo", "smoke"} else None),
+        output=output,
+        only=tuple(only or ()),
+        against=against,
+        seeds=seeds,
+        smoke=smoke,
+        mix=mix,
+    )
+    run_tables(
+        table,
+        dataset or "smoke",
+        choices,
+        console=console,
+        jobs=jobs,
+        minutes=budget,
+        source=source,
+        page=html,
+    )
 
 
 @app.command("features")

@@ -62,7 +62,8 @@ class TrainSection(Section):
     ``micro_batch`` and ``norm_batch`` are those of :func:`microlens.encoding.encode_in_parts`, ``negatives`` says whose
     items a target is ranked among where several processes train together, and ``cache`` runs frozen trunks once.
     ``loss`` is one of :mod:`microlens.losses`; those that draw items draw ``num_negatives`` for each target, or, for
-    the sampled softmax, for a batch. ``gbce_calibration`` is t of gBCE.
+    the sampled softmax, for a batch. ``gbce_calibration`` is t of gBCE. ``start_from`` is the ``best.safetensors`` of
+    a run, perhaps on other data, whose weights this one begins with; vectors of ids start anew.
     """
 
     epochs: int = Field(default=50, ge=1)
@@ -83,6 +84,7 @@ class TrainSection(Section):
     num_negatives: int | None = Field(default=None, ge=1)
     gbce_calibration: float = Field(default=0.75, ge=0, le=1)
     cache: bool = True
+    start_from: Path | None = None
     workers: int = Field(default=2, ge=0)
     checkpoint_minutes: float = Field(default=10.0, gt=0)
 
@@ -131,9 +133,10 @@ class RunConfig(Section):
     def hash(self) -> str:
         """Twelve hexadecimal digits of everything that can change the numbers."""
         content = self.model_dump(mode="json", exclude=NOT_IN_HASH)
-        for name, value in ADDED_LATER.items():
-            if content["protocol"][name] == value:
-                del content["protocol"][name]
+        for section, added in {"protocol": ADDED_LATER, "train": {"start_from": None}}.items():
+            for name, value in added.items():
+                if content[section][name] == value:
+                    del content[section][name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

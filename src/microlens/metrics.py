@@ -1,5 +1,7 @@
 """Ranking metrics of one target a user: ranks in, numbers out."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -49,6 +51,21 @@ def ndcg(ranks: Ranks, cutoff: int) -> float:
 def gains(ranks: Ranks, cutoff: int) -> Floats:
     """Each user's NDCG@cutoff, (U,)."""
     return np.asarray((ranks <= cutoff) / np.log2(ranks + 1.0))
+
+
+def mean_reciprocal_rank(ranks: Ranks, cutoff: int) -> float:
+    """MRR@cutoff: the mean of 1 / rank where rank <= cutoff, else 0 (equals MAP with one target)."""
+    return float(np.mean((ranks <= cutoff) / ranks))
+
+
+BY_NAME: dict[str, Callable[[Ranks, int], float]] = {
+    "HR": hit_rate,
+    "Recall": hit_rate,
+    "NDCG": ndcg,
+    "MRR": mean_reciprocal_rank,
+    "MAP": mean_reciprocal_rank,
+}
+"""Metrics of (ranks, cutoff) by the names they go by; with one target a user some are the same."""
 
 
 def all_metrics(ranks: Ranks) -> dict[str, float]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -54,20 +55,24 @@ def extraction_display(description: str, *, quiet: bool) -> Iterator[Callable[[i
 
 @contextmanager
 def row_display(console: Console, total: int) -> Iterator[Callable[[str, str], None]]:
-    """A bar over the rows of a table that names those at work, and a line for each that ends."""
+    """A bar over the rows of a table, a line that says how far each row at work is, and one for each that ends."""
     with progress_bar(console) as bar:
-        task = bar.add_task("rows", total=total, note="")
-        started: dict[str, float] = {}
+        whole = bar.add_task("rows", total=total, note="")
+        at_work: dict[str, tuple[float, TaskID]] = {}
 
         def show(row: str, event: str) -> None:
             if event == "started":
-                started[row] = time.monotonic()
-            else:
-                begun = started.pop(row, None)
-                took = "was there" if begun is None else f"{event} after {time.monotonic() - begun:,.0f} s"
+                at_work[row] = time.monotonic(), bar.add_task(f"  {escape(row)}", total=None, note="starting")
+            elif event in {"finished", "failed", "stopped"}:
+                took = "was there"
+                if row in at_work:
+                    begun, task = at_work.pop(row)
+                    bar.remove_task(task)
+                    took = f"{event} after {time.monotonic() - begun:,.0f} s"
                 bar.console.print(f"{row}: {took}", markup=False, highlight=False)
-                bar.advance(task)
-            bar.update(task, note=", ".join(started))
+                bar.advance(whole)
+            elif event:
+                bar.update(at_work[row][1], note=event)
 
         yield show
 

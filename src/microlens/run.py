@@ -210,6 +210,8 @@ def _fit(run: Run, place: Place, quiet: bool) -> Progress:
     )
     torch.manual_seed(run.config.seed + place.rank)
     resumed = trainer.resume()
+    if not resumed and run.config.train.start_from:
+        checkpoint.start_from(run.model, run.config.train.start_from)
     with TrainingDisplay(trainer, run.config.output, quiet=quiet) as display:
         if resumed:
             display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")

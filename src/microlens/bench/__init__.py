@@ -1,8 +1,25 @@
 """Tables of runs: declared row by row, trained where they are missing, compared on the same users."""
 
-from microlens.bench.results import collect
-from microlens.bench.rows import Bench, Row, read_bench
-from microlens.bench.runner import run_rows
-from microlens.bench.sheets import Sheet, markdown, sheets, write_results
+from microlens.bench.formats import FORMATS, markdown
+from microlens.bench.reading import Choices, dataset_folder, read_bench, table_names
+from microlens.bench.results import collect, read_results
+from microlens.bench.rows import Bench, Job, Row
+from microlens.bench.runner import Runner
+from microlens.bench.sheets import Sheet, sheets
 
-__all__ = ["Bench", "Row", "Sheet", "collect", "markdown", "read_bench", "run_rows", "sheets", "write_results"]
+__all__ = [
+    "FORMATS",
+    "Bench",
+    "Choices",
+    "Job",
+    "Row",
+    "Runner",
+    "Sheet",
+    "collect",
+    "dataset_folder",
+    "markdown",
+    "read_bench",
+    "read_results",
+    "sheets",
+    "table_names",
+]

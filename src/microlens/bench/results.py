@@ -1,18 +1,32 @@
 """From finished runs to the numbers of a table, as JSON holds them."""
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from microlens.bench.rows import Bench, Row
-from microlens.errors import InputError
-from microlens.metrics import paired_differences
-from microlens.report import Report, read_ranks
+import numpy as np
+import numpy.typing as npt
 
-SHOWN_COHORTS = ("all", "warm", "cold")
-SHOWN_COST = (
+from microlens.bench.rows import Bench, Job, Row
+from microlens.bench.significance import difference, holm, intervals, mean_metrics
+from microlens.beyond_accuracy import activity_groups, tag_groups
+from microlens.cost.table9 import table_9
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Int64
+from microlens.data.split import Protocol, Split
+from microlens.errors import InputError
+from microlens.files import write_text
+from microlens.metrics import METRICS
+from microlens.report import Report, cohorts, read_ranks
+
+COST = (
     "parameters",
     "trainable_parameters",
+    "multiply_adds_per_item",
+    "flops_per_step",
     "seconds_per_epoch",
     "seconds",
     "epochs",
@@ -20,70 +34,202 @@ SHOWN_COST = (
     "peak_memory_bytes",
     "device",
 )
+# An estimate: what a busy core of a server, and a data-centre GPU, take from the wall, cooling left out.
+WATTS_A_THREAD, WATTS_A_GPU = 12.0, 400.0
+
+Finished = list[tuple[Job, Report]]
+Masks = dict[str, npt.NDArray[np.bool_]]
 
 
-def collect(bench: Bench, failed: dict[str, str]) -> dict[str, Any]:
+def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
     """The contents of a table's JSON: its rows in order, those that are missing and why, and the provenance of each.
 
     Args:
         bench: the table.
-        failed: what :func:`microlens.bench.run_rows` returned.
+        failed: what :meth:`microlens.bench.Runner.run` returned.
     """
-    missing = dict.fromkeys(bench.without_config, "no configuration") | failed
-    reports: dict[str, Report] = {}
+    missing = dict.fromkeys(bench.without_config, "no configuration")
+    finished: dict[str, Finished] = {}
     for row in bench.rows:
-        if row.name in failed:
-            continue
         try:
-            report = row.report(bench.data_hash)
+            found = row.finished()
         except InputError as error:
-            report = None
             missing[row.name] = str(error)
-        if report is not None:
-            reports[row.name] = report
+            continue
+        if found:
+            finished[row.name] = found
         else:
-            missing.setdefault(row.name, "not trained yet")
-    done = [row for row in bench.rows if row.name in reports]
-    reference = next((row for row in done if row.config_path.stem == bench.against), None)
-    return {
+            missing[row.name] = failed.get(row.name, "not trained yet")
+    masks = _Masks(bench)
+    rows = [_row_result(row, finished[row.name], masks, bench) for row in bench.rows if row.name in finished]
+    ranks = {name: _test_ranks(found) for name, found in finished.items()}
+    _add_differences(rows, {row.name: row.against for row in bench.rows}, ranks)
+    content = {
         "table": bench.name,
         "title": bench.title,
         "dataset": bench.dataset.resolve().name,
         "data_hash": bench.data_hash,
-        "protocol": reports[done[0].name].protocol if done else {},
-        "num_targets": _shown(reports[done[0].name].num_targets["test"]) if done else {},
-        "against": reference.name if reference else None,
+        "protocols": {found[0][1].protocol["hash"]: found[0][1].protocol for found in finished.values()},
+        "mixed": bench.mixed,
         "published": {name: bench.published[name] for name in ("dataset", "source")},
-        "rows": [_row_result(row, reports[row.name], reference, bench.published) for row in done],
+        "counted": _counted_costs() if bench.name == "cost" else None,
+        "printed_costs": bench.published["rows"] if bench.name == "cost" else None,
+        "watts": {"a thread": WATTS_A_THREAD, "a GPU": WATTS_A_GPU},
+        "winners": _winners(rows, ranks),
+        "rows": rows,
         "missing": missing,
     }
+    return {**content, "checksum": checksum_of(content)}
 
 
-def _row_result(row: Row, report: Report, reference: Row | None, published: dict[str, Any]) -> dict[str, Any]:
-    differences = None
-    if reference is not None and reference is not row:
-        ours, theirs = (read_ranks(of.folder)["test"] for of in (row, reference))
-        differences = paired_differences(ours, theirs)
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of a table's JSON, without its own entry ``checksum``."""
+    plain = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, results: Mapping[str, Any]) -> None:
+    """Write what :func:`collect` gave."""
+    write_text(path, json.dumps(results, indent=1) + "\n")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read a table's JSON.
+
+    Raises:
+        InputError: it is missing, none of this version, or was changed since it was written.
+    """
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stated = results["checksum"]
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; microlens bench writes it.") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} holds no results of microlens bench of this version.") from None
+    if stated != checksum_of(results):
+        raise InputError(f"{path} was changed after microlens bench wrote it; make it again with microlens bench.")
+    return results
+
+
+class _Masks:
+    """Which users belong to each slice of the test targets, worked out once a protocol."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.dataset = Dataset(bench.dataset)
+        self.known: dict[str, dict[str, Masks]] = {}
+
+    def of(self, row: Row) -> dict[str, Masks]:
+        protocol = Protocol(**row.config.protocol.model_dump())
+        if protocol.hash not in self.known:
+            self.known[protocol.hash] = self._of(self.dataset.split(protocol))
+        return self.known[protocol.hash]
+
+    def _of(self, split: Split) -> dict[str, Masks]:
+        return {
+            "cohorts": cohorts(split, "test"),
+            "activity": activity_groups(split, "test"),
+            "tags": tag_groups(split, self.dataset, "test"),
+        }
+
+
+def _test_ranks(finished: Finished) -> list[Int64]:
+    return [read_ranks(job.folder)["test"] for job, _ in finished]
+
+
+def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> dict[str, Any]:
+    ranks, slices = _test_ranks(finished), masks.of(row)
+    first = finished[0][1]
+    by_cohort = slices["cohorts"]
+    shown = {name: by_cohort[name] for name in ("all", "warm", "cold")}
     return {
         "group": row.group,
         "name": row.name,
         "config": row.config_path.stem,
         "config_hash": row.config.hash,
-        "seed": report.provenance["seed"],
-        "commit": report.provenance["commit"],
+        "protocol": first.protocol["hash"],
+        "seeds": [job.config.seed for job, _ in finished],
+        "commit": first.provenance["commit"],
+        "packages": first.provenance["packages"],
         "features": feature_files(row),
-        "test": _shown(report.metrics["test"]),
-        "intervals": _shown(report.intervals["test"]),
-        "valid": report.metrics["valid"]["all"],
-        "difference": differences,
-        "cost": {name: report.cost[name] for name in SHOWN_COST},
-        "published": published["rows"].get(row.paper),
-        "published_fault": published["faults"].get(row.paper),
-    }
+        "num_targets": {name: int(mask.sum()) for name, mask in by_cohort.items()},
+        "test": {name: mean_metrics(ranks, mask) for name, mask in by_cohort.items()},
+        "intervals": {name: intervals(ranks, mask) for name, mask in shown.items()},
+        "deviation": _deviation(ranks),
+        "activity": _slices(ranks, slices["activity"]),
+        "tags": _slices(ranks, slices["tags"]),
+        "beyond": beyond_of(finished[0][0]),
+        "valid": _valid(finished),
+        "difference": None,
+        "cost": {**{name: first.cost[name] for name in COST}, "watt_hours": _watt_hours(first.cost)},
+        "published": bench.published["rows"].get(row.paper),
+        "published_fault": bench.published["faults"].get(row.paper),
+    }  # fmt: skip
 
 
-def _shown(by_cohort: dict[str, Any]) -> dict[str, Any]:
-    return {cohort: by_cohort[cohort] for cohort in SHOWN_COHORTS}
+def _valid(finished: Finished) -> dict[str, float]:
+    metrics = [report.metrics["valid"]["all"] for _, report in finished]
+    return {name: float(np.mean([of_seed[name] for of_seed in metrics])) for name in METRICS}
+
+
+def _deviation(ranks: list[Int64]) -> dict[str, float] | None:
+    if len(ranks) < 2:
+        return None
+    everybody = np.ones(len(ranks[0]), bool)
+    by_seed = [mean_metrics([of_seed], everybody) for of_seed in ranks]
+    return {metric: float(np.std([values[metric] for values in by_seed], ddof=1)) for metric in METRICS}
+
+
+def _slices(ranks: list[Int64], masks: Masks) -> dict[str, Any]:
+    return {name: {"targets": int(mask.sum()), **mean_metrics(ranks, mask)} for name, mask in masks.items()}
+
+
+def beyond_of(job: Job) -> dict[str, Any] | None:
+    """The metrics beyond accuracy of a run, None where they were not worked out."""
+    path = job.folder / "beyond.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {"features": found["features"], **found["metrics"]}
+
+
+def _watt_hours(cost: Mapping[str, Any]) -> float:
+    """An estimate of the energy that training took, by the time it took and what it ran on."""
+    _, _, threads = cost["device"].rpartition(", ")
+    watts = WATTS_A_THREAD * int(threads.split()[0]) if threads.endswith("threads") else WATTS_A_GPU
+    return round(watts * float(cost["seconds"]) / 3600, 4)
+
+
+def _add_differences(rows: list[dict[str, Any]], against: dict[str, str], ranks: dict[str, list[Int64]]) -> None:
+    """Compare every row with its reference, and correct the p-values of a table's rows together, metric by metric."""
+    compared = [row for row in rows if against[row["name"]] in ranks and against[row["name"]] != row["name"]]
+    for row in compared:
+        reference = against[row["name"]]
+        ours, theirs = ranks[row["name"]], ranks[reference]
+        row["difference"] = {"against": reference, **{metric: difference(ours, theirs, metric) for metric in METRICS}}
+    for metric in METRICS:
+        corrected = holm([row["difference"][metric]["p"] for row in compared])
+        for row, p in zip(compared, corrected, strict=True):
+            row["difference"][metric]["holm"] = p
+
+
+def _winners(rows: list[dict[str, Any]], ranks: dict[str, list[Int64]]) -> dict[str, Any]:
+    """For each protocol the best row by test HR@10, the next best, and by how much it is ahead."""
+    winners: dict[str, Any] = {}
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        comparable = [row for row in rows if row["protocol"] == protocol]
+        best, *others = sorted(comparable, key=lambda row: -row["test"]["all"]["HR@10"])
+        second = others[0]["name"] if others else None
+        ahead = {m: difference(ranks[best["name"]], ranks[second], m) for m in METRICS} if second else None
+        winners[protocol] = {"name": best["name"], "next": second, "difference": ahead}
+    return winners
+
+
+def _counted_costs() -> list[dict[str, Any]] | None:
+    """The paper's rows counted from our networks; None where a library that one needs is not installed."""
+    try:
+        return [asdict(row) for row in table_9()]
+    except InputError:
+        return None
 
 
 def feature_files(row: Row) -> list[dict[str, str]]:

@@ -1,50 +1,120 @@
 """What a table of runs consists of."""
 
 import json
-import tomllib
-from dataclasses import dataclass, field
-from importlib.resources import files
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from microlens.building import nearest
+import microlens
 from microlens.config import RunConfig
-from microlens.data.dataset import Dataset
 from microlens.errors import InputError
-from microlens.report import Report
+from microlens.metrics import all_metrics
+from microlens.report import PARTS, Report, read_ranks
+
+MOST_SEEDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One run of a table: its group, name and configuration, and the name of the paper's row that it answers."""
+class Job:
+    """One run of a table, that of one seed: its name, its configuration with the run folder, its data's checksum."""
 
-    group: str
     name: str
-    config_path: Path
     config: RunConfig
-    paper: str
+    data_hash: str
 
     @property
     def folder(self) -> Path:
         """The run folder; its name changes with the configuration."""
         return self.config.output
 
-    def report(self, data_hash: str) -> Report | None:
-        """The report of the finished run, or None while there is none of this configuration and this data."""
+    def report(self) -> Report | None:
+        """The report of the finished run, or None while there is none of this configuration, data and version.
+
+        Raises:
+            InputError: the report cannot be read, or its numbers are not those of the ranks beside it.
+        """
         if not (self.folder / "report.json").exists() or not (self.folder / "ranks.npy").exists():
             return None
         report = Report.read(self.folder)
         provenance = report.provenance
-        is_this = (provenance["config_hash"], provenance["data_hash"]) == (self.config.hash, data_hash)
-        return report if is_this else None
+        found = provenance["config_hash"], provenance["data_hash"], provenance["packages"]["microlens"]
+        if found != (self.config.hash, self.data_hash, microlens.__version__):
+            return None
+        ranks = read_ranks(self.folder)
+        if any(report.metrics[part]["all"] != all_metrics(ranks[part]) for part in PARTS):
+            raise InputError(
+                f"{self.folder / 'report.json'} holds other numbers than ranks.npy beside it gives: one of them was "
+                "changed by hand; remove the folder to train the row again."
+            )
+        return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table: its group and name, its run, the paper's row that it answers, and what it is compared with.
+
+    ``config`` is the first seed's; ``against`` the name of a row of the same data and protocol. A row that starts
+    ``from_source`` takes its first weights from that job.
+    """
+
+    group: str
+    name: str
+    config_path: Path
+    config: RunConfig
+    data_hash: str
+    paper: str
+    against: str
+    from_source: Job | None = None
+
+    def jobs(self, seeds: int) -> list[Job]:
+        """One job a seed, counted up from the configuration's."""
+        configs = [self._seeded(number) for number in range(seeds)]
+        names = [self.name, *(f"{self.name}, seed {config.seed}" for config in configs[1:])]
+        return [
+            Job(name=name, config=config, data_hash=self.data_hash) for name, config in zip(names, configs, strict=True)
+        ]
+
+    def _seeded(self, number: int) -> RunConfig:
+        if not number:
+            return self.config
+        config = self.config.model_copy(update={"seed": self.config.seed + number})
+        return placed(config, self.config.output.parent, self.config_path.stem)
+
+    def finished(self) -> list[tuple[Job, Report]]:
+        """The finished runs of this row, by seed; none unless the first is finished.
+
+        Raises:
+            InputError: the first seed's report cannot be read or was changed.
+        """
+        jobs = self.jobs(MOST_SEEDS)
+        first = jobs[0].report()
+        if first is None:
+            return []
+        return [(jobs[0], first), *_readable(jobs[1:])]
+
+
+def _readable(jobs: list[Job]) -> Iterator[tuple[Job, Report]]:
+    for job in jobs:
+        try:
+            report = job.report()
+        except InputError:
+            continue
+        if report is not None:
+            yield job, report
+
+
+def placed(config: RunConfig, output: Path, stem: str) -> RunConfig:
+    """A configuration with its run folder in ``output``, named after its file and hash."""
+    return config.model_copy(update={"output": output / f"{stem}-{config.hash}"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A table: its rows in order, those that have no configuration, and what they are compared with.
+    """A table: its rows in order, those that have no configuration, and the paper's numbers.
 
-    ``against`` is the configuration's name of the row that all others are compared with; ``published`` holds the
-    paper's numbers: "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names.
+    ``published`` holds "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names; ``seeds``
+    is how many runs of each row are wanted. ``output`` holds the runs of all tables of a dataset, which share them.
     """
 
     name: str
@@ -52,104 +122,24 @@ class Bench:
     dataset: Path
     data_hash: str
     output: Path
-    against: str
     published: dict[str, Any]
+    seeds: int = 1
+    mixed: bool = False
     rows: list[Row] = field(default_factory=list)
     without_config: list[str] = field(default_factory=list)
 
+    def jobs(self) -> list[Job]:
+        """What there is to train, in order: what others start from, every row's first seed, then the other seeds."""
+        sources = {row.from_source.folder: row.from_source for row in self.rows if row.from_source}
+        by_seed = zip(*(row.jobs(self.seeds) for row in self.rows), strict=True)
+        jobs = [*sources.values(), *(job for jobs in by_seed for job in jobs)]
+        return list({job.folder: job for job in reversed(jobs)}.values())[::-1]
 
-def dataset_folder(dataset: str) -> Path:
-    """The folder of a dataset given as a path, or by its name in ``datasets/``."""
-    path = Path(dataset)
-    return path if path.exists() or len(path.parts) > 1 else Path("datasets") / dataset
-
-
-def read_bench(
-    name: str,
-    dataset: Path,
-    *,
-    configs: Path | None = None,
-    output: Path | None = None,
-    only: list[str] | None = None,
-    against: str | None = None,
-) -> Bench:
-    """Read a table of this package and the configurations of its rows.
-
-    Args:
-        name: the table's name.
-        dataset: a prepared dataset.
-        configs: the folder of the rows' configurations; ``configs/`` and the dataset's name if not given.
-        output: where runs and tables go; ``runs/bench/``, the table's and the dataset's name if not given.
-        only: names of the rows wanted, or of their configurations; all of them if not given.
-        against: the configuration's name of the row to compare with, in place of the table's own.
-
-    Raises:
-        InputError: there is no such table, dataset or row, no configuration at all, one does not load, or the rows
-            follow different protocols.
-    """
-    tables = {Path(entry.name).stem: entry for entry in files(__package__).iterdir() if entry.name.endswith(".toml")}
-    if name not in tables:
-        raise InputError(f"there is no table '{name}'; {nearest(name, tables)}")
-    declared = tomllib.loads(tables[name].read_text(encoding="utf-8"))
-    folder = configs or Path("configs") / dataset.resolve().name
-    output = output or Path("runs") / "bench" / f"{name}-{dataset.resolve().name}"
-    bench = Bench(
-        name=name,
-        title=declared["title"],
-        dataset=dataset,
-        data_hash=Dataset(dataset).checksum,
-        output=output,
-        against=against or declared["against"],
-        published=_published(declared["paper"], dataset),
-    )
-    wanted = _wanted(declared, only)
-    for group in declared["groups"]:
-        for row in group["rows"]:
-            path = folder / f"{row['config']}.toml"
-            if row["config"] not in wanted:
-                continue
-            if path.is_file():
-                paper = row.get("paper", row["name"])
-                bench.rows.append(_row(group["name"], row["name"], paper, path, bench))
-            else:
-                bench.without_config.append(row["name"])
-    if not bench.rows:
-        raise InputError(f"{folder} holds no configuration of the table '{name}'; say where they are with --configs.")
-    _refuse_mixed_protocols(bench.rows)
-    if against is not None and against not in {row.config_path.stem for row in bench.rows}:
-        raise InputError(f"--against {against} is no row; {nearest(against, [r.config_path.stem for r in bench.rows])}")
-    return bench
+    def only(self, rows: list[Row]) -> "Bench":
+        """The same table with some of its rows."""
+        return replace(self, rows=rows)
 
 
-def _wanted(declared: dict[str, Any], only: list[str] | None) -> set[str]:
-    names = {row["name"]: row["config"] for group in declared["groups"] for row in group["rows"]}
-    names |= {config: config for config in names.values()}
-    for name in only or []:
-        if name not in names:
-            raise InputError(f"--only {name} is no row; {nearest(name, names)}")
-    return {names[name] for name in only} if only else set(names.values())
-
-
-def _row(group: str, name: str, paper: str, path: Path, bench: Bench) -> Row:
-    dataset = f"dataset={json.dumps(str(bench.dataset))}"
-    config = RunConfig.load(path, [dataset])
-    output = bench.output / f"{path.stem}-{config.hash}"
-    config = RunConfig.load(path, [dataset, f"output={json.dumps(str(output))}"])
-    return Row(group=group, name=name, paper=paper, config_path=path, config=config)
-
-
-def _refuse_mixed_protocols(rows: list[Row]) -> None:
-    first = rows[0]
-    for row in rows:
-        if row.config.protocol != first.config.protocol:
-            raise InputError(
-                f"{first.config_path} and {row.config_path} have different [protocol] tables, so their numbers cannot "
-                "stand in one table; give them the same one, or leave rows out with --only."
-            )
-
-
-def _published(tables: dict[str, str], dataset: Path) -> dict[str, Any]:
-    name = tables.get(dataset.resolve().name, tables["default"])
-    text = (files(__package__) / "paper" / f"{name}.json").read_text(encoding="utf-8")
-    published: dict[str, Any] = json.loads(text)
-    return published
+def quoted(path: Path) -> str:
+    """A path as a TOML string."""
+    return json.dumps(str(path))

@@ -1,15 +1,16 @@
-"""Training the rows of a table that are missing, each in a process of its own."""
+"""Training the runs of a table that are missing, each in a process of its own."""
 
+import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from threading import Event
 
-from microlens.bench.rows import Bench, Row
+from microlens.bench import worker
+from microlens.bench.rows import Bench, Job
 from microlens.errors import InputError
 from microlens.files import alone_in
 
@@ -19,93 +20,128 @@ STOP_SECONDS = 10.0
 OnRow = Callable[[str, str], None]
 
 
-def run_rows(bench: Bench, *, jobs: int, on_row: OnRow) -> dict[str, str]:
-    """Train the rows that have no report yet; a row that fails does not stop the others.
+class Runner:
+    """Trains the runs of a table; a run that fails does not stop the others.
 
-    A row's output goes to ``log.txt`` in its run folder; what a killed row had trained is picked up again.
+    A run's output goes to ``log.txt`` in its folder; what a killed run had trained is picked up again.
 
     Args:
         bench: the table.
-        jobs: how many rows train at once; they share the processor's cores.
-        on_row: called with a row's name and "started", "failed", or "finished" (when it was there already, too).
-
-    Returns:
-        For each row that failed, by name, the last line that it printed.
-
-    Raises:
-        InputError: another process works in the table's folder.
+        jobs: how many runs train at once; they share the processor's cores.
+        on_row: called with a run's name and "started", how far it is, "failed", "stopped", or "finished" (when it was
+            there already, too).
+        seconds: after so long, runs at work are stopped, to be picked up again, and no other starts.
     """
-    bench.output.mkdir(parents=True, exist_ok=True)
-    failed: dict[str, str] = {}
-    stop = Event()
 
-    def run(row: Row) -> None:
-        if stop.is_set():
+    def __init__(self, bench: Bench, *, jobs: int, on_row: OnRow, seconds: float | None = None) -> None:
+        self.bench, self.parallel, self.on_row = bench, jobs, on_row
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.stop = Event()
+        self.failed: dict[str, str] = {}
+        cores = len(os.sched_getaffinity(0))
+        self.threads = max(1, cores // jobs) if jobs > 1 else None
+
+    def run(self) -> dict[str, str]:
+        """Train what is missing.
+
+        Returns:
+            For each run that failed, by name, the last line that it printed.
+
+        Raises:
+            InputError: another process works in the table's folder.
+        """
+        self.bench.output.mkdir(parents=True, exist_ok=True)
+        first = [job for job in self.bench.jobs() if job.data_hash != self.bench.data_hash]
+        others = [job for job in self.bench.jobs() if job.data_hash == self.bench.data_hash]
+        with alone_in(self.bench.output):
+            for jobs in (first, others):
+                self._all(jobs)
+        return self.failed
+
+    def _all(self, jobs: list[Job]) -> None:
+        with ThreadPoolExecutor(self.parallel) as pool:
+            futures = [pool.submit(self._one, job) for job in jobs]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self.stop.set()
+                raise
+
+    def _one(self, job: Job) -> None:
+        if self._over():
             return
         try:
-            train_if_missing(row)
+            self._train_if_missing(job)
         except BaseException:
-            stop.set()
+            self.stop.set()
             raise
 
-    def train_if_missing(row: Row) -> None:
-        fault = None
-        if not _is_done(row, bench):
-            on_row(row.name, "started")
-            fault = _train(row, jobs, stop)
-        if not stop.is_set():
-            if fault is not None:
-                failed[row.name] = fault
-            on_row(row.name, "finished" if fault is None else "failed")
+    def _over(self) -> bool:
+        return self.stop.is_set() or (self.deadline is not None and time.monotonic() > self.deadline)
 
-    with alone_in(bench.output), ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(run, row) for row in bench.rows]
+    def _train_if_missing(self, job: Job) -> None:
+        if _is_done(job):
+            self.on_row(job.name, "finished")
+            return
+        self.on_row(job.name, "started")
+        process = self._train(job)
+        if process is None:
+            self.on_row(job.name, "stopped")
+        elif process.exitcode == 0:
+            self.on_row(job.name, "finished")
+        else:
+            self.failed[job.name] = _what_it_said(job, process.exitcode or 0)
+            self.on_row(job.name, "failed")
+
+    def _train(self, job: Job) -> ForkServerProcess | None:
+        """The ended process, or None where it was stopped."""
+        job.folder.mkdir(parents=True, exist_ok=True)
+        process = worker.start(job.config, job.folder / "log.txt", self.threads)
         try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stop.set()
-            raise
-    return failed
+            while process.exitcode is None:
+                if self._over():
+                    return None
+                process.join(LOOK_SECONDS)
+                self.on_row(job.name, _how_far(job))
+        finally:
+            _end(process)
+        return process
 
 
-def _is_done(row: Row, bench: Bench) -> bool:
+def _is_done(job: Job) -> bool:
     with suppress(InputError):  # a report that cannot be read is no report
-        return row.report(bench.data_hash) is not None
+        return job.report() is not None and (job.folder / "beyond.json").exists()
     return False
 
 
-def _train(row: Row, jobs: int, stop: Event) -> str | None:
-    """Train a row; returns None when it ended well, else the last line of its log."""
-    row.folder.mkdir(parents=True, exist_ok=True)
-    assignments = [f"dataset={row.config.dataset}", f"output={row.folder}"]
-    command = [sys.executable, "-m", "microlens", "train", str(row.config_path)]
-    command += [part for assignment in assignments for part in ("--set", assignment)]
-    cores = len(os.sched_getaffinity(0))
-    environment = {**os.environ, "COLUMNS": "120"}
-    if jobs > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, cores // jobs))
-    log = row.folder / "log.txt"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
-        try:
-            while process.poll() is None and not stop.is_set():
-                time.sleep(LOOK_SECONDS)
-        finally:
-            _end(process)
-    if process.returncode == 0:
-        return None
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+def _how_far(job: Job) -> str:
+    """The epochs done, and the minutes that the others take at most."""
+    path = job.folder / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):  # not there yet, or being written
+        return ""
+    left = job.config.train.epochs - len(lines)
+    if not lines or not left:
+        return ""
+    minutes = left * sum(line["seconds"] for line in lines) / len(lines) / 60
+    return f"epoch {len(lines) + 1} of at most {job.config.train.epochs}, {minutes:.0f} min left at most"
+
+
+def _what_it_said(job: Job, exitcode: int) -> str:
+    log = job.folder / "log.txt"
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
     said = lines[-1].removeprefix("microlens: ").strip() if lines else "it printed nothing"
-    return said if process.returncode > 0 else f"killed by signal {-process.returncode}; it last printed: {said}"
+    return said if exitcode > 0 else f"killed by signal {-exitcode}; it last printed: {said}"
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is not None:
+def _end(process: ForkServerProcess) -> None:
+    if process.exitcode is not None:
         return
     process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    process.join(STOP_SECONDS)
+    if process.exitcode is None:
         process.kill()
-        process.wait()
+        process.join()

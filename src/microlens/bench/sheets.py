@@ -1,15 +1,16 @@
-"""A table's JSON as sheets that a terminal and Markdown show alike."""
+"""A table's JSON as sheets that a terminal, Markdown, LaTeX, CSV and a page show alike."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microlens.bench.rows import Bench
-from microlens.files import write_text
 from microlens.metrics import METRICS
+from microlens.report import POPULARITY_GROUPS
 
-Cell = Callable[[dict[str, Any]], str]
+Row = dict[str, Any]
+Cell = Callable[[Row], str]
+SIGNIFICANT = 0.05
+_FIFTHS = "The items in train in five groups of equally many, 1 the least popular."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,63 +24,23 @@ class Sheet:
 
 
 def sheets(results: dict[str, Any]) -> list[Sheet]:
-    """What :func:`microlens.bench.collect` gave as three sheets: accuracy, warm and cold targets, and cost."""
-    numbers = results["num_targets"] or dict.fromkeys(("all", "warm", "cold"), 0)
-    against = results["against"]
-    accuracy: dict[str, Cell] = {
-        "HR@10": lambda row: _with_interval(row, "all", "HR@10"),
-        "NDCG@10": lambda row: _with_interval(row, "all", "NDCG@10"),
-        "HR@20": lambda row: _with_interval(row, "all", "HR@20"),
-        "NDCG@20": lambda row: _with_interval(row, "all", "NDCG@20"),
-    }
-    if against:
-        accuracy[f"HR@10 vs {against}"] = lambda row: _difference(row, "HR@10")
-        accuracy[f"NDCG@10 vs {against}"] = lambda row: _difference(row, "NDCG@10")
-    accuracy[f"paper, {results['published']['dataset']}: HR@10, NDCG@10, HR@20, NDCG@20"] = _published
-    by_cohort: dict[str, Cell] = {
-        f"{cohort} {metric}": _cohort_cell(cohort, metric) for cohort in ("warm", "cold") for metric in METRICS
-    }
-    cost: dict[str, Cell] = {
-        "trained parameters": lambda row: _millions(row["cost"]["trainable_parameters"]),
-        "s an epoch": lambda row: _seconds(row["cost"]["seconds_per_epoch"]) if row["cost"]["epochs"] else "-",
-        "epochs (best)": _epochs,
-        "s of training": lambda row: _seconds(row["cost"]["seconds"]),
-        "peak memory, MB": lambda row: f"{row['cost']['peak_memory_bytes'] / 1e6:,.0f}",
-        "valid HR@10": lambda row: f"{100 * row['valid']['HR@10']:.2f}",
-        "run": lambda row: f"{row['config']}, {row['config_hash']}, seed {row['seed']}, {(row['commit'] or '-')[:7]}",
-    }
+    """What :func:`microlens.bench.collect` gave as sheets: accuracy, slices, what is beyond accuracy, and cost."""
     title = f"{results['title']} on {results['dataset']}"
-    return [
-        _sheet(f"{title}: {numbers['all']:,} test targets, percent", accuracy, results, _accuracy_notes(results)),
-        _sheet(f"{title}: {numbers['warm']:,} warm and {numbers['cold']:,} cold targets, percent", by_cohort, results),
-        _sheet(f"{title}: cost", cost, results),
+    targets = {cohort: _targets(results, cohort) for cohort in ("all", "warm", "cold")}
+    found = [
+        _sheet(f"{title}: {targets['all']} test targets, percent", _accuracy(results), results, notes(results)),
+        _sheet(
+            f"{title}: {targets['warm']} warm and {targets['cold']} cold targets, percent",
+            {f"{cohort} {metric}": _cohort(cohort, metric) for cohort in ("warm", "cold") for metric in METRICS},
+            results,
+        ),
+        _sheet(f"{title}: HR@10 by popularity of the target, percent", _popularity(results), results, [_FIFTHS]),
+        _sheet(f"{title}: HR@10 by length of the user's history and by tag, percent", _slices(results), results),
+        _sheet(f"{title}: beyond accuracy, first ten", _beyond(results), results, _beyond_notes(results)),
+        _sheet(f"{title}: cost", _cost(results), results, _cost_notes(results)),
+        *([_counted(results)] if results["counted"] else []),
     ]
-
-
-def write_results(bench: Bench, results: dict[str, Any]) -> list[Sheet]:
-    """Write the JSON and the Markdown of a table into its folder; returns its sheets."""
-    write_text(bench.output / f"{bench.name}.json", json.dumps(results, indent=1) + "\n")
-    write_text(bench.output / f"{bench.name}.md", markdown(results))
-    return sheets(results)
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The sheets as Markdown."""
-    return "\n".join(_markdown_sheet(sheet) for sheet in sheets(results))
-
-
-def _markdown_sheet(sheet: Sheet) -> str:
-    lines = [
-        f"**{sheet.title}**",
-        "",
-        f"| | {' | '.join(sheet.columns)} |",
-        "|---" + "|---:" * len(sheet.columns) + "|",
-    ]
-    for group, rows in sheet.groups.items():
-        lines.append(f"| **{group}** |" + " |" * len(sheet.columns))
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-    notes = [f"- {note}" for note in sheet.notes]
-    return "\n".join([*lines, "", *notes, *([""] if notes else [])])
+    return [sheet for sheet in found if sheet.columns]
 
 
 def _sheet(title: str, cells: dict[str, Cell], results: dict[str, Any], notes: Sequence[str] = ()) -> Sheet:
@@ -89,58 +50,250 @@ def _sheet(title: str, cells: dict[str, Cell], results: dict[str, Any], notes: S
     return Sheet(title=title, columns=list(cells), groups=groups, notes=list(notes))
 
 
-def _accuracy_notes(results: dict[str, Any]) -> list[str]:
-    notes = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
-    if results["against"]:
-        notes.append(f"Differences from {results['against']}: of the same users, a paired bootstrap.")
-    notes.append(f"The paper's numbers: {results['published']['source']}; other data, so only their order compares.")
-    notes += [f"{row['name']}: the paper's row is {row['published_fault']}." for row in _of(results, "published_fault")]
-    made = {(file["file"], file["encoder"]) for row in _of(results, "features") for file in row["features"]}
-    notes += [f"V: {file}, made by the encoder {encoder}." for file, encoder in sorted(made)]
-    notes += [f"{name} is missing: {why}" + "." * (not why.endswith(".")) for name, why in results["missing"].items()]
-    protocol = results["protocol"].get("hash", "-")
-    notes.append(f"Protocol {protocol}; data {results['data_hash'][:12]}.")
-    return notes
+def _targets(results: dict[str, Any], cohort: str) -> str:
+    numbers = sorted({row["num_targets"][cohort] for row in results["rows"]} or {0})
+    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
-def _of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    return [row for row in results["rows"] if row[name]]
+def _accuracy(results: dict[str, Any]) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {metric: _with_interval("all", metric) for metric in METRICS}
+    if any(row["deviation"] for row in results["rows"]):
+        cells["seeds (deviation of HR@10)"] = _seeds
+    references = reference_names(results)
+    if references:
+        what = references[0] if len(references) == 1 else "the group's first"
+        for metric in ("HR@10", "NDCG@10"):
+            cells[f"{metric} vs {what}"] = _difference(metric)
+    if any(row["published"] and METRICS[0] in row["published"] for row in results["rows"]):
+        dataset = results["published"]["dataset"]
+        cells[f"paper, {dataset}: {', '.join(_metrics_published(results))}"] = lambda row: _published(row, results)
+    if any("ACC@5" in (row["published"] or {}) for row in results["rows"]):
+        cells["paper, Kinetics-400: ACC@5"] = lambda row: _percent((row["published"] or {}).get("ACC@5"))
+    return cells
 
 
-def _with_interval(row: dict[str, Any], cohort: str, metric: str) -> str:
-    if not row["test"][cohort]:
+def reference_names(results: dict[str, Any]) -> list[str]:
+    """The rows that others are compared with, in order."""
+    return list(dict.fromkeys(row["difference"]["against"] for row in results["rows"] if row["difference"]))
+
+
+def _metrics_published(results: dict[str, Any]) -> list[str]:
+    return [metric for metric in METRICS if any(metric in (row["published"] or {}) for row in results["rows"])]
+
+
+def _popularity(results: dict[str, Any]) -> dict[str, Cell]:
+    names = [f"popularity-{number}" for number in range(1, POPULARITY_GROUPS + 1)]
+    cells: dict[str, Cell] = {f"group {name[-1]}": _cohort(name, "HR@10") for name in names}
+    references = {row["name"]: row for row in results["rows"]}
+    if len(reference_names(results)) == 1:
+        cells |= {f"{name[-1]}, times {reference_names(results)[0]}": _ratio(name, references) for name in names}
+    if any("ratio-1" in (row["published"] or {}) for row in results["rows"]):
+        cells[f"paper, {results['published']['dataset']}: times SASRec on ids, groups 1 to 5"] = _published_ratios
+    return cells
+
+
+def _slices(results: dict[str, Any]) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    for kind in ("activity", "tags"):
+        for name in dict.fromkeys(name for row in results["rows"] for name in row[kind]):
+            cells[name] = _slice_cell(kind, name)
+    return cells
+
+
+def _slice_cell(kind: str, name: str) -> Cell:
+    return lambda row: _percent(row[kind].get(name, {}).get("HR@10"))
+
+
+def _beyond(results: dict[str, Any]) -> dict[str, Cell]:
+    rows = [row["beyond"] for row in results["rows"] if row["beyond"]]
+    return {
+        name: _beyond_cell(name) for name in dict.fromkeys(name for row in rows for name in row) if name != "features"
+    }
+
+
+def _beyond_cell(name: str) -> Cell:
+    def cell(row: Row) -> str:
+        value = (row["beyond"] or {}).get(name)
+        if value is None:
+            return "-"
+        return f"{100 * value:.1f} %" if name.startswith("coverage") else f"{value:.3g}"
+
+    return cell
+
+
+def _cost(results: dict[str, Any]) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {
+        "parameters": lambda row: _millions(row["cost"]["parameters"]),
+        "trained": lambda row: _millions(row["cost"]["trainable_parameters"]),
+        "G multiply-adds an item": lambda row: _giga(row["cost"]["multiply_adds_per_item"]),
+        "s an epoch": lambda row: _seconds(row["cost"]["seconds_per_epoch"]) if row["cost"]["epochs"] else "-",
+        "epochs (best)": _epochs,
+        "s of training": lambda row: _seconds(row["cost"]["seconds"]),
+        "peak memory, MB": lambda row: f"{row['cost']['peak_memory_bytes'] / 1e6:,.0f}",
+        "Wh, estimated": lambda row: f"{row['cost']['watt_hours']:.2g}",
+        "valid HR@10": lambda row: _percent(row["valid"]["HR@10"]),
+        "run": lambda row: f"{row['config']}, {row['config_hash']}, seed {row['seeds'][0]}, {row['commit'][:7]}",
+    }
+    if any("#Param." in (row["published"] or {}) for row in results["rows"]):
+        cells["paper: parameters, FLOPs, time an epoch, best epoch, memory, GPUs"] = _published_cost
+    return cells
+
+
+def _counted(results: dict[str, Any]) -> Sheet:
+    """The paper's table of costs counted from our networks beside what it prints."""
+    rows = []
+    for row in results["counted"]:
+        printed, adds = results["printed_costs"][row["row"]], row["multiply_adds"]
+        ours = f"{adds / 1e9:,.0f} G" if adds else "-"
+        rows.append([row["row"], f"{row['parameters'] / 1e6:.2f} M", printed["#Param."], ours, printed["FLOPs"]])
+    return Sheet(
+        title="The paper's table of costs, counted from the networks of this package",
+        columns=["trained parameters, counted", "printed", "multiply-adds, counted", "FLOPs, printed"],
+        groups={"SASRec over": rows},
+        notes=[
+            "Parameters: the last stages and the classifier of 400 classes, the projection to 512, SASRec, and an id "
+            "table of 19,670 rows that the original code builds beside every encoder and never uses.",
+            "Multiply-adds: one forward pass of the encoder over a batch of one GPU, eleven videos a user; the printed "
+            "FLOPs follow this rule (they count norms and activations, too, and no products of attention), but for "
+            "R3D-r18. The row MViT-B-16x4 is of the image network MViT-B-16, which the original code takes for it.",
+        ],
+    )
+
+
+def notes(results: dict[str, Any]) -> list[str]:
+    """What has to be known to read the numbers."""
+    lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
+    if reference_names(results):
+        lines.append(
+            "Differences are of the same users, with a paired bootstrap interval; * marks those that a paired t-test "
+            f"over users, corrected for the number of rows (Holm), calls real (p < {SIGNIFICANT})."
+        )
+    if any(row["deviation"] for row in results["rows"]):
+        lines.append("Rows with several seeds are means over seeds; the deviation is that between seeds.")
+    if any(row["published"] for row in results["rows"]):
+        lines.append(
+            f"The paper's numbers: {results['published']['source']}; other data, so only their order compares."
+        )
+    faults = [row for row in results["rows"] if row["published_fault"]]
+    lines += [f"{row['name']}: the paper's row is {row['published_fault']}." for row in faults]
+    made = {(file["file"], file["encoder"]) for row in results["rows"] for file in row["features"]}
+    lines += [f"V: {file}, made by the encoder {encoder}." for file, encoder in sorted(made)]
+    lines += _missing(results["missing"])
+    protocols = ", ".join(results["protocols"]) or "-"
+    if len(results["protocols"]) > 1:
+        lines.append("Several protocols stand in this table; numbers compare within a protocol alone.")
+    lines.append(f"Protocol {protocols}; data {results['data_hash'][:12]}.")
+    return lines
+
+
+def _missing(missing: dict[str, str]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        by_reason.setdefault(why, []).append(name)
+    return [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing: {why}" + "." * (not why.endswith("."))
+        for why, names in by_reason.items()
+    ]
+
+
+def _beyond_notes(results: dict[str, Any]) -> list[str]:
+    files = sorted(
+        {row["beyond"]["features"] for row in results["rows"] if row["beyond"] and row["beyond"]["features"]}
+    )
+    of_content = [f"Diversity is by the cosine of the vectors in {', '.join(files)}."] if files else []
+    return [
+        "Coverage: share of all items that stand in anybody's list. Novelty: bits of surprise of an item, by how many "
+        "users have it. Diversity: mean distance of two items of a list. Popularity: mean train count of items shown. "
+        "Gini: 0 where all items are shown alike, 1 where one is.",
+        *of_content,
+    ]
+
+
+def _cost_notes(results: dict[str, Any]) -> list[str]:
+    watts = results["watts"]
+    devices = sorted({row["cost"]["device"] for row in results["rows"]})
+    assumed = f"{watts['a thread']:g} W a processor thread or {watts['a GPU']:g} W a GPU"
+    return [
+        f"Wh: seconds of training times {assumed}, assumed.",
+        f"Trained on: {'; '.join(devices)}." if devices else "Nothing was trained.",
+    ]
+
+
+def _with_interval(cohort: str, metric: str) -> Cell:
+    def cell(row: Row) -> str:
+        if not row["test"][cohort]:
+            return "-"
+        low, high = row["intervals"][cohort][metric]
+        return f"{100 * row['test'][cohort][metric]:.2f} ({100 * low:.2f}-{100 * high:.2f})"
+
+    return cell
+
+
+def _cohort(cohort: str, metric: str) -> Cell:
+    if metric == "HR@10" and cohort in ("warm", "cold"):
+        return _with_interval(cohort, metric)
+    return lambda row: _percent(row["test"][cohort].get(metric))
+
+
+def _ratio(cohort: str, rows: dict[str, Row]) -> Cell:
+    def cell(row: Row) -> str:
+        if not row["difference"]:
+            return "-"
+        ours, theirs = (of["test"][cohort].get("HR@10") for of in (row, rows[row["difference"]["against"]]))
+        return f"{ours / theirs:.2f}" if ours is not None and theirs else "-"
+
+    return cell
+
+
+def _difference(metric: str) -> Cell:
+    def cell(row: Row) -> str:
+        if row["difference"] is None:
+            return "-"
+        found = row["difference"][metric]
+        mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
+        return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}){'*' if found['holm'] < SIGNIFICANT else ''}"
+
+    return cell
+
+
+def _seeds(row: Row) -> str:
+    spread = f" ({100 * row['deviation']['HR@10']:.2f})" if row["deviation"] else ""
+    return f"{len(row['seeds'])}{spread}"
+
+
+def _published(row: Row, results: dict[str, Any]) -> str:
+    if not row["published"]:
         return "-"
-    low, high = row["intervals"][cohort][metric]
-    return f"{100 * row['test'][cohort][metric]:.2f} ({100 * low:.2f}-{100 * high:.2f})"
+    return ", ".join(_percent(row["published"].get(metric)) for metric in _metrics_published(results))
 
 
-def _cohort_cell(cohort: str, metric: str) -> Cell:
-    if metric == "HR@10":
-        return lambda row: _with_interval(row, cohort, metric)
-    return lambda row: f"{100 * row['test'][cohort][metric]:.2f}" if row["test"][cohort] else "-"
+def _published_ratios(row: Row) -> str:
+    published = row["published"] or {}
+    groups = range(1, POPULARITY_GROUPS + 1)
+    return ", ".join(f"{published[f'ratio-{group}']:g}" for group in groups) if "ratio-1" in published else "-"
 
 
-def _difference(row: dict[str, Any], metric: str) -> str:
-    if row["difference"] is None:
-        return "-"
-    mean, low, high = (100 * value for value in row["difference"][metric])
-    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+def _published_cost(row: Row) -> str:
+    names = ("#Param.", "FLOPs", "Time/E", "BE", "MU", "GPU")
+    return ", ".join(str(row["published"][name]) for name in names) if row["published"] else "-"
 
 
-def _published(row: dict[str, Any]) -> str:
-    if row["published"] is None:
-        return "-"
-    return ", ".join(f"{100 * row['published'][metric]:.2f}" for metric in METRICS)
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
 
 
 def _millions(number: int) -> str:
     return f"{number / 1e6:.2f} M" if number else "-"
 
 
+def _giga(number: int) -> str:
+    return f"{number / 1e9:.3g}" if number else "-"
+
+
 def _seconds(seconds: float) -> str:
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
 
 
-def _epochs(row: dict[str, Any]) -> str:
+def _epochs(row: Row) -> str:
     cost = row["cost"]
     return f"{cost['epochs']} ({cost['best_epoch']})" if cost["epochs"] else "-"

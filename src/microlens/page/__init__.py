@@ -1,5 +1,6 @@
 """One self-contained page that compares finished runs: which is best, by how much, on what, and at what cost."""
 
+from collections.abc import Mapping
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,7 @@ from microlens.page.tables import accuracy_table, cost_table, provenance
 from microlens.page.users import users_section
 from microlens.report import Report
 
-__all__ = ["write_page"]
+__all__ = ["fill", "write_page"]
 
 
 def write_page(path: Path, runs: list[Path]) -> None:
@@ -43,9 +44,15 @@ def write_page(path: Path, runs: list[Path]) -> None:
         "users": users_section(compared, dataset, split),
         "provenance": provenance(compared),
     }
-    template = resources.files("microlens.page").joinpath("page.html").read_text(encoding="utf-8")
+    fill(path, "page.html", values)
+
+
+def fill(path: Path, template: str, values: Mapping[str, str]) -> None:
+    """Write a template of this package with its values and the pages' style."""
+    folder = resources.files("microlens.page")
+    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "style.css"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, Template(template).substitute(values))
+    write_text(path, Template(text).substitute(values, style=style))
 
 
 def _compared(report: Report, split: Split) -> str:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from microlens.page.comparison import Bar, percent
 
-_INK, _QUIET, _RULE = "#1a2027", "#5a6672", "#dde2e7"  # of page.html
+INK, QUIET, RULE = "#1a2027", "#5a6672", "#dde2e7"  # of page.html
 _LONGEST_LABEL = 20
 _LINE_HEIGHT = 14
 _MOST_WITH_VALUES = 4  # bars in a group that are wide enough to carry their values
@@ -26,7 +26,7 @@ _LOOK = {
     "svg.fonttype": "none",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so charts are laid out alike wherever they are made
     "font.size": 12,
-    "text.color": _INK,
+    "text.color": INK,
     "text.parse_math": False,
     "figure.dpi": 72,  # a point is a unit of the drawing
 }
@@ -44,14 +44,14 @@ class Curve:
 
 
 @contextmanager
-def _look() -> Iterator[None]:
+def look() -> Iterator[None]:
     """The same look whatever a matplotlibrc says; the browser has glyphs that the font of the layout lacks."""
     with style.context(["default", _LOOK]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield
 
 
-@_look()
+@look()
 def line_chart(name: str, curves: Sequence[Curve], *, label: str, shares: bool = False) -> str:
     """Curves over epochs, each named at its end.
 
@@ -68,7 +68,7 @@ def line_chart(name: str, curves: Sequence[Curve], *, label: str, shares: bool =
     inner = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(0, last)
     axes.set_xticks(sorted({1, *(tick for tick in inner if 1 < tick < last - inner[1] / 2), last}))
     axes.set_xlim(1, max(2, last))
-    axes.set_xlabel("epoch", color=_QUIET)
+    axes.set_xlabel("epoch", color=QUIET)
     for number, curve in enumerate(curves, 1):
         _draw_curve(axes, f"{name}-{{}}-{number}", curve)
     texts = _name_ends(axes, f"{name}-{{}}-{{}}", curves)
@@ -78,10 +78,10 @@ def line_chart(name: str, curves: Sequence[Curve], *, label: str, shares: bool =
     gap = _LINE_HEIGHT * (high - low) / axes.get_window_extent().height
     for text, height in zip(texts, _apart([curve.ys[-1] for curve in curves], low, high, gap), strict=True):
         text.set_y(height)
-    return _svg(figure, name, label)
+    return svg(figure, name, label)
 
 
-@_look()
+@look()
 def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, chance: float, label: str) -> str:
     """Groups of bars with interval whiskers, and a dotted line at ``chance``.
 
@@ -93,19 +93,19 @@ def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, ch
     """
     figure = Figure((860 / 72, 292 / 72), layout="constrained")
     axes = _axes(figure, 0.0, max([chance, *(bar.high for _, _, bars in groups for bar in bars)]), shares=True)
-    axes.set_xticks(range(len(groups)), [first for first, _, _ in groups], color=_INK)
+    axes.set_xticks(range(len(groups)), [first for first, _, _ in groups], color=INK)
     axes.set_xlim(-0.5, len(groups) - 0.5)
-    dots = axes.axhline(chance, color=_QUIET, linewidth=1.6, linestyle=(0, (1, 2)), zorder=0.9)
+    dots = axes.axhline(chance, color=QUIET, linewidth=1.6, linestyle=(0, (1, 2)), zorder=0.9)
     dots.set(gid=f"{name}-chance", label=f"chance: {percent(chance)} %")
     below = axes.get_xaxis_transform()
     for place, (_, second, bars) in enumerate(groups):
-        axes.annotate(second, (place, 0), (0, -33), below, "offset points", color=_QUIET, ha="center", va="baseline")
+        axes.annotate(second, (place, 0), (0, -33), below, "offset points", color=QUIET, ha="center", va="baseline")
         width = min(0.35, 0.8 / max(1, len(bars)))
         for number, bar in enumerate(bars):
             middle = place + (number - (len(bars) - 1) / 2) * width
             gid = f"{name}-{{}}-{place + 1}-{number + 1}"
             _draw_bar(axes, gid, bar, middle, 0.92 * width, with_value=len(bars) <= _MOST_WITH_VALUES)
-    return _svg(figure, name, label)
+    return svg(figure, name, label)
 
 
 def _axes(figure: Figure, low: float, high: float, shares: bool) -> Axes:
@@ -113,8 +113,8 @@ def _axes(figure: Figure, low: float, high: float, shares: bool) -> Axes:
     axes = figure.subplots()
     axes.spines[:].set_visible(False)
     axes.set_axisbelow(True)
-    axes.grid(axis="y", color=_RULE, linewidth=1)
-    axes.tick_params(length=0, pad=8, labelcolor=_QUIET)
+    axes.grid(axis="y", color=RULE, linewidth=1)
+    axes.tick_params(length=0, pad=8, labelcolor=QUIET)
     high = round(high, 12) if high > low else low + (abs(low) or 1.0)  # an interval may end at 1.0000000000000002
     ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     axes.set_yticks(ticks, [f"{100 * tick:g} %" if shares else f"{tick:g}" for tick in ticks])
@@ -156,7 +156,7 @@ def _apart(wanted: Sequence[float], low: float, high: float, gap: float) -> list
 def _draw_bar(axes: Axes, gid: str, bar: Bar, middle: float, width: float, with_value: bool) -> None:
     (block,) = axes.bar(middle, bar.value, width, color=bar.colour)
     centre, half = (bar.low + bar.high) / 2, (bar.high - bar.low) / 2
-    whisker = axes.errorbar(middle, centre, half, fmt="none", ecolor=_INK, elinewidth=1.3, capsize=3.5)
+    whisker = axes.errorbar(middle, centre, half, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3.5)
     says = f"{bar.name}: {percent(bar.value)} % ({percent(bar.low)} to {percent(bar.high)})"
     block.set(gid=gid.format("bar"), label=says)
     whisker.lines[2][0].set(gid=gid.format("whisker"), label=says)
@@ -165,7 +165,7 @@ def _draw_bar(axes: Axes, gid: str, bar: Bar, middle: float, width: float, with_
         text.set(gid=gid.format("value"), ha="center", annotation_clip=False)
 
 
-def _svg(figure: Figure, name: str, label: str) -> str:
+def svg(figure: Figure, name: str, label: str) -> str:
     """The drawing without matplotlib's header and its own ids; the label of a part that has a gid is its title."""
     rcParams["svg.hashsalt"] = name
     for part in figure.findobj():

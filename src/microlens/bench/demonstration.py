@@ -1,0 +1,57 @@
+"""The synthetic datasets that tables can be tried on, made where they are missing."""
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from microlens.data.decoding import Settings
+from microlens.data.media import ClipSettings
+from microlens.data.prepare import prepare
+from microlens.data.synthetic import write_release
+from microlens.feature_files import write_features
+from microlens.progress import progress_bar
+
+# Name, users, videos, seed, frames a clip and their size, size of covers.
+SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
+    "demo": (2000, 400, 0, 5, 112, 112),
+    "demo-source": (2000, 400, 1, 5, 112, 112),
+    "smoke": (200, 80, 0, 2, 32, 64),
+    "smoke-source": (200, 80, 1, 2, 32, 64),
+}
+FEATURES = "video"
+"""The features that configurations of the demonstration name: X3D-xs with random weights, frozen."""
+
+
+def demonstration(folder: Path, console: Console) -> Path:
+    """The dataset ``folder``, made first if it is a demonstration that is missing, with its features."""
+    if folder.parent != Path("datasets") or folder.name not in SHAPES:
+        return folder
+    users, items, seed, frames, size, cover = SHAPES[folder.name]
+    release = Path("releases") / folder.name
+    if not (folder / "manifest.json").is_file():
+        if not release.exists():
+            release.parent.mkdir(exist_ok=True)
+            with progress_bar(console) as bar:
+                task = bar.add_task("videos", total=items, note="")
+
+                def show(done: int, _: int) -> None:
+                    bar.update(task, completed=done)
+
+                write_release(release, users=users, items=items, seed=seed, on_progress=show)
+        clips = ClipSettings(num_frames=frames, size=size)
+        prepare(release, folder, Settings(clips=clips, cover_size=cover))
+        console.print(f"{folder} is made: {users:,} users, {items:,} synthetic videos.", highlight=False)
+    _name_features(folder)
+    return folder
+
+
+def _name_features(folder: Path) -> None:
+    """Work out the features once, and give them the name that configurations use."""
+    features = folder / "features"
+    named = features / f"{FEATURES}.npy"
+    if named.is_file():
+        return
+    made = write_features(folder, "x3d_xs", weights="random").path
+    for ending in (".ids.npy", ".json", ".npy"):  # the matrix last: it says that all are there
+        shutil.copyfile(made.with_suffix(ending), features / f"{FEATURES}{ending}")

@@ -1,0 +1,195 @@
+"""A table as one page that needs nothing outside it: who wins, by how much, whether that is real, what it costs."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from microlens.bench.rows import Bench
+from microlens.bench.sheets import SIGNIFICANT, Sheet, reference_names, sheets
+from microlens.page import fill
+from microlens.page.comparison import COLOURS, ComparedRun, chance, open_data, read_runs
+
+Row = dict[str, Any]
+_CLOSE = 0.9  # of the best row's accuracy: what the verdict calls nearly as good
+
+
+def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
+    """Write the page of a table.
+
+    Args:
+        path: the HTML file.
+        bench: the table, whose runs the curves are read from.
+        results: what :func:`microlens.bench.collect` gave of it.
+    """
+    from microlens.bench.charts import forest, pareto  # matplotlib: only pages need it
+
+    rows = results["rows"]
+    if not rows:
+        return
+    shown = best_rows(rows)
+    colours = {row["name"]: colour for row, colour in zip(shown, COLOURS, strict=False)}
+    references = reference_names(results)
+    curves, groups = _run_charts(bench, shown)
+    fill(
+        path,
+        "table.html",
+        {
+            "title": escape(f"{results['title']} on {results['dataset']}"),
+            "compared": _compared(results),
+            "verdict": verdict(results),
+            "meaning": _meaning(results),
+            "diamonds": _diamonds(results),
+            "legend": "".join(_label(name, colour) for name, colour in colours.items()),
+            "forest": forest(rows, colours, references[0] if len(references) == 1 else None),
+            "pareto": pareto(rows, colours),
+            "curves": curves,
+            "groups": groups,
+            "sheets": "\n".join(_sheet(sheet) for sheet in sheets(results)),
+            "provenance": _provenance(results),
+        },
+    )
+
+
+def best_rows(rows: Sequence[Row]) -> list[Row]:
+    """As many of the best rows by test HR@10 as there are colours, all of the best row's protocol."""
+    ranked = sorted(rows, key=lambda row: -row["test"]["all"]["HR@10"])
+    return [row for row in ranked if row["protocol"] == ranked[0]["protocol"]][: len(COLOURS)]
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """Which row wins, by how much and whether that is real, what it costs, and what is nearly as good for less."""
+    return " ".join(_verdict_of(rows, winner) for rows, winner in _by_protocol(results))
+
+
+def _by_protocol(results: dict[str, Any]) -> list[tuple[list[Row], dict[str, Any]]]:
+    return [
+        ([row for row in results["rows"] if row["protocol"] == protocol], results["winners"][protocol])
+        for protocol in results["protocols"]
+    ]
+
+
+def _verdict_of(rows: list[Row], winner: dict[str, Any]) -> str:
+    by_name = {row["name"]: row for row in rows}
+    best = by_name[winner["name"]]
+    found = f"finds the next item in its first ten for {_percent(best)} of users, after {_time(best)}"
+    if winner["next"] is None:
+        return f"<b>{escape(best['name'])}</b> {found}; there is no other row to compare it with."
+    ahead = winner["difference"]["HR@10"]
+    by = f"{_points(ahead)} ahead of {escape(winner['next'])}"
+    if ahead["p"] < SIGNIFICANT:
+        said = f"<b>{escape(best['name'])}</b> wins: it {found}. It is {by}, a real difference."
+    else:
+        said = f"No clear winner: <b>{escape(best['name'])}</b> {found}, but {by}, which may be chance."
+    said += _over_reference(best)
+    cheaper = [row for row in rows if row["cost"]["seconds"] < best["cost"]["seconds"] / 2]
+    close = [row for row in cheaper if _value(row) >= _CLOSE * _value(best)]
+    if close:
+        cheapest = min(close, key=lambda row: row["cost"]["seconds"])
+        said += f" <b>{escape(cheapest['name'])}</b> reaches {_percent(cheapest)} after {_time(cheapest)}."
+    return said
+
+
+def _points(difference: dict[str, float]) -> str:
+    mean, low, high = (100 * difference[name] for name in ("mean", "low", "high"))
+    return f"{mean:.2f} points (95&nbsp;% interval {low:.2f} to {high:.2f})"
+
+
+def _over_reference(best: Row) -> str:
+    if best["difference"] is None or best["difference"]["HR@10"]["mean"] <= 0:
+        return ""
+    found = best["difference"]["HR@10"]
+    real = "a real difference" if found["holm"] < SIGNIFICANT else "which may be chance"
+    return f" It is {_points(found)} ahead of {escape(best['difference']['against'])}, {real}."
+
+
+def _value(row: Row) -> float:
+    return float(row["test"]["all"]["HR@10"])
+
+
+def _percent(row: Row) -> str:
+    return f"{100 * _value(row):.2f}&nbsp;%"
+
+
+def _time(row: Row) -> str:
+    seconds = row["cost"]["seconds"]
+    spent = f"{seconds:,.1f} s" if seconds < 60 else f"{seconds / 60:,.0f} min"
+    return f"{spent} of training" if seconds else "no training at all"
+
+
+def _compared(results: dict[str, Any]) -> str:
+    rows = results["rows"]
+    users = sorted({row["num_targets"]["all"] for row in rows})
+    said = f"{len(rows)} rows on {escape(results['dataset'])}, "
+    said += f"{users[0]:,}" if len(users) == 1 else f"{users[0]:,} to {users[-1]:,}"
+    said += " users. Each row reads what a user has watched and ranks every item the user has not had; ties stand "
+    said += "against it. The last item of a user is to be found, the one before it chose the best epoch."
+    if results["missing"]:
+        said += f" {len(results['missing'])} rows of the table are missing, see below."
+    return said
+
+
+def _meaning(results: dict[str, Any]) -> str:
+    return (
+        "A difference is called real when a paired t-test over users gives p &lt; "
+        f"{SIGNIFICANT}; in the tables, * marks those that stay so after a correction for the number of rows."
+    )
+
+
+def _diamonds(results: dict[str, Any]) -> str:
+    if not any("HR@10" in (row["published"] or {}) for row in results["rows"]):
+        return "The dotted line is the row that others are compared with."
+    return (
+        f"Diamonds are the paper's numbers on {escape(results['published']['dataset'])}, other data: only their order "
+        "compares. The dotted line is the row that others are compared with."
+    )
+
+
+def _run_charts(bench: Bench, shown: Sequence[Row]) -> tuple[str, str]:
+    from microlens.page.figures import group_figure, training_figures
+
+    of_row = {row.name: row for row in bench.rows}
+    compared = read_runs([of_row[row["name"]].config.output for row in shown])
+    named = [ComparedRun(**{**vars(run), "name": row["name"]}) for run, row in zip(compared, shown, strict=True)]
+    _, split = open_data(named[0])
+    curves = f"<h2>How the best rows trained</h2>{training_figures(named)}"
+    return curves, f"<h2>The best rows by popularity of the next item</h2>{group_figure(named, chance(split))}"
+
+
+def _label(name: str, colour: str) -> str:
+    return f'<span><span class="run" style="--colour:{colour}">{escape(name)}</span></span>'
+
+
+def _sheet(sheet: Sheet) -> str:
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in ("", *sheet.columns))
+    body = "".join(_group(group, rows, len(sheet.columns)) for group, rows in sheet.groups.items())
+    listed = "".join(f"<li>{escape(note)}</li>" for note in sheet.notes)
+    return (
+        f'<h3 class="sheet">{escape(sheet.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>{body}'
+        f'</table></div><ul class="quiet notes">{listed}</ul>'
+    )
+
+
+def _group(group: str, rows: Sequence[Sequence[str]], columns: int) -> str:
+    lines = [f'<tr><th scope="rowgroup" colspan="{columns + 1}">{escape(group)}</th></tr>']
+    for name, *cells in rows:
+        filled = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{filled}</tr>')
+    return f"<tbody>{''.join(lines)}</tbody>"
+
+
+def _cell(text: str) -> str:
+    """A value, and its interval below it."""
+    value, bracket, interval = text.partition(" (")
+    return f"{escape(value)}<small>({escape(interval)}</small>" if bracket else escape(text)
+
+
+def _provenance(results: dict[str, Any]) -> str:
+    commits = sorted({row["commit"] for row in results["rows"]})
+    packages = {f"{name} {version}" for row in results["rows"] for name, version in row["packages"].items()}
+    protocols = ", ".join(results["protocols"])
+    return (
+        f"<p>Data <code>{escape(results['data_hash'])}</code>; protocol <code>{escape(protocols)}</code>; results "
+        f"<code>{escape(results['checksum'])}</code>.</p><p>Commits: <code>{escape(', '.join(commits))}</code>.</p>"
+        f"<p>{escape(', '.join(sorted(packages)))}.</p>"
+    )

@@ -1,0 +1,183 @@
+"""From a table's declaration, and the configurations that it names, to its rows."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from microlens.bench.rows import Bench, Job, Row, placed, quoted
+from microlens.building import nearest
+from microlens.config import RunConfig
+from microlens.data.dataset import Dataset
+from microlens.errors import InputError
+
+SMOKE = ("train.epochs=1", "train.batch_size=32", "model.dim=16")
+
+
+def table_names() -> list[str]:
+    """The names of all tables."""
+    return sorted(Path(entry.name).stem for entry in (files(__package__) / "tables").iterdir())
+
+
+def dataset_folder(dataset: str) -> Path:
+    """The folder of a dataset given as a path, or by its name in ``datasets/``."""
+    path = Path(dataset)
+    return path if path.exists() or len(path.parts) > 1 else Path("datasets") / dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a user chooses of a table.
+
+    Args:
+        configs: the folder of the rows' configurations; ``configs/`` and the dataset's name if not given.
+        output: where runs and tables go; ``runs/bench/`` and the dataset's name if not given.
+        only: names of the rows wanted, or of their configurations; all of them if not given.
+        against: the row, by its or its configuration's name, to compare with in place of the table's own.
+        source: the prepared dataset that rows start from which say so.
+        seeds: how many runs of each row are wanted.
+        smoke: one epoch of small vectors a row, to see that everything works.
+        mix: let rows of different protocols into one table, which then says so.
+    """
+
+    configs: Path | None = None
+    output: Path | None = None
+    only: tuple[str, ...] = ()
+    against: str | None = None
+    source: Path | None = None
+    seeds: int = 1
+    smoke: bool = False
+    mix: bool = False
+
+
+def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Bench:
+    """Read a table of this package and the configurations of its rows.
+
+    Args:
+        name: the table's name.
+        dataset: a prepared dataset.
+        choices: see :class:`Choices`.
+
+    Raises:
+        InputError: there is no such table, dataset or row, no configuration at all, one does not load, or rows that
+            are compared follow different protocols.
+    """
+    choices = choices or Choices()
+    if name not in table_names():
+        raise InputError(f"there is no table '{name}'; {nearest(name, table_names())}")
+    declared = tomllib.loads((files(__package__) / "tables" / f"{name}.toml").read_text(encoding="utf-8"))
+    reader = _Reader(declared, dataset, choices)
+    bench = Bench(
+        name=name,
+        title=declared["title"],
+        dataset=dataset,
+        data_hash=reader.data_hash,
+        output=reader.output,
+        published=_published(declared["paper"], dataset),
+        seeds=choices.seeds,
+        mixed=choices.mix,
+    )
+    wanted = _wanted(declared, choices.only)
+    for group in declared["groups"]:
+        for row in group["rows"]:
+            if row["name"] in wanted:
+                read = reader.row(group, row)
+                if isinstance(read, Row):
+                    bench.rows.append(read)
+                else:
+                    bench.without_config.append(read)
+    if not bench.rows:
+        raise InputError(
+            f"{reader.configs} holds no configuration of the table '{name}'; say where they are with --configs."
+        )
+    if not choices.mix:
+        _refuse_mixed_protocols(bench.rows, by_group=declared.get("protocol_by_group", False))
+    return bench
+
+
+class _Reader:
+    """Turns declared rows into rows with configurations."""
+
+    def __init__(self, declared: dict[str, Any], dataset: Path, choices: Choices) -> None:
+        self.declared, self.dataset, self.choices = declared, dataset, choices
+        self.data_hash = Dataset(dataset).checksum
+        self.configs = choices.configs or Path("configs") / dataset.resolve().name
+        self.output = choices.output or Path("runs") / "bench" / dataset.resolve().name
+        self.against = self._named(choices.against) if choices.against else None
+
+    def _named(self, name: str) -> str:
+        rows = [(group, row) for group in self.declared["groups"] for row in group["rows"]]
+        names = {_config_name(group, row): row["name"] for group, row in reversed(rows)}
+        names |= {row["name"]: row["name"] for _, row in rows}
+        if name not in names:
+            raise InputError(f"--against {name} is no row; {nearest(name, names)}")
+        return str(names[name])
+
+    def row(self, group: dict[str, Any], row: dict[str, Any]) -> Row | str:
+        """The row, or its name if its configuration is missing."""
+        path = self.configs / f"{_config_name(group, row)}.toml"
+        if not path.is_file():
+            return str(row["name"])
+        assignments = [*group.get("set", []), *row.get("set", []), *(SMOKE if self.choices.smoke else [])]
+        start = self._source_job(row, path, assignments) if row.get("from_source") else None
+        if start is not None:
+            best = start.folder / "checkpoints" / "best.safetensors"
+            assignments.append(f"train.start_from={quoted(best)}")
+        return Row(
+            group=group["name"],
+            name=row["name"],
+            config_path=path,
+            config=self._config(path, assignments, self.dataset, self.output),
+            data_hash=self.data_hash,
+            paper=row.get("paper", row["name"]),
+            against=self.against or group.get("against") or self.declared["against"],
+            from_source=start,
+        )
+
+    def _source_job(self, row: dict[str, Any], path: Path, assignments: list[str]) -> Job:
+        source = self.choices.source
+        if source is None:
+            raise InputError(f"the row '{row['name']}' starts from another dataset; name it with --source DATASET.")
+        config = self._config(path, assignments, source, self.output.parent / source.resolve().name)
+        return Job(name=f"{row['name']}, on the source", config=config, data_hash=Dataset(source).checksum)
+
+    def _config(self, path: Path, assignments: list[str], dataset: Path, output: Path) -> RunConfig:
+        config = RunConfig.load(path, [*assignments, f"dataset={quoted(dataset)}"])
+        written = RunConfig.load(path).dataset  # files of the dataset that the configuration names move with it
+        if written != dataset:
+            text = config.model_dump_json().replace(f'"{written}/', f'"{dataset}/')
+            config = RunConfig.model_validate_json(text, strict=True)
+        return placed(config, output, path.stem)
+
+
+def _config_name(group: dict[str, Any], row: dict[str, Any]) -> str:
+    return str(row.get("config") or group["config"])
+
+
+def _wanted(declared: dict[str, Any], only: tuple[str, ...]) -> set[str]:
+    rows = [(row["name"], _config_name(group, row)) for group in declared["groups"] for row in group["rows"]]
+    names = {name for pair in rows for name in pair}
+    for name in only:
+        if name not in names:
+            raise InputError(f"--only {name} is no row; {nearest(name, sorted(names))}")
+    return {name for name, config in rows if not only or name in only or config in only}
+
+
+def _refuse_mixed_protocols(rows: list[Row], *, by_group: bool) -> None:
+    first: dict[str, Row] = {}
+    for row in rows:
+        other = first.setdefault(row.group if by_group else "", row)
+        if row.config.protocol != other.config.protocol:
+            raise InputError(
+                f"{other.config_path} and {row.config_path} have different [protocol] tables, so their numbers cannot "
+                "stand in one table; give them the same one, leave rows out with --only, or say --mix."
+            )
+
+
+def _published(tables: dict[str, str], dataset: Path) -> dict[str, Any]:
+    name = tables.get(dataset.resolve().name, tables["default"])
+    text = (files(__package__) / "paper" / f"{name}.json").read_text(encoding="utf-8")
+    published: dict[str, Any] = json.loads(text)
+    return published

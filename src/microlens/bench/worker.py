@@ -1,0 +1,69 @@
+"""One run of a table in a process of its own, started from one that has loaded everything already."""
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from microlens.config import RunConfig
+
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl: which signal the process gets when the one that started it ends
+_PRELOADED = ["microlens.run", "microlens.beyond_accuracy"]
+
+
+def start(config: RunConfig, log: Path, threads: int | None) -> ForkServerProcess:
+    """Start training a run; what it prints goes to ``log``, and its exit status is the command line's.
+
+    Loading PyTorch takes seconds, so one server process does it once and every run begins as its copy. Runs end with
+    the process that started them, even when that one was killed.
+
+    Args:
+        config: the run.
+        log: the file to write to.
+        threads: of the processor, for this run; all of them if None.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    arguments = (config.model_dump_json(), Path.cwd(), dict(os.environ), log, threads)
+    process = context.Process(target=_train, args=arguments)
+    process.start()
+    return process
+
+
+def _train(config: str, folder: Path, environment: dict[str, str], log: Path, threads: int | None) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.chdir(folder)
+    os.environ.update(environment, COLUMNS="120")
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    status = _run(RunConfig.model_validate_json(config, strict=True), threads)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # at once: a library's handlers at exit may hang in a copied process
+
+
+def _run(config: RunConfig, threads: int | None) -> int:
+    import torch
+
+    from microlens.beyond_accuracy import summarise
+    from microlens.errors import InputError
+    from microlens.run import train
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        train(config)
+        summarise(config.output)
+    except InputError as error:
+        print(f"microlens: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
