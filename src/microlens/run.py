@@ -121,7 +121,7 @@ def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
     }
 
 
-def use_caches(run: Run, place: Place, quiet: bool) -> None:
+def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
     """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
     if not run.config.train.cache:
         return
@@ -132,7 +132,7 @@ def use_caches(run: Run, place: Place, quiet: bool) -> None:
             run.dataset,
             run.item_ids(),
             run.device,
-            place=place,
+            place=place or Place(),
             on_progress=on_progress,
         )
 
@@ -167,7 +167,7 @@ def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
     if place.rank == 0:
         write_text(folder / "config.toml", config.toml())
         write_text(folder / "environment.json", json.dumps(environment.describe(run.device), indent=1) + "\n")
-    use_caches(run, place, quiet)
+    use_caches(run, place, quiet=quiet)
     progress = Progress()
     if isinstance(run.model, Fitted):
         progress.train_seconds = _fit_at_once(run, run.model, place)
@@ -192,7 +192,13 @@ def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
     return float(facts["seconds"])
 
 
-def _fit(run: Run, place: Place, quiet: bool) -> Progress:
+def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
+    """The trainer of a run, where the run folder's checkpoint or the configured start left it; and whether it resumed.
+
+    Raises:
+        InputError: there are more processes than a batch has rows, or the configured start does not fit.
+    """
+    place = place or Place()
     if place.world > run.config.train.batch_size:
         raise InputError(
             f"train.batch_size is {run.config.train.batch_size}; {place.world} processes need at least as many."
@@ -212,6 +218,11 @@ def _fit(run: Run, place: Place, quiet: bool) -> Progress:
     resumed = trainer.resume()
     if not resumed and run.config.train.start_from:
         checkpoint.start_from(run.model, run.config.train.start_from)
+    return trainer, resumed
+
+
+def _fit(run: Run, place: Place, quiet: bool) -> Progress:
+    trainer, resumed = trainer_of(run, place)
     with TrainingDisplay(trainer, run.config.output, quiet=quiet) as display:
         if resumed:
             display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
@@ -316,7 +327,7 @@ def open_run(folder: Path) -> Run:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
     run.model.eval()
-    use_caches(run, Place(), quiet=False)
+    use_caches(run, quiet=False)
     return run
 
 

@@ -7,6 +7,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
@@ -72,6 +73,21 @@ def sheet_table(sheet: Sheet) -> Table:
         for name, *cells in rows:
             table.add_row(f"  {name}", *cells)
     return table
+
+
+def trial_table(trials: pl.DataFrame, most: int = 10) -> Table:
+    """The best trials of a search, first those with the highest validation metric."""
+    metric = trials.columns[2]
+    best = trials.sort(metric, descending=True, nulls_last=True).head(most).drop("fault")
+    table = Table(*(_right(column) for column in best.columns), box=SIMPLE_HEAD)
+    for row in best.iter_rows(named=True):
+        percent = {metric: None if row[metric] is None else f"{100 * row[metric]:.2f} %"}
+        table.add_row(*("-" if value is None else _short(value) for value in (row | percent).values()))
+    return table
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def recommendation_table(recommendations: Recommendations) -> Table:

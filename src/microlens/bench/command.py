@@ -8,13 +8,13 @@ from microlens.bench.reading import Choices, dataset_folder, read_bench, table_n
 from microlens.bench.results import collect, write_json
 from microlens.bench.rows import Bench
 from microlens.bench.runner import Runner
-from microlens.bench.sheets import sheets
+from microlens.bench.sheets import fitting, sheets
 from microlens.errors import InputError
 from microlens.files import write_text
 from microlens.progress import row_display
 from microlens.tables import sheet_table
 
-_PAPER_WIDTH = 180  # of tables that go to a file or a pipe
+_PAPER_WIDTH = 400  # of tables that go to a file or a pipe
 
 
 def run_tables(
@@ -74,8 +74,9 @@ def show(bench: Bench, failed: dict[str, str], console: Console, *, page: bool) 
     """Print a table and write it in every format."""
     results = collect(bench, failed)
     found = sheets(results)
+    wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH)
     for sheet in found:
-        console.print(sheet_table(sheet), markup=True, width=None if console.is_terminal else _PAPER_WIDTH)
+        wide.print(sheet_table(fitting(sheet, wide.width)))
     path = bench.output / bench.name
     write_json(path.with_suffix(".json"), results)
     for ending, form in FORMATS.items():

@@ -11,8 +11,10 @@ from microlens.bench.rows import Bench, Job, Row, placed, quoted
 from microlens.building import nearest
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
+from microlens.data.split import Protocol
 from microlens.errors import InputError
 
+NO_CONFIGURATION = "no configuration"
 SMOKE = ("train.epochs=1", "train.batch_size=32", "model.dim=16")
 
 
@@ -83,11 +85,13 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
     for group in declared["groups"]:
         for row in group["rows"]:
             if row["name"] in wanted:
-                read = reader.row(group, row)
-                if isinstance(read, Row):
-                    bench.rows.append(read)
+                reason = reader.obstacle(group, row)
+                if reason is None:
+                    bench.rows.append(reader.row(group, row))
                 else:
-                    bench.without_config.append(read)
+                    bench.left_out[row["name"]] = reason
+    if not bench.rows and set(bench.left_out.values()) != {NO_CONFIGURATION}:
+        raise InputError(f"no row of the table '{name}' can be made: {next(iter(bench.left_out.values()))}")
     if not bench.rows:
         raise InputError(
             f"{reader.configs} holds no configuration of the table '{name}'; say where they are with --configs."
@@ -102,7 +106,8 @@ class _Reader:
 
     def __init__(self, declared: dict[str, Any], dataset: Path, choices: Choices) -> None:
         self.declared, self.dataset, self.choices = declared, dataset, choices
-        self.data_hash = Dataset(dataset).checksum
+        self.data = Dataset(dataset)
+        self.data_hash = self.data.checksum
         self.configs = choices.configs or Path("configs") / dataset.resolve().name
         self.output = choices.output or Path("runs") / "bench" / dataset.resolve().name
         self.against = self._named(choices.against) if choices.against else None
@@ -115,11 +120,21 @@ class _Reader:
             raise InputError(f"--against {name} is no row; {nearest(name, names)}")
         return str(names[name])
 
-    def row(self, group: dict[str, Any], row: dict[str, Any]) -> Row | str:
-        """The row, or its name if its configuration is missing."""
+    def obstacle(self, group: dict[str, Any], row: dict[str, Any]) -> str | None:
+        """Why a row cannot be made: it has no configuration, or its protocol leaves nobody of this data."""
         path = self.configs / f"{_config_name(group, row)}.toml"
         if not path.is_file():
-            return str(row["name"])
+            return NO_CONFIGURATION
+        protocol = RunConfig.load(path, [*group.get("set", []), *row.get("set", [])]).protocol
+        try:
+            self.data.split(Protocol(**protocol.model_dump()))
+        except InputError as error:
+            return str(error)
+        return None
+
+    def row(self, group: dict[str, Any], row: dict[str, Any]) -> Row:
+        """The row."""
+        path = self.configs / f"{_config_name(group, row)}.toml"
         assignments = [*group.get("set", []), *row.get("set", []), *(SMOKE if self.choices.smoke else [])]
         start = self._source_job(row, path, assignments) if row.get("from_source") else None
         if start is not None:

@@ -48,7 +48,7 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
         bench: the table.
         failed: what :meth:`microlens.bench.Runner.run` returned.
     """
-    missing = dict.fromkeys(bench.without_config, "no configuration")
+    missing = dict(bench.left_out)
     finished: dict[str, Finished] = {}
     for row in bench.rows:
         try:

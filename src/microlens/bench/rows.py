@@ -111,7 +111,7 @@ def placed(config: RunConfig, output: Path, stem: str) -> RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A table: its rows in order, those that have no configuration, and the paper's numbers.
+    """A table: its rows in order, those that are left out and why, and the paper's numbers.
 
     ``published`` holds "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names; ``seeds``
     is how many runs of each row are wanted. ``output`` holds the runs of all tables of a dataset, which share them.
@@ -126,7 +126,7 @@ class Bench:
     seeds: int = 1
     mixed: bool = False
     rows: list[Row] = field(default_factory=list)
-    without_config: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """What there is to train, in order: what others start from, every row's first seed, then the other seeds."""

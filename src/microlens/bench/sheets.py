@@ -1,7 +1,8 @@
 """A table's JSON as sheets that a terminal, Markdown, LaTeX, CSV and a page show alike."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from microlens.metrics import METRICS
@@ -41,6 +42,19 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
         *([_counted(results)] if results["counted"] else []),
     ]
     return [sheet for sheet in found if sheet.columns]
+
+
+def fitting(sheet: Sheet, width: int) -> Sheet:
+    """A sheet with as many of its first columns as fit into ``width`` characters, and a note where some do not."""
+    rows = [row for rows in sheet.groups.values() for row in rows]
+    cells = zip(["", *sheet.columns], *rows, strict=True)
+    widths = [max(map(len, (max(head.split(" ") or [""], key=len), *values))) + 3 for head, *values in cells]
+    kept = max(2, sum(total <= width for total in accumulate(widths)))
+    if kept > len(sheet.columns):
+        return sheet
+    groups = {group: [row[:kept] for row in rows] for group, rows in sheet.groups.items()}
+    note = f"{len(sheet.columns) - kept + 1} more columns are in the files; a wider terminal shows them."
+    return replace(sheet, columns=sheet.columns[: kept - 1], groups=groups, notes=[*sheet.notes, note])
 
 
 def _sheet(title: str, cells: dict[str, Cell], results: dict[str, Any], notes: Sequence[str] = ()) -> Sheet:
