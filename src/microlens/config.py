@@ -18,6 +18,7 @@ NOT_IN_HASH: dict[str, Any] = {
     "output": True,
     "dataset": True,
     "tune": True,
+    "track": True,
     "train": {"workers", "checkpoint_minutes", "micro_batch"},
 }
 
@@ -90,6 +91,13 @@ class TrainSection(Section):
     checkpoint_minutes: float = Field(default=10.0, gt=0)
 
 
+class TrackSection(Section):
+    """Where to log a run besides TensorBoard: a project of W&B, an experiment of MLflow."""
+
+    wandb: str | None = None
+    mlflow: str | None = None
+
+
 class Range(Section):
     """What ``microlens tune`` may try of one option: ``choices``, or the numbers from ``low`` to ``high``.
 
@@ -128,6 +136,7 @@ class RunConfig(Section):
     model: ModelSection
     encoder: NamedSection | None = None
     train: TrainSection = TrainSection()
+    track: TrackSection = TrackSection()
     tune: dict[str, Range] = {}
 
     @classmethod
@@ -157,8 +166,8 @@ class RunConfig(Section):
 
     def toml(self) -> str:
         """The resolved configuration as TOML."""
-        nothing_to_tune = None if self.tune else {"tune"}
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude=nothing_to_tune))
+        empty = {name for name in ("tune", "track") if not self.model_dump(exclude_none=True)[name]}
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude=empty))
 
     @property
     def hash(self) -> str:

@@ -33,6 +33,7 @@ from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
+from microlens.tracking import OnEpoch, tracked
 from microlens.train import Progress, Trainer
 from microlens.trunk_cache import use_trunk_caches
 
@@ -226,8 +227,17 @@ def _fit(run: Run, place: Place, quiet: bool) -> Progress:
     with TrainingDisplay(trainer, run.config.output, quiet=quiet) as display:
         if resumed:
             display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
-        trainer.fit(display.step, display.epoch)
+        with tracked(run.config if place.rank == 0 else None, display.say) as track:
+            trainer.fit(display.step, _both(display.epoch, track))
     return trainer.progress
+
+
+def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
+    def on_epoch(line: dict[str, Any]) -> None:
+        show(line)
+        track(line)
+
+    return on_epoch
 
 
 def _report(run: Run, progress: Progress, place: Place) -> Report:

@@ -99,7 +99,7 @@ def _over_reference(best: Row) -> str:
     if best["difference"] is None or best["difference"]["HR@10"]["mean"] <= 0:
         return ""
     found = best["difference"]["HR@10"]
-    real = "a real difference" if found["holm"] < SIGNIFICANT else "which may be chance"
+    real = "a real difference" if found["holm"] < SIGNIFICANT else "which, of so many rows, may be chance"
     return f" It is {_points(found)} ahead of {escape(best['difference']['against'])}, {real}."
 
 
