@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,3 +318,31 @@ def test_a_narrow_terminal_gets_the_first_columns() -> None:
     assert 1 <= len(narrow.columns) < len(whole.columns)
     assert all(len(row) == len(narrow.columns) + 1 for rows in narrow.groups.values() for row in rows)
     assert narrow.notes[-1].startswith(f"{len(whole.columns) - len(narrow.columns)} more columns")
+
+
+def test_work_is_shared_between_rows(video_dataset: Path, tmp_path: Path) -> None:
+    """Rows of several tables over one frozen network: it runs once over the catalogue, and equal rows are one run."""
+    folder = tmp_path / "dataset"
+    shutil.copytree(video_dataset, folder, ignore=shutil.ignore_patterns("cache"))
+    (tmp_path / "sasrec-v.toml").write_text(
+        'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "slowfast_r50"\n'
+        'weights = "random"\ntune = "frozen"\n[train]\nepochs = 1\nbatch_size = 32\ndevice = "cpu"\n'
+    )
+    choices = Choices(configs=tmp_path, output=tmp_path / "out")
+    trained: list[str] = []
+
+    def note(row: str, event: str) -> None:
+        if event == "started":
+            trained.append(row)
+
+    same = {"encoders": "SlowFast-r50, frozen", "cold-start": "SlowFast-r50", "warm": "Regular: SlowFast-r50"}
+    for table, only in same.items():
+        bench = read_bench(table, folder, replace(choices, only=(only,)))
+        assert Runner(bench, jobs=1, on_row=note).run() == {}
+        caches = {path.name: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
+        assert len(caches) == 1
+    assert trained == ["SlowFast-r50, frozen"]  # the others are the same run
+    wider = replace(choices, only=("SlowFast-r50, frozen",), smoke=True)  # another D over the same trunk
+    assert Runner(read_bench("encoders", folder, wider), jobs=1, on_row=note).run() == {}
+    assert len(trained) == 2
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()} == caches

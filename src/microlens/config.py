@@ -10,7 +10,6 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from microlens.building import nearest
-from microlens.data.split import ADDED_LATER
 from microlens.errors import InputError
 
 # Where things lie and how the work is shared out changes no number.
@@ -21,6 +20,10 @@ NOT_IN_HASH: dict[str, Any] = {
     "track": True,
     "train": {"workers", "checkpoint_minutes", "micro_batch"},
 }
+
+
+# What configurations gained later: at these values it counts for no hash, and runs from before stay the same runs.
+ADDED_LATER: dict[str, dict[str, Any]] = {"protocol": {"min_item_count": 0}, "train": {"start_from": None}}
 
 
 class Section(BaseModel):
@@ -173,7 +176,7 @@ class RunConfig(Section):
     def hash(self) -> str:
         """Twelve hexadecimal digits of everything that can change the numbers."""
         content = self.model_dump(mode="json", exclude=NOT_IN_HASH)
-        for section, added in {"protocol": ADDED_LATER, "train": {"start_from": None}}.items():
+        for section, added in ADDED_LATER.items():
             for name, value in added.items():
                 if content[section][name] == value:
                     del content[section][name]

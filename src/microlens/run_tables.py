@@ -1,4 +1,4 @@
-"""``microlens bench``: tables from the command line."""
+"""Tables from the command line: made, shown, written."""
 
 from rich.console import Console
 
