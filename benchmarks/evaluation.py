@@ -46,7 +46,7 @@ def measure(folder: Path, shape: Shape, sample: int, threads: int, repeats: int)
     inputs, history, targets = (
         torch.from_numpy(values.astype(np.int64))
         for values in (
-            run.split.inputs("test", users), run.split.history("test", users), run.split.targets("test", users),
+            run.split.inputs("test", users), run.split.history("test", users), run.split.targets("test"),
         )
     )  # fmt: skip
     ours = rank_targets(run.model, run.content, first_users(run.split, sample), "test", run.device)

@@ -73,7 +73,7 @@ def train_ours(case: Case, dataset: Path, epochs: int) -> dict[str, float]:
 
     from microlens.config import RunConfig
     from microlens.data.dataset import Dataset
-    from microlens.data.split import Protocol
+    from microlens.data.protocol import Protocol
     from microlens.run import build_run
 
     torch.set_num_threads(THREADS)
@@ -104,7 +104,7 @@ def write_pairs(dataset: Path, folder: Path) -> None:
     import numpy as np
 
     from microlens.data.dataset import Dataset
-    from microlens.data.split import Protocol
+    from microlens.data.protocol import Protocol
 
     split = Dataset(dataset).split(Protocol())
     users = np.repeat(np.arange(1, split.num_users + 1), np.diff(split.offsets))

@@ -32,8 +32,9 @@ from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
+from microlens.data.protocol import Protocol
 from microlens.data.rows import Rows, RowWriter
-from microlens.data.split import Protocol, Split
+from microlens.data.split import Split
 from microlens.data.store import Store, StoreWriter, pack_images, read_images
 from microlens.encoders import build_encoder
 from microlens.encoders.content import ContentEncoder

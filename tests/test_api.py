@@ -23,7 +23,7 @@ COMMANDS: dict[str, list[str]] = {
     "tune": ["CONFIG", "--trials", "--minutes", "--set", "--output"],
     "bench": [
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
-        *("--budget", "--html", "--mix", "--smoke"),
+        *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
     "features": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),

@@ -19,7 +19,8 @@ from microlens.config import RunConfig
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import Interactions
 from microlens.data.pairs import read_pairs
-from microlens.data.split import Part, Protocol, Split, leave_one_out
+from microlens.data.protocol import Protocol
+from microlens.data.split import Part, Split, make_split
 from microlens.errors import InputError
 from microlens.metrics import Ranks, all_metrics, rank_of_target
 from microlens.recommend import Ranker, recommend
@@ -51,7 +52,7 @@ def small_split(seed: int = 0, users: int = 40, items: int = 24) -> Split:
         user_ids=np.arange(1, users + 1),
         item_ids=np.concatenate([[0], ids]),
     )
-    return leave_one_out(interactions, Protocol())
+    return make_split(interactions, Protocol())
 
 
 def train_lists(split: Split) -> list[list[int]]:
@@ -170,7 +171,7 @@ def test_only_the_train_part_is_read(name: str) -> None:
     held_out = np.concatenate([split.offsets[1:] - 1, split.offsets[1:] - 2])
     sequences[held_out] = np.random.default_rng(0).permutation(sequences[held_out])
     other = replace(split, sequences=sequences)
-    assert (other.targets("test", np.arange(40)) != split.targets("test", np.arange(40))).any()
+    assert (other.targets("test") != split.targets("test")).any()
     first, second = (all_scores(fitted(name, part), part, MEMORIES) for part in (split, other))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     third = replace(split, sequences=np.where(split.sequences == 1, 2, split.sequences).astype(np.int32))
@@ -333,7 +334,7 @@ def test_what_comes_next_is_found_where_it_is_known(make_dataset: MakeDataset) -
 
 @cache
 def real_split(folder: Path, protocol: Protocol) -> Split:
-    return leave_one_out(
+    return make_split(
         Interactions.from_pairs(read_pairs(folder / "microlens-50k" / "MicroLens-50k_pairs.tsv")), protocol
     )
 
@@ -347,7 +348,7 @@ def ranks_of(model: Recommender, split: Split, part: Part) -> Ranks:
     for users in np.array_split(np.arange(split.num_users), split.num_users // 256):
         history, targets, seen = (
             torch.from_numpy(values.astype(np.int64))
-            for values in (split.inputs(part, users), split.targets(part, users), split.history(part, users))
+            for values in (split.inputs(part, users), split.targets(part), split.history(part, users))
         )
         states = model.last_states(torch.from_numpy(users), history, vectors[history]).float()
         ranks.append(rank_of_target(model.score(states, vectors), targets, seen))
@@ -464,7 +465,7 @@ def test_numbers_that_others_published_on_whole_histories(
     split = real_split(shared_data, Protocol(max_length=219, max_history=218))
     assert (split.num_users, split.num_items, split.num_events) == (50_000, 19_220, 359_708)
     for part, published, num_warm in ((split, valid, 49_156), (a_step_later(split), test, 49_424)):
-        targets = part.targets("valid", np.arange(part.num_users))
+        targets = part.targets("valid")
         assert np.count_nonzero(part.train_counts[targets]) == num_warm
         metrics = all_metrics(ranks_of(fitted_on(part, name, {}), part, "valid"))
         assert (metrics["HR@20"], metrics["NDCG@20"]) == pytest.approx(published, abs=tolerance)

@@ -79,7 +79,7 @@ def test_rows_are_trained_once_and_compared_on_the_same_users(dataset: Path, con
     assert [row["name"] for row in results["rows"]] == ["Popularity", "Markov, first order", "Co-visitation"]
     assert "nonsense" in results["missing"]["EASE"]
     assert results["missing"]["DSSM"] == "no configuration"
-    ranks = {row.name: read_ranks(row.config.output)["test"] for row in bench.rows if row.name in reports}
+    ranks = {row.name: read_ranks(row.config.output)["test"][0] for row in bench.rows if row.name in reports}
     for row in results["rows"]:
         assert row["test"]["all"] == pytest.approx(all_metrics(ranks[row["name"]]))
         if row["name"] == "Co-visitation":
@@ -225,7 +225,7 @@ def test_seeds_are_averaged_user_by_user(dataset: Path, configs: Path) -> None:
     assert run_rows(bench, jobs=2) == {}
     (sasrec,) = [row for row in collect(read(dataset, configs, "SASRec"), {})["rows"] if row["name"] == "SASRec"]
     assert sasrec["seeds"] == [42, 43]
-    of_seed = [np.mean(read_ranks(job.folder)["test"] <= 10) for job in bench.rows[1].jobs(2)]
+    of_seed = [np.mean(read_ranks(job.folder)["test"][0] <= 10) for job in bench.rows[1].jobs(2)]
     assert sasrec["test"]["all"]["HR@10"] == pytest.approx(np.mean(of_seed))
     assert sasrec["deviation"]["HR@10"] == pytest.approx(np.std(of_seed, ddof=1))
     assert sasrec["beyond"]["coverage@10"] > 0

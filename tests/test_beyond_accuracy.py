@@ -14,9 +14,10 @@ from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
-from microlens.data.split import Protocol, Split, leave_one_out
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split, make_split
 from microlens.evaluate import encode_catalogue, user_states
-from microlens.metrics import BY_NAME
+from microlens.metrics import BY_NAME, user_values
 from microlens.run import open_run, train
 from tests.conftest import random_sequences, write_pairs
 from tests.reference.beyond_loop import beyond_loop, gini_loop
@@ -39,7 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small_split(seed: int = 0) -> Split:
-    return leave_one_out(interactions_of(random_sequences(40, 20, seed=seed)), Protocol())
+    return make_split(interactions_of(random_sequences(40, 20, seed=seed)), Protocol())
 
 
 def test_metrics_equal_loops() -> None:
@@ -128,7 +129,7 @@ def test_tag_groups_are_of_the_target(run_folder: Path) -> None:
     dataset = Tagged()
     groups = tag_groups(run.split, dataset, "test", most=1)
     assert (np.sum(list(groups.values()), axis=0) == 1).all()
-    targets = run.split.items_kept[run.split.targets("test", np.arange(run.split.num_users))] - 1
+    targets = run.split.items_kept[run.split.targets("test")] - 1
     tags = np.array(dataset.items["tag"].to_list())[targets]
     commonest = max(("cat", "dog"), key=lambda tag: (tags == tag).sum())
     assert (groups[f"tag {commonest}"] == (tags == commonest)).all()
@@ -160,4 +161,4 @@ def test_metrics_by_name_are_those_of_torchmetrics(tied: bool) -> None:
     assert set(theirs) == set(BY_NAME)
     for name, metric in theirs.items():
         expected = metric(torch.from_numpy(broken).flatten(), relevant.flatten(), indexes=indexes)
-        assert BY_NAME[name](ranks, cutoff) == pytest.approx(float(expected), abs=1e-6)
+        assert user_values(f"{name}@{cutoff}", ranks).mean() == pytest.approx(float(expected), abs=1e-6)

@@ -14,7 +14,7 @@ from microlens.data.batches import ItemBatch
 from microlens.data.dataset import Dataset
 from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
-from microlens.data.split import Protocol
+from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 from microlens.run import _build_model
 from tests.conftest import REPOSITORY, random_sequences, write_pairs

@@ -10,7 +10,8 @@ from microlens.data.batches import Batch, Place, train_batches
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64, Interactions
 from microlens.data.negatives import Negatives
-from microlens.data.split import Protocol, Split, leave_one_out
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from tests.conftest import random_sequences
 from tests.test_losses import NoContent
@@ -27,7 +28,7 @@ def split_of(sequences: list[list[int]], protocol: Protocol) -> Split:
         user_ids=np.arange(1, len(sequences) + 1),
         item_ids=np.arange(flat.max() + 1),
     )
-    return leave_one_out(interactions, protocol)
+    return make_split(interactions, protocol)
 
 
 def train_part(split: Split, user: int) -> list[int]:

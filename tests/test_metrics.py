@@ -9,8 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microlens.metrics import all_metrics, bootstrap_intervals, hit_rate, ndcg, rank_of_target
-from tests.reference.metrics_loop import bootstrap_loop, hit_rate_loop, ndcg_loop, rank_loop
+from microlens.metrics import (
+    BY_NAME,
+    METRICS,
+    OF_SEVERAL,
+    all_metrics,
+    bootstrap_intervals,
+    paired_differences,
+    rank_of_target,
+    user_values,
+)
+from tests.reference.metrics_loop import bootstrap_loop, hit_rate_loop, ndcg_loop, rank_loop, several_loop
 
 NAN, INFINITY = math.nan, math.inf
 
@@ -50,9 +59,10 @@ def test_seen_items_do_not_count() -> None:
 def test_metrics_equal_the_loop_twins(ranks: list[int]) -> None:
     array = np.array(ranks)
     for cutoff in (1, 10, 20):
-        assert hit_rate(array, cutoff) == pytest.approx(hit_rate_loop(ranks, cutoff), abs=1e-12)
-        assert ndcg(array, cutoff) == pytest.approx(ndcg_loop(ranks, cutoff), abs=1e-12)
-        assert ndcg(array, cutoff) <= hit_rate(array, cutoff)
+        hit_rate, ndcg = (user_values(f"{name}@{cutoff}", array).mean() for name in ("HR", "NDCG"))
+        assert hit_rate == pytest.approx(hit_rate_loop(ranks, cutoff), abs=1e-12)
+        assert ndcg == pytest.approx(ndcg_loop(ranks, cutoff), abs=1e-12)
+        assert ndcg <= hit_rate
 
 
 def test_metrics_agree_with_an_independent_library() -> None:
@@ -89,6 +99,55 @@ def test_bootstrap_agrees_with_resampling_users_one_by_one() -> None:
     slow_low, slow_high = bootstrap_loop(ranks.tolist(), 10, resamples=1500, seed=1)
     assert low == pytest.approx(slow_low, abs=0.006)
     assert high == pytest.approx(slow_high, abs=0.006)
-    assert low < hit_rate(ranks, 10) < high
+    assert low < all_metrics(ranks)["HR@10"] < high
     ndcg_low, ndcg_high = bootstrap_intervals(ranks)["NDCG@20"]
-    assert ndcg_low < ndcg(ranks, 20) < ndcg_high
+    assert ndcg_low < all_metrics(ranks)["NDCG@20"] < ndcg_high
+
+
+several_ranks = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=25, unique=True), min_size=1, max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(several_ranks)
+def test_metrics_of_several_targets_equal_their_loop_twins(by_user: list[list[int]]) -> None:
+    pairs = [(user, rank) for user, ranks in enumerate(by_user) for rank in ranks]
+    users, ranks = (np.array(values) for values in zip(*pairs, strict=True))
+    for cutoff in (1, 10, 20):
+        for name in BY_NAME:
+            expected = [several_loop(name, of_user, cutoff) for of_user in by_user]
+            assert user_values(f"{name}@{cutoff}", ranks, users) == pytest.approx(expected, abs=1e-12)
+
+
+def test_metrics_of_several_targets_agree_with_an_independent_library() -> None:
+    """Targets of one user are each ranked among all other items, its other targets, too."""
+    random = np.random.default_rng(5)
+    users, items = 80, 60
+    scores = random.permuted(np.tile(np.arange(1.0, items + 2), (users, 1)), axis=1)
+    targets = [np.sort(random.choice(np.arange(1, items + 1), random.integers(1, 15), replace=False)) for _ in scores]
+    owner = np.repeat(np.arange(users), [len(of_user) for of_user in targets])
+    ranks = rank_of_target(
+        torch.from_numpy(scores[owner]), torch.from_numpy(np.concatenate(targets)), torch.zeros(len(owner), 1).long()
+    ).numpy()
+    run = {str(user): {str(item): scores[user, item] for item in range(1, items + 1)} for user in range(users)}
+    qrels = {str(user): {str(item): 1 for item in targets[user]} for user in range(users)}
+    names = {"HR": "Success@10", "Recall": "R@10", "NDCG": "nDCG@10", "MRR": "RR@10", "MAP": "AP@10"}
+    measures = {name: ir_measures.parse_measure(theirs) for name, theirs in names.items()}
+    theirs = ir_measures.calc_aggregate(list(measures.values()), qrels, run)
+    for name, measure in measures.items():
+        assert user_values(f"{name}@10", ranks, owner).mean() == pytest.approx(theirs[measure], abs=1e-12)
+    assert set(all_metrics(ranks, owner)) == {*METRICS, *OF_SEVERAL}
+
+
+def test_intervals_of_several_targets_resample_users() -> None:
+    random = np.random.default_rng(2)
+    users = np.sort(random.integers(0, 150, 400))
+    ours = random.geometric(0.04, 400)
+    theirs = np.where(random.random(400) < 0.7, ours, random.geometric(0.04, 400))
+    values = [user_values("Recall@10", ranks, users) for ranks in (ours, theirs)]
+    drawn = random.integers(0, len(values[0]), (4000, len(values[0])))
+    expected = np.quantile(values[0][drawn].mean(1), [0.025, 0.975])
+    assert bootstrap_intervals(ours, users, resamples=4000)["Recall@10"] == pytest.approx(expected, abs=0.006)
+    apart = values[0] - values[1]
+    mean, *interval = paired_differences(ours, theirs, users, resamples=4000)["Recall@10"]
+    assert mean == pytest.approx(apart.mean())
+    assert interval == pytest.approx(np.quantile(apart[drawn].mean(1), [0.025, 0.975]), abs=0.006)

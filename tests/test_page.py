@@ -17,7 +17,7 @@ from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
-from microlens.data.split import Protocol
+from microlens.data.protocol import Protocol
 from microlens.data.store import StoreWriter, pack_images
 from microlens.errors import InputError
 from microlens.metrics import paired_differences
@@ -261,7 +261,7 @@ def test_target_is_framed_wherever_it_is_shown(page: str, runs: list[Path]) -> N
     blocks = re.findall(r'<section class="user">.*?</section>', page)
     assert len(blocks) == len(examples) == 3
     for block, example in zip(blocks, examples, strict=True):
-        ranks = [int(run.ranks[example.user]) for run in compared]
+        ranks = [int(run.ranks[example.target]) for run in compared]
         assert [int(rank) for rank in re.findall(r"rank <b>(\d+)</b>", block)] == ranks
         assert block.count('class="card target"') == 1 + sum(rank <= 5 for rank in ranks)
         for rank in ranks:
@@ -271,11 +271,11 @@ def test_target_is_framed_wherever_it_is_shown(page: str, runs: list[Path]) -> N
 def test_first_items_leave_out_the_history_and_agree_with_the_report(runs: list[Path]) -> None:
     for folder in runs:
         ranker = Ranker(open_run(folder))
-        split, ranks = ranker.run.split, read_ranks(folder)["test"]
+        split, ranks = ranker.run.split, read_ranks(folder)["test"][0]
         for user in range(0, split.num_users, 7):
             history = split.history("test", np.array([user]))[0]
             history = history[history > 0].astype(np.int64)
-            target = int(split.targets("test", np.array([user]))[0])
+            target = int(split.targets("test")[user])
             first, rank = first_items(ranker, history, target)
             assert rank == ranks[user]
             assert (target in first) == (rank <= 5)
@@ -287,7 +287,7 @@ def test_examples_are_a_new_hit_a_known_hit_and_a_miss(runs: list[Path]) -> None
     _, split = open_data(compared[0])
     reports = {run.name: run.report for run in compared}
     lengths = np.diff(split.offsets)
-    cold = split.train_counts[split.targets("test", np.arange(split.num_users))] == 0
+    cold = split.train_counts[split.targets("test")] == 0
     ranks = np.full((2, split.num_users), 50)
     ranks[:, cold] = 3
     ranks[:, np.flatnonzero(~cold)[:10]] = 5
@@ -305,7 +305,7 @@ def test_examples_without_any_hit_or_miss_are_the_nearest(runs: list[Path]) -> N
     _, split = open_data(compared[0])
     reports = {run.name: run.report for run in compared}
     ranks = np.full((2, split.num_users), 8)
-    cold = np.flatnonzero(split.train_counts[split.targets("test", np.arange(split.num_users))] == 0)
+    cold = np.flatnonzero(split.train_counts[split.targets("test")] == 0)
     ranks[:, cold[2]] = 6
     ranks[:, 50] = 10
     new, _, hardest = choose_examples(split, ranks, reports)

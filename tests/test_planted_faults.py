@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from microlens.data.batches import Batch
-from microlens.data.split import Protocol, Split, leave_one_out
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split, make_split
 from microlens.recommenders import graph, sasrec
 from microlens.train import Trainer
 from tests import test_collaborative, test_losses, test_metrics, test_split, test_train
@@ -59,11 +60,11 @@ def test_a_held_out_target_one_too_early(monkeypatch: pytest.MonkeyPatch) -> Non
     interactions, protocol = test_split.interactions_of(sequences), Protocol()
 
     def check() -> None:
-        split = leave_one_out(interactions, protocol)
+        split = make_split(interactions, protocol)
         test_split.assert_equals_loop(split, interactions, sequences, protocol)
 
     check()
-    monkeypatch.setattr(Split, "targets", lambda self, part, users: self.inputs(part, users)[:, -1])
+    monkeypatch.setattr(Split, "targets", lambda self, part: self.inputs(part, self.target_users(part))[:, -1])
     red(check)
 
 

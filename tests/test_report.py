@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from microlens.config import RunConfig
-from microlens.data.split import Protocol
+from microlens.data.protocol import Protocol
+from microlens.data.split import make_split
 from microlens.errors import InputError
-from microlens.report import COHORTS, Report, cohorts, measure, read_ranks, write_ranks
+from microlens.report import COHORTS, PARTS, Report, cohorts, measure, read_ranks, write_ranks
 from microlens.run import build_run, train
 from tests.conftest import REPOSITORY, random_sequences
+from tests.test_split import interactions_of
 
 MakeDataset = Callable[[list[list[int]]], Path]
 
@@ -57,22 +59,35 @@ def test_a_cohort_without_targets_has_no_metrics(make_dataset: MakeDataset) -> N
     assert measured["metrics"]["test"]["all"]["HR@10"] == 1.0
 
 
-def test_ranks_survive_the_disk(tmp_path: Path) -> None:
-    write_ranks(tmp_path, {"valid": np.array([1, 2]), "test": np.array([3, 4])})
+def test_ranks_survive_the_disk(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    split = build_run(popularity_config(make_dataset([[1, 2, 3, 4, 5], [2, 3, 4, 5, 1]]))).split
+    write_ranks(tmp_path, {"valid": np.array([1, 2]), "test": np.array([3, 4])}, split)
     read = read_ranks(tmp_path)
-    assert read["valid"].tolist() == [1, 2]
-    assert read["test"].tolist() == [3, 4]
+    assert np.load(tmp_path / "ranks.npy").tolist() == [[1, 2], [3, 4]]
+    assert [values.tolist() for values in read["valid"]] == [[1, 2], [0, 1]]
+    assert [values.tolist() for values in read["test"]] == [[3, 4], [0, 1]]
+
+
+def test_ranks_of_several_targets_survive_with_their_users(tmp_path: Path) -> None:
+    protocol = Protocol(split="cold-items", max_length=0, min_length=3)
+    split = make_split(interactions_of(random_sequences(30, 20)), protocol)
+    ranks = {part: np.arange(1, len(split.targets(part)) + 1) for part in PARTS}
+    assert len(ranks["valid"]) != len(ranks["test"])
+    write_ranks(tmp_path, ranks, split)
+    for part, (read, users) in read_ranks(tmp_path).items():
+        np.testing.assert_array_equal(read, ranks[part])
+        np.testing.assert_array_equal(users, split.target_users(part))
 
 
 def test_popularity_ranks_by_train_counts(make_dataset: MakeDataset) -> None:
     config = popularity_config(make_dataset(random_sequences(120, 40)))
     report = train(config, quiet=True)
     split = build_run(config).split
-    ranks = read_ranks(config.output)
+    ranks = {part: of_part for part, (of_part, _) in read_ranks(config.output).items()}
     for part in ("valid", "test"):
         for user in range(split.num_users):
             number = np.array([user])
-            target, seen = int(split.targets(part, number)[0]), set(split.history(part, number)[0].tolist())
+            target, seen = int(split.targets(part)[user]), set(split.history(part, number)[0].tolist())
             counts = split.train_counts
             others = [item for item in range(1, split.num_items + 1) if item != target and item not in seen]
             assert ranks[part][user] == 1 + sum(counts[item] >= counts[target] for item in others)

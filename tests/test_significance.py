@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from microlens.bench.significance import difference, holm, interval_of_mean, intervals, mean_metrics, user_values
+from microlens.bench.significance import difference, holm, interval_of_mean, intervals, mean_metrics, seed_means
 from microlens.metrics import METRICS, all_metrics, bootstrap_intervals
 
 
@@ -16,7 +16,7 @@ def ranks_of(seed: int, users: int = 400) -> np.ndarray:
 def test_users_values_average_to_the_mean_over_seeds(metric: str) -> None:
     ranks = [ranks_of(seed) for seed in range(3)]
     expected = np.mean([all_metrics(of_seed)[metric] for of_seed in ranks])
-    assert user_values(ranks, metric).mean() == pytest.approx(expected)
+    assert seed_means(ranks, metric).mean() == pytest.approx(expected)
     everybody = np.ones(400, bool)
     assert mean_metrics(ranks, everybody)[metric] == pytest.approx(expected)
     assert mean_metrics(ranks, ~everybody) == intervals(ranks, ~everybody) == {}
@@ -30,7 +30,7 @@ def test_one_seed_has_the_interval_of_its_report() -> None:
 
 
 def test_an_interval_is_that_of_scipy() -> None:
-    values = user_values([ranks_of(seed) for seed in range(3)], "NDCG@10")
+    values = seed_means([ranks_of(seed) for seed in range(3)], "NDCG@10")
     theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
     assert interval_of_mean(values, resamples=4000) == pytest.approx(list(theirs), abs=0.003)
 

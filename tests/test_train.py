@@ -310,7 +310,7 @@ def test_evaluate_finds_the_numbers_of_the_report(make_dataset: MakeDataset) -> 
     config = config_of(make_dataset(random_sequences(80, 30)))
     report = train(config, quiet=True)
     assert evaluate(config.output)["metrics"] == report.metrics
-    ranks = read_ranks(config.output)["test"]
+    ranks = read_ranks(config.output)["test"][0]
     assert report.metrics["test"]["all"]["HR@10"] == pytest.approx((ranks <= 10).mean())
 
 

@@ -121,13 +121,12 @@ def _diversity(lists: Int64, vectors: npt.NDArray[np.float32]) -> float:
 
 
 def activity_groups(split: Split, part: Part) -> Masks:
-    """Users (U,) by how many items they have before the target of ``part``, in up to five groups of like size.
+    """Targets (Q,) of ``part`` by how many items are known of their user, in up to five groups of like size.
 
     Histories of one length stay together, so there are fewer groups where few lengths are common; the names give the
     lengths.
     """
-    held_out = {"valid": 2, "test": 1}[part]
-    lengths = np.diff(split.offsets) - held_out
+    lengths = split.history_lengths(part)[split.target_users(part)]
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, ACTIVITY_GROUPS + 1)[1:], method="higher"))
     lows = [int(lengths.min()), *(int(edge) + 1 for edge in edges[:-1])]
     return {
@@ -137,9 +136,9 @@ def activity_groups(split: Split, part: Part) -> Masks:
 
 
 def tag_groups(split: Split, dataset: Dataset, part: Part, most: int = MOST_TAGS) -> Masks:
-    """Users (U,) by the tag of their target of ``part``: the most frequent tags, all others; none without tags."""
+    """Targets (Q,) of ``part`` by their tag: the most frequent tags, all others; none without tags."""
     tags = dataset.items["tag"].fill_null("").to_numpy()[split.items_kept[1:] - 1]
-    of_target = tags[split.targets(part, np.arange(split.num_users)) - 1]
+    of_target = tags[split.targets(part) - 1]
     names = pl.Series(of_target).value_counts(sort=True, name="count").rows()
     frequent = sorted(((count, name) for name, count in names if name), key=lambda pair: (-pair[0], pair[1]))[:most]
     if not frequent:

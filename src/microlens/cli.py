@@ -245,6 +245,9 @@ def bench(
     jobs: Annotated[int, typer.Option(min=1, help="Rows trained at once.")] = 1,
     budget: Annotated[float | None, typer.Option(help="Minutes after which to stop; start again to go on.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Write a page that needs no network, too.")] = False,
+    protocol: Annotated[
+        str, typer.Option(help="What all rows follow: paper, whole-histories, random, global-time or cold-items.")
+    ] = "paper",
     mix: Annotated[bool, typer.Option("--mix", help="Let different protocols into one table.")] = False,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="One epoch of small vectors, to see that everything works.")
@@ -264,6 +267,7 @@ def bench(
         only=tuple(only or ()),
         against=against,
         seeds=seeds,
+        protocol=protocol,
         smoke=smoke,
         mix=mix,
     )

@@ -23,7 +23,10 @@ NOT_IN_HASH: dict[str, Any] = {
 
 
 # What configurations gained later: at these values it counts for no hash, and runs from before stay the same runs.
-ADDED_LATER: dict[str, dict[str, Any]] = {"protocol": {"min_item_count": 0}, "train": {"start_from": None}}
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "protocol": {"split": "leave-one-out", "min_item_count": 0, "seed": 0},
+    "train": {"start_from": None},
+}
 
 
 class Section(BaseModel):
@@ -33,13 +36,15 @@ class Section(BaseModel):
 
 
 class ProtocolSection(Section):
-    """See :class:`microlens.data.split.Protocol`."""
+    """See :class:`microlens.data.protocol.Protocol`."""
 
     require: tuple[Literal["clips", "covers", "sound"], ...] = ()
     min_length: int = Field(default=5, ge=3)
-    max_length: int = Field(default=13, ge=3)
+    max_length: int = Field(default=13, ge=0)
     max_history: int = Field(default=10, ge=1)
+    split: Literal["leave-one-out", "random", "global-time", "cold-items"] = "leave-one-out"
     min_item_count: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
 
 class NamedSection(Section):

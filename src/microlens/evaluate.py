@@ -56,27 +56,29 @@ def rank_targets(
     place: Place | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Int64:
-    """The rank of every user's target of ``part`` among all items the user has not seen: (U,) from 1.
+    """The rank of every target of ``part`` among all items that its user has not seen: (Q,) from 1.
 
     The model is put into eval mode and left there.
     """
     place = place or Place()
     model.eval()
     catalogue = encode_catalogue(model, content, split.num_items, device, place)
-    users = np.arange(place.rank, split.num_users, place.world)
+    users = split.target_users(part)[place.rank :: place.world]
+    targets = split.targets(part)[place.rank :: place.world]
     # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
     ranks = torch.empty(len(users), dtype=torch.int64)
     for start in range(0, len(users), USERS_AT_ONCE):
-        chunk = users[start : start + USERS_AT_ONCE]
-        history, targets, seen = (
+        here = slice(start, start + USERS_AT_ONCE)
+        chunk = users[here]
+        history, wanted, seen = (
             torch.from_numpy(values.astype(np.int64)).to(device)
-            for values in (split.inputs(part, chunk), split.targets(part, chunk), split.history(part, chunk))
+            for values in (split.inputs(part, chunk), targets[here], split.history(part, chunk))
         )
         states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
         for row in range(0, len(states), ROWS_AT_ONCE):
             rows = slice(row, row + ROWS_AT_ONCE)
-            ranked = rank_of_target(model.score(states[rows], catalogue), targets[rows], seen[rows])
+            ranked = rank_of_target(model.score(states[rows], catalogue), wanted[rows], seen[rows])
             ranks[start + row : start + row + len(ranked)] = ranked
         if on_progress:
             on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
-    return gather_interleaved(ranks, split.num_users, place).numpy()
+    return gather_interleaved(ranks, len(split.targets(part)), place).numpy()

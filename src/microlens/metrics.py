@@ -1,6 +1,8 @@
-"""Ranking metrics of one target a user: ranks in, numbers out."""
+"""Ranking metrics: the ranks of targets in, numbers out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +11,11 @@ from torch import Tensor
 
 CUTOFFS = (10, 20)
 METRICS = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("HR", "NDCG"))
+OF_SEVERAL = tuple(f"Recall@{cutoff}" for cutoff in CUTOFFS)
+"""What is reported beside :data:`METRICS` where a user has several targets; with one it equals HR."""
 
 Ranks = npt.NDArray[np.integer]
+Users = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 
@@ -38,94 +43,170 @@ def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
     return (columns - below).clamp_(max=columns - 1)
 
 
-def hit_rate(ranks: Ranks, cutoff: int) -> float:
-    """HR@cutoff: the share of users whose target is among the first ``cutoff`` (equals Recall with one target)."""
-    return float(np.mean(ranks <= cutoff))
+@dataclass(frozen=True)
+class UserRanks:
+    """The ranks of every user's targets, best first.
+
+    ``ranks`` (Q,) user by user; those of the u-th user begin at ``starts[u]``, ``counts[u]`` of them.
+    """
+
+    ranks: Ranks
+    starts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, ranks: Ranks, users: Users | None = None) -> Self:
+        """Group the ranks of targets (Q,) by the ``users`` (Q,) they belong to; without, each is a user's only one."""
+        if one_each(users):
+            return cls(ranks, np.arange(len(ranks)), np.ones(len(ranks), np.int64))
+        assert users is not None
+        order = np.lexsort((ranks, users))
+        _, starts, counts = np.unique(users[order], return_index=True, return_counts=True)
+        return cls(ranks[order], starts, counts)
+
+    @property
+    def best(self) -> Ranks:
+        """The best rank of each user, (U,)."""
+        return self.ranks[self.starts]
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Which of its user's targets each is, from 1 for the best ranked, (Q,)."""
+        return np.arange(len(self.ranks)) - np.repeat(self.starts, self.counts) + 1
+
+    def summed(self, values: npt.NDArray[np.generic]) -> Floats:
+        """The sum of ``values`` (Q,) of each user's targets, (U,)."""
+        if len(self.starts) == len(self.ranks):
+            return np.asarray(values, np.float64)
+        return np.asarray(np.add.reduceat(np.asarray(values, np.float64), self.starts))
 
 
-def ndcg(ranks: Ranks, cutoff: int) -> float:
-    """NDCG@cutoff with one target a user: the mean of 1 / log2(rank + 1) where rank <= cutoff, else 0."""
-    return float(np.mean(gains(ranks, cutoff)))
+def one_each(users: Users | None) -> bool:
+    """Whether every one of ``users`` (Q,), ascending, has one target; so where None are given."""
+    return users is None or bool(np.all(users[1:] > users[:-1]))
 
 
-def gains(ranks: Ranks, cutoff: int) -> Floats:
-    """Each user's NDCG@cutoff, (U,)."""
-    return np.asarray((ranks <= cutoff) / np.log2(ranks + 1.0))
+def hit(ranks: UserRanks, cutoff: int) -> Floats:
+    """HR@cutoff: whether one of a user's targets is among the first ``cutoff``, (U,)."""
+    return np.asarray(ranks.best <= cutoff, np.float64)
 
 
-def mean_reciprocal_rank(ranks: Ranks, cutoff: int) -> float:
-    """MRR@cutoff: the mean of 1 / rank where rank <= cutoff, else 0 (equals MAP with one target)."""
-    return float(np.mean((ranks <= cutoff) / ranks))
+def recall(ranks: UserRanks, cutoff: int) -> Floats:
+    """Recall@cutoff: the share of a user's targets among the first ``cutoff``, (U,); HR with one target."""
+    return np.asarray(ranks.summed(ranks.ranks <= cutoff) / ranks.counts)
 
 
-BY_NAME: dict[str, Callable[[Ranks, int], float]] = {
-    "HR": hit_rate,
-    "Recall": hit_rate,
+def ndcg(ranks: UserRanks, cutoff: int) -> Floats:
+    """NDCG@cutoff: the sum of 1 / log2(rank + 1) over targets within ``cutoff``, over the most it can be, (U,)."""
+    most = np.cumsum(1 / np.log2(np.arange(2, cutoff + 2)))
+    gains = (ranks.ranks <= cutoff) / np.log2(ranks.ranks + 1.0)
+    return np.asarray(ranks.summed(gains) / most[np.minimum(ranks.counts, cutoff) - 1])
+
+
+def reciprocal_rank(ranks: UserRanks, cutoff: int) -> Floats:
+    """MRR@cutoff: 1 / rank of a user's best target where that is within ``cutoff``, else 0, (U,)."""
+    return np.asarray((ranks.best <= cutoff) / ranks.best, np.float64)
+
+
+def average_precision(ranks: UserRanks, cutoff: int) -> Floats:
+    """MAP@cutoff: the precision at every target within ``cutoff``, summed over them, over all targets, (U,)."""
+    return ranks.summed((ranks.ranks <= cutoff) * ranks.places / ranks.ranks) / ranks.counts
+
+
+BY_NAME: dict[str, Callable[[UserRanks, int], Floats]] = {
+    "HR": hit,
+    "Recall": recall,
     "NDCG": ndcg,
-    "MRR": mean_reciprocal_rank,
-    "MAP": mean_reciprocal_rank,
+    "MRR": reciprocal_rank,
+    "MAP": average_precision,
 }
-"""Metrics of (ranks, cutoff) by the names they go by; with one target a user some are the same."""
+"""What each user adds to a metric (U,), by the name it goes by; the metric is the mean over users."""
 
 
-def all_metrics(ranks: Ranks) -> dict[str, float]:
-    """HR and NDCG at every cutoff, keyed ``HR@10``; empty for no users."""
+def user_values(metric: str, ranks: Ranks, users: Users | None = None) -> Floats:
+    """What each user adds to a metric such as ``NDCG@10``, whose value is the mean.
+
+    Args:
+        metric: one of :data:`BY_NAME`, and a cutoff.
+        ranks: (Q,) the rank of each target.
+        users: (Q,) whose target it is, ascending; one target a user if not given.
+
+    Returns:
+        (U,), for every user who has a target.
+    """
+    name, cutoff = metric.split("@")
+    return BY_NAME[name](UserRanks.of(ranks, users), int(cutoff))
+
+
+def metric_names(users: Users | None = None) -> tuple[str, ...]:
+    """The metrics that are reported of targets of ``users`` (Q,)."""
+    return METRICS if one_each(users) else (*METRICS, *OF_SEVERAL)
+
+
+def all_metrics(ranks: Ranks, users: Users | None = None) -> dict[str, float]:
+    """Every metric that is reported, keyed ``HR@10``; arguments as :func:`user_values`. Empty for no targets."""
     if not len(ranks):
         return {}
-    return {
-        f"{name}@{cutoff}": metric(ranks, cutoff)
-        for cutoff in CUTOFFS
-        for name, metric in (("HR", hit_rate), ("NDCG", ndcg))
-    }
+    return {metric: float(np.mean(user_values(metric, ranks, users))) for metric in metric_names(users)}
 
 
-def bootstrap_intervals(ranks: Ranks, seed: int = 0, resamples: int = 2000) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals over users of every metric.
+def bootstrap_intervals(
+    ranks: Ranks, users: Users | None = None, *, seed: int = 0, resamples: int = 2000
+) -> dict[str, list[float]]:
+    """95 % percentile bootstrap intervals over users of every metric; arguments as :func:`user_values`.
 
-    A metric depends on a user's rank alone and all ranks beyond the last cutoff are alike, so drawing U users with
-    replacement is drawing how many have each rank: one multinomial draw a resample.
+    Users whose targets have the same ranks are alike, and all ranks beyond the last cutoff are, so drawing U users with
+    replacement is drawing how many there are of each kind: one multinomial draw a resample.
     """
     if not len(ranks):
         return {}
-    last = max(CUTOFFS)
-    shares = np.bincount(np.minimum(ranks, last + 1), minlength=last + 2)[1:] / len(ranks)
-    drawn = np.random.default_rng(seed).multinomial(len(ranks), shares, size=resamples)
-    values = np.arange(1, last + 2)
+    members, drawn = _resampled([ranks], users, seed, resamples)
     intervals = {}
-    for cutoff in CUTOFFS:
-        for name, gain in (("HR", (values <= cutoff).astype(np.float64)), ("NDCG", gains(values, cutoff))):
-            low, high = np.quantile(drawn @ gain / len(ranks), [0.025, 0.975])
-            intervals[f"{name}@{cutoff}"] = [float(low), float(high)]
+    for metric in metric_names(users):
+        low, high = np.quantile(drawn @ user_values(metric, ranks, users)[members], [0.025, 0.975])
+        intervals[metric] = [float(low), float(high)]
     return intervals
 
 
-def paired_differences(ranks: Ranks, others: Ranks, seed: int = 0, resamples: int = 2000) -> dict[str, list[float]]:
+def paired_differences(
+    ranks: Ranks, others: Ranks, users: Users | None = None, *, seed: int = 0, resamples: int = 2000
+) -> dict[str, list[float]]:
     """By how much every metric of one run exceeds that of another on the same users, with its 95 % interval.
 
-    The interval is a percentile bootstrap over users, who keep their pair of ranks; all ranks beyond the last cutoff
-    are alike, so a resample is one multinomial draw of how many users have each pair.
+    The interval is a percentile bootstrap over users, who keep their pair of rankings; see
+    :func:`bootstrap_intervals`.
 
     Args:
-        ranks: (U,) the rank of each user's target.
-        others: (U,) the other run's.
+        ranks: (Q,) the rank of each target.
+        others: (Q,) the other run's.
+        users: (Q,) whose target it is, ascending; one target a user if not given.
         seed: decides what is drawn.
         resamples: how many draws.
 
     Returns:
-        Difference, lower and upper end by metric; empty for no users.
+        Difference, lower and upper end by metric; empty for no targets.
     """
     if not len(ranks):
         return {}
-    last = max(CUTOFFS)
-    kinds = last + 1  # ranks 1 to last, and beyond
-    pairs = (np.minimum(ranks, kinds) - 1) * kinds + np.minimum(others, kinds) - 1
-    shares = np.bincount(pairs, minlength=kinds * kinds) / len(ranks)
-    drawn = np.random.default_rng(seed).multinomial(len(ranks), shares, size=resamples) / len(ranks)
-    values = np.arange(1, kinds + 1)
+    members, drawn = _resampled([ranks, others], users, seed, resamples)
     differences = {}
-    for cutoff in CUTOFFS:
-        for name, gain in (("HR", (values <= cutoff).astype(np.float64)), ("NDCG", gains(values, cutoff))):
-            of_pair = np.subtract.outer(gain, gain).ravel()
-            low, high = np.quantile(drawn @ of_pair, [0.025, 0.975])
-            differences[f"{name}@{cutoff}"] = [float(shares @ of_pair), float(low), float(high)]
+    for metric in metric_names(users):
+        apart = user_values(metric, ranks, users) - user_values(metric, others, users)
+        low, high = np.quantile(drawn @ apart[members], [0.025, 0.975])
+        differences[metric] = [float(apart.mean()), float(low), float(high)]
     return differences
+
+
+def _resampled(
+    rankings: list[Ranks], users: Users | None, seed: int, resamples: int
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """One user of each of K kinds (K,), and the share of users of each kind in every resample (R, K)."""
+    kinds = max(CUTOFFS) + 1  # ranks up to the last cutoff, and beyond
+    if one_each(users):
+        keys = sum(np.minimum(ranks, kinds) * (kinds + 1) ** place for place, ranks in enumerate(rankings[::-1]))
+        _, members, counts = np.unique(keys, return_index=True, return_counts=True)
+    else:
+        rows = [user_values(metric, ranks, users) for ranks in rankings for metric in metric_names(users)]
+        _, members, counts = np.unique(np.stack(rows, 1), axis=0, return_index=True, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+    return members, drawn / counts.sum()

@@ -65,7 +65,10 @@ class Ranker:
     def user_history(self, user: int) -> Int64:
         """All items of a user id within the protocol's cut, oldest first, as item numbers; raises as user_number."""
         split, place = self.run.split, self.user_number(user)
-        return split.sequences[split.offsets[place] : split.offsets[place + 1]].astype(np.int64)
+        interactions, number = self.run.dataset.interactions, split.users_kept[place]
+        in_order = interactions.items[interactions.offsets[number] : interactions.offsets[number + 1]]
+        kept = split.items_kept[split.sequences[split.offsets[place] : split.offsets[place + 1]]]
+        return np.searchsorted(split.items_kept, in_order[np.isin(in_order, kept)])
 
     def numbers(self, item_ids: list[int]) -> Int64:
         """Item numbers of ids.

@@ -13,7 +13,7 @@ from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.errors import InputError
 from microlens.files import whole, write_text
-from microlens.metrics import all_metrics, bootstrap_intervals
+from microlens.metrics import all_metrics, bootstrap_intervals, one_each
 
 POPULARITY_GROUPS = 5
 PARTS: tuple[Part, ...] = ("valid", "test")
@@ -21,12 +21,12 @@ COHORTS = ("all", "warm", "cold", *(f"popularity-{group}" for group in range(1, 
 
 
 def cohorts(split: Split, part: Part) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which users belong to each cohort of ``part``, by their target: masks (U,).
+    """Which targets of ``part`` belong to each cohort: masks (Q,).
 
     A warm target occurs in the train part, a cold one does not. ``popularity-1`` to ``popularity-5`` cut the warm items
     into five groups of equally many items, the least popular first (ties by item number).
     """
-    targets = split.targets(part, np.arange(split.num_users))
+    targets = split.targets(part)
     counts = split.train_counts
     warm_items = np.flatnonzero(counts)
     by_popularity = warm_items[np.argsort(counts[warm_items], kind="stable")]
@@ -34,7 +34,7 @@ def cohorts(split: Split, part: Part) -> dict[str, npt.NDArray[np.bool_]]:
     for number, members in enumerate(np.array_split(by_popularity, POPULARITY_GROUPS), 1):
         group[members] = number
     warm = counts[targets] > 0
-    masks = {"all": np.ones(split.num_users, bool), "warm": warm, "cold": ~warm}
+    masks = {"all": np.ones(len(targets), bool), "warm": warm, "cold": ~warm}
     return masks | {f"popularity-{number}": group[targets] == number for number in range(1, POPULARITY_GROUPS + 1)}
 
 
@@ -77,28 +77,39 @@ class Report:
 
 
 def measure(split: Split, ranks: dict[Part, Int64]) -> dict[str, Any]:
-    """The fields metrics, intervals and num_targets of a :class:`Report`, from the ranks (U,) of each part."""
-    masks = {part: cohorts(split, part) for part in ranks}
-    return {
-        "metrics": {
-            part: {name: all_metrics(ranks[part][mask]) for name, mask in masks[part].items()} for part in ranks
-        },
-        "intervals": {
-            part: {name: bootstrap_intervals(ranks[part][mask]) for name, mask in masks[part].items()} for part in ranks
-        },
-        "num_targets": {part: {name: int(mask.sum()) for name, mask in masks[part].items()} for part in ranks},
-    }
+    """The fields metrics, intervals and num_targets of a :class:`Report`, from the ranks (Q,) of each part."""
+    measured: dict[str, Any] = {"metrics": {}, "intervals": {}, "num_targets": {}}
+    for part in ranks:
+        masks, users = cohorts(split, part), split.target_users(part)
+        shares = {name: (ranks[part][mask], users[mask]) for name, mask in masks.items()}
+        measured["metrics"][part] = {name: all_metrics(*share) for name, share in shares.items()}
+        measured["intervals"][part] = {name: bootstrap_intervals(*share) for name, share in shares.items()}
+        measured["num_targets"][part] = {name: int(mask.sum()) for name, mask in masks.items()}
+    return measured
 
 
-def write_ranks(folder: Path, ranks: dict[Part, Int64]) -> None:
-    """Write ``ranks.npy``, (2, U): the rank of every user's validation (row 0) and test target (row 1)."""
-    content = io.BytesIO()
-    np.save(content, np.stack([ranks[part] for part in PARTS]))
+def write_ranks(folder: Path, ranks: dict[Part, Int64], split: Split) -> None:
+    """Write ``ranks.npy``, (2, U): the rank of every user's validation (row 0) and test target (row 1).
+
+    Where a user may have several targets it is (4, Q), rows 2 and 3 naming the user of each; the part with fewer
+    targets is filled up with 0.
+    """
+    rows = [ranks[part] for part in PARTS]
+    users = [split.target_users(part) for part in PARTS]
+    if any(len(of_part) != split.num_users or not one_each(of_part) for of_part in users):
+        rows += users
+    content, width = io.BytesIO(), max(map(len, rows))
+    np.save(content, np.stack([np.pad(row, (0, width - len(row))) for row in rows]))
     with whole(folder / "ranks.npy") as temporary:
         temporary.write_bytes(content.getvalue())
 
 
-def read_ranks(folder: Path) -> dict[Part, Int64]:
-    """Read what :func:`write_ranks` wrote."""
+def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
+    """Read what :func:`write_ranks` wrote: of each part the ranks (Q,) and the users (Q,) of its targets."""
     rows = np.load(folder / "ranks.npy", allow_pickle=False)
-    return dict(zip(PARTS, rows, strict=True))
+    read: dict[Part, tuple[Int64, Int64]] = {}
+    for number, part in enumerate(PARTS):
+        filled = rows[number] > 0
+        users = rows[number + 2] if len(rows) == 4 else np.arange(rows.shape[1])
+        read[part] = rows[number][filled], users[filled]
+    return read

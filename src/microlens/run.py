@@ -21,7 +21,8 @@ from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
-from microlens.data.split import Part, Protocol, Split
+from microlens.data.protocol import Protocol
+from microlens.data.split import Part, Split
 from microlens.distributed import local_device, process_group, wait_for_all
 from microlens.encoders import build_encoder
 from microlens.errors import InputError
@@ -277,7 +278,7 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
         },
     )
     if place.rank == 0:
-        write_ranks(run.config.output, ranks)
+        write_ranks(run.config.output, ranks, run.split)
         report.write(run.config.output)
     return report
 

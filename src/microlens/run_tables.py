@@ -77,14 +77,13 @@ def show(bench: Bench, failed: dict[str, str], console: Console, *, page: bool) 
     wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH)
     for sheet in found:
         wide.print(sheet_table(fitting(sheet, wide.width)))
-    path = bench.output / bench.name
-    write_json(path.with_suffix(".json"), results)
+    write_json(bench.path.with_suffix(".json"), results)
     for ending, form in FORMATS.items():
-        write_text(path.with_suffix(f".{ending}"), form(found))
+        write_text(bench.path.with_suffix(f".{ending}"), form(found))
     written = ["json", *FORMATS]
     if page:
         from microlens.bench.page import write_table_page
 
-        write_table_page(path.with_suffix(".html"), bench, results)
+        write_table_page(bench.path.with_suffix(".html"), bench, results)
         written.append("html")
-    console.print(f"{path}.{{{','.join(written)}}} are written.", markup=False)
+    console.print(f"{bench.path}.{{{','.join(written)}}} are written.", markup=False)

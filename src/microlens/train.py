@@ -155,7 +155,7 @@ class Trainer:
         while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
             loss = self._train_epoch(on_step)
             ranks = rank_targets(self.model, self.content, self.split, "valid", self.device, self.place)
-            metrics = all_metrics(ranks)
+            metrics = all_metrics(ranks, self.split.target_users("valid"))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             line = {
                 "epoch": progress.epoch,

@@ -150,7 +150,7 @@ class Search:
         elif any(parameter.requires_grad for parameter in run.model.parameters()):
             return self._train(run, trial)
         ranks = rank_targets(run.model, run.content, run.split, "valid", run.device)
-        return all_metrics(ranks)[config.train.select], 0, False
+        return all_metrics(ranks, run.split.target_users("valid"))[config.train.select], 0, False
 
     def _train(self, run: Run, trial: "optuna.Trial") -> tuple[float, int, bool]:
         trainer, _ = trainer_of(run)

@@ -33,3 +33,19 @@ def bootstrap_loop(ranks: list[int], cutoff: int, resamples: int, seed: int) -> 
     draw = random.Random(seed)
     values = sorted(hit_rate_loop(draw.choices(ranks, k=len(ranks)), cutoff) for _ in range(resamples))
     return values[int(0.025 * resamples)], values[int(0.975 * resamples)]
+
+
+def several_loop(name: str, ranks: list[int], cutoff: int) -> float:
+    """What a user with several targets, at these ranks, adds to a metric; one place of the list after another."""
+    found = [rank for rank in range(1, cutoff + 1) if rank in ranks]
+    if name == "HR":
+        return float(bool(found))
+    if name == "Recall":
+        return len(found) / len(ranks)
+    if name == "MRR":
+        return 1 / found[0] if found else 0.0
+    if name == "MAP":
+        return sum((hits + 1) / rank for hits, rank in enumerate(found)) / len(ranks)
+    assert name == "NDCG"
+    ideal = range(1, min(len(ranks), cutoff) + 1)
+    return sum(1 / math.log2(1 + rank) for rank in found) / sum(1 / math.log2(1 + rank) for rank in ideal)

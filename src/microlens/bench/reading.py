@@ -11,7 +11,7 @@ from microlens.bench.rows import Bench, Job, Row, placed, quoted
 from microlens.building import nearest
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
-from microlens.data.split import Protocol
+from microlens.data.protocol import NAMED_PROTOCOLS, Protocol
 from microlens.errors import InputError
 
 NO_CONFIGURATION = "no configuration"
@@ -40,6 +40,7 @@ class Choices:
         against: the row, by its or its configuration's name, to compare with in place of the table's own.
         source: the prepared dataset that rows start from which say so.
         seeds: how many runs of each row are wanted.
+        protocol: one of :data:`microlens.data.protocol.NAMED_PROTOCOLS`, which every row then follows.
         smoke: one epoch of small vectors a row, to see that everything works.
         mix: let rows of different protocols into one table, which then says so.
     """
@@ -50,6 +51,7 @@ class Choices:
     against: str | None = None
     source: Path | None = None
     seeds: int = 1
+    protocol: str = "paper"
     smoke: bool = False
     mix: bool = False
 
@@ -63,12 +65,14 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
         choices: see :class:`Choices`.
 
     Raises:
-        InputError: there is no such table, dataset or row, no configuration at all, one does not load, or rows that
-            are compared follow different protocols.
+        InputError: there is no such table, dataset, protocol or row, no configuration at all, one does not load, or
+            rows that are compared follow different protocols.
     """
     choices = choices or Choices()
     if name not in table_names():
         raise InputError(f"there is no table '{name}'; {nearest(name, table_names())}")
+    if choices.protocol not in NAMED_PROTOCOLS:
+        raise InputError(f"there is no protocol '{choices.protocol}'; {nearest(choices.protocol, NAMED_PROTOCOLS)}")
     declared = tomllib.loads((files(__package__) / "tables" / f"{name}.toml").read_text(encoding="utf-8"))
     reader = _Reader(declared, dataset, choices)
     bench = Bench(
@@ -80,6 +84,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
         published=_published(declared["paper"], dataset),
         seeds=choices.seeds,
         mixed=choices.mix,
+        protocol=choices.protocol,
     )
     wanted = _wanted(declared, choices.only)
     for group in declared["groups"]:
@@ -111,6 +116,8 @@ class _Reader:
         self.configs = choices.configs or Path("configs") / dataset.resolve().name
         self.output = choices.output or Path("runs") / "bench" / dataset.resolve().name
         self.against = self._named(choices.against) if choices.against else None
+        followed = NAMED_PROTOCOLS[choices.protocol]
+        self.protocol = [f"protocol.{name}={json.dumps(value)}" for name, value in followed.items()]
 
     def _named(self, name: str) -> str:
         rows = [(group, row) for group in self.declared["groups"] for row in group["rows"]]
@@ -125,7 +132,7 @@ class _Reader:
         path = self.configs / f"{_config_name(group, row)}.toml"
         if not path.is_file():
             return NO_CONFIGURATION
-        protocol = RunConfig.load(path, [*group.get("set", []), *row.get("set", [])]).protocol
+        protocol = RunConfig.load(path, self._assignments(group, row)).protocol
         try:
             self.data.split(Protocol(**protocol.model_dump()))
         except InputError as error:
@@ -135,7 +142,7 @@ class _Reader:
     def row(self, group: dict[str, Any], row: dict[str, Any]) -> Row:
         """The row."""
         path = self.configs / f"{_config_name(group, row)}.toml"
-        assignments = [*group.get("set", []), *row.get("set", []), *(SMOKE if self.choices.smoke else [])]
+        assignments = [*self._assignments(group, row), *(SMOKE if self.choices.smoke else [])]
         start = self._source_job(row, path, assignments) if row.get("from_source") else None
         if start is not None:
             best = start.folder / "checkpoints" / "best.safetensors"
@@ -150,6 +157,9 @@ class _Reader:
             against=self.against or group.get("against") or self.declared["against"],
             from_source=start,
         )
+
+    def _assignments(self, group: dict[str, Any], row: dict[str, Any]) -> list[str]:
+        return [*self.protocol, *group.get("set", []), *row.get("set", [])]
 
     def _source_job(self, row: dict[str, Any], path: Path, assignments: list[str]) -> Job:
         source = self.choices.source

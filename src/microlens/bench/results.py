@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from microlens.beyond_accuracy import activity_groups, tag_groups
 from microlens.cost.table9 import table_9
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
-from microlens.data.split import Protocol, Split
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.files import write_text
 from microlens.metrics import METRICS
@@ -62,8 +63,12 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
             missing[row.name] = failed.get(row.name, "not trained yet")
     masks = _Masks(bench)
     rows = [_row_result(row, finished[row.name], masks, bench) for row in bench.rows if row.name in finished]
-    ranks = {name: _test_ranks(found) for name, found in finished.items()}
-    _add_differences(rows, {row.name: row.against for row in bench.rows}, ranks)
+    rankings = {
+        row.name: _Ranking(finished[row.name][0][1].protocol["hash"], _test_ranks(finished[row.name]), masks.of(row)[0])
+        for row in bench.rows
+        if row.name in finished
+    }
+    _add_differences(rows, {row.name: row.against for row in bench.rows}, rankings)
     content = {
         "table": bench.name,
         "title": bench.title,
@@ -75,7 +80,7 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
         "counted": _counted_costs() if bench.name == "cost" else None,
         "printed_costs": bench.published["rows"] if bench.name == "cost" else None,
         "watts": {"a thread": WATTS_A_THREAD, "a GPU": WATTS_A_GPU},
-        "winners": _winners(rows, ranks),
+        "winners": _winners(rows, rankings),
         "rows": rows,
         "missing": missing,
     }
@@ -111,21 +116,34 @@ def read_results(path: Path) -> dict[str, Any]:
     return results
 
 
+@dataclass(frozen=True)
+class _Ranking:
+    """A row's protocol hash, the test ranks (Q,) of each seed, and whose targets (Q,) they are."""
+
+    protocol: str
+    ranks: list[Int64]
+    users: Int64
+
+    def ahead_of(self, other: "_Ranking") -> dict[str, dict[str, float]]:
+        """By how much it exceeds another of the same protocol, metric by metric."""
+        return {metric: difference(self.ranks, other.ranks, metric, self.users) for metric in METRICS}
+
+
 class _Masks:
-    """Which users belong to each slice of the test targets, worked out once a protocol."""
+    """Whose the test targets are, and which belong to each slice, worked out once a protocol."""
 
     def __init__(self, bench: Bench) -> None:
         self.dataset = Dataset(bench.dataset)
-        self.known: dict[str, dict[str, Masks]] = {}
+        self.known: dict[str, tuple[Int64, dict[str, Masks]]] = {}
 
-    def of(self, row: Row) -> dict[str, Masks]:
+    def of(self, row: Row) -> tuple[Int64, dict[str, Masks]]:
         protocol = Protocol(**row.config.protocol.model_dump())
         if protocol.hash not in self.known:
             self.known[protocol.hash] = self._of(self.dataset.split(protocol))
         return self.known[protocol.hash]
 
-    def _of(self, split: Split) -> dict[str, Masks]:
-        return {
+    def _of(self, split: Split) -> tuple[Int64, dict[str, Masks]]:
+        return split.target_users("test"), {
             "cohorts": cohorts(split, "test"),
             "activity": activity_groups(split, "test"),
             "tags": tag_groups(split, self.dataset, "test"),
@@ -133,11 +151,11 @@ class _Masks:
 
 
 def _test_ranks(finished: Finished) -> list[Int64]:
-    return [read_ranks(job.folder)["test"] for job, _ in finished]
+    return [read_ranks(job.folder)["test"][0] for job, _ in finished]
 
 
 def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> dict[str, Any]:
-    ranks, slices = _test_ranks(finished), masks.of(row)
+    ranks, (users, slices) = _test_ranks(finished), masks.of(row)
     first = finished[0][1]
     by_cohort = slices["cohorts"]
     shown = {name: by_cohort[name] for name in ("all", "warm", "cold")}
@@ -152,11 +170,11 @@ def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> di
         "packages": first.provenance["packages"],
         "features": feature_files(row),
         "num_targets": {name: int(mask.sum()) for name, mask in by_cohort.items()},
-        "test": {name: mean_metrics(ranks, mask) for name, mask in by_cohort.items()},
-        "intervals": {name: intervals(ranks, mask) for name, mask in shown.items()},
-        "deviation": _deviation(ranks),
-        "activity": _slices(ranks, slices["activity"]),
-        "tags": _slices(ranks, slices["tags"]),
+        "test": {name: mean_metrics(ranks, mask, users) for name, mask in by_cohort.items()},
+        "intervals": {name: intervals(ranks, mask, users) for name, mask in shown.items()},
+        "deviation": _deviation(ranks, users),
+        "activity": _slices(ranks, slices["activity"], users),
+        "tags": _slices(ranks, slices["tags"], users),
         "beyond": beyond_of(finished[0][0]),
         "valid": _valid(finished),
         "difference": None,
@@ -171,16 +189,16 @@ def _valid(finished: Finished) -> dict[str, float]:
     return {name: float(np.mean([of_seed[name] for of_seed in metrics])) for name in METRICS}
 
 
-def _deviation(ranks: list[Int64]) -> dict[str, float] | None:
+def _deviation(ranks: list[Int64], users: Int64) -> dict[str, float] | None:
     if len(ranks) < 2:
         return None
-    everybody = np.ones(len(ranks[0]), bool)
-    by_seed = [mean_metrics([of_seed], everybody) for of_seed in ranks]
+    everybody = np.ones(len(users), bool)
+    by_seed = [mean_metrics([of_seed], everybody, users) for of_seed in ranks]
     return {metric: float(np.std([values[metric] for values in by_seed], ddof=1)) for metric in METRICS}
 
 
-def _slices(ranks: list[Int64], masks: Masks) -> dict[str, Any]:
-    return {name: {"targets": int(mask.sum()), **mean_metrics(ranks, mask)} for name, mask in masks.items()}
+def _slices(ranks: list[Int64], masks: Masks, users: Int64) -> dict[str, Any]:
+    return {name: {"targets": int(mask.sum()), **mean_metrics(ranks, mask, users)} for name, mask in masks.items()}
 
 
 def beyond_of(job: Job) -> dict[str, Any] | None:
@@ -199,27 +217,31 @@ def _watt_hours(cost: Mapping[str, Any]) -> float:
     return round(watts * float(cost["seconds"]) / 3600, 4)
 
 
-def _add_differences(rows: list[dict[str, Any]], against: dict[str, str], ranks: dict[str, list[Int64]]) -> None:
-    """Compare every row with its reference, and correct the p-values of a table's rows together, metric by metric."""
-    compared = [row for row in rows if against[row["name"]] in ranks and against[row["name"]] != row["name"]]
-    for row in compared:
-        reference = against[row["name"]]
-        ours, theirs = ranks[row["name"]], ranks[reference]
-        row["difference"] = {"against": reference, **{metric: difference(ours, theirs, metric) for metric in METRICS}}
+def _add_differences(rows: list[dict[str, Any]], against: dict[str, str], rankings: dict[str, _Ranking]) -> None:
+    """Compare every row with its reference, and correct the p-values of a table's rows together, metric by metric.
+
+    A row whose reference is missing, or follows another protocol, is not compared.
+    """
+    compared = []
+    for row in rows:
+        ours, theirs = rankings[row["name"]], rankings.get(against[row["name"]])
+        if theirs is not None and theirs is not ours and theirs.protocol == ours.protocol:
+            row["difference"] = {"against": against[row["name"]], **ours.ahead_of(theirs)}
+            compared.append(row)
     for metric in METRICS:
         corrected = holm([row["difference"][metric]["p"] for row in compared])
         for row, p in zip(compared, corrected, strict=True):
             row["difference"][metric]["holm"] = p
 
 
-def _winners(rows: list[dict[str, Any]], ranks: dict[str, list[Int64]]) -> dict[str, Any]:
+def _winners(rows: list[dict[str, Any]], rankings: dict[str, _Ranking]) -> dict[str, Any]:
     """For each protocol the best row by test HR@10, the next best, and by how much it is ahead."""
     winners: dict[str, Any] = {}
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         comparable = [row for row in rows if row["protocol"] == protocol]
         best, *others = sorted(comparable, key=lambda row: -row["test"]["all"]["HR@10"])
         second = others[0]["name"] if others else None
-        ahead = {m: difference(ranks[best["name"]], ranks[second], m) for m in METRICS} if second else None
+        ahead = rankings[best["name"]].ahead_of(rankings[second]) if second else None
         winners[protocol] = {"name": best["name"], "next": second, "difference": ahead}
     return winners
 

@@ -42,7 +42,7 @@ class Job:
         if found != (self.config.hash, self.data_hash, microlens.__version__):
             return None
         ranks = read_ranks(self.folder)
-        if any(report.metrics[part]["all"] != all_metrics(ranks[part]) for part in PARTS):
+        if any(report.metrics[part]["all"] != all_metrics(*ranks[part]) for part in PARTS):
             raise InputError(
                 f"{self.folder / 'report.json'} holds other numbers than ranks.npy beside it gives: one of them was "
                 "changed by hand; remove the folder to train the row again."
@@ -114,7 +114,8 @@ class Bench:
     """A table: its rows in order, those that are left out and why, and the paper's numbers.
 
     ``published`` holds "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names; ``seeds``
-    is how many runs of each row are wanted. ``output`` holds the runs of all tables of a dataset, which share them.
+    is how many runs of each row are wanted, ``protocol`` the name of the one they follow. ``output`` holds the runs of
+    all tables of a dataset, which share them.
     """
 
     name: str
@@ -125,8 +126,14 @@ class Bench:
     published: dict[str, Any]
     seeds: int = 1
     mixed: bool = False
+    protocol: str = "paper"
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Where the table is written, without an ending."""
+        return self.output / (self.name if self.protocol == "paper" else f"{self.name}-{self.protocol}")
 
     def jobs(self) -> list[Job]:
         """What there is to train, in order: what others start from, every row's first seed, then the other seeds."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from microlens.metrics import METRICS
+from microlens.metrics import METRICS, OF_SEVERAL
 from microlens.report import POPULARITY_GROUPS
 
 Row = dict[str, Any]
@@ -70,7 +70,8 @@ def _targets(results: dict[str, Any], cohort: str) -> str:
 
 
 def _accuracy(results: dict[str, Any]) -> dict[str, Cell]:
-    cells: dict[str, Cell] = {metric: _with_interval("all", metric) for metric in METRICS}
+    shown = [*METRICS, *(name for name in OF_SEVERAL if any(name in row["test"]["all"] for row in results["rows"]))]
+    cells: dict[str, Cell] = {metric: _with_interval("all", metric) for metric in shown}
     if any(row["deviation"] for row in results["rows"]):
         cells["seeds (deviation of HR@10)"] = _seeds
     references = reference_names(results)

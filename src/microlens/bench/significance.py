@@ -6,25 +6,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from microlens.metrics import METRICS, gains
-
-Floats = npt.NDArray[np.float64]
-Ranks = npt.NDArray[np.integer]
+from microlens.metrics import Floats, Ranks, Users, metric_names, user_values
 
 
-def user_values(ranks: Sequence[Ranks], metric: str) -> Floats:
+def seed_means(ranks: Sequence[Ranks], metric: str, users: Users | None = None) -> Floats:
     """What each user adds to a metric such as ``NDCG@10``, the mean over seeds.
 
     Args:
-        ranks: for each of S seeds (U,) the rank of each user's target.
-        metric: one of :data:`microlens.metrics.METRICS`.
+        ranks: for each of S seeds (Q,) the rank of each target.
+        metric: a name of :data:`microlens.metrics.BY_NAME`, and a cutoff.
+        users: (Q,) whose target it is, ascending; one target a user if not given.
 
     Returns:
         (U,), whose mean is the metric's mean over seeds.
     """
-    name, cutoff = metric.split("@")
-    values = [gains(rank, int(cutoff)) if name == "NDCG" else rank <= int(cutoff) for rank in ranks]
-    return np.asarray(np.mean(values, axis=0, dtype=np.float64))
+    return np.asarray(np.mean([user_values(metric, of_seed, users) for of_seed in ranks], axis=0, dtype=np.float64))
 
 
 def interval_of_mean(values: Floats, seed: int = 0, resamples: int = 2000) -> list[float]:
@@ -38,14 +34,16 @@ def interval_of_mean(values: Floats, seed: int = 0, resamples: int = 2000) -> li
     return [float(low), float(high)]
 
 
-def difference(ours: Sequence[Ranks], theirs: Sequence[Ranks], metric: str) -> dict[str, float]:
+def difference(
+    ours: Sequence[Ranks], theirs: Sequence[Ranks], metric: str, users: Users | None = None
+) -> dict[str, float]:
     """By how much one row exceeds another in a metric, on the same users, each the mean over its seeds.
 
     Returns:
         "mean", "low" and "high" of the 95 % bootstrap interval over users, and "p", the two-sided p-value of a paired
         t-test over users (1 where no user differs); empty for no users.
     """
-    apart = user_values(ours, metric) - user_values(theirs, metric)
+    apart = seed_means(ours, metric, users) - seed_means(theirs, metric, users)
     if not len(apart):
         return {}
     low, high = interval_of_mean(apart)
@@ -66,15 +64,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def mean_metrics(ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Every metric of the users of a mask (U,), the mean over seeds; empty for no users."""
-    if not mask.any():
-        return {}
-    return {metric: float(user_values([rank[mask] for rank in ranks], metric).mean()) for metric in METRICS}
+def mean_metrics(ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_], users: Users | None = None) -> dict[str, float]:
+    """Every metric of the targets of a mask (Q,), the mean over seeds; empty for none."""
+    return {metric: float(values.mean()) for metric, values in _masked(ranks, mask, users).items()}
 
 
-def intervals(ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_]) -> dict[str, list[float]]:
+def intervals(
+    ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_], users: Users | None = None
+) -> dict[str, list[float]]:
     """The 95 % interval over users of every metric, as :func:`mean_metrics`."""
+    return {metric: interval_of_mean(values) for metric, values in _masked(ranks, mask, users).items()}
+
+
+def _masked(ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_], users: Users | None) -> dict[str, Floats]:
     if not mask.any():
         return {}
-    return {metric: interval_of_mean(user_values([rank[mask] for rank in ranks], metric)) for metric in METRICS}
+    names = metric_names(users)  # of all targets, so that every slice has the same
+    kept = None if users is None else users[mask]
+    return {metric: seed_means([of_seed[mask] for of_seed in ranks], metric, kept) for metric in names}

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from microlens.data.interactions import Interactions
-from microlens.data.split import Protocol, Split, leave_one_out
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 
 FORMAT_VERSION = 1
@@ -62,7 +63,7 @@ class Dataset:
 
     def split(self, protocol: Protocol) -> Split:
         """Split the interactions as ``protocol`` says."""
-        return leave_one_out(self.interactions, protocol, self._without(protocol.require))
+        return make_split(self.interactions, protocol, self._without(protocol.require))
 
     def _without(self, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
         """Which item numbers lack one of ``kinds``, (N+1,)."""

@@ -40,7 +40,7 @@ class Examples:
         targets = self.split.sequences[places][:, None]
         if self.kind == "pairs":
             return users, targets
-        others = _without(self.split.train_items(users), self.split.offsets[users + 1] - 2 - places)
+        others = _without(self.split.train_items(users), self.split.train_ends[users] - places)
         return users, np.concatenate([_as_wide(others, self.split.history_length), targets], 1)
 
     def targets_of(self, sequence: Int32) -> Int64:

@@ -21,8 +21,9 @@ from microlens.data.decoding import MEDIA, Outcome, Settings, Task, decode_all
 from microlens.data.interactions import Interactions
 from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.data.pairs import Pairs, read_pairs
+from microlens.data.protocol import Protocol
 from microlens.data.release import Release, find_release, media_by_item
-from microlens.data.split import Protocol, Split, leave_one_out
+from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from microlens.files import alone_in, sha256, write_text
 
@@ -69,7 +70,7 @@ def prepare(
         return _finished(folder, request)
     pairs = read_pairs(release.pairs)
     interactions = Interactions.from_pairs(pairs)
-    split = leave_one_out(interactions, Protocol())
+    split = make_split(interactions, Protocol())
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     with alone_in(partial), _full_disk_as_oserror():

@@ -1,77 +1,36 @@
-"""The protocol that makes two numbers comparable, and the split it defines."""
+"""The train, validation and test parts that a protocol makes of a dataset's interactions."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from microlens.data.holdout import HOLDOUTS, ONE_AFTER_ANOTHER, TRAIN, Labels
 from microlens.data.interactions import Int32, Int64, Interactions
+from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 
 Part = Literal["valid", "test"]
-# What the protocol gained after the first reports: at these values they count for no hash, and reports stay comparable.
-ADDED_LATER: dict[str, Any] = {"min_item_count": 0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """Everything that makes two numbers comparable; the default is the protocol of the MicroLens paper.
-
-    Users with fewer than ``min_length`` items are dropped, the others cut to their last ``max_length``; items that
-    vanish with the cut are no candidates. The last item of a user is the test target, the one before it the validation
-    target, the rest is for training. A model reads the last ``max_history`` items before a target and ranks all items
-    but those the user already had; an item that scores as high as the target stands before it. Items that lack a kind
-    of content in ``require`` (clips, covers, sound), or have fewer than ``min_item_count`` interactions, are taken out
-    before all this, once.
-    """
-
-    require: tuple[str, ...] = ()
-    min_length: int = 5
-    max_length: int = 13
-    max_history: int = 10
-    split: Literal["leave-one-out"] = "leave-one-out"
-    candidates: Literal["all"] = "all"
-    masked: Literal["history"] = "history"
-    ties: Literal["against the model"] = "against the model"
-    min_item_count: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that a user of the least length has something to train on."""
-        if self.min_length < 3:
-            raise InputError(f"protocol.min_length is {self.min_length}; a train, validation and test item need 3.")
-        if self.max_length < self.min_length:
-            raise InputError(
-                f"protocol.max_length is {self.max_length}; it must be at least min_length = {self.min_length}."
-            )
-        if self.max_history < 1:
-            raise InputError(f"protocol.max_history is {self.max_history}; at least 1 is needed.")
-        if self.min_item_count < 0:
-            raise InputError(f"protocol.min_item_count is {self.min_item_count}; it must be 0 or more.")
-
-    @property
-    def hash(self) -> str:
-        """Twelve hexadecimal digits; two reports are comparable when theirs are equal."""
-        later = {name for name, value in ADDED_LATER.items() if getattr(self, name) == value}
-        content = {name: value for name, value in asdict(self).items() if name not in later}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Leave-one-out train, validation and test parts of what the protocol keeps.
+    """Train, validation and test parts of what the protocol keeps.
 
     Items are renumbered 1..N in ascending order of id; ``items_kept`` (N+1,) gives their numbers in the dataset, with
-    0 for padding, and ``users_kept`` (U,) those of the users. ``sequences`` (E,) and ``offsets`` (U+1,) hold the cut
-    sequences, oldest item first.
+    0 for padding, and ``users_kept`` (U,) those of the users. ``sequences`` (E,) holds the interactions user by user,
+    of each first the train part, then validation, then test, each oldest first: those of user u are
+    ``sequences[offsets[u]:offsets[u+1]]``, the train part ends before ``train_ends[u]``, validation before
+    ``valid_ends[u]``. A part has Q targets, user by user; under leave-one-out one of each user, so that Q = U.
     """
 
     protocol: Protocol
     sequences: Int32
     offsets: Int64
+    train_ends: Int64
+    valid_ends: Int64
     items_kept: Int64
     users_kept: Int64
 
@@ -98,49 +57,60 @@ class Split:
     @cached_property
     def train_counts(self) -> Int64:
         """How often each item occurs in the train part, (N+1,); 0 for padding."""
-        held_out = np.concatenate([self.offsets[1:] - 1, self.offsets[1:] - 2])
-        counts = np.bincount(self.sequences, minlength=self.num_items + 1)
-        return counts - np.bincount(self.sequences[held_out], minlength=self.num_items + 1)
+        return np.bincount(self.sequences[self.train_events[1]], minlength=self.num_items + 1)
 
     @cached_property
     def train_events(self) -> tuple[Int64, Int64]:
         """User of each of the T interactions of the train part (T,), and its place in ``sequences`` (T,), in order."""
-        lengths = np.diff(self.offsets) - 2
-        users = np.repeat(np.arange(self.num_users), lengths)
-        starts = self.offsets[:-1] - (np.cumsum(lengths) - lengths)
-        return users, starts[users] + np.arange(len(users))
+        return _between(self.offsets[:-1], self.train_ends)
+
+    def targets(self, part: Part) -> Int32:
+        """The item of every target of ``part``: (Q,)."""
+        return self.sequences[self._targets[part][1]]
+
+    def target_users(self, part: Part) -> Int64:
+        """The user of every target of ``part``, ascending: (Q,)."""
+        return self._targets[part][0]
+
+    @cached_property
+    def _targets(self) -> dict[Part, tuple[Int64, Int64]]:
+        return {
+            "valid": _between(self.train_ends, self.valid_ends),
+            "test": _between(self.valid_ends, self.offsets[1:]),
+        }
 
     def train_items(self, users: Int64) -> Int32:
-        """All train items of ``users`` (B,), left-padded: (B, max_length - 2)."""
-        return self._before(users, held_out=2, length=self.protocol.max_length - 2)
+        """All train items of ``users`` (B,), left-padded to the longest of all users: (B, W)."""
+        return self._before(self.train_ends, users, int(np.max(self.train_ends - self.offsets[:-1])))
 
     def train_sequences(self, users: Int64) -> Int32:
         """The last L+1 train items of ``users`` (B,), left-padded: (B, L+1)."""
-        return self._before(users, held_out=2, length=self.history_length + 1)
-
-    def targets(self, part: Part, users: Int64) -> Int32:
-        """The target of ``users`` (B,) in ``part``: (B,)."""
-        return self.sequences[self.offsets[users + 1] - _held_out(part)]
+        return self._before(self.train_ends, users, self.history_length + 1)
 
     def inputs(self, part: Part, users: Int64) -> Int32:
-        """The last L items before the target of ``part``, left-padded: (B, L)."""
-        return self._before(users, held_out=_held_out(part), length=self.history_length)
+        """The last L items known of ``users`` (B,) before the targets of ``part``, left-padded: (B, L)."""
+        return self._before(self._known_ends(part), users, self.history_length)
 
     def history(self, part: Part, users: Int64) -> Int32:
-        """Everything known before the target of ``part``, left-padded: (B, max_length - 1)."""
-        return self._before(users, held_out=_held_out(part), length=self.protocol.max_length - 1)
+        """Everything known of ``users`` (B,) before the targets of ``part``, left-padded to the longest: (B, H)."""
+        return self._before(self._known_ends(part), users, int(self.history_lengths(part).max()))
 
-    def _before(self, users: Int64, held_out: int, length: int) -> Int32:
-        ends = self.offsets[users + 1] - held_out
-        places = ends[:, None] - np.arange(length, 0, -1)
+    def history_lengths(self, part: Part) -> Int64:
+        """How many items are known of each user before the targets of ``part``: (U,)."""
+        return self._known_ends(part) - self.offsets[:-1]
+
+    def _known_ends(self, part: Part) -> Int64:
+        validation_is_known = part == "test" and self.protocol.split in ONE_AFTER_ANOTHER
+        return self.valid_ends if validation_is_known else self.train_ends
+
+    def _before(self, ends: Int64, users: Int64, length: int) -> Int32:
+        places = ends[users][:, None] - np.arange(length, 0, -1)
         real = places >= self.offsets[users][:, None]
         return np.where(real, self.sequences[np.where(real, places, 0)], np.int32(0))
 
 
-def leave_one_out(
-    interactions: Interactions, protocol: Protocol, excluded: npt.NDArray[np.bool_] | None = None
-) -> Split:
-    """Cut the interactions as ``protocol`` says and hold out the last two items of every user.
+def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDArray[np.bool_] | None = None) -> Split:
+    """Cut the interactions as ``protocol`` says and hold out what it says.
 
     Args:
         interactions: all events.
@@ -148,39 +118,81 @@ def leave_one_out(
         excluded: (N+1,) item numbers that are no candidates at all, for lack of content.
 
     Raises:
-        InputError: no user has enough items.
+        InputError: no user has enough items, nothing is left to train on or to find, or the split needs timestamps
+            that are not there.
     """
     rare = np.bincount(interactions.items, minlength=interactions.num_items + 1) < protocol.min_item_count
     rare[0] = False  # padding
     excluded = rare if excluded is None else excluded | rare
     if excluded.any():
-        interactions = _without_items(interactions, excluded)
+        interactions = _of_events(interactions, ~excluded[interactions.items])
     lengths = np.diff(interactions.offsets)
-    users = np.flatnonzero(lengths >= protocol.min_length)
+    # A global split must not choose users by what they do later; those with too little in train go below.
+    users = np.flatnonzero(lengths >= (1 if protocol.split == "global-time" else protocol.min_length))
     if not len(users):
-        rare_out = (
-            f", without the {int(rare.sum()):,} items of fewer than {protocol.min_item_count}" if rare.any() else ""
-        )
-        raise InputError(
-            f"no user has {protocol.min_length} or more items, the least the protocol accepts "
-            f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))}{rare_out})."
-        )
-    kept = np.minimum(lengths[users], protocol.max_length)
-    offsets = np.concatenate([[0], np.cumsum(kept)])
-    starts = interactions.offsets[users + 1] - kept
-    places = np.repeat(starts - offsets[:-1], kept) + np.arange(offsets[-1])
-    items_kept, sequences = np.unique(interactions.items[places], return_inverse=True)
-    return Split(
-        protocol=protocol,
-        sequences=(sequences + 1).astype(np.int32),
-        offsets=offsets.astype(np.int64),
-        items_kept=np.concatenate([[0], items_kept]).astype(np.int64),
-        users_kept=users.astype(np.int64),
+        raise InputError(_nobody(lengths, int(rare.sum()), protocol))
+    interactions = _last_of(interactions, users, protocol.max_length)
+    return _arranged(interactions, users, HOLDOUTS[protocol.split](interactions, protocol.seed), protocol)
+
+
+def _nobody(lengths: Int64, rare: int, protocol: Protocol) -> str:
+    rare_out = f", without the {rare:,} items of fewer than {protocol.min_item_count}" if rare else ""
+    return (
+        f"no user has {protocol.min_length} or more items, the least the protocol accepts "
+        f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))}{rare_out})."
     )
 
 
-def _without_items(interactions: Interactions, excluded: npt.NDArray[np.bool_]) -> Interactions:
-    kept = ~excluded[interactions.items]
+def _last_of(interactions: Interactions, users: Int64, most: int) -> Interactions:
+    """The last ``most`` events of ``users`` (U,), all of them if it is 0, and of nobody else."""
+    lengths = np.diff(interactions.offsets)[users]
+    kept = np.minimum(lengths, most) if most else lengths
+    _, places = _between(interactions.offsets[users + 1] - kept, interactions.offsets[users + 1])
+    return replace(
+        interactions,
+        offsets=np.concatenate([[0], np.cumsum(kept)]),
+        items=interactions.items[places],
+        times=interactions.times[places],
+        user_ids=interactions.user_ids[users],
+    )
+
+
+def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol: Protocol) -> Split:
+    """The split of the labelled events of ``users`` (U,), without those who have too little to train on."""
+    least = protocol.min_length - 2
+    of_event = np.repeat(np.arange(len(users)), np.diff(interactions.offsets))
+    counts = np.bincount(3 * of_event + labels, minlength=3 * len(users)).reshape(-1, 3)
+    stays = counts[:, TRAIN] >= least
+    if not counts[stays].any(0).all():
+        raise InputError(
+            f"among the {int(stays.sum()):,} users with {least} or more items to train on, the least the protocol "
+            "accepts, nobody has an item to be found in validation or in test."
+        )
+    events = np.flatnonzero(stays[of_event])
+    order = events[np.argsort(3 * of_event[events] + labels[events], kind="stable")]
+    items_kept, sequences = np.unique(interactions.items[order], return_inverse=True)
+    ends = np.cumsum(counts[stays])
+    return Split(
+        protocol=protocol,
+        sequences=(sequences + 1).astype(np.int32),
+        offsets=np.concatenate([[0], ends[2::3]]),
+        train_ends=ends[0::3],
+        valid_ends=ends[1::3],
+        items_kept=np.concatenate([[0], items_kept]).astype(np.int64),
+        users_kept=users[stays].astype(np.int64),
+    )
+
+
+def _between(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:
+    """Number of each range (Q,) and place within it, of the places from ``starts`` (U,) up to ``ends`` (U,)."""
+    lengths = ends - starts
+    numbers = np.repeat(np.arange(len(starts)), lengths)
+    begins = np.cumsum(lengths) - lengths
+    return numbers, (starts - begins)[numbers] + np.arange(len(numbers))
+
+
+def _of_events(interactions: Interactions, kept: npt.NDArray[np.bool_]) -> Interactions:
+    """Those events for which ``kept`` (E,) holds; no user is left out."""
     before = np.concatenate([[0], np.cumsum(kept)])
     return replace(
         interactions,
@@ -188,7 +200,3 @@ def _without_items(interactions: Interactions, excluded: npt.NDArray[np.bool_]) 
         times=interactions.times[kept],
         offsets=before[interactions.offsets],
     )
-
-
-def _held_out(part: Part) -> int:
-    return {"valid": 2, "test": 1}[part]

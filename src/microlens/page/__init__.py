@@ -61,8 +61,6 @@ def _compared(report: Report, split: Split) -> str:
     return (
         f"Runs on {escape(report.dataset)}, {split.num_users:,} users, {split.num_items:,} items and "
         f"{split.num_events:,} interactions: each reads what a user has watched and ranks what they might watch next. "
-        f"Users have at least {protocol['min_length']} items, of which the last {protocol['max_length']} count. The "
-        f"last one is to be found, the one before it chose the best epoch. A run reads up to "
-        f"{protocol['max_history']} items and ranks every item the user has not had; ties stand against it.{required} "
+        f"{escape(split.protocol.described())}{required} "
         f"Protocol <code>{escape(protocol['hash'])}</code>."
     )

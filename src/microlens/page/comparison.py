@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
-from microlens.data.split import Protocol, Split
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
 from microlens.report import Report, read_ranks
@@ -36,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """A finished run; ``ranks`` (U,) are those of the test targets, ``epochs`` the lines of ``metrics.jsonl``."""
+    """A finished run; ``ranks`` (Q,) are those of the test targets, ``epochs`` the lines of ``metrics.jsonl``."""
 
     name: str
     colour: str
@@ -100,7 +102,7 @@ def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
 
 def _test_ranks(folder: Path, report: Report) -> Int64:
     try:
-        ranks = read_ranks(folder)["test"]
+        ranks = read_ranks(folder)["test"][0]
     except (OSError, ValueError):
         ranks = np.empty(0, np.int64)
     if len(ranks) != report.num_targets["test"]["all"]:
@@ -133,14 +135,25 @@ def open_data(run: ComparedRun) -> tuple[Dataset, Split]:
 
 def chance(split: Split) -> dict[str, float]:
     """The metrics expected of a random order of the items a user has not had, keyed as in a report."""
-    candidates = split.num_items - (np.diff(split.offsets) - 1)
+    users, targets = np.unique(split.target_users("test"), return_counts=True)
+    candidates = split.num_items - split.history_lengths("test")[users]
     expected = {}
     for cutoff in CUTOFFS:
         reached = np.minimum(cutoff, candidates)
         gains = np.cumsum(1 / np.log2(np.arange(2, cutoff + 2)))
-        expected[f"HR@{cutoff}"] = float(np.mean(reached / candidates))
-        expected[f"NDCG@{cutoff}"] = float(np.mean(gains[reached - 1] / candidates))
+        most = gains[np.minimum(targets, cutoff) - 1]
+        expected[f"HR@{cutoff}"] = float(np.mean(_one_of(targets, reached, candidates)))
+        expected[f"NDCG@{cutoff}"] = float(np.mean(targets * gains[reached - 1] / candidates / most))
     return expected
+
+
+def _one_of(targets: Int64, reached: Int64, candidates: Int64) -> npt.NDArray[np.float64]:
+    """How likely one of ``targets`` (U,) is among the first ``reached`` (U,) of ``candidates`` (U,) at random: (U,)."""
+    missed = np.ones(len(targets))
+    for number in range(int(targets.max())):  # the next target misses, too, where all before it have
+        free = np.maximum(candidates - reached - number, 0) / np.maximum(candidates - number, 1)
+        missed *= np.where(number < targets, free, 1.0)
+    return 1 - missed
 
 
 def percent(share: float) -> str:

@@ -17,8 +17,9 @@ _MISSED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A user's position in the split, and what it is an example of."""
+    """One of the test targets by its number, whose user's number, and what it is an example of."""
 
+    target: int
     user: int
     heading: str
     why: str
@@ -33,7 +34,7 @@ def choose_examples(split: Split, ranks: Int64, reports: dict[str, Report]) -> l
 
     Args:
         split: the split of all runs.
-        ranks: (R, U) the rank of each user's test target, a row a run.
+        ranks: (R, Q) the rank of each test target, a row a run.
         reports: the R reports by run name, in the same order.
     """
     masks = cohorts(split, "test")
@@ -43,7 +44,7 @@ def choose_examples(split: Split, ranks: Int64, reports: dict[str, Report]) -> l
         _found(split, masks["warm"], "known", ranks, list(reports), _best(reports, "warm")),
     ]
     examples: list[Example] = [example for example in found if example is not None]
-    missed = _missed(split, ranks, {example.user for example in examples})
+    missed = _missed(split, ranks, [example.user for example in examples])
     return examples if missed is None else [*examples, missed]
 
 
@@ -61,44 +62,46 @@ def _found(
     if hits.any():
         heading = f"A {kind} item that {finder} finds"
         count = f"{hits.sum():,} of the {cohort.sum():,} users whose next item is {kind}"
-        return Example(
-            user=_longest(split, hits),
-            heading=heading,
-            why=f"{finder} has the next item among its first five for {count}; this is one of them.",
-        )
+        why = f"{finder} has the next item among its first five for {count}; this is one of them."
+        return _example(split, hits, heading, why)
     nearest = cohort & (finders_ranks == finders_ranks[cohort].min())
-    return Example(
-        user=_longest(split, nearest),
+    return _example(
+        split,
+        nearest,
         heading=f"The {kind} item that {finder} comes nearest to",
         why=f"{finder} has the next item among its first five for none of the {cohort.sum():,} users "
         f"whose next item is {kind}.",
     )
 
 
-def _missed(split: Split, ranks: Int64, taken: set[int]) -> Example | None:
+def _missed(split: Split, ranks: Int64, taken: list[int]) -> Example | None:
     best = ranks.min(axis=0)
-    free = np.ones(split.num_users, bool)
-    free[list(taken)] = False
+    free = ~np.isin(split.target_users("test"), taken)
     if not free.any():
         return None
     missed = best > _MISSED
     if (missed & free).any():
-        return Example(
-            user=_longest(split, missed & free),
+        return _example(
+            split,
+            missed & free,
             heading="An item that every run misses",
-            why=f"For {missed.sum():,} of all {split.num_users:,} users no run has the next item among its first ten; "
+            why=f"For {missed.sum():,} of all {len(best):,} users no run has the next item among its first ten; "
             f"this is one of them.",
         )
-    return Example(
-        user=_longest(split, free & (best == best[free].max())),
+    return _example(
+        split,
+        free & (best == best[free].max()),
         heading="The hardest item",
         why="Every user's next item is among the first ten of some run; here the best of them puts it lowest.",
     )
 
 
-def _longest(split: Split, users: npt.NDArray[np.bool_]) -> int:
-    members = np.flatnonzero(users)
-    return int(members[np.argmax(np.diff(split.offsets)[members])])
+def _example(split: Split, targets: npt.NDArray[np.bool_], heading: str, why: str) -> Example:
+    """Of the targets of a mask (Q,) the first of those whose user has the longest history."""
+    members = np.flatnonzero(targets)
+    users = split.target_users("test")[members]
+    longest = np.argmax(split.history_lengths("test")[users])
+    return Example(target=int(members[longest]), user=int(users[longest]), heading=heading, why=why)
 
 
 def first_items(ranker: Ranker, history: Int64, target: int, user: int | None = None) -> tuple[list[int], int]:

@@ -61,8 +61,8 @@ def _leader(runs: Sequence[ComparedRun], split: Split, cohort: str) -> str:
     if len(runs) == 1:
         return "The only run on this page."
     best, second = by_accuracy(runs, cohort)[:2]
-    mask = cohorts(split, "test")[cohort]
-    ahead, low, high = paired_differences(best.ranks[mask], second.ranks[mask])[METRIC]
+    mask, users = cohorts(split, "test")[cohort], split.target_users("test")
+    ahead, low, high = paired_differences(best.ranks[mask], second.ranks[mask], users[mask])[METRIC]
     names = f"<b>{escape(best.name)}</b> leads {escape(second.name)} by"
     if low <= 0:
         names = f"No clear winner: {escape(best.name)} and {escape(second.name)} differ by"

@@ -74,7 +74,7 @@ def users_section(runs: Sequence[ComparedRun], dataset: Dataset, split: Split) -
 
 def _shown(example: Example, dataset: Dataset, split: Split) -> _Shown:
     user = np.array([example.user])
-    history, target = split.history("test", user)[0], int(split.targets("test", user)[0])
+    history, target = split.history("test", user)[0], int(split.targets("test")[example.target])
     return _Shown(
         example=example,
         user_id=int(dataset.interactions.user_ids[split.users_kept[example.user]]),
