@@ -30,7 +30,8 @@ ORIGINAL_WALL_SECONDS, ORIGINAL_CPU_SECONDS = 403.0, 192.0
 
 def first_users(split: Split, count: int) -> Split:
     """The split of the first ``count`` users, with all items as candidates."""
-    return replace(split, offsets=split.offsets[: count + 1], users_kept=split.users_kept[:count])
+    of_users = {name: getattr(split, name)[:count] for name in ("train_ends", "valid_ends", "users_kept")}
+    return replace(split, offsets=split.offsets[: count + 1], **of_users)
 
 
 def measure(folder: Path, shape: Shape, sample: int, threads: int, repeats: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def measure(folder: Path, shape: Shape, sample: int, threads: int, repeats: int)
     inputs, history, targets = (
         torch.from_numpy(values.astype(np.int64))
         for values in (
-            run.split.inputs("test", users), run.split.history("test", users), run.split.targets("test"),
+            run.split.inputs("test", users), run.split.history("test", users), run.split.targets("test")[:sample],
         )
     )  # fmt: skip
     ours = rank_targets(run.model, run.content, first_users(run.split, sample), "test", run.device)

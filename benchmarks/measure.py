@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from microlens.run import Run
+    from microlens.assembly import Run
 
 Int64 = npt.NDArray[np.int64]
 
@@ -101,10 +101,10 @@ def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Map
 
     The dataset is prepared at the first call and shared by later ones with the same ``folder``.
     """
+    from microlens.assembly import build_run
     from microlens.config import RunConfig
     from microlens.data.decoding import Settings
     from microlens.data.prepare import prepare
-    from microlens.run import build_run
 
     dataset = folder / "dataset"
     if not dataset.exists():

@@ -71,10 +71,10 @@ def train_ours(case: Case, dataset: Path, epochs: int) -> dict[str, float]:
     import torch
     from training import trainer_of
 
+    from microlens.assembly import build_run
     from microlens.config import RunConfig
     from microlens.data.dataset import Dataset
     from microlens.data.protocol import Protocol
-    from microlens.run import build_run
 
     torch.set_num_threads(THREADS)
     split = Dataset(dataset).split(Protocol())

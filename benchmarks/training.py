@@ -18,8 +18,8 @@ import torch
 from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, sasrec, side_by_side
 from original_algorithm import OriginalAlgorithm, OriginalTraining, collate
 
+from microlens.assembly import Run
 from microlens.data.split import Split
-from microlens.run import Run
 from microlens.train import Trainer
 
 BATCH_SIZE = 128

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from microlens import checkpoint
+from microlens.assembly import open_run
 from microlens.building import build
 from microlens.config import RunConfig
 from microlens.data.batches import ItemBatch
@@ -28,7 +29,7 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.ease import available_memory, check_memory
 from microlens.recommenders.fitted import Fitted
-from microlens.run import evaluate, open_run, train
+from microlens.run import evaluate, train
 from tests.conftest import random_sequences
 from tests.contracts.test_recommenders import FITTED
 from tests.reference import baselines as loops
@@ -348,7 +349,7 @@ def ranks_of(model: Recommender, split: Split, part: Part) -> Ranks:
     for users in np.array_split(np.arange(split.num_users), split.num_users // 256):
         history, targets, seen = (
             torch.from_numpy(values.astype(np.int64))
-            for values in (split.inputs(part, users), split.targets(part), split.history(part, users))
+            for values in (split.inputs(part, users), split.targets(part)[users], split.history(part, users))
         )
         states = model.last_states(torch.from_numpy(users), history, vectors[history]).float()
         ranks.append(rank_of_target(model.score(states, vectors), targets, seen))
@@ -445,7 +446,9 @@ def a_step_later(split: Split) -> Split:
     """A split whose validation target is the test target, with the validation item in the train part."""
     last = split.offsets[1:]
     sequences = np.insert(split.sequences, last, split.sequences[last - 1])
-    return replace(split, sequences=sequences, offsets=split.offsets + np.arange(len(split.offsets)))
+    more = np.arange(len(split.offsets))
+    ends = {"train_ends": split.valid_ends + more[:-1], "valid_ends": last + more[:-1]}
+    return replace(split, sequences=sequences, offsets=split.offsets + more, **ends)
 
 
 @pytest.mark.real_data

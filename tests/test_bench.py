@@ -14,6 +14,7 @@ import pytest
 
 from microlens.bench import Choices, Runner, collect, dataset_folder, markdown, read_bench, read_results, sheets
 from microlens.bench import runner as runner_module
+from microlens.bench.page import write_table_page
 from microlens.bench.reading import table_names
 from microlens.bench.rows import Bench
 from microlens.bench.sheets import fitting
@@ -171,6 +172,28 @@ def test_the_row_of_the_paper_is_beside_ours(dataset: Path, configs: Path, tmp_p
     bench = read(named.absolute(), configs)
     assert bench.published["dataset"] == "MicroLens-100K"  # what the folder is, not what a link to it is called
     assert bench.published["rows"]["SASRec"] == {"HR@10": 0.0909, "NDCG@10": 0.0517, "HR@20": 0.1278, "NDCG@20": 0.061}
+
+
+def test_a_table_follows_the_protocol_that_it_is_told(dataset: Path, configs: Path) -> None:
+    choices = Choices(configs=configs, output=dataset.parent / "other", protocol="cold-items")
+    bench = read_bench("baseline", dataset, choices)
+    bench = bench.only([row for row in bench.rows if row.name in ("Popularity", "Co-visitation")])
+    assert bench.path == dataset.parent / "other" / "baseline-cold-items"
+    assert run_rows(bench, jobs=1) == {}
+    results = collect(bench, {})
+    (protocol,) = results["protocols"].values()
+    assert protocol["split"] == "cold-items"
+    for row in results["rows"]:
+        assert row["num_targets"]["warm"] == 0
+        ranks = read_ranks(next(one.config.output for one in bench.rows if one.name == row["name"]))["test"]
+        assert row["test"]["all"] == pytest.approx(all_metrics(*ranks))
+        assert row["published"] is None
+    text = markdown(sheets(results))
+    assert "protocol cold-items" in text
+    assert "A tenth of the items, drawn at random" in text
+    write_table_page(bench.path.with_suffix(".html"), bench, results)
+    with pytest.raises(InputError, match="there is no protocol 'radnom'; did you mean 'random'"):
+        read_bench("baseline", dataset, Choices(configs=configs, protocol="radnom"))
 
 
 def test_paired_intervals_are_those_of_resampled_users() -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from microlens.assembly import open_run
 from microlens.beyond_accuracy import activity_groups, beyond_accuracy, gini, recommended_lists, summarise, tag_groups
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
@@ -18,7 +19,7 @@ from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.evaluate import encode_catalogue, user_states
 from microlens.metrics import BY_NAME, user_values
-from microlens.run import open_run, train
+from microlens.run import train
 from tests.conftest import random_sequences, write_pairs
 from tests.reference.beyond_loop import beyond_loop, gini_loop
 from tests.test_split import interactions_of

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from microlens.assembly import build_run
 from microlens.building import build
 from microlens.config import RunConfig
 from microlens.data.batches import ItemBatch
@@ -18,7 +19,7 @@ from microlens.recommend import recommend
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.lightgcn import LightGCN
-from microlens.run import build_run, train
+from microlens.run import train
 from microlens.train import Trainer
 from microlens.training_step import TrainingStep
 from tests.conftest import random_sequences

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from microlens.assembly import _build_model
 from microlens.config import RunConfig
 from microlens.data.batches import ItemBatch
 from microlens.data.dataset import Dataset
@@ -16,7 +17,6 @@ from microlens.data.decoding import Settings
 from microlens.data.prepare import prepare
 from microlens.data.protocol import Protocol
 from microlens.errors import InputError
-from microlens.run import _build_model
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
 from tests.contracts.test_recommenders import FITTED
 from tests.test_baselines import requires_the_library

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from microlens.assembly import Run, build_run, use_caches
 from microlens.config import RunConfig
 from microlens.data.batches import Batch, ItemBatch, Place, train_batches
 from microlens.data.content import ItemContent
@@ -20,7 +21,7 @@ from microlens.encoders.video.precision import keep_convolutions_over_time_in_fl
 from microlens.encoding import equal_parts
 from microlens.errors import InputError
 from microlens.extract import ITEMS_AT_ONCE, extract
-from microlens.run import Run, build_run, evaluate, train, use_caches
+from microlens.run import evaluate, train
 from microlens.train import Trainer
 from microlens.training_step import TrainingStep
 

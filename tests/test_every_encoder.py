@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from microlens import checkpoint
+from microlens.assembly import build_run
 from microlens.config import RunConfig
 from microlens.encoders.video import VIDEO_ENCODERS
-from microlens.run import build_run, train
+from microlens.run import train
 
 PAPER = (
     *("r3d_r18", "x3d_xs", "c2d_r50", "i3d_r50", "x3d_s", "slow_r50", "r3d_r50", "slowfast_r50", "x3d_m", "csn_r101"),

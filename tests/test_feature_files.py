@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from microlens import extract as extraction
 from microlens import feature_files
+from microlens.assembly import build_run
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.decoding import Settings
@@ -36,7 +37,6 @@ from microlens.environment import commit
 from microlens.errors import InputError
 from microlens.feature_files import FeatureFiles, write_features
 from microlens.files import alone_in, sha256
-from microlens.run import build_run
 from microlens.trunk_cache import frozen_digest
 from tests.test_prepare import REPOSITORY, run_command
 

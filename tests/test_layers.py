@@ -24,6 +24,7 @@ LAYERS = [
     {"trunk_cache", "training_step"},
     {"train"},
     {"progress", "tracking"},
+    {"assembly"},
     {"run"},
     {"recommend", "feature_files", "classify", "beyond_accuracy", "tune"},
     {"page"},

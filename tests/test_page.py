@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import simplejpeg
 
+from microlens.assembly import open_run
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.decoding import Settings
@@ -28,7 +29,7 @@ from microlens.page.examples import choose_examples, first_items
 from microlens.page.pictures import Pictures
 from microlens.recommend import Ranker
 from microlens.report import COHORTS, read_ranks
-from microlens.run import open_run, train
+from microlens.run import train
 from tests.conftest import random_sequences, write_pairs
 from tests.test_layers import modules_after
 

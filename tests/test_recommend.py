@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from microlens.assembly import open_run
 from microlens.config import RunConfig
 from microlens.data.decoding import Settings
 from microlens.data.media import ClipSettings
@@ -15,7 +16,7 @@ from microlens.data.prepare import prepare
 from microlens.data.synthetic import write_release
 from microlens.errors import InputError
 from microlens.recommend import Ranker, Recommendation, Recommendations, recommend
-from microlens.run import open_run, train
+from microlens.run import train
 from microlens.tables import recommendation_table
 from tests.test_prepare import run_command
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from microlens.assembly import build_run
 from microlens.config import RunConfig
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split
 from microlens.errors import InputError
 from microlens.report import COHORTS, PARTS, Report, cohorts, measure, read_ranks, write_ranks
-from microlens.run import build_run, train
+from microlens.run import train
 from tests.conftest import REPOSITORY, random_sequences
 from tests.test_split import interactions_of
 

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from microlens import checkpoint
+from microlens.assembly import build_run
 from microlens.cli import main
 from microlens.config import RunConfig
 from microlens.data.batches import Place, ahead, train_batches
@@ -26,7 +27,7 @@ from microlens.data.prepare import prepare
 from microlens.encoders.base import ContentGroup
 from microlens.errors import InputError
 from microlens.report import Report, read_ranks
-from microlens.run import build_run, evaluate, train
+from microlens.run import evaluate, train
 from microlens.train import Trainer
 from tests.conftest import random_sequences, write_pairs
 

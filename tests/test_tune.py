@@ -53,9 +53,9 @@ def test_the_test_part_is_never_read(make_dataset: MakeDataset, monkeypatch: pyt
     for name in ("targets", "inputs", "history"):
         method = getattr(Split, name)
 
-        def refuse(self: Split, part: Any, users: Any, method: Any = method) -> Any:
+        def refuse(self: Split, part: Any, *users: Any, method: Any = method) -> Any:
             assert part == "valid", "the test part was read"
-            return method(self, part, users)
+            return method(self, part, *users)
 
         monkeypatch.setattr(Split, name, refuse)
     assert len(tune.Search(path).run(2).trials) == 2

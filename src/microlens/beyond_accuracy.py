@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from microlens.assembly import Run, open_run
 from microlens.data.dataset import Dataset
 from microlens.data.features import load_features
 from microlens.data.interactions import Int64
@@ -18,7 +19,6 @@ from microlens.data.split import Part, Split
 from microlens.errors import InputError
 from microlens.evaluate import ROWS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, user_states
 from microlens.files import write_text
-from microlens.run import Run, open_run
 
 CUTOFF = 10
 ACTIVITY_GROUPS = 5
@@ -33,7 +33,7 @@ def recommended_lists(
     """The items that a trained run ranks first for every user among those the user has not had.
 
     Args:
-        run: see :func:`microlens.run.open_run`.
+        run: see :func:`microlens.assembly.open_run`.
         part: whose histories are read.
         cutoff: K.
         on_progress: called with (users done, users).

@@ -13,6 +13,7 @@ import torch
 
 import microlens
 from microlens import environment
+from microlens.assembly import content_world
 from microlens.building import build, nearest, options_of, pick
 from microlens.config import toml_value
 from microlens.data.content import ItemContent
@@ -29,7 +30,6 @@ from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.extract import OnProgress, extract
 from microlens.files import alone_in, sha256, whole, write_text
-from microlens.run import content_world
 from microlens.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, Official] = {

@@ -8,13 +8,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from microlens.assembly import Run, open_run
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import Int64
 from microlens.data.media import ClipSettings, MediaFault, read_clip
 from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
 from microlens.evaluate import encode_catalogue, user_states
-from microlens.run import Run, open_run
 
 
 @dataclass(frozen=True, kw_only=True)

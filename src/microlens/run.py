@@ -1,142 +1,32 @@
-"""The one place that turns a configuration into objects and runs them."""
+"""Runs from beginning to end: trained or picked up again, ranked, and reported."""
 
-import inspect
 import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
 from microlens import checkpoint, environment
-from microlens.building import build, pick
+from microlens.assembly import Run, build_run, open_run, use_caches
 from microlens.config import NOT_IN_HASH, RunConfig
 from microlens.cost import run_cost
 from microlens.data.batches import Place
-from microlens.data.content import ItemContent
-from microlens.data.dataset import Dataset
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
-from microlens.data.protocol import Protocol
-from microlens.data.split import Part, Split
+from microlens.data.split import Part
 from microlens.distributed import local_device, process_group, wait_for_all
-from microlens.encoders import build_encoder
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
 from microlens.files import alone_in, write_text
-from microlens.progress import TrainingDisplay, extraction_display
-from microlens.recommenders import RECOMMENDERS
-from microlens.recommenders.base import Recommender
-from microlens.recommenders.counting import train_part
+from microlens.progress import TrainingDisplay
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
 from microlens.tracking import OnEpoch, tracked
 from microlens.train import Progress, Trainer
-from microlens.trunk_cache import use_trunk_caches
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """The objects that a configuration describes."""
-
-    config: RunConfig
-    dataset: Dataset
-    split: Split
-    content: ItemContent
-    model: Recommender
-    device: torch.device
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What a checkpoint must share with this run."""
-        return {"config_hash": self.config.hash, "data_hash": self.dataset.checksum}
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint that did best on validation."""
-        return self.config.output / "checkpoints" / "best.safetensors"
-
-    def item_ids(self) -> Int64:
-        """The original id of each item number, (N+1,)."""
-        return self.dataset.interactions.item_ids[self.split.items_kept]
-
-
-def build_run(config: RunConfig) -> Run:
-    """Build everything that ``config`` describes; the model's weights depend on the seed alone.
-
-    Raises:
-        InputError: the data is missing or does not suit the encoder, or an option is wrong.
-    """
-    dataset = Dataset(config.dataset)
-    split = dataset.split(Protocol(**config.protocol.model_dump()))
-    item_ids = dataset.interactions.item_ids[split.items_kept]
-    torch.manual_seed(config.seed)
-    model = _build_model(config, dataset, split, item_ids)
-    encoder = model.item_encoder
-    content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
-    device = local_device(config.train.device)
-    return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
-
-
-def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
-    world: dict[str, Any] = {
-        **content_world(dataset, split.items_kept),
-        "dim": config.model.dim,
-        "num_items": split.num_items,
-        "num_users": split.num_users,
-        "item_ids": item_ids,
-        "history_length": split.history_length,
-        "train_counts": torch.from_numpy(split.train_counts),
-        "train_pairs": tuple(map(torch.from_numpy, train_part(split))),
-    }
-    constructor = pick(RECOMMENDERS, config.model.name, "model.name")
-    takes_encoder = "item_encoder" in inspect.signature(constructor).parameters
-    if takes_encoder and config.encoder is None:
-        raise InputError(
-            f"model.name is '{config.model.name}', which needs an item encoder: add [encoder] name = \"id\"."
-        )
-    if config.encoder is not None:
-        if not takes_encoder:
-            raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
-        world["item_encoder"] = build_encoder(config.encoder.model_dump(), world)
-    return build(constructor, config.model.options(), world, "model")
-
-
-def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
-    """What encoders may ask for of a dataset's content: titles, tags, the shape (F, size) of clips, the size of covers.
-
-    Args:
-        dataset: where the content lies.
-        numbers: (N+1,) the dataset's number of each item number, the first unused.
-    """
-    settings = dataset.manifest["settings"]["clips"]
-    rows = dataset.items.select(pl.col("title", "tag").fill_null(""))[numbers[1:] - 1]
-    return {
-        "titles": rows["title"].to_list(),
-        "tags": rows["tag"].to_list(),
-        "clip_shape": (settings["num_frames"], settings["size"]),
-        "cover_size": dataset.manifest["settings"]["cover_size"],
-    }
-
-
-def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
-    """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
-    if not run.config.train.cache:
-        return
-    with extraction_display("frozen trunk", quiet=quiet) as on_progress:
-        use_trunk_caches(
-            run.model.item_encoder,
-            run.content,
-            run.dataset,
-            run.item_ids(),
-            run.device,
-            place=place or Place(),
-            on_progress=on_progress,
-        )
 
 
 def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Report:
@@ -322,24 +212,6 @@ def _clear(folder: Path) -> None:
     ):
         for path in folder.glob(pattern):
             path.unlink()
-
-
-def open_run(folder: Path) -> Run:
-    """Build a trained run from its folder, with its best weights.
-
-    Raises:
-        InputError: the folder holds no trained run, or its data has changed or gone.
-    """
-    if not (folder / "config.toml").is_file():
-        raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
-    run = build_run(RunConfig.load(folder / "config.toml", [f"output={json.dumps(str(folder))}"]))
-    tensors, facts = checkpoint.load(run.best)
-    if facts.get("data_hash") != run.dataset.checksum:
-        raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
-    checkpoint.load_model(run.model, tensors, run.best)
-    run.model.eval()
-    use_caches(run, quiet=False)
-    return run
 
 
 def evaluate(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:

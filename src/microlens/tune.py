@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
+from microlens.assembly import Run, build_run, use_caches
 from microlens.config import Range, RunConfig
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
@@ -20,7 +21,7 @@ from microlens.evaluate import rank_targets
 from microlens.files import alone_in, write_text
 from microlens.metrics import all_metrics
 from microlens.recommenders.fitted import Fitted
-from microlens.run import Run, build_run, trainer_of, use_caches
+from microlens.run import trainer_of
 
 if TYPE_CHECKING:
     import optuna

@@ -5,8 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from microlens.bench.cells import SIGNIFICANT
 from microlens.bench.rows import Bench
-from microlens.bench.sheets import SIGNIFICANT, Sheet, reference_names, sheets
+from microlens.bench.sheets import Sheet, reference_names, sheets
 from microlens.page import fill
 from microlens.page.comparison import COLOURS, ComparedRun, chance, open_data, read_runs
 

@@ -75,6 +75,7 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
         "dataset": bench.dataset.resolve().name,
         "data_hash": bench.data_hash,
         "protocols": {found[0][1].protocol["hash"]: found[0][1].protocol for found in finished.values()},
+        "protocol_name": bench.protocol,
         "mixed": bench.mixed,
         "published": {name: bench.published[name] for name in ("dataset", "source")},
         "counted": _counted_costs() if bench.name == "cost" else None,
@@ -157,6 +158,7 @@ def _test_ranks(finished: Finished) -> list[Int64]:
 def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> dict[str, Any]:
     ranks, (users, slices) = _test_ranks(finished), masks.of(row)
     first = finished[0][1]
+    published = bench.published if bench.protocol == "paper" else {"rows": {}, "faults": {}}
     by_cohort = slices["cohorts"]
     shown = {name: by_cohort[name] for name in ("all", "warm", "cold")}
     return {
@@ -179,8 +181,8 @@ def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> di
         "valid": _valid(finished),
         "difference": None,
         "cost": {**{name: first.cost[name] for name in COST}, "watt_hours": _watt_hours(first.cost)},
-        "published": bench.published["rows"].get(row.paper),
-        "published_fault": bench.published["faults"].get(row.paper),
+        "published": published["rows"].get(row.paper),
+        "published_fault": published["faults"].get(row.paper),
     }  # fmt: skip
 
 

@@ -1,16 +1,34 @@
 """A table's JSON as sheets that a terminal, Markdown, LaTeX, CSV and a page show alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
+from microlens.bench.cells import (
+    SIGNIFICANT,
+    Cell,
+    ahead,
+    beyond_cell,
+    billions,
+    duration,
+    epoch_count,
+    metrics_published,
+    millions,
+    of_cohort,
+    paper_costs,
+    paper_metrics,
+    paper_ratios,
+    percent,
+    seed_count,
+    slice_cell,
+    times_reference,
+    with_interval,
+)
+from microlens.data.protocol import described
 from microlens.metrics import METRICS, OF_SEVERAL
 from microlens.report import POPULARITY_GROUPS
 
-Row = dict[str, Any]
-Cell = Callable[[Row], str]
-SIGNIFICANT = 0.05
 _FIFTHS = "The items in train in five groups of equally many, 1 the least popular."
 
 
@@ -27,12 +45,14 @@ class Sheet:
 def sheets(results: dict[str, Any]) -> list[Sheet]:
     """What :func:`microlens.bench.collect` gave as sheets: accuracy, slices, what is beyond accuracy, and cost."""
     title = f"{results['title']} on {results['dataset']}"
+    if results.get("protocol_name", "paper") != "paper":
+        title += f", protocol {results['protocol_name']}"
     targets = {cohort: _targets(results, cohort) for cohort in ("all", "warm", "cold")}
     found = [
         _sheet(f"{title}: {targets['all']} test targets, percent", _accuracy(results), results, notes(results)),
         _sheet(
             f"{title}: {targets['warm']} warm and {targets['cold']} cold targets, percent",
-            {f"{cohort} {metric}": _cohort(cohort, metric) for cohort in ("warm", "cold") for metric in METRICS},
+            {f"{cohort} {metric}": of_cohort(cohort, metric) for cohort in ("warm", "cold") for metric in METRICS},
             results,
         ),
         _sheet(f"{title}: HR@10 by popularity of the target, percent", _popularity(results), results, [_FIFTHS]),
@@ -71,19 +91,19 @@ def _targets(results: dict[str, Any], cohort: str) -> str:
 
 def _accuracy(results: dict[str, Any]) -> dict[str, Cell]:
     shown = [*METRICS, *(name for name in OF_SEVERAL if any(name in row["test"]["all"] for row in results["rows"]))]
-    cells: dict[str, Cell] = {metric: _with_interval("all", metric) for metric in shown}
+    cells: dict[str, Cell] = {metric: with_interval("all", metric) for metric in shown}
     if any(row["deviation"] for row in results["rows"]):
-        cells["seeds (deviation of HR@10)"] = _seeds
+        cells["seeds (deviation of HR@10)"] = seed_count
     references = reference_names(results)
     if references:
         what = references[0] if len(references) == 1 else "the group's first"
         for metric in ("HR@10", "NDCG@10"):
-            cells[f"{metric} vs {what}"] = _difference(metric)
+            cells[f"{metric} vs {what}"] = ahead(metric)
     if any(row["published"] and METRICS[0] in row["published"] for row in results["rows"]):
         dataset = results["published"]["dataset"]
-        cells[f"paper, {dataset}: {', '.join(_metrics_published(results))}"] = lambda row: _published(row, results)
+        cells[f"paper, {dataset}: {', '.join(metrics_published(results))}"] = lambda row: paper_metrics(row, results)
     if any("ACC@5" in (row["published"] or {}) for row in results["rows"]):
-        cells["paper, Kinetics-400: ACC@5"] = lambda row: _percent((row["published"] or {}).get("ACC@5"))
+        cells["paper, Kinetics-400: ACC@5"] = lambda row: percent((row["published"] or {}).get("ACC@5"))
     return cells
 
 
@@ -92,18 +112,16 @@ def reference_names(results: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(row["difference"]["against"] for row in results["rows"] if row["difference"]))
 
 
-def _metrics_published(results: dict[str, Any]) -> list[str]:
-    return [metric for metric in METRICS if any(metric in (row["published"] or {}) for row in results["rows"])]
-
-
 def _popularity(results: dict[str, Any]) -> dict[str, Cell]:
     names = [f"popularity-{number}" for number in range(1, POPULARITY_GROUPS + 1)]
-    cells: dict[str, Cell] = {f"group {name[-1]}": _cohort(name, "HR@10") for name in names}
+    cells: dict[str, Cell] = {f"group {name[-1]}": of_cohort(name, "HR@10") for name in names}
     references = {row["name"]: row for row in results["rows"]}
     if len(reference_names(results)) == 1:
-        cells |= {f"{name[-1]}, times {reference_names(results)[0]}": _ratio(name, references) for name in names}
+        cells |= {
+            f"{name[-1]}, times {reference_names(results)[0]}": times_reference(name, references) for name in names
+        }
     if any("ratio-1" in (row["published"] or {}) for row in results["rows"]):
-        cells[f"paper, {results['published']['dataset']}: times SASRec on ids, groups 1 to 5"] = _published_ratios
+        cells[f"paper, {results['published']['dataset']}: times SASRec on ids, groups 1 to 5"] = paper_ratios
     return cells
 
 
@@ -111,46 +129,32 @@ def _slices(results: dict[str, Any]) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for kind in ("activity", "tags"):
         for name in dict.fromkeys(name for row in results["rows"] for name in row[kind]):
-            cells[name] = _slice_cell(kind, name)
+            cells[name] = slice_cell(kind, name)
     return cells
-
-
-def _slice_cell(kind: str, name: str) -> Cell:
-    return lambda row: _percent(row[kind].get(name, {}).get("HR@10"))
 
 
 def _beyond(results: dict[str, Any]) -> dict[str, Cell]:
     rows = [row["beyond"] for row in results["rows"] if row["beyond"]]
     return {
-        name: _beyond_cell(name) for name in dict.fromkeys(name for row in rows for name in row) if name != "features"
+        name: beyond_cell(name) for name in dict.fromkeys(name for row in rows for name in row) if name != "features"
     }
-
-
-def _beyond_cell(name: str) -> Cell:
-    def cell(row: Row) -> str:
-        value = (row["beyond"] or {}).get(name)
-        if value is None:
-            return "-"
-        return f"{100 * value:.1f} %" if name.startswith("coverage") else f"{value:.3g}"
-
-    return cell
 
 
 def _cost(results: dict[str, Any]) -> dict[str, Cell]:
     cells: dict[str, Cell] = {
-        "parameters": lambda row: _millions(row["cost"]["parameters"]),
-        "trained": lambda row: _millions(row["cost"]["trainable_parameters"]),
-        "G multiply-adds an item": lambda row: _giga(row["cost"]["multiply_adds_per_item"]),
-        "s an epoch": lambda row: _seconds(row["cost"]["seconds_per_epoch"]) if row["cost"]["epochs"] else "-",
-        "epochs (best)": _epochs,
-        "s of training": lambda row: _seconds(row["cost"]["seconds"]),
+        "parameters": lambda row: millions(row["cost"]["parameters"]),
+        "trained": lambda row: millions(row["cost"]["trainable_parameters"]),
+        "G multiply-adds an item": lambda row: billions(row["cost"]["multiply_adds_per_item"]),
+        "s an epoch": lambda row: duration(row["cost"]["seconds_per_epoch"]) if row["cost"]["epochs"] else "-",
+        "epochs (best)": epoch_count,
+        "s of training": lambda row: duration(row["cost"]["seconds"]),
         "peak memory, MB": lambda row: f"{row['cost']['peak_memory_bytes'] / 1e6:,.0f}",
         "Wh, estimated": lambda row: f"{row['cost']['watt_hours']:.2g}",
-        "valid HR@10": lambda row: _percent(row["valid"]["HR@10"]),
+        "valid HR@10": lambda row: percent(row["valid"]["HR@10"]),
         "run": lambda row: f"{row['config']}, {row['config_hash']}, seed {row['seeds'][0]}, {row['commit'][:7]}",
     }
     if any("#Param." in (row["published"] or {}) for row in results["rows"]):
-        cells["paper: parameters, FLOPs, time an epoch, best epoch, memory, GPUs"] = _published_cost
+        cells["paper: parameters, FLOPs, time an epoch, best epoch, memory, GPUs"] = paper_costs
     return cells
 
 
@@ -194,9 +198,11 @@ def notes(results: dict[str, Any]) -> list[str]:
     made = {(file["file"], file["encoder"]) for row in results["rows"] for file in row["features"]}
     lines += [f"V: {file}, made by the encoder {encoder}." for file, encoder in sorted(made)]
     lines += _missing(results["missing"])
-    protocols = ", ".join(results["protocols"]) or "-"
     if len(results["protocols"]) > 1:
         lines.append("Several protocols stand in this table; numbers compare within a protocol alone.")
+    if results.get("protocol_name", "paper") != "paper":
+        lines += [f"{name}: {described(fields)}" for name, fields in results["protocols"].items()]
+    protocols = ", ".join(results["protocols"]) or "-"
     lines.append(f"Protocol {protocols}; data {results['data_hash'][:12]}.")
     return lines
 
@@ -232,83 +238,3 @@ def _cost_notes(results: dict[str, Any]) -> list[str]:
         f"Wh: seconds of training times {assumed}, assumed.",
         f"Trained on: {'; '.join(devices)}." if devices else "Nothing was trained.",
     ]
-
-
-def _with_interval(cohort: str, metric: str) -> Cell:
-    def cell(row: Row) -> str:
-        if not row["test"][cohort]:
-            return "-"
-        low, high = row["intervals"][cohort][metric]
-        return f"{100 * row['test'][cohort][metric]:.2f} ({100 * low:.2f}-{100 * high:.2f})"
-
-    return cell
-
-
-def _cohort(cohort: str, metric: str) -> Cell:
-    if metric == "HR@10" and cohort in ("warm", "cold"):
-        return _with_interval(cohort, metric)
-    return lambda row: _percent(row["test"][cohort].get(metric))
-
-
-def _ratio(cohort: str, rows: dict[str, Row]) -> Cell:
-    def cell(row: Row) -> str:
-        if not row["difference"]:
-            return "-"
-        ours, theirs = (of["test"][cohort].get("HR@10") for of in (row, rows[row["difference"]["against"]]))
-        return f"{ours / theirs:.2f}" if ours is not None and theirs else "-"
-
-    return cell
-
-
-def _difference(metric: str) -> Cell:
-    def cell(row: Row) -> str:
-        if row["difference"] is None:
-            return "-"
-        found = row["difference"][metric]
-        mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
-        return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}){'*' if found['holm'] < SIGNIFICANT else ''}"
-
-    return cell
-
-
-def _seeds(row: Row) -> str:
-    spread = f" ({100 * row['deviation']['HR@10']:.2f})" if row["deviation"] else ""
-    return f"{len(row['seeds'])}{spread}"
-
-
-def _published(row: Row, results: dict[str, Any]) -> str:
-    if not row["published"]:
-        return "-"
-    return ", ".join(_percent(row["published"].get(metric)) for metric in _metrics_published(results))
-
-
-def _published_ratios(row: Row) -> str:
-    published = row["published"] or {}
-    groups = range(1, POPULARITY_GROUPS + 1)
-    return ", ".join(f"{published[f'ratio-{group}']:g}" for group in groups) if "ratio-1" in published else "-"
-
-
-def _published_cost(row: Row) -> str:
-    names = ("#Param.", "FLOPs", "Time/E", "BE", "MU", "GPU")
-    return ", ".join(str(row["published"][name]) for name in names) if row["published"] else "-"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
-
-
-def _millions(number: int) -> str:
-    return f"{number / 1e6:.2f} M" if number else "-"
-
-
-def _giga(number: int) -> str:
-    return f"{number / 1e9:.3g}" if number else "-"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
-
-
-def _epochs(row: Row) -> str:
-    cost = row["cost"]
-    return f"{cost['epochs']} ({cost['best_epoch']})" if cost["epochs"] else "-"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -62,15 +63,6 @@ class Protocol:
         content = {name: value for name, value in asdict(self).items() if name not in later}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
-    def described(self) -> str:
-        """The protocol in words."""
-        who = f"Users have at least {self.min_length} items"
-        cut = f", of which the last {self.max_length} count" if self.max_length else ", all of which count"
-        return (
-            f"{who}{cut}. {_HELD_OUT[self.split]} A model reads up to {self.max_history} items and ranks every item "
-            "but those known of the user; ties stand against it."
-        )
-
 
 _HELD_OUT = {
     "leave-one-out": "The last one is to be found, the one before it chose the best epoch.",
@@ -80,6 +72,17 @@ _HELD_OUT = {
     "cold-items": "A tenth of the items, drawn at random, are to be found without any interaction with them, and "
     "another tenth chose the best epoch.",
 }
+
+
+def described(fields: Mapping[str, Any]) -> str:
+    """A protocol in words, from its fields by name, as reports hold them."""
+    cut = f"of which the last {fields['max_length']} count" if fields["max_length"] else "all of which count"
+    rare = f" Items with fewer than {fields['min_item_count']} are left out." if fields.get("min_item_count") else ""
+    return (
+        f"Users have at least {fields['min_length']} items, {cut}.{rare} {_HELD_OUT[fields['split']]} A model reads up "
+        f"to {fields['max_history']} items and ranks every item but those known of the user; ties stand against it."
+    )
+
 
 _WHOLE = {"max_length": 0, "max_history": 50}
 NAMED_PROTOCOLS: dict[str, dict[str, Any]] = {

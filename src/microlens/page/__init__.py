@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from microlens.data.protocol import described
 from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.files import write_text
@@ -61,6 +62,6 @@ def _compared(report: Report, split: Split) -> str:
     return (
         f"Runs on {escape(report.dataset)}, {split.num_users:,} users, {split.num_items:,} items and "
         f"{split.num_events:,} interactions: each reads what a user has watched and ranks what they might watch next. "
-        f"{escape(split.protocol.described())}{required} "
+        f"{escape(described(protocol))}{required} "
         f"Protocol <code>{escape(protocol['hash'])}</code>."
     )

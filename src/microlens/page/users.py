@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from microlens.assembly import open_run
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.split import Split
@@ -14,7 +15,6 @@ from microlens.page.comparison import ComparedRun
 from microlens.page.examples import Example, choose_examples, first_items
 from microlens.page.pictures import Pictures
 from microlens.recommend import Ranker
-from microlens.run import open_run
 
 
 @dataclass(frozen=True, kw_only=True)

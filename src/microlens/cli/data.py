@@ -1,0 +1,68 @@
+"""Commands that make and prepare datasets."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from microlens.cli.output import bar, console
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to write the release to.")],
+    users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
+    items: Annotated[int, typer.Option(help="Number of videos.")] = 400,
+    seed: Annotated[int, typer.Option(help="Decides everything.")] = 0,
+) -> None:
+    """Write a synthetic release whose right answer is known, in the official layout with real encoded videos."""
+    from microlens.data.synthetic import write_release
+
+    with bar("videos") as on_progress:
+        write_release(out, users=users, items=items, seed=seed, on_progress=on_progress)
+    console.print(f"{out}: {users:,} users and {items:,} videos. Next: microlens data prepare {out} DATASET")
+
+
+def prepare(
+    release: Annotated[Path, typer.Argument(help="A folder in the official layout.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    frames: Annotated[
+        Literal["spread", "middle", "keyframes"],
+        typer.Option(
+            help="Which frames: spread over the video, consecutive around its middle, or the nearest keyframes."
+        ),
+    ] = "spread",
+    num_frames: Annotated[int, typer.Option(help="Frames a clip.")] = 5,
+    size: Annotated[int, typer.Option(help="Height and width of a frame.")] = 224,
+    crop: Annotated[
+        Literal["squash", "center"], typer.Option(help="Squash the whole frame into the square, or cut out its centre.")
+    ] = "squash",
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; one a core by default.")] = None,
+) -> None:
+    """Check, index and decode a release into a dataset folder; run again, it goes on where it was stopped."""
+    from microlens.data.decoding import Settings
+    from microlens.data.media import ClipSettings
+    from microlens.data.prepare import prepare as prepare_release
+
+    settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
+    with bar("media files") as on_progress:
+        manifest = prepare_release(release, dataset, settings, workers=workers, on_progress=on_progress)
+    _show_manifest(dataset, manifest)
+
+
+def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
+    counts = manifest["counts"]
+    for name, title in (("release", "release"), ("paper_protocol", "after the paper's cut")):
+        numbers = ", ".join(f"{value:,} {what}" for what, value in counts[name].items())
+        console.print(f"{title}: {numbers}")
+    console.print(f"stored: {counts['clips']:,} clips, {counts['covers']:,} covers, {counts['sound']:,} sound tracks")
+    if counts["out_of_order"]:
+        console.print(f"sorted: {counts['out_of_order']:,} interactions stood before an earlier one of the same user")
+    for drop in manifest["dropped"]:
+        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']})")
+    faults = manifest["faults"]
+    for fault in faults[:20]:
+        fate = "lost" if fault["lost"] else "kept"
+        console.print(f"fault: item {fault['item']}, {fault['file']}, {fault['kind']} {fate}: {fault['fault']}")
+    if len(faults) > 20:
+        console.print(f"... and {len(faults) - 20:,} more faults in {dataset / 'manifest.json'}")
+    console.print(f'{dataset} is ready. Next: microlens train CONFIG, with dataset = "{dataset}"')
