@@ -18,7 +18,7 @@ from rich.table import Table
 from microlens.files import write_text
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative")
+PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "tables")
 
 
 def run(name: str, smoke: bool, environment: dict[str, str]) -> dict[str, Any]:

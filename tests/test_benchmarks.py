@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative")
+PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "tables")
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,13 @@ from typing import Any
 
 from microlens.bench.cells import SIGNIFICANT
 from microlens.bench.rows import Bench
-from microlens.bench.sheets import Sheet, reference_names, sheets
+from microlens.bench.sheets import Sheet, reference_names, sheets, table_title
+from microlens.data.protocol import described
 from microlens.page import fill
 from microlens.page.comparison import COLOURS, ComparedRun, chance, open_data, read_runs
 
 Row = dict[str, Any]
+_OF_SEVERAL = "has an item that was to be found in its first ten for"
 _CLOSE = 0.9  # of the best row's accuracy: what the verdict calls nearly as good
 
 
@@ -28,6 +30,7 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
     rows = results["rows"]
     if not rows:
         return
+    comparable = widest(rows)
     shown = best_rows(rows)
     colours = {row["name"]: colour for row, colour in zip(shown, COLOURS, strict=False)}
     references = reference_names(results)
@@ -36,14 +39,16 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
         path,
         "table.html",
         {
-            "title": escape(f"{results['title']} on {results['dataset']}"),
+            "title": escape(table_title(results)),
+            "share": "whose true next item is" if _next_item(results) else "for whom an item to be found is",
             "compared": _compared(results),
             "verdict": verdict(results),
             "meaning": _meaning(results),
             "diamonds": _diamonds(results),
             "legend": "".join(_label(name, colour) for name, colour in colours.items()),
             "forest": forest(rows, colours, references[0] if len(references) == 1 else None),
-            "pareto": pareto(rows, colours),
+            "which": _which(comparable, rows),
+            "pareto": pareto(comparable, colours),
             "curves": curves,
             "groups": groups,
             "sheets": "\n".join(_sheet(sheet) for sheet in sheets(results)),
@@ -53,14 +58,32 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
 
 
 def best_rows(rows: Sequence[Row]) -> list[Row]:
-    """As many of the best rows by test HR@10 as there are colours, all of the best row's protocol."""
-    ranked = sorted(rows, key=lambda row: -row["test"]["all"]["HR@10"])
-    return [row for row in ranked if row["protocol"] == ranked[0]["protocol"]][: len(COLOURS)]
+    """As many of the best rows of :func:`widest` by test HR@10 as there are colours."""
+    return sorted(widest(rows), key=lambda row: -row["test"]["all"]["HR@10"])[: len(COLOURS)]
+
+
+def widest(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one protocol, of all in the table the one with the most test targets."""
+    protocol = max(rows, key=lambda row: row["num_targets"]["all"])["protocol"]
+    return [row for row in rows if row["protocol"] == protocol]
+
+
+def _which(comparable: Sequence[Row], rows: Sequence[Row]) -> str:
+    if len(comparable) == len(rows):
+        return ""
+    groups = " and ".join(dict.fromkeys(row["group"] for row in comparable))
+    return f"Here and below, the rows of {escape(groups)}: those of one protocol alone compare."
 
 
 def verdict(results: dict[str, Any]) -> str:
     """Which row wins, by how much and whether that is real, what it costs, and what is nearly as good for less."""
-    return " ".join(_verdict_of(rows, winner) for rows, winner in _by_protocol(results))
+    does = "finds the next item in its first ten for" if _next_item(results) else _OF_SEVERAL
+    return "<br>".join(_verdict_of(rows, winner, does) for rows, winner in _by_protocol(results))
+
+
+def _next_item(results: dict[str, Any]) -> bool:
+    """Whether each user's next item is to be found, and nothing else."""
+    return all(fields["split"] == "leave-one-out" for fields in results["protocols"].values())
 
 
 def _by_protocol(results: dict[str, Any]) -> list[tuple[list[Row], dict[str, Any]]]:
@@ -70,10 +93,10 @@ def _by_protocol(results: dict[str, Any]) -> list[tuple[list[Row], dict[str, Any
     ]
 
 
-def _verdict_of(rows: list[Row], winner: dict[str, Any]) -> str:
+def _verdict_of(rows: list[Row], winner: dict[str, Any], does: str) -> str:
     by_name = {row["name"]: row for row in rows}
     best = by_name[winner["name"]]
-    found = f"finds the next item in its first ten for {_percent(best)} of users, after {_time(best)}"
+    found = f"{does} {_percent(best)} of users, after {_time(best)}"
     if winner["next"] is None:
         return f"<b>{escape(best['name'])}</b> {found}; there is no other row to compare it with."
     ahead = winner["difference"]["HR@10"]
@@ -82,7 +105,8 @@ def _verdict_of(rows: list[Row], winner: dict[str, Any]) -> str:
         said = f"<b>{escape(best['name'])}</b> wins: it {found}. It is {by}, a real difference."
     else:
         said = f"No clear winner: <b>{escape(best['name'])}</b> {found}, but {by}, which may be chance."
-    said += _over_reference(best)
+    if best["difference"] and best["difference"]["against"] != winner["next"]:
+        said += _over_reference(best)
     cheaper = [row for row in rows if row["cost"]["seconds"] < best["cost"]["seconds"] / 2]
     close = [row for row in cheaper if _value(row) >= _CLOSE * _value(best)]
     if close:
@@ -97,7 +121,7 @@ def _points(difference: dict[str, float]) -> str:
 
 
 def _over_reference(best: Row) -> str:
-    if best["difference"] is None or best["difference"]["HR@10"]["mean"] <= 0:
+    if best["difference"]["HR@10"]["mean"] <= 0:
         return ""
     found = best["difference"]["HR@10"]
     real = "a real difference" if found["holm"] < SIGNIFICANT else "which, of so many rows, may be chance"
@@ -120,14 +144,20 @@ def _time(row: Row) -> str:
 
 def _compared(results: dict[str, Any]) -> str:
     rows = results["rows"]
-    users = sorted({row["num_targets"]["all"] for row in rows})
+    targets = sorted({row["num_targets"]["all"] for row in rows})
     said = f"{len(rows)} rows on {escape(results['dataset'])}, "
-    said += f"{users[0]:,}" if len(users) == 1 else f"{users[0]:,} to {users[-1]:,}"
-    said += " users. Each row reads what a user has watched and ranks every item the user has not had; ties stand "
-    said += "against it. The last item of a user is to be found, the one before it chose the best epoch."
+    said += f"{targets[0]:,}" if len(targets) == 1 else f"{targets[0]:,} to {targets[-1]:,}"
+    said += f" items to be found. {escape(_rules(results))}"
     if results["missing"]:
         said += f" {len(results['missing'])} rows of the table are missing, see below."
     return said
+
+
+def _rules(results: dict[str, Any]) -> str:
+    first, *others = results["protocols"].values()
+    if others:
+        return "Rows follow several protocols, named in the tables, and compare within one alone."
+    return described(first)
 
 
 def _meaning(results: dict[str, Any]) -> str:

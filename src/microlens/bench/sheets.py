@@ -44,9 +44,7 @@ class Sheet:
 
 def sheets(results: dict[str, Any]) -> list[Sheet]:
     """What :func:`microlens.bench.collect` gave as sheets: accuracy, slices, what is beyond accuracy, and cost."""
-    title = f"{results['title']} on {results['dataset']}"
-    if results.get("protocol_name", "paper") != "paper":
-        title += f", protocol {results['protocol_name']}"
+    title = table_title(results)
     targets = {cohort: _targets(results, cohort) for cohort in ("all", "warm", "cold")}
     found = [
         _sheet(f"{title}: {targets['all']} test targets, percent", _accuracy(results), results, notes(results)),
@@ -62,6 +60,13 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
         *([_counted(results)] if results["counted"] else []),
     ]
     return [sheet for sheet in found if sheet.columns]
+
+
+def table_title(results: dict[str, Any]) -> str:
+    """What the table is called, with its protocol where that is not the paper's."""
+    title = f"{results['title']} on {results['dataset']}"
+    protocol = results.get("protocol_name", "paper")
+    return title if protocol == "paper" else f"{title}, protocol {protocol}"
 
 
 def fitting(sheet: Sheet, width: int) -> Sheet:

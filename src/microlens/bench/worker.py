@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from multiprocessing import get_context
+from multiprocessing import get_context, util
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def _train(config: str, folder: Path, environment: dict[str, str], log: Path, th
     status = _run(RunConfig.model_validate_json(config, strict=True), threads)
     sys.stdout.flush()
     sys.stderr.flush()
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # removes the semaphores that libraries made
     os._exit(status)  # at once: a library's handlers at exit may hang in a copied process
 
 

@@ -45,6 +45,7 @@ def group_figure(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str
     groups = [
         (name, f"{targets[cohort]:,} targets", [run.bar(cohort) for run in runs] if targets[cohort] else [])
         for cohort, name in names.items()
+        if targets[cohort] or targets["warm"]  # where nothing known is to be found, its groups say nothing
     ]
     chart = bar_chart("groups", groups, chance=guess[METRIC], label=f"{METRIC} by popularity group")
     legend = "".join(f"<span>{run.label}</span>" for run in runs)
