@@ -4,16 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from microlens import metrics
+from microlens.data import holdout, split
 from microlens.data.batches import Batch
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.recommenders import graph, sasrec
 from microlens.train import Trainer
-from tests import test_collaborative, test_losses, test_metrics, test_split, test_train
+from tests import test_collaborative, test_holdout, test_losses, test_metrics, test_split, test_train
 from tests.conftest import random_sequences
 from tests.contracts import test_recommenders as contract
 
@@ -60,8 +63,7 @@ def test_a_held_out_target_one_too_early(monkeypatch: pytest.MonkeyPatch) -> Non
     interactions, protocol = test_split.interactions_of(sequences), Protocol()
 
     def check() -> None:
-        split = make_split(interactions, protocol)
-        test_split.assert_equals_loop(split, interactions, sequences, protocol)
+        test_split.assert_equals_loop(make_split(interactions, protocol), interactions, sequences, protocol)
 
     check()
     monkeypatch.setattr(Split, "targets", lambda self, part: self.inputs(part, self.target_users(part))[:, -1])
@@ -97,4 +99,45 @@ def test_a_stale_graph_cache(owner: Any, name: str, monkeypatch: pytest.MonkeyPa
     check()
     stale = {"_forget": lambda model, keys: None, "train": nn.Module.train}
     monkeypatch.setattr(owner, name, stale[name])
+    red(check)
+
+
+def test_a_future_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = test_holdout.test_global_time_knows_nothing_of_what_comes_later
+    check()
+    monkeypatch.setitem(holdout.HOLDOUTS, "global-time", holdout.leave_one_out)
+    red(check)
+
+
+def test_a_cold_item_that_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = test_holdout.test_cold_items_have_no_interaction_in_train
+    check()
+    monkeypatch.setitem(holdout.HOLDOUTS, "cold-items", holdout.random_share)
+    red(check)
+
+
+def test_validation_items_that_are_known_in_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = test_holdout.test_random_holds_out_a_tenth_and_at_least_one
+    check()
+    monkeypatch.setattr(split, "ONE_AFTER_ANOTHER", tuple(holdout.HOLDOUTS))
+    red(check)
+
+
+def test_an_ideal_of_one_target_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = test_metrics.test_metrics_of_several_targets_agree_with_an_independent_library
+    check()
+    right = metrics.ndcg
+
+    def of_one(ranks: metrics.UserRanks, cutoff: int) -> metrics.Floats:
+        return right(metrics.UserRanks(ranks.ranks, ranks.starts, np.ones_like(ranks.counts)), cutoff)
+
+    monkeypatch.setitem(metrics.BY_NAME, "NDCG", of_one)
+    red(check)
+
+
+def test_targets_resampled_in_place_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = test_metrics.test_intervals_of_several_targets_resample_users
+    check()
+    right = metrics.user_values
+    monkeypatch.setattr(metrics, "user_values", lambda metric, ranks, users=None: right(metric, ranks))
     red(check)
