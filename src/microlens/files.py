@@ -1,9 +1,10 @@
-"""Writing files whole or not at all, and folders by one process at a time."""
+"""Writing files whole or not at all, and folders by one process at a time; clearing nothing that is not ours."""
 
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +45,51 @@ def alone_in(folder: Path) -> Iterator[None]:
                 f"{folder} is being written by another process; wait for it or choose another folder."
             ) from None
         yield
+
+
+MARK = ".microlens"
+_MARK_TEXT = "microlens writes and clears this folder.\n"
+
+
+def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
+    """Make ``folder`` if it is not there, and mark it as one that this package writes and may clear.
+
+    Args:
+        folder: the folder.
+        names: glob patterns of what is going to be written there; by default everything.
+
+    Raises:
+        InputError: the folder is not marked and holds something of these names, or its name is that of a file.
+    """
+    mark = folder / MARK
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; move it or choose another name.")
+    if folder.is_dir() and not mark.is_file():
+        foreign = next(
+            (path for pattern in names for path in sorted(folder.glob(pattern)) if path.name != ".lock"), None
+        )
+        if foreign is not None:
+            raise InputError(f"{foreign} was not written by microlens; move it or choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not mark.is_file():
+        write_text(mark, _MARK_TEXT)
+
+
+def clear_folder(folder: Path, names: Iterable[str]) -> None:
+    """Remove what matches the glob patterns ``names`` from a folder of ours, and nothing else.
+
+    Raises:
+        InputError: the folder is not marked (see :func:`claim_folder`).
+    """
+    if not folder.exists():
+        return
+    if not (folder / MARK).is_file():
+        raise InputError(f"{folder} was not made by microlens; move it or choose another folder.")
+    for path in [path for pattern in names for path in folder.glob(pattern)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
