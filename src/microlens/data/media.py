@@ -4,6 +4,7 @@ Frames are chosen by presentation time, decoded exactly, turned upright, and sca
 A file either yields real pixels, with what had to be survived stated beside them, or raises MediaFault.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,asf,ogg"
 _IMAGE_FORMATS = "png_pipe,webp_pipe,jpeg_pipe,bmp_pipe,gif"
 _JPEG_START = b"\xff\xd8"
+_FAILURES_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 # Damaged files are reported through MediaFault and Clip.faults, not by the library on stderr.
 av.logging.set_level(av.logging.PANIC)
@@ -148,6 +150,27 @@ def read_cover(path: Path, size: int, crop: Crop) -> Pixels:
         if decoded is None or decoded.is_corrupt:
             raise MediaFault("not a whole picture")
         return _upright_pixels(decoded, size, crop)
+
+
+@contextmanager
+def faults_of(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while the file ``path`` is read into its MediaFault, so that no file stops a job.
+
+    What is no fault of the file passes: no memory for the process, no file handles, a full disk.
+    """
+    try:
+        yield
+    except MediaFault:
+        raise
+    except av.error.FFmpegError as error:  # before the next, because some of these are MemoryError and OSError, too
+        raise MediaFault(f"it cannot be decoded ({error.strerror})") from error
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FAILURES_OF_THE_MACHINE:
+            raise
+        why = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        raise MediaFault(f"it cannot be read ({why})") from error
 
 
 @contextmanager
