@@ -14,7 +14,7 @@ import numpy.typing as npt
 from microlens.errors import InputError
 
 _HEADER_BYTES = 1 << 17  # more than a header can have
-_CONTENT = {"buif": "numbers", "ui": "integers"}
+_KINDS = {"numbers": "buif", "integers": "ui"}  # of numpy's dtypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Header:
     start: int
 
 
-def read_header(path: Path, remedy: str, content: str = "numbers") -> Header:
+def read_header(path: Path, *, remedy: str = "", content: str = "numbers") -> Header:
     """The header of a ``.npy`` file whose array is all there and made of plain numbers.
 
     Args:
@@ -38,29 +38,28 @@ def read_header(path: Path, remedy: str, content: str = "numbers") -> Header:
     Raises:
         InputError: the file is missing, no ``.npy`` array of numbers, or not as long as its header says.
     """
+    end = f"; {remedy}." if remedy else "."
     try:
         with path.open("rb") as file:
             beginning, size = file.read(_HEADER_BYTES), os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {remedy}.") from None
+        raise InputError(f"{path} does not exist{end}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}.") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or error}{end}") from None
     try:
         header = _parsed(io.BytesIO(beginning))
     except Exception:  # numpy does not document what a damaged header makes it raise
-        raise InputError(f"{path} is not a .npy array of {content}; {remedy}.") from None
-    if header.dtype.kind not in "buif":
-        raise InputError(f"{path} is not a .npy array of {content} but of {header.dtype}; {remedy}.")
-    expected = header.start + math.prod(header.shape) * header.dtype.itemsize
-    if min(header.shape, default=0) < 0 or size != expected:
-        raise InputError(
-            f"{path} has {size:,} bytes, not the {expected:,} of a .npy array of shape {header.shape}; {remedy}."
-        )
+        raise InputError(f"{path} is not a .npy array of {content}{end}") from None
+    if header.dtype.kind not in _KINDS[content]:
+        raise InputError(f"{path} is not a .npy array of {content} but of {header.dtype}{end}")
+    whole = header.start + math.prod(header.shape) * header.dtype.itemsize
+    if min(header.shape, default=0) < 0 or size != whole:
+        raise InputError(f"{path} has {size:,} bytes, a .npy array of shape {header.shape} has {whole:,} there{end}")
     return header
 
 
 def open_array(
-    path: Path, *, ndim: int, remedy: str, kinds: str = "buif", dtype: npt.DTypeLike | None = None
+    path: Path, *, ndim: int, remedy: str = "", content: str = "numbers", dtype: npt.DTypeLike | None = None
 ) -> npt.NDArray[Any]:
     """Map a ``.npy`` file into memory, read-only.
 
@@ -68,19 +67,19 @@ def open_array(
         path: the file.
         ndim: how many axes the array has; none is of size 0.
         remedy: what the user can do about a damaged file, as the end of a sentence.
-        kinds: which of numpy's kinds of dtype are accepted.
+        content: "numbers" or "integers", of any size.
         dtype: the very dtype, if there is but one.
 
     Raises:
         InputError: as :func:`read_header`, or the array has another dtype or number of axes, or is empty.
     """
-    content = _CONTENT[kinds] if dtype is None else np.dtype(dtype).name
-    header = read_header(path, remedy, content)
-    if header.dtype.kind not in kinds or (dtype is not None and header.dtype != dtype):
-        raise InputError(f"{path} is not a .npy array of {content} but of {header.dtype}; {remedy}.")
+    header = read_header(path, remedy=remedy, content=content)
+    end = f"; {remedy}." if remedy else "."
+    if dtype is not None and header.dtype != dtype:
+        raise InputError(f"{path} is an array of {header.dtype}, expected is {np.dtype(dtype)}{end}")
     if len(header.shape) != ndim or 0 in header.shape:
         axes = f"{ndim} dimension{'s' if ndim > 1 else ''}"
-        raise InputError(f"{path} has shape {header.shape}; expected {axes}, none of size 0; {remedy}.")
+        raise InputError(f"{path} has shape {header.shape}; expected {axes}, none of size 0{end}")
     return np.memmap(
         path, header.dtype, "r", offset=header.start, shape=header.shape, order="F" if header.by_column else "C"
     )
@@ -96,4 +95,6 @@ def _parsed(file: io.BytesIO) -> Header:
             shape, by_column, dtype = np.lib.format.read_array_header_2_0(file)
         else:
             raise ValueError(version)
+    if dtype.hasobject:
+        raise ValueError(dtype)
     return Header(shape=shape, dtype=dtype, by_column=by_column, start=file.tell())
