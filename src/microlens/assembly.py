@@ -25,6 +25,7 @@ from microlens.progress import extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
+from microlens.recommenders.fitted import Fitted
 from microlens.trunk_cache import use_trunk_caches
 
 
@@ -136,10 +137,23 @@ def open_run(folder: Path) -> Run:
     if not (folder / "config.toml").is_file():
         raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
     run = build_run(RunConfig.load(folder / "config.toml", [f"output={json.dumps(str(folder))}"]))
-    tensors, facts = checkpoint.load(run.best)
-    if facts.get("data_hash") != run.dataset.checksum:
+    if checkpoint.load_facts(run.best).get("data_hash") != run.dataset.checksum:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
-    checkpoint.load_model(run.model, tensors, run.best)
+    load_best(run)
     run.model.eval()
     use_caches(run, quiet=False)
     return run
+
+
+def load_best(run: Run) -> None:
+    """Put the best weights of a run into its model.
+
+    Raises:
+        InputError: there are none, or they are damaged or those of another model, or of other users or items.
+    """
+    tensors, _ = checkpoint.load(run.best)
+    checkpoint.load_model(run.model, tensors, run.best)
+    if isinstance(run.model, Fitted) and not run.model.fits(run.split):
+        raise InputError(
+            f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
+        )

@@ -4,14 +4,15 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat
 
 from microlens import checkpoint, environment
-from microlens.assembly import Run, build_run, open_run, use_caches
+from microlens.assembly import Run, build_run, load_best, open_run, use_caches
 from microlens.config import NOT_IN_HASH, RunConfig
 from microlens.cost import run_cost
 from microlens.data.batches import Place
@@ -81,7 +82,14 @@ def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
         model.fit(run.split)
         facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
         checkpoint.save(run.best, checkpoint.with_prefix("model", model.state_dict()), facts)
-    return float(facts["seconds"])
+    return checkpoint.checked(facts, _Fit, run.best).seconds
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a checkpoint says of a model without gradients: how long fitting it took."""
+
+    seconds: NonNegativeFloat
 
 
 def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
@@ -133,8 +141,7 @@ def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
 
 def _report(run: Run, progress: Progress, place: Place) -> Report:
     wait_for_all(place)  # the first process writes the best weights
-    tensors, _ = checkpoint.load(run.best)
-    checkpoint.load_model(run.model, tensors, run.best)
+    load_best(run)
     ranks: dict[Part, Int64] = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, place) for part in PARTS
     }

@@ -14,6 +14,8 @@ from rich.table import Column, Table
 from microlens.bench.sheets import Sheet
 from microlens.building import options_of
 from microlens.cost import EncoderCost
+from microlens.data.manifest import read_manifest
+from microlens.errors import InputError
 from microlens.metrics import METRICS
 from microlens.recommend import Recommendations
 from microlens.report import COHORTS, Report
@@ -156,10 +158,14 @@ def dataset_table(folder: Path) -> Table:
         *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound")),
     )
     for path in sorted(folder.glob("*/manifest.json")):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        counts = manifest["counts"]
-        numbers = [*counts["release"].values(), counts["clips"], counts["covers"], counts["sound"]]
-        table.add_row(str(path.parent), manifest["name"], *(f"{number:,}" for number in numbers))
+        try:
+            manifest, _ = read_manifest(path.parent)
+        except InputError:
+            table.add_row(str(path.parent), "damaged")
+            continue
+        release, counts = manifest.counts.release, manifest.counts
+        numbers = (release.users, release.items, release.interactions, counts.clips, counts.covers, counts.sound)
+        table.add_row(str(path.parent), manifest.name, *(f"{number:,}" for number in numbers))
     return table
 
 

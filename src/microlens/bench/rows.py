@@ -13,6 +13,19 @@ from microlens.metrics import all_metrics
 from microlens.report import PARTS, Report, read_ranks
 
 MOST_SEEDS = 10
+COST = (
+    "parameters",
+    "trainable_parameters",
+    "multiply_adds_per_item",
+    "flops_per_step",
+    "seconds_per_epoch",
+    "seconds",
+    "epochs",
+    "best_epoch",
+    "peak_memory_bytes",
+    "device",
+)
+"""What tables show of a report's cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +54,17 @@ class Job:
         found = provenance["config_hash"], provenance["data_hash"], provenance["packages"]["microlens"]
         if found != (self.config.hash, self.data_hash, microlens.__version__):
             return None
+        lacking = next((name for name in COST if name not in report.cost), None)
+        if lacking is not None:
+            raise InputError(
+                f"{self.folder / 'report.json'} is damaged (cost.{lacking} is missing); remove the folder."
+            )
         ranks = read_ranks(self.folder)
-        if any(report.metrics[part]["all"] != all_metrics(*ranks[part]) for part in PARTS):
+        if any(
+            len(ranks[part][0]) != report.num_targets[part]["all"]
+            or report.metrics[part]["all"] != all_metrics(*ranks[part])
+            for part in PARTS
+        ):
             raise InputError(
                 f"{self.folder / 'report.json'} holds other numbers than ranks.npy beside it gives: one of them was "
                 "changed by hand; remove the folder to train the row again."

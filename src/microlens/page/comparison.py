@@ -1,6 +1,5 @@
 """Finished runs side by side, and what may be said about their differences."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +16,7 @@ from microlens.data.protocol import Protocol
 from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
-from microlens.report import Report, read_ranks
+from microlens.report import Report, read_epochs, read_ranks
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours that stand out on white, less the green that marks targets."""
@@ -79,7 +78,7 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
             folder=folder,
             report=report,
             ranks=_test_ranks(folder, report),
-            epochs=_epochs(folder),
+            epochs=read_epochs(folder, report),
         )
         for name, colour, folder, report in zip(names, COLOURS, folders, reports, strict=False)
     ]
@@ -101,23 +100,10 @@ def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
 
 
 def _test_ranks(folder: Path, report: Report) -> Int64:
-    try:
-        ranks = read_ranks(folder)["test"][0]
-    except (OSError, ValueError):
-        ranks = np.empty(0, np.int64)
+    ranks = read_ranks(folder)["test"][0]
     if len(ranks) != report.num_targets["test"]["all"]:
-        raise InputError(f"{folder / 'ranks.npy'} is missing or not that of report.json; train the run again.")
+        raise InputError(f"{folder / 'ranks.npy'} is not that of report.json; train the run again.")
     return ranks
-
-
-def _epochs(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "metrics.jsonl"
-    if not path.exists():  # nothing was trained
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError:
-        raise InputError(f"{path} is damaged: a line is no JSON; train the run again.") from None
 
 
 def open_data(run: ComparedRun) -> tuple[Dataset, Split]:
