@@ -315,10 +315,10 @@ def test_a_damaged_dataset_is_named(copy: Path, case: str) -> None:
 def test_no_array_of_a_dataset_is_unpickled(copy: Path, name: str) -> None:
     path = copy / "dataset" / "interactions" / f"{name}.npy"
     np.save(path, np.array([Executed()], object), allow_pickle=True)
-    with pytest.raises(InputError, match="is not a .npy array of"):
+    with pytest.raises(InputError, match=r"is not a \.npy array of"):
         read_dataset(copy)
     path.write_bytes(pickle.dumps(Executed()))
-    with pytest.raises(InputError, match="is not a .npy array of"):
+    with pytest.raises(InputError, match=r"is not a \.npy array of"):
         read_dataset(copy)
 
 
@@ -344,7 +344,7 @@ def test_a_damaged_dataset_is_listed_as_such(copy: Path) -> None:
 
 def test_preparing_again_says_what_is_wrong_with_the_dataset_that_is_there(video_dataset: Path, copy: Path) -> None:
     (copy / "dataset" / "manifest.json").write_text('{"format_version": 1}')
-    with pytest.raises(InputError, match="manifest.json is damaged"):
+    with pytest.raises(InputError, match=r"manifest\.json is damaged"):
         prepare(video_dataset.parent / "release", copy / "dataset", Dataset(video_dataset).settings)
 
 
@@ -468,11 +468,11 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
     ),
     "no scale": (resume, LAST, tensors(lambda t, f: f.pop("scaler")), "scaler is missing"),
     "another scale": (resume, LAST, tensors(lambda t, f: f.update(scaler={"scale": 2.0})), "loss scale is not whole"),
-    "no random state": (resume, LAST, tensors(lambda t, f: t.pop("random.0.cpu")), "0 processes, .* by 1: use as many"),
+    "no random state": (resume, LAST, tensors(lambda t, f: t.pop("random.0.cpu")), f"holds no random state; {FRESH}"),
     "two processes": (
         resume,
         LAST,
-        tensors(lambda t, f: t.update({"random.1.cpu": t["random.0.cpu"]})),
+        tensors(lambda t, f: t.update({"random.1.cpu": t["random.0.cpu"].clone()})),
         f"was written by 2 processes, which cannot be gone on with by 1: use as many, or {FRESH}",
     ),
     "another device": (resume, LAST, renamed("random.0.cpu", "random.0.tpu"), "holds no random state '0.cpu'"),
@@ -575,7 +575,7 @@ def test_healthy_runs_are_read(copy: Path) -> None:
 
 def test_no_ranks_are_unpickled(copy: Path) -> None:
     np.save(copy / RANKS, np.array([[Executed()]], object), allow_pickle=True)
-    with pytest.raises(InputError, match="is not a .npy array of"):
+    with pytest.raises(InputError, match=r"is not a \.npy array of"):
         report(copy)
 
 
@@ -584,7 +584,7 @@ def test_more_processes_do_not_go_on_with_the_checkpoint_of_fewer(copy: Path) ->
     trainer, resumed = trainer_of(run)
     assert resumed
     trainer.place = Place(rank=1, world=3)
-    with pytest.raises(InputError, match="was written by 1 processes, which cannot be gone on with by 3"):
+    with pytest.raises(InputError, match="was written by 1 process, which cannot be gone on with by 3"):
         trainer.resume()
 
 
@@ -606,7 +606,7 @@ def test_what_a_run_starts_from_is_never_unpickled(copy: Path, kind: str) -> Non
 def test_metrics_beyond_accuracy_that_cannot_be_read_are_worked_out_again(copy: Path, content: bytes) -> None:
     good = summarise(copy / "markov")
     (copy / "markov" / "beyond.json").write_bytes(content)
-    with pytest.raises(InputError, match="beyond.json is damaged"):
+    with pytest.raises(InputError, match=r"beyond\.json is damaged"):
         read_beyond(copy / "markov")
     assert summarise(copy / "markov") == good == read_beyond(copy / "markov")
 

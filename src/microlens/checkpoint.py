@@ -181,10 +181,12 @@ def load_random_states(tensors: dict[str, Tensor], place: Place, device: torch.d
         InputError: one is missing or damaged, or there are those of more or fewer processes.
     """
     world = len({name.partition(".")[0] for name in tensors})
+    if not world:
+        raise InputError(f"{path} holds no random state; {FRESH}.")
     if world != place.world:
+        counted = "1 process" if world == 1 else f"{world} processes"
         raise InputError(
-            f"{path} was written by {world} processes, which cannot be gone on with by {place.world}: use as many, or "
-            f"{FRESH}."
+            f"{path} was written by {counted}, which cannot be gone on with by {place.world}: use as many, or {FRESH}."
         )
     for kind in ("cpu", "cuda") if device.type == "cuda" else ("cpu",):
         name = f"{place.rank}.{kind}"
