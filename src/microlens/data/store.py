@@ -201,7 +201,7 @@ class _Reader:
         try:
             self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise InputError(f"{path}: there is no such store") from None
+            raise InputError(f"{path}: there is no such store; prepare the dataset again") from None
         except OSError as error:
             raise InputError(f"{path}: the store cannot be opened ({error.strerror})") from None
         weakref.finalize(self, os.close, self.file)

@@ -198,7 +198,7 @@ class _File:
             raise InputError(f"{self.path}: a page of the store is damaged; prepare the dataset again")
 
     def _no_store(self) -> InputError:
-        return InputError(f"{self.path}: this is not a store that can be opened")
+        return InputError(f"{self.path}: this is not a store that can be opened; copy or prepare it again")
 
     def _no_items(self) -> InputError:
         return InputError(f"{self.path}: its keys are not item numbers, so it is not a store")
