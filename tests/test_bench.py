@@ -109,7 +109,7 @@ def test_a_damaged_report_is_named_and_the_others_stay(dataset: Path, configs: P
     (bench.rows[0].config.output / "report.json").write_text("{")
     failed = run_rows(bench)
     assert list(failed) == ["Popularity"]
-    assert "report.json is not a report" in failed["Popularity"]
+    assert "report.json is damaged" in failed["Popularity"]
     results = collect(bench, failed)
     assert [row["name"] for row in results["rows"]] == ["Markov, first order"]
     assert results["rows"][0]["difference"] is None

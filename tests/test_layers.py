@@ -108,3 +108,9 @@ def test_reading_and_making_media_loads_no_torch() -> None:
     loaded = modules_after("from microlens.data import decoding, media, sound, store, synthetic")
     assert "av" in loaded
     assert "torch" not in loaded
+
+
+def test_processes_that_decode_load_what_they_need() -> None:
+    loaded = modules_after("from microlens.data import decoding")
+    assert {"av", "numpy", "lmdb"} <= loaded
+    assert not loaded & {"torch", "polars", "pydantic"}

@@ -517,7 +517,7 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
         tensors(lambda t, f: f.pop("seconds")),
         f"seconds is missing.*; {FRESH}",
     ),
-    "a report cut": (report, REPORT, cut, "is damaged .*; remove it and run microlens train again"),
+    "a report cut": (report, REPORT, cut, "is damaged .*; remove it and train the run again"),
     "a nested report": (report, REPORT, put(b"[" * 100_000), "recursion limit exceeded"),
     "a report of nothing": (report, REPORT, put(b"{}"), "dataset is missing"),
     "no cohort": (report, REPORT, rewritten(lambda r: r["metrics"]["test"].pop("cold")), "'cold' is missing"),

@@ -72,7 +72,7 @@ class Report:
         path = folder / "report.json"
         if not path.is_file():
             raise InputError(f"{folder} holds no report.json; train the run to its end first.")
-        read_json(path, _ReportSchema, "remove it and run microlens train again, which ranks again")
+        read_json(path, _ReportSchema, "remove it and train the run again, which then only ranks")
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def write(self, folder: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from microlens.data.interactions import Int64
 from microlens.errors import InputError
 
 # Own number, (unused), flags, where the pointers to nodes end, where the nodes begin.
@@ -30,6 +29,7 @@ _NOWHERE = 2**64 - 1  # root of an empty tree
 _DEEPEST = 32
 _LONGEST_KEY = 20
 
+Int64 = NDArray[np.int64]
 Nodes = tuple[Int64, Int64]
 
 
