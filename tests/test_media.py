@@ -345,8 +345,8 @@ def test_covers(tmp_path, kind):
         )
         output.mux(stream.encode(None))
     cover = read_cover(path, 64, "squash")
-    assert numbers(cover[None]) == [77]
-    assert read_cover(path, 48, "center").shape == (48, 48, 3)
+    assert numbers(cover.pixels[None]) == [77]
+    assert read_cover(path, 48, "center").pixels.shape == (48, 48, 3)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(MediaFault):
@@ -374,6 +374,6 @@ def test_real_videos_equal_a_full_decode(shared_data):
 @pytest.mark.real_data
 def test_real_covers(shared_data):
     for path in sorted((shared_data / "covers").iterdir()):
-        cover = read_cover(path, 224, "center")
+        cover = read_cover(path, 224, "center").pixels
         assert cover.shape == (224, 224, 3)
         assert cover.std() > 10

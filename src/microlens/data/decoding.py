@@ -167,7 +167,7 @@ def decode(task: Task, settings: Settings) -> Result:
                 values[kind], survived[kind], info = pack_images(clip.frames), clip.faults, asdict(clip.info)
             elif kind == "covers":
                 cover = read_cover(task.path, settings.cover_size, settings.cover_crop)
-                values[kind] = pack_images(cover[None])
+                values[kind], survived[kind] = pack_images(cover.pixels[None]), cover.faults
             else:
                 values[kind] = pack_array(read_log_mel(task.path, settings.sound))
         except MediaFault as fault:
