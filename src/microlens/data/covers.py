@@ -38,6 +38,7 @@ _STARTS = {
 }
 _BRANDS = {"AVIF": {b"avif", b"avis"}, "HEIC": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}}
 _LONGEST_START = 1024
+_PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def decode_picture(data: bytes) -> StoredPicture:
         raise MediaFault("a picture of the kind AVIF, which the installed Pillow was built without")
     try:
         with warnings.catch_warnings(action="ignore"):  # of odd headers; whether the picture is whole is told below
-            return _read(_READERS[kind], data)
+            return _read(kind, data)
     except (MediaFault, MemoryError):
         raise
     except Exception as error:  # what damaged files raise is of many kinds
@@ -80,13 +81,37 @@ def _kind(start: bytes) -> str:
     return next((kind for kind, pattern in _STARTS.items() if re.match(pattern, start, re.DOTALL)), "")
 
 
-def _read(reader: type[ImageFile], data: bytes) -> StoredPicture:
-    if reader is WebPImagePlugin.WebPImageFile:
+def _read(kind: str, data: bytes) -> StoredPicture:
+    exif = None
+    if kind == "PNG":
+        data, exif = _png_picture(data)
+    if kind == "WebP":
         limit_size(*_webp_size(data))  # opening one makes room for its pixels already
-    with reader(io.BytesIO(data)) as image:
+    with _READERS[kind](io.BytesIO(data)) as image:
         limit_size(*image.size)
         image.load()
-        return StoredPicture(pixels=_rgb(image), orientation=exif_orientation(_exif(image)))
+        return StoredPicture(pixels=_rgb(image), orientation=exif_orientation(exif or image.info.get("exif")))
+
+
+def _png_picture(data: bytes) -> tuple[bytes, bytes | None]:
+    """The chunks of a PNG file that its first picture is made of, and its EXIF record, if it has one.
+
+    Damage of the others is no damage of the picture.
+    """
+    chunks = [data[:8]]
+    exif = None
+    position = len(chunks[0])
+    while position < len(data):
+        name = data[position + 4 : position + 8]
+        stop = position + 12 + int.from_bytes(data[position : position + 4])
+        if name in _PNG_PICTURE:
+            chunks.append(data[position:stop])
+        elif name == b"eXIf":
+            exif = data[position + 8 : stop - 4]
+        elif not name.isalpha():
+            break
+        position = stop
+    return b"".join(chunks), exif
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -97,12 +122,6 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         bits = int.from_bytes(data[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    image.getexif()  # PNG may have it after the pixels
-    record = image.info.get("exif")
-    return record if isinstance(record, bytes) else None
 
 
 def _rgb(image: Image.Image) -> Pixels:

@@ -5,6 +5,7 @@ the decoder unless they are wanted themselves, which leaves the wanted ones exac
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, TypeAlias
 
 import av
@@ -48,11 +49,11 @@ class FrameDecoder:
         self._may_skip = not timeline.counted and _unreferenced_frames_are_marked(context)
         self.damaged: set[int] = set()
 
-    def exact(self, chosen: NDArray[np.int64]) -> list[av.VideoFrame | None]:
+    def exact(self, chosen: NDArray[np.int64]) -> list[av.VideoFrame]:
         """The frames numbered `chosen`, in that order; an undecodable one becomes its nearest good neighbour.
 
-        That neighbour is the last good frame before it, or the first one after it if none is before. None where the
-        whole video has no good frame.
+        That neighbour is the last good frame before it, or the first one after it if none is before. The list is empty
+        where the whole video has no good frame.
         """
         distinct = np.unique(chosen)
         found: dict[int, av.VideoFrame] = {}
@@ -60,18 +61,23 @@ class FrameDecoder:
         for start in sorted(set(starts)):
             group = {int(index) for index, own in zip(distinct, starts, strict=True) if own == start}
             found |= self._decode_group(start, group)
-        rescued = {int(i): self._neighbour(int(i)) for i in distinct if int(i) not in found}
-        return [found.get(int(index)) or rescued[int(index)] for index in chosen]
+        for index in (int(i) for i in distinct if int(i) not in found):
+            rescue = self._neighbour(index)
+            if rescue is not None:
+                found[index] = rescue
+        good = np.array(sorted(found), np.int64)  # what cannot be rescued either becomes the nearest of these
+        before = np.maximum(np.searchsorted(good, chosen, side="right") - 1, 0)
+        return [found[int(good[place])] for place in before] if found else []
 
-    def nearest_keyframes(self, number: int) -> list[av.VideoFrame | None]:
-        """The keyframe nearest to the centre of each of `number` equal parts; nothing else is decoded."""
+    def nearest_keyframes(self, number: int) -> list[av.VideoFrame]:
+        """The good keyframe nearest to the centre of each of `number` equal parts, if any; nothing else is decoded."""
         keys = self._timeline.key_times
         distances = np.abs(keys[None, :] - _segment_centres(self._timeline, number)[:, None])  # (number, keyframes)
         decoded: dict[int, av.VideoFrame | None] = {}
-        frames = []
+        frames: list[av.VideoFrame] = []
         for row in distances:
             nearest_first = (int(key) for key in np.argsort(row, kind="stable"))
-            frames.append(next(filter(None, (self._keyframe(key, decoded) for key in nearest_first)), None))
+            frames.extend(islice(filter(None, (self._keyframe(key, decoded) for key in nearest_first)), 1))
         return frames
 
     def _keyframe(self, key: int, decoded: dict[int, av.VideoFrame | None]) -> av.VideoFrame | None:

@@ -31,15 +31,17 @@ def decode_jpeg(data: bytes) -> tuple[Pixels, tuple[str, ...]]:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
         limit_size(width, height)
         return _decode(data), ()
+    except KeyError:
+        raise MediaFault("not a whole JPEG picture (its header is damaged)") from None
     except ValueError as error:
         reason = str(error)
     end, all_sent = _scans(data)
-    marked = data[end : end + len(_END)] == _END
+    marked = _END in data[end:]
     picture = data[:end] if all_sent or marked else b""
     for _ in range(2):
         try:
             pixels = _decode(picture + _END)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             junk = _JUNK.search(str(error))
             picture = picture[: -int(junk[1])] if junk else b""
         else:
@@ -80,17 +82,17 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _scans(data: bytes) -> tuple[int, bool]:
     """Where the last scan of a JPEG file ends, and whether every coefficient was sent to its last bit."""
+    end, in_scan, progressive = 0, False, False
     unsent: dict[int, set[int]] = {}  # of each component
-    progressive = False
     for marker, place, payload in _segments(data):
+        end = place if in_scan else end
+        in_scan = marker == _SCAN and len(payload) > 3
         if marker in _FRAMES:
             progressive = marker in _PROGRESSIVE
             unsent = {component: set(range(64)) for component in payload[6::3]}
-        elif marker == _SCAN and payload:
-            first, last, bits = payload[-3:] if progressive and len(payload) > 3 else (0, 63, 0)
+        elif in_scan:
+            first, last, bits = payload[-3:] if progressive else (0, 63, 0)
             for component in payload[1 : 1 + 2 * payload[0] : 2]:
                 if not bits & 15:
                     unsent[component] = unsent.get(component, set()) - {*range(first, last + 1)}
-        elif not payload:
-            return place, not any(unsent.values())
-    return len(data), not any(unsent.values())
+    return len(data) if in_scan else end, not any(unsent.values())

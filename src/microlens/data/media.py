@@ -32,7 +32,7 @@ VIDEO_FORMATS = (
 )
 _GIF_START = b"GIF8"
 # Where no picture stream is found at first, look through the whole file for one.
-_SEARCH_ALL = {"probesize": str(2**62), "analyzeduration": str(2**62)}
+_SEARCH_ALL = {"probesize": str(2**62), "analyzeduration": str(2**62), "scan_all_pmts": "1"}
 _MAX_COVER_BYTES = 2**28
 
 # Damaged files are reported through MediaFault and Clip.faults, not by the library on stderr.
@@ -122,20 +122,20 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
         raise MediaFault("truncated: no frame could be decoded")
     decoder = FrameDecoder(context, timeline)
     if settings.frames == "keyframes":
-        decoded = decoder.nearest_keyframes(settings.num_frames)
+        frames = decoder.nearest_keyframes(settings.num_frames)
     else:
         choose = frames_at_centres if settings.frames == "spread" else frames_in_the_middle
-        decoded = decoder.exact(choose(timeline, settings.num_frames))
-    good = [frame for frame in decoded if frame is not None]
-    if not good:
+        frames = decoder.exact(choose(timeline, settings.num_frames))
+    if not frames:
         raise MediaFault("damaged: no frame could be decoded")
     pixel_ratio = float(film.stream.sample_aspect_ratio or 1)
     pixels = {
-        id(frame): square(frame, settings.size, settings.crop, frame_orientation(frame), pixel_ratio) for frame in good
+        id(frame): square(frame, settings.size, settings.crop, frame_orientation(frame), pixel_ratio)
+        for frame in frames
     }
     return Clip(
-        frames=np.stack([pixels[id(frame)] for frame in good]),
-        info=_describe(container, film, timeline, good[0]),
+        frames=np.stack([pixels[id(frame)] for frame in frames]),
+        info=_describe(container, film, timeline, frames[0]),
         faults=_survived(film, timeline, decoder),
     )
 

@@ -1,6 +1,8 @@
 """How a stored picture is brought upright: the eight orientations of EXIF and of a video's display matrix."""
 
 import struct
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +49,11 @@ _TURNS = (_EXIF[1], _EXIF[8], _EXIF[3], _EXIF[6])
 def exif_orientation(exif: bytes | None) -> Orientation:
     """The orientation that an EXIF record states; upright where it states none or cannot be read."""
     tags = Image.Exif()
-    try:
+    stated = None
+    # What damaged records raise and warn of is of many kinds, and the picture is good all the same.
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):
         tags.load(exif or b"")
         stated = tags.get(ExifTags.Base.Orientation)
-    except Exception:  # what damaged records raise is of many kinds, and the picture is good all the same
-        stated = None
     return _EXIF[stated] if isinstance(stated, int) and stated in _EXIF else _EXIF[1]
 
 

@@ -30,6 +30,8 @@ _LONGEST_STEP_SECONDS = 10
 _REORDERED_SECONDS = 1
 # Where only the length of a whole file is known, its tracks may end so much earlier.
 _TRACKS_END_APART_SECONDS = Fraction(1, 2)
+# Where a file was cut off, all of its tracks end within so much.
+_INTERLEAVED_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
         packets = [packet for packet in packets if packet.size > 1]  # DivX fills with packets of one byte
     starts = _starts_of_clock(packets, formats, units)
     _play_in_file_order(packets, starts)
+    _repeat_settings(packets)
     shown = np.array([i for i, packet in enumerate(packets) if not packet.is_discard], np.int64)
     every_time = np.array(_stamps(packets, counted), np.int64)
     order = np.argsort(every_time[shown], kind="stable")
@@ -142,6 +145,16 @@ def _play_in_file_order(packets: list[Packet], starts: set[int]) -> None:
         end = times[-1] + shift + _last_duration(part[-1], times)
 
 
+def _repeat_settings(packets: list[Packet]) -> None:
+    """Give every keyframe the decoder's settings that came last before it, where they change within the film."""
+    settings = None
+    for packet in packets:
+        if packet.has_sidedata("new_extradata"):
+            settings = packet.get_sidedata("new_extradata")
+        elif settings is not None and packet.is_keyframe:
+            packet.set_sidedata(settings)
+
+
 def _time(packet: Packet) -> int | None:
     return packet.dts if packet.pts is None else packet.pts
 
@@ -169,8 +182,9 @@ def _claimed_end(container: InputContainer, film: Film, formats: set[str], units
     if tagged is not None and tagged <= file_end:
         return round(tagged * units)
     near = file_end - _TRACKS_END_APART_SECONDS
-    if end >= near * units or (film.others_end is not None and film.others_end >= near):
-        return end  # the file is whole: it is the other tracks that go on
+    goes_on = min(near, end / units + _INTERLEAVED_SECONDS)
+    if end >= near * units or (film.others_end is not None and film.others_end >= goes_on):
+        return end  # nothing is missing: it is the other tracks that go on
     return round(file_end * units)
 
 
