@@ -31,7 +31,6 @@ VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,gif,rm,mxf,dv,ivf,nut,wtv"
 )
 _GIF_START = b"GIF8"
-# Where no picture stream is found at first, look through the whole file for one.
 _SEARCH_ALL = {"probesize": str(2**62), "analyzeduration": str(2**62), "scan_all_pmts": "1"}
 _MAX_COVER_BYTES = 2**28
 
@@ -104,11 +103,12 @@ def read_clip(path: Path, settings: ClipSettings) -> Clip:
     Raises:
         MediaFault: the file has no frame that can be decoded.
     """
-    with faults_of(path), open_media(path, VIDEO_FORMATS) as container:
-        if picture_streams(container):
-            return _clip(container, settings)
-    with faults_of(path), open_media(path, VIDEO_FORMATS, _SEARCH_ALL) as container:
-        return _clip(container, settings)
+    with faults_of(path):
+        for thorough in (False, True):
+            with open_media(path, VIDEO_FORMATS, thorough=thorough) as container:
+                if picture_streams(container):
+                    return _clip(container, settings)
+        raise MediaFault("no video stream")
 
 
 def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
@@ -156,8 +156,10 @@ def read_cover(path: Path, size: int, crop: Crop) -> Cover:
 
 
 @contextmanager
-def open_media(path: Path, formats: str, options: dict[str, str] | None = None) -> Iterator[InputContainer]:
+def open_media(path: Path, formats: str, *, thorough: bool = False) -> Iterator[InputContainer]:
     """A media file opened for reading, restricted to the named container formats.
+
+    Streams are looked for in the first megabytes and seconds; if `thorough`, in the whole file.
 
     Raises:
         MediaFault: the file is missing, empty, or none of those formats.
@@ -170,7 +172,7 @@ def open_media(path: Path, formats: str, options: dict[str, str] | None = None) 
             media_url(path),
             format="gif" if start.startswith(_GIF_START) else None,  # else names like %d.gif would mean many files
             metadata_errors="ignore",
-            options={"format_whitelist": formats, "max_pixels": str(MAX_PIXELS), **(options or {})},
+            options={"format_whitelist": formats, "max_pixels": str(MAX_PIXELS), **(_SEARCH_ALL if thorough else {})},
         )
     except (av.error.FFmpegError, ValueError) as error:
         if start[4:8] == b"ftyp":
@@ -216,6 +218,8 @@ def _survived(film: Film, timeline: Timeline, decoder: FrameDecoder) -> tuple[st
         faults.append(f"truncated: read {read} of {expected} frames; the last good frame repeated")
     elif film.unreadable:
         faults.append(f"the rest of the file cannot be read ({film.unreadable})")
+    elif film.first_part_only or timeline.first_part_only:
+        faults.append("only the first of several files put together is read")
     if decoder.damaged:
         number = len(decoder.damaged)
         faults.append(f"{number} damaged packet{'s' if number > 1 else ''} skipped")

@@ -30,26 +30,25 @@ class Film:
     """A picture stream with its packets in file order, and what reading them told of the rest of the file.
 
     `others_end` is the second at which the other streams end, None if there are none; `unreadable` is why the file
-    could not be read to its end, empty if it could.
+    could not be read to its end, empty if it could; `first_part_only` whether parts of joined files were passed over.
     """
 
     stream: VideoStream
     packets: list[Packet]
     others_end: Fraction | None
     unreadable: str
+    first_part_only: bool
 
 
 def read_film(container: InputContainer) -> Film:
-    """The film of an open file, which is read to its end: moving, decodable, flagged as the default, and long.
+    """The film of an open file with picture streams, read to its end: moving, decodable, flagged as default, and long.
 
     Each of these counts only among the streams left by those before it, and only if any of them has it.
 
     Raises:
-        MediaFault: the file has no picture stream, or there is no decoder for its film.
+        MediaFault: there is no decoder for the film.
     """
     streams = picture_streams(container)
-    if not streams:
-        raise MediaFault("no video stream")
     packets: dict[int, list[Packet]] = {stream.index: [] for stream in streams}
     ends: dict[int, int] = {}
     unreadable = ""
@@ -63,8 +62,7 @@ def read_film(container: InputContainer) -> Film:
             ends[index] = max(ends.get(index, 0), _start(packet) + (packet.duration or 0))
     except av.error.FFmpegError as error:
         unreadable = error.strerror or "damaged"
-    if container.format.name in _FIRST_PART_ONLY and read_to < container.size * _MOST_OF_FILE:
-        unreadable = unreadable or "the library reads the first part of joined files only"
+    first_part_only = container.format.name in _FIRST_PART_ONLY and read_to < container.size * _MOST_OF_FILE
     film = _choose(streams, packets)
     if film.codec_context is None:
         raise MediaFault(f"there is no decoder for its video codec{_codec_name(container, film)}")
@@ -74,6 +72,7 @@ def read_film(container: InputContainer) -> Film:
         packets=packets[film.index],
         others_end=Fraction(max(others)) if others else None,
         unreadable=unreadable,
+        first_part_only=first_part_only,
     )
 
 

@@ -41,7 +41,8 @@ class Timeline:
     Times are in the stream's own unit. `positions[i]` is the packet of frame i; those in `key_positions` can be decoded
     without any before them. Where the container stores no presentation times (AVI), `counted` is set: frames are then
     told apart by counting what the decoder gives out. `end` is where the video claims to end, `expected` how many
-    frames it claims to have: more than N when truncated.
+    frames it claims to have: more than N when truncated. `first_part_only` is set where parts of joined files are left
+    out.
     """
 
     packets: list[Packet]
@@ -52,6 +53,7 @@ class Timeline:
     end: int
     expected: int
     counted: bool
+    first_part_only: bool
 
     def __len__(self) -> int:
         return len(self.times)
@@ -60,7 +62,8 @@ class Timeline:
 def read_timeline(container: InputContainer, film: Film) -> Timeline:
     """The timeline of a film; empty when no packet of it can be read.
 
-    Where the film's clock starts again, its packets are given later times, so that its parts follow one another.
+    Where the film's clock starts again, its packets are given later times, so that its parts follow one another. Of
+    joined Matroska files, only the first has its header read, and so can be decoded.
     """
     packets = film.packets
     formats = set(container.format.name.split(","))
@@ -69,6 +72,10 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
     if counted:
         packets = [packet for packet in packets if packet.size > 1]  # DivX fills with packets of one byte
     starts = _starts_of_clock(packets, formats, units)
+    first_part_only = "matroska" in formats and len(starts) > 1
+    if first_part_only:
+        packets = packets[: starts[1]]
+        starts = starts[:1]
     _play_in_file_order(packets, starts)
     _repeat_settings(packets)
     shown = np.array([i for i, packet in enumerate(packets) if not packet.is_discard], np.int64)
@@ -93,6 +100,7 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
         end=end,
         expected=expected,
         counted=counted,
+        first_part_only=first_part_only,
     )
 
 
@@ -107,9 +115,9 @@ def _stamps(packets: list[Packet], counted: bool) -> list[int]:
     return list(range(0, step * len(packets), step))
 
 
-def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) -> set[int]:
+def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
     """The packets at which the film's clock starts: the first one, and others where files were joined."""
-    starts = {0}
+    starts = [0]
     if formats & _TRACKS_HAVE_LENGTHS:
         return starts
     latest: int | None = None
@@ -118,7 +126,7 @@ def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) 
         if time is None:
             continue
         if latest is not None and _starts_again(packet, time - latest, formats, units):
-            starts.add(i)
+            starts.append(i)
             latest = time
         latest = time if latest is None else max(latest, time)
     return starts
@@ -130,10 +138,10 @@ def _starts_again(packet: Packet, step: int, formats: set[str], units: Fraction)
     return packet.is_keyframe and step < -_REORDERED_SECONDS * units
 
 
-def _play_in_file_order(packets: list[Packet], starts: set[int]) -> None:
+def _play_in_file_order(packets: list[Packet], starts: list[int]) -> None:
     """Give the packets after each further start of the clock times that begin where those before it end."""
     end: int | None = None
-    for first, stop in pairwise([*sorted(starts), len(packets)]):
+    for first, stop in pairwise([*starts, len(packets)]):
         part = packets[first:stop]
         times = sorted(time for packet in part if (time := _time(packet)) is not None)
         if not times:
