@@ -16,6 +16,8 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEGMENTS = {*range(0xC0, 0xD0), _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # within a scan, ff00 stands for ff and ffd0..ffd7 restart it
 _EXIF = b"Exif\0\0"
+# How much junk the decoder reports differs by what it had read ahead, so it may take some tries to cut it all.
+_MOST_TRIES = 8
 _JUNK = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
@@ -36,16 +38,15 @@ def decode_jpeg(data: bytes) -> tuple[Pixels, tuple[str, ...]]:
     except ValueError as error:
         reason = str(error)
     end, all_sent = _scans(data)
-    marked = _END in data[end:]
-    picture = data[:end] if all_sent or marked else b""
-    for _ in range(2):
+    picture = data[:end] if all_sent else b""
+    for _ in range(_MOST_TRIES):
         try:
             pixels = _decode(picture + _END)
         except (ValueError, KeyError) as error:
             junk = _JUNK.search(str(error))
             picture = picture[: -int(junk[1])] if junk else b""
         else:
-            return pixels, ("junk before the end marker" if marked else "the end marker is missing",)
+            return pixels, ("junk before the end marker" if _END in data[end:] else "the end marker is missing",)
     raise MediaFault(f"not a whole JPEG picture ({reason})")
 
 
