@@ -284,7 +284,7 @@ def test_a_file_that_kills_its_decoder_is_a_fault_and_the_rest_is_decoded(
     folder = write_small_release(tmp_path / "release", release)
     manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2)
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
-        (DEADLY, "clips", "decoding it kills the decoder")
+        (DEADLY, "clips", "decoding it kills the process (exit status 9)")
     ]
     assert {key for key in stored(tmp_path / "dataset") if key[1] == DEADLY} == {("covers", 2), ("sound", 2)}
     assert len(stored(tmp_path / "dataset")) == 8

@@ -12,16 +12,15 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microlens.data.processes import Killed, work
 from microlens.data.synthetic_media import ATTRIBUTES, COLOURS, TAGS, Look, comment_on, title_of, write_item
 from microlens.errors import InputError
 
@@ -220,8 +219,7 @@ def write_release(
         users: Number of users.
         items: Number of items, each with a video, a cover and a sound.
         seed: The same seed gives the same tables, pictures and sounds.
-        workers: Processes that draw and encode, as many as pay off unless told. More than one import the main script
-            again, which must therefore guard its own start with `if __name__ == "__main__"`.
+        workers: Processes that draw and encode, as many as pay off unless told.
         on_progress: Called with (items done, items) after every item.
 
     Raises:
@@ -311,14 +309,18 @@ def _write_media(folder: Path, world: World, workers: int | None) -> Iterator[No
     """Draw and encode one item after the other, or several at once, and yield after each."""
     for name in ("videos", "covers", "audios"):
         (folder / name).mkdir()
-    looks = [world.look(item) for item in range(len(world.is_new))]
-    write, numbers = partial(write_item, folder), range(1, len(looks) + 1)
-    workers = workers or min(os.cpu_count() or 1, 1 + len(looks) // _ITEMS_WORTH_A_PROCESS)
+    items = list(enumerate((world.look(item) for item in range(len(world.is_new))), start=1))
+    write = partial(_write_item, folder)
+    workers = workers or min(os.cpu_count() or 1, 1 + len(items) // _ITEMS_WORTH_A_PROCESS)
     if workers == 1:
-        yield from map(write, numbers, looks)
+        yield from map(write, items)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(write, numbers, looks, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with closing(work(write, items, workers)) as results:
+        for item, result in results:
+            if isinstance(result, Killed):
+                raise InputError(f"encoding the video of item {item[0]} {result.how}; is there too little memory?")
+            yield
+
+
+def _write_item(folder: Path, item: tuple[int, Look]) -> None:
+    write_item(folder, *item)
