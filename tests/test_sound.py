@@ -17,7 +17,7 @@ def tone(hertz, seconds=1.0, amplitude=1.0, rate=RATE):
 def encode_sound(path, samples, codec="aac", rate=44100, picture=False):
     """Writes samples (channels, N) in -1..1 as the sound track of a file."""
     with av.open(str(path), "w") as output:
-        layout = {1: "mono", 2: "stereo"}[len(samples)]
+        layout = {1: "mono", 2: "stereo", 3: "3.0", 6: "5.1"}[len(samples)]
         stream = output.add_stream(codec, rate=rate, layout=layout)
         video = output.add_stream("mpeg4", rate=25) if picture else None
         if video:
@@ -111,6 +111,58 @@ def test_channels_are_mixed(tmp_path):
         alone = read_log_mel(encode_sound(tmp_path / "y.mp4", np.stack([channel] * 2)), SETTINGS)[20:-20].mean(0)
         drop = (alone.max() - picture[alone.argmax()]) / 255 * 80
         assert drop == pytest.approx(6, abs=1)  # half the amplitude
+
+
+def levels_at(path, hertz):
+    """The level (T,) in dB of the band that a tone peaks in."""
+    band = log_mel(tone(hertz), SETTINGS)[10].argmax()
+    return decibels(read_log_mel(path, SETTINGS))[5:-5, band]
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending", "second"), [("pcm_s16le", "wav", -1.0), ("pcm_s16le", "wav", -0.9), ("aac", "mp4", -1.0)]
+)
+def test_channels_that_cancel_each_other_are_as_loud_as_in_phase(tmp_path, codec, ending, second):
+    one = tone(1000, 2, 0.25, 44100)
+    in_phase = levels_at(encode_sound(tmp_path / f"in.{ending}", np.stack([one, abs(second) * one]), codec), 1000)
+    opposed = levels_at(encode_sound(tmp_path / f"out.{ending}", np.stack([one, second * one]), codec), 1000)
+    np.testing.assert_allclose(opposed, in_phase, atol=1)
+    assert in_phase.min() > -15
+
+
+def test_only_the_time_and_the_band_that_cancel_are_touched(tmp_path):
+    low, high = tone(500, 2, 0.2, 44100), tone(4000, 2, 0.2, 44100)
+    early = np.arange(len(low)) < 44100
+    plain = encode_sound(tmp_path / "plain.wav", np.stack([low + high] * 2), "pcm_s16le")
+    mixed = np.stack([low + high, low + np.where(early, high, -high)])
+    path = encode_sound(tmp_path / "mixed.wav", mixed, "pcm_s16le")
+    np.testing.assert_allclose(levels_at(path, 4000)[[*range(80), *range(110, 180)]], levels_at(plain, 4000)[0], atol=1)
+    np.testing.assert_array_equal(levels_at(path, 500)[:80], levels_at(plain, 500)[:80])
+
+
+@pytest.mark.parametrize("channels", [(0, 1), (4, 5)])
+def test_channels_around_the_listener_do_not_cancel_either(tmp_path, channels):
+    in_phase = np.zeros((6, 88200), np.float32)
+    in_phase[list(channels)] = tone(1000, 2, 0.2, 44100)
+    opposed = in_phase.copy()
+    opposed[channels[1]] *= -1
+    paths = [encode_sound(tmp_path / f"{i}.wav", x, "pcm_s16le") for i, x in enumerate((in_phase, opposed))]
+    expected, found = (levels_at(path, 1000) for path in paths)
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
+def test_sound_that_the_mix_leaves_out_is_heard(tmp_path):
+    only_low = np.zeros((6, 88200), np.float32)
+    only_low[3] = tone(100, 2, 0.6, 44100)  # the channel for low frequencies
+    path = encode_sound(tmp_path / "x.wav", only_low, "pcm_s16le")
+    assert levels_at(path, 100)[0] == pytest.approx(decibels(log_mel(tone(100, 2, 0.1), SETTINGS))[10].max(), abs=0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_channels_that_have_nothing_to_do_with_each_other_are_mixed_as_they_are(tmp_path, seed):
+    noise = np.random.default_rng(seed).normal(0, 0.1, (2, 16000 * 10)).astype(np.float32)
+    path = encode_sound(tmp_path / "x.wav", noise, "pcm_f32le", rate=16000)
+    np.testing.assert_array_equal(read_log_mel(path, SETTINGS), log_mel(noise.sum(0) * np.float32(0.5**0.5), SETTINGS))
 
 
 def test_faults(tmp_path, capfd):

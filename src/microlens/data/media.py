@@ -174,7 +174,7 @@ def faults_of(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_media(path: Path, formats: str) -> Iterator[InputContainer]:
+def open_media(path: Path, formats: str, options: dict[str, str] | None = None) -> Iterator[InputContainer]:
     """A media file opened for reading, restricted to the named container formats.
 
     Raises:
@@ -182,7 +182,9 @@ def open_media(path: Path, formats: str) -> Iterator[InputContainer]:
     """
     _require_content(path)
     try:
-        container = av.open(str(path), metadata_errors="ignore", options={"format_whitelist": formats})
+        container = av.open(
+            str(path), metadata_errors="ignore", options={"format_whitelist": formats, **(options or {})}
+        )
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaFault(_why_not_opened(path, error)) from None
     with container:
