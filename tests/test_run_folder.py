@@ -59,6 +59,6 @@ def test_a_run_of_an_earlier_version_is_ours(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    with held_run_folder(tmp_path / "run"), pytest.raises(InputError, match="another process"):
-        with alone_in(tmp_path / "run"):
-            pass
+    run = tmp_path / "run"
+    with held_run_folder(run), pytest.raises(InputError, match="another process"), alone_in(run):
+        pass
