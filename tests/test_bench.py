@@ -115,6 +115,17 @@ def test_a_damaged_report_is_named_and_the_others_stay(dataset: Path, configs: P
     assert results["rows"][0]["difference"] is None
 
 
+def test_a_run_folder_of_somebody_else_is_named_and_not_touched(dataset: Path, configs: Path) -> None:
+    bench = read(dataset, configs, "popularity")
+    log = bench.rows[0].config.output / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("four years")
+    failed = run_rows(bench)
+    assert failed == {"Popularity": f"{log} was not written by microlens; move it or choose another folder."}
+    assert [path.name for path in log.parent.iterdir()] == ["log.txt"]
+    assert log.read_text() == "four years"
+
+
 def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     start = runner_module.worker.start

@@ -196,6 +196,16 @@ def test_extraction_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: py
     rows_of(tmp_path / "rows", None)  # what is there is read
     with pytest.raises(InputError, match="was made of something else"):
         extract(squares, Nothing(), 100, tmp_path / "rows", {"of": "cubes"}, device=torch.device("cpu"))
+    assert {path.name for path in (tmp_path / "rows").iterdir()} == {"0.npy", "1.npy", "provenance.json"}
+
+
+def test_unfinished_work_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    thesis = tmp_path / ".rows.partial" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("four years")
+    with pytest.raises(InputError, match=r"thesis\.txt was not written by microlens"):
+        rows_of(tmp_path / "rows")
+    assert [path.name for path in tmp_path.rglob("*")] == [".rows.partial", "thesis.txt"]
 
 
 def test_extraction_refuses_what_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -270,7 +269,7 @@ def stop(*_: object) -> None:
     [
         lambda patch: patch.setattr(feature_files.np, "save", stop),
         lambda patch: patch.setattr(feature_files, "write_text", stop),
-        lambda patch: patch.setattr(feature_files, "shutil", SimpleNamespace(rmtree=stop)),
+        lambda patch: patch.setattr(feature_files, "remove_folder", stop),
     ],
     ids=["before the ids", "before the provenance", "after everything"],
 )
@@ -388,6 +387,18 @@ def test_another_process_at_the_same_features_is_left_alone(dataset: Path) -> No
     working.mkdir()
     with alone_in(working), pytest.raises(InputError, match="is being written by another process"):
         write_features(dataset, "x3d_xs")
+    write_features(dataset, "x3d_xs")
+
+
+def test_a_working_folder_of_somebody_else_is_not_touched(dataset: Path) -> None:
+    path = write_features(dataset, "x3d_xs").path
+    path.unlink()
+    thesis = path.with_name(f".{path.stem}.partial") / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("four years")
+    assert "thesis.txt was not written by microlens" in refusal(dataset, "--encoder", "x3d_xs")
+    assert [inside.name for inside in thesis.parent.iterdir()] == ["thesis.txt"]
+    shutil.rmtree(thesis.parent)
     write_features(dataset, "x3d_xs")
 
 

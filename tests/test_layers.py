@@ -19,7 +19,7 @@ LAYERS = [
     {"data"},
     {"encoders"},
     {"recommenders"},
-    {"checkpoint", "environment", "distributed"},
+    {"checkpoint", "environment", "distributed", "run_folder"},
     {"evaluate", "report", "encoding", "extract", "cost"},
     {"trunk_cache", "training_step"},
     {"train"},

@@ -30,7 +30,7 @@ from microlens.data.prepare import prepare
 from microlens.data.sound import read_log_mel
 from microlens.data.store import Store, StoreWriter, unpack_array, unpack_images
 from microlens.data.synthetic import write_release
-from microlens.files import alone_in, sha256
+from microlens.files import LOCK, MARK, alone_in, sha256
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = Settings(clips=ClipSettings(num_frames=2, size=32))
@@ -284,7 +284,7 @@ def test_a_file_that_kills_its_decoder_is_a_fault_and_the_rest_is_decoded(
     folder = write_small_release(tmp_path / "release", release)
     manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2)
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
-        (DEADLY, "clips", "decoding it kills the decoder")
+        (DEADLY, "clips", "decoding it kills the process (exit status 9)")
     ]
     assert {key for key in stored(tmp_path / "dataset") if key[1] == DEADLY} == {("covers", 2), ("sound", 2)}
     assert len(stored(tmp_path / "dataset")) == 8
@@ -432,7 +432,30 @@ def test_a_folder_that_another_process_writes_is_left_alone(release: Path, tmp_p
         status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
     assert status == 2
     assert "dataset.partial is being written by another process" in told
-    assert [path.name for path in partial.iterdir()] == [".lock"]
+    assert {path.name for path in partial.iterdir()} == {LOCK, MARK}
+
+
+def test_a_folder_of_somebody_else_is_not_touched(release: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "dataset.partial" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("four years")
+    status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
+    assert status == 2
+    assert "thesis.txt was not written by microlens; move it or choose another folder." in told
+    assert [path.name for path in tmp_path.rglob("*")] == ["dataset.partial", "thesis.txt"]
+    assert thesis.read_text() == "four years"
+
+
+def test_only_what_was_begun_is_cleared(release: Path, tmp_path: Path, decoded: Callable[[], list[str]]) -> None:
+    stop_after_first_commit(release, tmp_path / "dataset", Settings(clips=ClipSettings(num_frames=3, size=32)))
+    partial = tmp_path / "dataset.partial"
+    for name in ("thesis.txt", "interactions/thesis.txt"):
+        (partial / name).write_text("four years")
+    (partial / "comments.parquet").write_bytes(b"of another release")
+    prepare(release, tmp_path / "dataset", SETTINGS, workers=1)
+    for name in ("thesis.txt", "interactions/thesis.txt"):
+        assert (tmp_path / "dataset" / name).read_text() == "four years"
+    assert b"of another release" not in (tmp_path / "dataset" / "comments.parquet").read_bytes()
 
 
 def test_a_finished_dataset_is_used_or_refused_and_never_touched(

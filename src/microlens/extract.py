@@ -19,11 +19,13 @@ from microlens.data.interactions import Int64
 from microlens.data.rows import Rows, RowWriter
 from microlens.distributed import wait_for_all
 from microlens.errors import InputError
-from microlens.files import write_text
+from microlens.files import MARK, UNFINISHED, claim_folder, clear_folder, write_text
 
 ITEMS_AT_ONCE = 32
 SECONDS_BETWEEN_SYNCS = 5.0
 PROVENANCE = "provenance.json"
+WRITTEN = (PROVENANCE, "[0-9]*.npy", "done-[0-9]*", f".*{UNFINISHED}")
+"""All that is ever written into the folder of an extraction, as patterns."""
 
 Array: TypeAlias = npt.NDArray[Any]
 Compute = Callable[[ItemBatch], tuple[Tensor, ...]]
@@ -60,7 +62,8 @@ def extract(
         on_progress: called with (done, total) items of this process.
 
     Raises:
-        InputError: the folder holds something else, the disk is too small, or a number is no finite one.
+        InputError: the folder, or that of the unfinished work, holds something else, the disk is too small, or a
+            number is no finite one.
     """
     place = place or Place()
     partial = folder.with_name(f".{folder.name}.partial")
@@ -72,8 +75,7 @@ def extract(
         wait_for_all(place)
         if place.rank == 0:
             partial.rename(folder)
-            for path in folder.glob("done-*"):
-                path.unlink()
+            clear_folder(folder, ("done-[0-9]*", MARK))
         wait_for_all(place)
     if json.loads((folder / PROVENANCE).read_text(encoding="utf-8")) != provenance:
         raise InputError(f"{folder} was made of something else; choose another folder or remove it.")
@@ -83,10 +85,10 @@ def extract(
 def _begin(partial: Path, provenance: dict[str, Any]) -> None:
     """Leave ``partial`` as it is if it was begun for the same thing; else make it anew."""
     note = partial / PROVENANCE
+    claim_folder(partial)
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) == provenance:
         return
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    clear_folder(partial, WRITTEN)
     write_text(note, json.dumps(provenance, indent=1) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ from microlens.encoders.text import BERT_SMALL_WEIGHTS
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import Official
 from microlens.errors import InputError
-from microlens.extract import OnProgress, extract
-from microlens.files import alone_in, sha256, whole, write_text
+from microlens.extract import WRITTEN, OnProgress, extract
+from microlens.files import MARK, alone_in, claim_folder, remove_folder, sha256, whole, write_text
 from microlens.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, Official] = {
@@ -99,7 +98,7 @@ def write_features(
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{encoder}-{_digest(identity)}.npy"
     working = out / f".{path.stem}.partial"
-    working.mkdir(exist_ok=True)
+    claim_folder(working)
     with alone_in(working):
         if not path.exists():
             device = local_device("auto")
@@ -115,7 +114,7 @@ def write_features(
                 "made_by": environment.describe(device),
             }
             _compute(tower, dataset, item_ids, device, provenance, working, path, on_progress)
-        shutil.rmtree(working)
+        remove_folder(working, [f"*/{name}" for name in (*WRITTEN, MARK)])
     return FeatureFiles(path=path, provenance=_read_finished(path, identity, item_ids[1:]))
 
 

@@ -21,10 +21,11 @@ from microlens.data.split import Part
 from microlens.distributed import local_device, process_group, wait_for_all
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
-from microlens.files import alone_in, write_text
+from microlens.files import write_text
 from microlens.progress import TrainingDisplay
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
+from microlens.run_folder import clear_run_folder, held_run_folder
 from microlens.tracking import OnEpoch, tracked
 from microlens.train import Progress, Trainer
 
@@ -38,14 +39,13 @@ def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Rep
         quiet: show nothing.
 
     Raises:
-        InputError: the run folder holds a run of another configuration or other data.
+        InputError: the run folder holds a run of another configuration or other data, or files that are no run's.
     """
     folder = config.output
-    folder.mkdir(parents=True, exist_ok=True)
     group = process_group(local_device(config.train.device))
-    with group as place, alone_in(folder) if place.rank == 0 else nullcontext():
+    with group as place, held_run_folder(folder) if place.rank == 0 else nullcontext():
         if fresh and place.rank == 0:
-            _clear(folder)
+            clear_run_folder(folder)
         wait_for_all(place)
         return _train(config, place, quiet or place.rank > 0)
 
@@ -199,19 +199,6 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in table.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
-
-
-def _clear(folder: Path) -> None:
-    for pattern in (
-        "checkpoints/*.safetensors",
-        "metrics.jsonl",
-        "report.json",
-        "ranks.npy",
-        "config.toml",
-        "tensorboard/*",
-    ):
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def evaluate(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:

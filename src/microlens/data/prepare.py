@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,10 +24,19 @@ from microlens.data.protocol import Protocol
 from microlens.data.release import Release, find_release, media_by_item
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
-from microlens.files import alone_in, sha256, write_text
+from microlens.files import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
 
 EXAMPLES = 10  # how many of what was dropped are named in the manifest
 Progress = Callable[[int, int], None]
+# All that is ever written into the folder of an unfinished dataset.
+_WRITTEN = (
+    "request.json",
+    "outcomes.jsonl",
+    "manifest.json",
+    "interactions/*.npy",
+    *(f"{table}.parquet" for table in ("interactions", "users", "items", "comments")),
+    *(f"{kind}.lmdb{ending}" for kind in MEDIA for ending in ("", "-lock")),
+)
 
 
 @dataclass
@@ -60,8 +68,8 @@ def prepare(
         the faults of media files by item.
 
     Raises:
-        InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` holds something
-            else. Nothing has been written then.
+        InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` or
+            ``folder.partial`` holds something else: nothing has been written then. Or decoding processes do not start.
         OSError: the disk is full; what was finished is kept.
     """
     release = find_release(release_folder)
@@ -72,7 +80,7 @@ def prepare(
     interactions = Interactions.from_pairs(pairs)
     split = make_split(interactions, Protocol())
     partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    claim_folder(partial)
     with alone_in(partial), _full_disk_as_oserror():
         _start_or_go_on(partial, request)
         preparation = _Preparation(release=release, settings=settings, folder=partial)
@@ -86,9 +94,10 @@ def prepare(
         counts = _counts(pairs, interactions, split, outcomes)
         manifest = _manifest(preparation, request, counts, outcomes)
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        for leftover in ("request.json", "outcomes.jsonl", ".lock"):
+        for leftover in ("request.json", "outcomes.jsonl", LOCK):
             (partial / leftover).unlink(missing_ok=True)
         partial.rename(folder)
+        (folder / MARK).unlink()
     return manifest
 
 
@@ -138,13 +147,10 @@ def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     path = partial / "request.json"
+    clear_folder(partial, (f".*{UNFINISHED}",))
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) == request:
         return
-    for entry in partial.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != ".lock":
-            entry.unlink()
+    clear_folder(partial, _WRITTEN)
     write_text(path, json.dumps(request))
 
 

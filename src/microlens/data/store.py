@@ -18,6 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from microlens.errors import InputError
+from microlens.files import whole
 
 Images: TypeAlias = NDArray[np.uint8]
 
@@ -159,17 +160,14 @@ class StoreWriter:
 
     def close(self) -> None:
         """Commits, gives unused pages back, and leaves a single file."""
-        compact = self._path.with_name(self._path.name + ".compact")
-        compact.unlink(missing_ok=True)
         try:
             self.commit()
-            wasteful = _unused_share(self._env) > _WORTH_COMPACTING
-            if wasteful:
-                self._env.copy(str(compact), compact=True)
+            if _unused_share(self._env) > _WORTH_COMPACTING:
+                with whole(self._path) as compact:
+                    compact.unlink(missing_ok=True)  # of a killed process; LMDB writes to new files only
+                    self._env.copy(str(compact), compact=True)
         finally:
             self._env.close()
-        if wasteful:
-            compact.replace(self._path)
         self._path.with_name(self._path.name + "-lock").unlink(missing_ok=True)
 
 

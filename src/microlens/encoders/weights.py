@@ -90,7 +90,7 @@ def download(official: Official) -> Path:
 
 @contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
