@@ -32,7 +32,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
 class Section(BaseModel):
     """A table of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProtocolSection(Section):
@@ -50,7 +50,7 @@ class ProtocolSection(Section):
 class NamedSection(Section):
     """A table that names a model or an encoder; its other keys are that one's options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: str
 
 
