@@ -173,7 +173,7 @@ def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
     try:
         files = states(folder)
         found = problems(folder, files)
-        if not found and REPORT in files:
+        if not found and (folder / REPORT).exists():
             Report.read(folder)
     except InputError as error:
         found = [str(error)]

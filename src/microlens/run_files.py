@@ -18,6 +18,7 @@ from microlens.errors import InputError
 from microlens.files import sha256, whole, write_text
 
 MANIFEST = "run-manifest.json"
+FORMAT_VERSION = 1
 CONFIG, ENVIRONMENT, EPOCHS = "config.toml", "environment.json", "metrics.jsonl"
 BEST, LAST = "checkpoints/best.safetensors", "checkpoints/last.safetensors"
 REPORT, RANKS, BEYOND = "report.json", "ranks.npy", "beyond.json"
@@ -182,7 +183,7 @@ def _read(folder: Path) -> _Manifest | None:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         manifest = _Manifest(table["files"], table["replacing"])
-        if table["checksum"] == manifest.checksum:
+        if table["format_version"] == FORMAT_VERSION and table["checksum"] == manifest.checksum:
             return manifest
     except FileNotFoundError:
         return None
@@ -192,7 +193,7 @@ def _read(folder: Path) -> _Manifest | None:
 
 
 def _write(folder: Path, manifest: _Manifest) -> None:
-    table = {"format_version": 1, **asdict(manifest), "checksum": manifest.checksum}
+    table = {"format_version": FORMAT_VERSION, **asdict(manifest), "checksum": manifest.checksum}
     write_text(folder / MANIFEST, json.dumps(table, indent=1) + "\n")
 
 
