@@ -209,7 +209,7 @@ def toml_value(text: str) -> Any:
 
 
 def _first_fault(config: type[RunConfig], error: ValidationError) -> str:
-    fault = error.errors()[0]
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "finite_number")  # the first of these, or of all
     path = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         section: Any = config
