@@ -1,5 +1,6 @@
 """The manifest of a run: what is changed is found, what is killed goes on, what is moved stays whole."""
 
+import errno
 import json
 import random
 import shutil
@@ -117,6 +118,31 @@ def test_a_file_killed_while_it_is_replaced_is_the_old_or_the_new(tmp_path: Path
             run_files.check(tmp_path, EPOCHS)
     replace_text(tmp_path, EPOCHS, "newest")
     run_files.check(tmp_path, EPOCHS, CONFIG)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_disk_that_is_full_leaves_the_manifest_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    replace_text(tmp_path, EPOCHS, "old")
+    original, calls = run_files.write_text, 0
+
+    def write_text(path: Path, text: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(path, text)
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(run_files, "write_text", write_text)
+        with pytest.raises(OSError, match="No space"):
+            replace_text(tmp_path, EPOCHS, "new")
+    assert (tmp_path / EPOCHS).read_text() == ("new" if number else "old")
+    assert problems(tmp_path) == []
+    assert {path.name for path in tmp_path.iterdir()} == {EPOCHS, MANIFEST}
+    replace_text(tmp_path, EPOCHS, "newest")
+    assert problems(tmp_path) == []
 
 
 def test_a_run_killed_at_any_rename_goes_on_to_the_same_numbers(dataset: Path, trained: Path, tmp_path: Path) -> None:

@@ -169,4 +169,7 @@ def check_weights(model: Recommender, path: Path) -> None:
     """
     name = broken_weight(model)
     if name is not None:
-        raise InputError(f"the weights '{name}' of {path} are NaN or infinite; train that run again.")
+        raise InputError(
+            f"the weights '{name}' of {path} are NaN or infinite, and nothing can be ranked by them; train that run "
+            f"again, with other options."
+        )

@@ -41,6 +41,8 @@ from microlens.run_files import (
 from microlens.tracking import OnEpoch, tracked
 from microlens.train import Progress, Trainer
 
+WAY_OUT = "choose another output, or start again with --fresh."
+
 
 def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Report:
     """Train a run to its end, or the rest of it, and report; a finished run is only read.
@@ -69,7 +71,10 @@ def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
     folder = config.output
     _check_same_run(run)
     if (folder / REPORT).exists():
-        return Report.read(folder)
+        report = Report.read(folder)
+        if report.provenance.get("data_hash") != run.dataset.checksum:
+            raise _other_data(run)
+        return report
     if place.rank == 0:
         replace_text(folder, CONFIG, config.toml())
         replace_text(folder, ENVIRONMENT, json.dumps(environment.describe(run.device), indent=1) + "\n")
@@ -204,16 +209,17 @@ def _check_same_run(run: Run) -> None:
     if not (folder / CONFIG).exists():
         return
     there = RunConfig.load(folder / CONFIG)
-    way_out = "choose another output, or start again with --fresh"
     if there.hash != run.config.hash:
-        raise InputError(
-            f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {way_out}."
-        )
+        raise InputError(f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {WAY_OUT}")
     last = folder / LAST
     if last.exists():
         check(folder, LAST)
-    if last.exists() and checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
-        raise InputError(f"{folder} holds a run on other data than {run.config.dataset}; {way_out}.")
+        if checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
+            raise _other_data(run)
+
+
+def _other_data(run: Run) -> InputError:
+    return InputError(f"{run.config.output} holds a run on other data than {run.config.dataset}; {WAY_OUT}")
 
 
 def _difference(there: RunConfig, here: RunConfig) -> str:
