@@ -14,6 +14,7 @@ import pytest
 import tomli_w
 
 from microlens.report import Report
+from microlens.run_files import BEST, replaced
 from tests.conftest import random_sequences, write_pairs
 from tests.test_prepare import manifest_of, run_command
 
@@ -270,8 +271,8 @@ def test_a_run_is_trained_evaluated_compared_and_a_foreign_checkpoint_refused(wo
     assert status == 0
     assert json.loads(told)["metrics"] == Report.read(world / "small").metrics
     assert run_command("report", world / "small", world / "large")[0] == 0
-    best = "checkpoints/best.safetensors"
-    shutil.copy(world / "large" / best, world / "small" / best)
+    with replaced(world / "small", BEST) as path:
+        shutil.copy(world / "large" / BEST, path)
     for arguments in (("evaluate", world / "small"), ("recommend", world / "small", "--user", "1")):
         assert "best.safetensors is the checkpoint of another model" in refusal(*arguments)
     assert "is not a run folder (no config.toml)" in refusal("evaluate", world / "dataset")

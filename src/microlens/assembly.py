@@ -21,10 +21,12 @@ from microlens.data.split import Split
 from microlens.distributed import local_device
 from microlens.encoders import build_encoder
 from microlens.errors import InputError
+from microlens.finite import broken_weight
 from microlens.progress import extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
+from microlens.run_files import BEST, CONFIG, check
 from microlens.trunk_cache import use_trunk_caches
 
 
@@ -47,7 +49,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The checkpoint that did best on validation."""
-        return self.config.output / "checkpoints" / "best.safetensors"
+        return self.config.output / BEST
 
     def item_ids(self) -> Int64:
         """The original id of each item number, (N+1,)."""
@@ -132,15 +134,42 @@ def open_run(folder: Path) -> Run:
     """Build a trained run from its folder, with its best weights.
 
     Raises:
-        InputError: the folder holds no trained run, or its data has changed or gone.
+        InputError: the folder holds no trained run, its files are not those that were written, its weights are not
+            finite, or its data has changed or gone.
     """
-    if not (folder / "config.toml").is_file():
+    check(folder, CONFIG)
+    if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
-    run = build_run(RunConfig.load(folder / "config.toml", [f"output={json.dumps(str(folder))}"]))
+    run = build_run(RunConfig.load(folder / CONFIG, [f"output={json.dumps(str(folder))}"]))
+    load_best(run)
+    run.model.eval()
+    use_caches(run, quiet=False)
+    return run
+
+
+def load_best(run: Run) -> None:
+    """Put a run's best weights into its model.
+
+    Raises:
+        InputError: they are missing, not those that were written, of another model or other data, or not finite.
+    """
+    check(run.config.output, BEST)
     tensors, facts = checkpoint.load(run.best)
     if facts.get("data_hash") != run.dataset.checksum:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
-    run.model.eval()
-    use_caches(run, quiet=False)
-    return run
+    check_weights(run.model, run.best)
+
+
+def check_weights(model: Recommender, path: Path) -> None:
+    """Refuse weights that nothing can be ranked by.
+
+    Raises:
+        InputError: one that was read from ``path``, or is going to be written there, is NaN or infinite.
+    """
+    name = broken_weight(model)
+    if name is not None:
+        raise InputError(
+            f"the weights '{name}' of {path} are NaN or infinite, and nothing can be ranked by them; train that run "
+            f"again, with other options."
+        )

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from microlens.errors import InputError
 
 T = TypeVar("T")
+FINITE = ConfigDict(allow_inf_nan=False)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -84,7 +85,7 @@ def build(constructor: Callable[..., T], options: Mapping[str, Any], world: Mapp
             raise InputError(f"{where}.{name} is unknown; {nearest(name, accepted)}")
         option = accepted[name]
         try:
-            checked = TypeAdapter(option.type).validate_python(value, strict=True)
+            checked = TypeAdapter(option.type, config=FINITE).validate_python(value, strict=True)
         except ValidationError as error:
             raise InputError(f"{where}.{name} is {value!r}: {error.errors()[0]['msg'].lower()}.") from None
         (grouped[option.group] if option.group else arguments)[name] = checked

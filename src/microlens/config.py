@@ -32,7 +32,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
 class Section(BaseModel):
     """A table of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProtocolSection(Section):
@@ -50,7 +50,7 @@ class ProtocolSection(Section):
 class NamedSection(Section):
     """A table that names a model or an encoder; its other keys are that one's options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: str
 
 
@@ -209,7 +209,7 @@ def toml_value(text: str) -> Any:
 
 
 def _first_fault(config: type[RunConfig], error: ValidationError) -> str:
-    fault = error.errors()[0]
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "finite_number")  # the first of these, or of all
     path = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         section: Any = config

@@ -14,7 +14,8 @@ from microlens.data.interactions import Int64
 from microlens.data.media import ClipSettings, MediaFault, read_clip
 from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
-from microlens.evaluate import encode_catalogue, user_states
+from microlens.evaluate import TRAIN_AGAIN, encode_catalogue, finite_scores, user_states
+from microlens.finite import all_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Ranker:
         ``added`` (1, D) is the vector of one more item, scored last; ``user`` the number of whose history it is.
 
         Raises:
-            InputError: the model knows users by number, and there is none.
+            InputError: the model knows users by number, and there is none; or a vector or a score is NaN or infinite.
         """
         model = self.run.model
         if user is None and model.known_users_only:
@@ -106,7 +107,7 @@ class Ranker:
             torch.from_numpy(padded).to(device),
         )
         items = self.catalogue if added is None else torch.cat([self.catalogue, added])
-        scores = model.score(states, items)[0]
+        scores = finite_scores(model, states, items, np.array([user or 0]))[0]
         scores[torch.from_numpy(np.append(history, 0)).to(device)] = -torch.inf
         return scores
 
@@ -127,7 +128,10 @@ class Ranker:
         stored = unpack_images(pack_images(clip.frames))  # as the clips of the dataset lie on disk
         batch = ItemBatch(items=torch.zeros(1, dtype=torch.long), content={"clips": torch.from_numpy(stored[None])})
         with torch.inference_mode():
-            return self.run.model.encode_items(batch.to(self.run.device)).float()
+            vector = self.run.model.encode_items(batch.to(self.run.device)).float()
+        if not all_finite(vector):
+            raise InputError(f"what the run's encoder makes of {path} is NaN or infinite; {TRAIN_AGAIN}")
+        return vector
 
 
 def recommend(

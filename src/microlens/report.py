@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,8 +13,20 @@ import numpy.typing as npt
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.errors import InputError
-from microlens.files import whole, write_text
 from microlens.metrics import all_metrics, bootstrap_intervals, one_each
+from microlens.run_files import (
+    CONFIG,
+    RANKS,
+    REPORT,
+    State,
+    adopt,
+    check,
+    problems,
+    replace_text,
+    replaced,
+    states,
+    way_out,
+)
 
 POPULARITY_GROUPS = 5
 PARTS: tuple[Part, ...] = ("valid", "test")
@@ -61,19 +74,45 @@ class Report:
         """Read ``report.json`` of a run folder.
 
         Raises:
-            InputError: there is none, or it cannot be read.
+            InputError: there is none; it, the ranks or the configuration beside it are not those that were written; or
+                its numbers are not those of the ranks.
         """
-        path = folder / "report.json"
+        check(folder, REPORT, RANKS, CONFIG)
+        return cls.parsed(folder)
+
+    @classmethod
+    def parsed(cls, folder: Path) -> Self:
+        """As :meth:`read`, without a look into the run's manifest."""
+        path = folder / REPORT
         if not path.is_file():
-            raise InputError(f"{folder} holds no report.json; train the run to its end first.")
+            raise InputError(f"{folder} holds no {REPORT}; train the run to its end first.")
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+            report = cls(**json.loads(path.read_text(encoding="utf-8")))
+            agree = report._agrees_with(read_ranks(folder))
+        except InputError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(f"{path} is not a report of this version of microlens.") from None
+        if not agree:
+            raise InputError(
+                f"{path} holds other numbers than {RANKS} beside it gives: one of them was changed by hand; "
+                f"{way_out(folder)}"
+            )
+        return report
+
+    def _agrees_with(self, ranks: dict[Part, tuple[Int64, Int64]]) -> bool:
+        for part in PARTS:
+            stated, found = self.metrics[part]["all"], all_metrics(*ranks[part])
+            if stated.keys() != found.keys() or self.num_targets[part]["all"] != len(ranks[part][0]):
+                return False
+            # Processors add in different orders: a run folder that was moved has the same numbers but for rounding.
+            if not all(math.isclose(stated[name], value, rel_tol=1e-9) for name, value in found.items()):
+                return False
+        return True
 
     def write(self, folder: Path) -> None:
         """Write ``report.json`` into a run folder."""
-        write_text(folder / "report.json", json.dumps(asdict(self), indent=1) + "\n")
+        replace_text(folder, REPORT, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def measure(split: Split, ranks: dict[Part, Int64]) -> dict[str, Any]:
@@ -100,16 +139,53 @@ def write_ranks(folder: Path, ranks: dict[Part, Int64], split: Split) -> None:
         rows += users
     content, width = io.BytesIO(), max(map(len, rows))
     np.save(content, np.stack([np.pad(row, (0, width - len(row))) for row in rows]))
-    with whole(folder / "ranks.npy") as temporary:
+    with replaced(folder, RANKS) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
 def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
-    """Read what :func:`write_ranks` wrote: of each part the ranks (Q,) and the users (Q,) of its targets."""
-    rows = np.load(folder / "ranks.npy", allow_pickle=False)
+    """Read what :func:`write_ranks` wrote: of each part the ranks (Q,) and the users (Q,) of its targets.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    path = folder / RANKS
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        rows = None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or len(rows) not in (2, 4) or rows.dtype.kind not in "iu":
+        raise InputError(f"{path} is missing or no table of ranks; train the run again.")
     read: dict[Part, tuple[Int64, Int64]] = {}
     for number, part in enumerate(PARTS):
         filled = rows[number] > 0
         users = rows[number + 2] if len(rows) == 4 else np.arange(rows.shape[1])
         read[part] = rows[number][filled], users[filled]
     return read
+
+
+def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
+    """How every file of a run folder is, by name, and a sentence for everything that is not as it should be.
+
+    See :func:`microlens.run_files.states`; a report has to agree with the ranks beside it, too.
+    """
+    files: dict[str, State] = {}
+    try:
+        files = states(folder)
+        found = problems(folder, files)
+        if not found and (folder / REPORT).exists():
+            Report.read(folder)
+    except InputError as error:
+        found = [str(error)]
+    return files, found
+
+
+def adopt_run(folder: Path) -> None:
+    """Write the manifest of a run folder of an earlier version, which has none, from its files as they are.
+
+    Raises:
+        InputError: it has one, or its report does not agree with the ranks beside it.
+    """
+    if (folder / REPORT).exists():
+        Report.parsed(folder)
+    adopt(folder)

@@ -7,19 +7,9 @@ from pathlib import Path
 from microlens.config import RunConfig
 from microlens.errors import InputError
 from microlens.files import MARK, alone_in, claim_folder, clear_folder
+from microlens.run_files import CONFIG, ENVIRONMENT, LISTED, MANIFEST
 
-CONFIG, ENVIRONMENT = "config.toml", "environment.json"
-WRITTEN = (
-    CONFIG,
-    ENVIRONMENT,
-    "checkpoints/best.safetensors",
-    "checkpoints/last.safetensors",
-    "metrics.jsonl",
-    "ranks.npy",
-    "report.json",
-    "beyond.json",
-    "tensorboard/events.out.tfevents.*",
-)
+WRITTEN = (*LISTED, MANIFEST, "tensorboard/events.out.tfevents.*")
 """All that a run ever writes into its folder, as patterns; what is cleared when it starts again."""
 
 

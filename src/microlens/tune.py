@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
-from microlens.assembly import Run, build_run, use_caches
+from microlens.assembly import Run, build_run, check_weights, use_caches
 from microlens.config import Range, RunConfig
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
@@ -148,6 +148,7 @@ class Search:
         if isinstance(run.model, Fitted):
             torch.manual_seed(config.seed)
             run.model.fit(run.split)
+            check_weights(run.model, run.best)
         elif any(parameter.requires_grad for parameter in run.model.parameters()):
             return self._train(run, trial)
         ranks = rank_targets(run.model, run.content, run.split, "valid", run.device)

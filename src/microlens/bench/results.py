@@ -22,6 +22,7 @@ from microlens.errors import InputError
 from microlens.files import write_text
 from microlens.metrics import METRICS
 from microlens.report import Report, cohorts, read_ranks
+from microlens.run_files import BEYOND
 
 COST = (
     "parameters",
@@ -205,7 +206,7 @@ def _slices(ranks: list[Int64], masks: Masks, users: Int64) -> dict[str, Any]:
 
 def beyond_of(job: Job) -> dict[str, Any] | None:
     """The metrics beyond accuracy of a run, None where they were not worked out."""
-    path = job.folder / "beyond.json"
+    path = job.folder / BEYOND
     if not path.is_file():
         return None
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from microlens.bench import worker
 from microlens.bench.rows import Bench, Job
 from microlens.errors import InputError
 from microlens.files import alone_in
+from microlens.run_files import BEYOND
 from microlens.run_folder import claim_run_folder
 
 LOOK_SECONDS = 0.2
@@ -118,7 +119,7 @@ class Runner:
 
 def _is_done(job: Job) -> bool:
     with suppress(InputError):  # a report that cannot be read is no report
-        return job.report() is not None and (job.folder / "beyond.json").exists()
+        return job.report() is not None and (job.folder / BEYOND).exists()
     return False
 
 

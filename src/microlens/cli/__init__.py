@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.console import Console
 
-from microlens.cli import bench, content, data, runs
+from microlens.cli import bench, content, data, run_folders, runs
 from microlens.cli.output import AS_IT_IS
 from microlens.errors import InputError
 
@@ -15,6 +15,10 @@ data_app = typer.Typer(no_args_is_help=True, help="Make and prepare datasets.")
 app.add_typer(data_app, name="data")
 data_app.command("synth")(data.synth)
 data_app.command("prepare")(data.prepare)
+runs_app = typer.Typer(no_args_is_help=True, help="Look after run folders.")
+app.add_typer(runs_app, name="runs")
+runs_app.command("check")(run_folders.check)
+runs_app.command("adopt")(run_folders.adopt)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)

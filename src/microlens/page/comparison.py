@@ -18,6 +18,7 @@ from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
 from microlens.report import Report, read_ranks
+from microlens.run_files import CONFIG, EPOCHS, check
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours that stand out on white, less the green that marks targets."""
@@ -78,7 +79,7 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
             colour=colour,
             folder=folder,
             report=report,
-            ranks=_test_ranks(folder, report),
+            ranks=read_ranks(folder)["test"][0],
             epochs=_epochs(folder),
         )
         for name, colour, folder, report in zip(names, COLOURS, folders, reports, strict=False)
@@ -100,18 +101,9 @@ def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
             )
 
 
-def _test_ranks(folder: Path, report: Report) -> Int64:
-    try:
-        ranks = read_ranks(folder)["test"][0]
-    except (OSError, ValueError):
-        ranks = np.empty(0, np.int64)
-    if len(ranks) != report.num_targets["test"]["all"]:
-        raise InputError(f"{folder / 'ranks.npy'} is missing or not that of report.json; train the run again.")
-    return ranks
-
-
 def _epochs(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "metrics.jsonl"
+    path = folder / EPOCHS
+    check(folder, EPOCHS)
     if not path.exists():  # nothing was trained
         return []
     try:
@@ -126,7 +118,7 @@ def open_data(run: ComparedRun) -> tuple[Dataset, Split]:
     Raises:
         InputError: the dataset has gone, or is not the one that the run was trained on.
     """
-    config = RunConfig.load(run.folder / "config.toml")
+    config = RunConfig.load(run.folder / CONFIG)
     dataset = Dataset(config.dataset)
     if dataset.checksum != run.report.provenance["data_hash"]:
         raise InputError(f"{run.folder} was trained on other data than {config.dataset} now holds.")
