@@ -256,7 +256,7 @@ def test_a_dataset_that_is_missing_foreign_or_of_another_version_is_refused(worl
     (other / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
     assert "has dataset format version 99; this microlens reads version" in train_on(other)
     (other / "manifest.json").write_text("{}")
-    assert "manifest.json is not a manifest of a dataset; prepare the dataset again." in train_on(other)
+    assert "manifest.json is damaged (format_version is missing); prepare the dataset again." in train_on(other)
     assert not (tmp_path / "run" / "config.toml").exists()
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(microlens.__file__).parent
 # A module imports from its own package and from the layers above its own in this list.
 LAYERS = [
     {"errors"},
-    {"files", "building", "metrics", "losses", "finite"},
+    {"files", "schema", "building", "metrics", "losses", "finite"},
     {"config", "full_softmax", "run_files"},
     {"data"},
     {"encoders"},

@@ -247,7 +247,11 @@ def test_reading_says_which_item_is_wrong(path):
         writer.put(2, pack_images(clip(2, (3, 32, 48, 3))))
         writer.put(3, b"no video stream")
     store = Store.open(path)
-    for wrong, words in ((2, "item 2: .*shape"), (3, "item 3: .*not a set of images"), (4, "no item 4")):
+    for wrong, words in (
+        (2, "item 2: .*shape"),
+        (3, "item 3: .*not a set of images"),
+        (4, "item 4: there is no such item"),
+    ):
         with pytest.raises(InputError, match=words):
             read_images(store, [1, wrong])
     with pytest.raises(InputError, match="no items"):

@@ -104,13 +104,12 @@ def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
         dataset: where the content lies.
         numbers: (N+1,) the dataset's number of each item number, the first unused.
     """
-    settings = dataset.manifest["settings"]["clips"]
     rows = dataset.items.select(pl.col("title", "tag").fill_null(""))[numbers[1:] - 1]
     return {
         "titles": rows["title"].to_list(),
         "tags": rows["tag"].to_list(),
-        "clip_shape": (settings["num_frames"], settings["size"]),
-        "cover_size": dataset.manifest["settings"]["cover_size"],
+        "clip_shape": (dataset.settings.clips.num_frames, dataset.settings.clips.size),
+        "cover_size": dataset.settings.cover_size,
     }
 
 

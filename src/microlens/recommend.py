@@ -11,7 +11,7 @@ from torch import Tensor
 from microlens.assembly import Run, open_run
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import Int64
-from microlens.data.media import ClipSettings, MediaFault, read_clip
+from microlens.data.media import MediaFault, read_clip
 from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
 from microlens.evaluate import TRAIN_AGAIN, encode_catalogue, finite_scores, user_states
@@ -120,9 +120,8 @@ class Ranker:
         encoder = self.run.model.item_encoder
         if encoder.needs != {"clips"} or encoder.known_items_only:
             raise InputError("--add-video needs a run whose encoder sees videos and nothing else, such as x3d_xs.")
-        settings = ClipSettings(**self.run.dataset.manifest["settings"]["clips"])
         try:
-            clip = read_clip(path, settings)
+            clip = read_clip(path, self.run.dataset.settings.clips)
         except MediaFault as fault:
             raise InputError(f"{path} cannot be used: {fault}.") from None
         stored = unpack_images(pack_images(clip.frames))  # as the clips of the dataset lie on disk

@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import Tensor
 
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.rows import Rows
-from microlens.data.sound import SoundSettings
-from microlens.data.store import Store, read_images, unpack_array
+from microlens.data.store import Store, read_arrays, read_images
 from microlens.errors import InputError
 
 KINDS = ("clips", "covers", "sound")
@@ -49,7 +49,12 @@ class ItemContent:
         self._may_lack = may_lack
         self._present: dict[str, npt.NDArray[np.bool_]] = {}
         self._stores = {kind: self._open(dataset, kind) for kind in sorted(kinds)}
-        self._sound_shape = SoundSettings(**dataset.manifest["settings"]["sound"]).shape
+        clips, size = dataset.settings.clips, dataset.settings.cover_size
+        self._shapes: dict[str, tuple[int, ...]] = {
+            "clips": (clips.num_frames, clips.size, clips.size, 3),
+            "covers": (1, size, size, 3),
+            "sound": dataset.settings.sound.shape,
+        }
         self._kept: dict[str, list[Rows]] = {}
 
     @property
@@ -80,29 +85,32 @@ class ItemContent:
         store, present = self._stores[kind], self._present[kind][items]
         wanted = self._item_ids[items[present]].tolist()
         if kind == "sound":
-            values = self._read_sound(store, wanted)
+            values = read_arrays(store, wanted, self._shapes[kind])
         elif wanted:
             values = read_images(store, wanted, self._pool)
         else:
-            values = read_images(store, store.item_ids()[:1].tolist())[:0]
+            values = np.empty((0, *self._shapes[kind]), np.uint8)
+        if values.shape[1:] != self._shapes[kind]:
+            raise InputError(
+                f"{store.path} holds {kind} of shape {values.shape[1:]}, manifest.json says {self._shapes[kind]}; "
+                "prepare the dataset again."
+            )
         if present.all():
             return values
         padded = np.zeros((len(items), *values.shape[1:]), np.uint8)
         padded[present] = values
         return padded
 
-    def _read_sound(self, store: Store, item_ids: list[int]) -> npt.NDArray[np.uint8]:
-        values = np.zeros((len(item_ids), *self._sound_shape), np.uint8)
-        for row, item_id in enumerate(item_ids):
-            value = store.get(item_id)
-            assert value is not None
-            track = unpack_array(value)[: len(values[row])]
-            values[row, : len(track)] = track
-        return values
-
     def _open(self, dataset: Dataset, kind: str) -> Store:
         path = dataset.folder / f"{kind}.lmdb"
-        there = Store.open(path).item_ids() if path.exists() else np.empty(0, np.int64)
+        listed = dataset.items.filter(pl.col(kind))["item_id"].to_numpy()
+        there = Store.open(path).item_ids() if len(listed) or path.exists() else np.empty(0, np.int64)
+        lost = np.setdiff1d(listed, there)
+        if len(lost):
+            raise InputError(
+                f"{path} lacks {len(lost):,} of the items that items.parquet lists (first: item {lost[0]}); prepare "
+                "the dataset again."
+            )
         self._present[kind] = np.isin(self._item_ids, there)
         missing = self._item_ids[1:][~self._present[kind][1:]]
         if len(missing) and (kind not in self._may_lack or len(missing) == len(self._item_ids) - 1):

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from microlens.data.media import ClipSettings, Crop, MediaFault, faults_of, read_clip, read_cover
+from microlens.data.media import ClipSettings, Crop, MediaFault, VideoInfo, faults_of, read_clip, read_cover
 from microlens.data.processes import Killed, work
 from microlens.data.release import COVER_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
 from microlens.data.sound import SoundSettings, read_log_mel
@@ -34,6 +34,10 @@ class Settings:
     cover_size: int = 224
     cover_crop: Crop = "squash"
     sound: SoundSettings = field(default_factory=SoundSettings)
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.cover_size <= 4096:
+            raise InputError(f"cover_size is {self.cover_size}; accepted are 8 to 4096 pixels")
 
 
 @dataclass(frozen=True)
@@ -187,11 +191,17 @@ def _read_outcomes(log: Path) -> dict[tuple[str, int], Outcome]:
     done: dict[tuple[str, int], Outcome] = {}
     if not log.exists():
         return done
-    whole = log.read_text(encoding="utf-8").rpartition("\n")[0]  # a killed job may leave half a line
-    for line in whole.splitlines():
-        outcome = Outcome(**json.loads(line))
-        done[outcome.kind, outcome.item_id] = outcome
-    log.write_text(whole + "\n" if whole else "")
+    from microlens.schema import parse_json  # not in the processes that decode: it takes a while to load
+
+    whole = []
+    for line in log.read_bytes().split(b"\n")[:-1]:  # a killed job may leave half a line
+        with suppress(InputError):  # what cannot be read is decoded again
+            outcome = parse_json(line, Outcome, log, "it is decoded again")
+            if outcome.info:
+                parse_json(json.dumps(outcome.info), VideoInfo, log, "it is decoded again")
+            done[outcome.kind, outcome.item_id] = outcome
+            whole.append(line + b"\n")
+    log.write_bytes(b"".join(whole))
     return done
 
 

@@ -1,11 +1,11 @@
 """Matrices of frozen feature vectors, matched to items by id."""
 
-import tokenize
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from microlens.data.arrays import open_array
 from microlens.data.interactions import Int64
 from microlens.errors import InputError
 
@@ -22,8 +22,8 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     """
     matrix_path = Path(path)
     ids_path = matrix_path.with_suffix(".ids.npy")
-    matrix = _open(matrix_path, ndim=2, kinds="buif", content="numbers")
-    row_ids = _open(ids_path, ndim=1, kinds="ui", content="integers").astype(np.int64)
+    matrix = _open(matrix_path, ndim=2, content="numbers")
+    row_ids = _open(ids_path, ndim=1, content="integers").astype(np.int64)
     if len(matrix) != len(row_ids):
         raise InputError(f"{matrix_path} has {len(matrix):,} rows but {ids_path} names {len(row_ids):,}.")
     order = np.argsort(row_ids, kind="stable")
@@ -45,23 +45,9 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     return rows
 
 
-def _open(path: Path, ndim: int, kinds: str, content: str) -> npt.NDArray[np.generic]:
-    """Map a file whose dtype is one of numpy's ``kinds``, which a message calls ``content``."""
-    try:
-        # Unlike np.load it opens no archive, and what is mapped is never unpickled.
-        array: npt.NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
+def _open(path: Path, ndim: int, content: str) -> npt.NDArray[np.generic]:
+    if not path.exists():
         raise InputError(
             f"{path} does not exist; features are NAME.npy (a row an item) beside NAME.ids.npy (item ids)."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, SyntaxError, tokenize.TokenError):  # what numpy raises for a damaged header
-        raise InputError(f"{path} is not a .npy array of {content}.") from None
-    if array.dtype.kind not in kinds:
-        raise InputError(f"{path} is not a .npy array of {content} but of {array.dtype}.")
-    if array.ndim != ndim or not array.size:
-        raise InputError(
-            f"{path} has shape {array.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''}, none of size 0."
         )
-    return array
+    return open_array(path, ndim=ndim, content=content)

@@ -1,5 +1,6 @@
 """Interactions as dense, memory-mapped arrays."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -7,12 +8,22 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from microlens.data.arrays import open_array
 from microlens.data.pairs import Pairs
+from microlens.errors import InputError
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
-_ARRAYS = ("offsets", "items", "times", "user_ids", "item_ids")
+ARRAYS: dict[str, npt.DTypeLike] = {
+    "offsets": np.int64,
+    "items": np.int32,
+    "times": np.int64,
+    "user_ids": np.int64,
+    "item_ids": np.int64,
+}
+"""The arrays of :class:`Interactions`, a file each, and their types."""
+_REMEDY = "prepare the dataset again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +73,35 @@ class Interactions:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Memory-map the arrays written by :meth:`write`."""
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS})
+        """Memory-map the arrays written by :meth:`write`.
+
+        Raises:
+            InputError: an array is missing or damaged, or they do not go together.
+        """
+        paths = {name: folder / f"{name}.npy" for name in ARRAYS}
+        opened = cls(
+            **{name: open_array(paths[name], ndim=1, dtype=dtype, remedy=_REMEDY) for name, dtype in ARRAYS.items()}
+        )
+        for name, fault in opened._faults():
+            raise InputError(f"{paths[name]} is damaged: {fault}; {_REMEDY}.")
+        return opened
+
+    def _faults(self) -> Iterator[tuple[str, str]]:
+        """Arrays that contradict themselves or others, by name, and how; each event is looked at once."""
+        if len(self.offsets) != self.num_users + 1:
+            yield "offsets", f"{len(self.offsets) - 1:,} users there, {self.num_users:,} in user_ids.npy"
+        if self.offsets[0] != 0 or self.offsets[-1] != self.num_events or np.any(np.diff(self.offsets) < 1):
+            yield "offsets", f"not ascending from 0 to the {self.num_events:,} interactions of items.npy"
+        if len(self.times) != self.num_events:
+            yield "times", f"{len(self.times):,} times for the {self.num_events:,} interactions of items.npy"
+        if self.items.min() < 1 or self.items.max() > self.num_items:
+            yield "items", f"an item number is not among the {self.num_items:,} of item_ids.npy"
+        for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids[1:])):
+            if np.any(ids[1:] <= ids[:-1]):
+                yield name, "ids are not ascending"
 
     def write(self, folder: Path) -> None:
         """Write one ``.npy`` file an array into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _ARRAYS:
+        for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -15,9 +15,9 @@ import lmdb
 import polars as pl
 
 import microlens
-from microlens.data.dataset import FORMAT_VERSION
 from microlens.data.decoding import MEDIA, Outcome, Settings, Task, decode_all
 from microlens.data.interactions import Interactions
+from microlens.data.manifest import FORMAT_VERSION, read_manifest
 from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.data.pairs import Pairs, read_pairs
 from microlens.data.protocol import Protocol
@@ -25,6 +25,7 @@ from microlens.data.release import Release, find_release, media_by_item
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from microlens.files import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
+from microlens.schema import read_json
 
 EXAMPLES = 10  # how many of what was dropped are named in the manifest
 Progress = Callable[[int, int], None]
@@ -133,12 +134,11 @@ def _full_disk_as_oserror() -> Iterator[None]:
 
 
 def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        same = manifest["request"] == request
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder} exists and is not a prepared dataset; choose another folder.") from None
-    if not same:
+    if not (folder / "manifest.json").is_file():
+        raise InputError(f"{folder} exists and is not a prepared dataset; choose another folder.")
+    _, text = read_manifest(folder)
+    manifest: dict[str, Any] = json.loads(text)
+    if manifest.get("request") != request:
         raise InputError(
             f"{folder} was prepared from another release or with other settings; choose another folder or remove it."
         )
@@ -148,8 +148,9 @@ def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     path = partial / "request.json"
     clear_folder(partial, (f".*{UNFINISHED}",))
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) == request:
-        return
+    with suppress(InputError):  # a request that cannot be read is another one
+        if read_json(path, dict[str, Any], "it is begun again") == request:
+            return
     clear_folder(partial, _WRITTEN)
     write_text(path, json.dumps(request))
 

@@ -11,8 +11,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from microlens.data.arrays import read_header
 from microlens.data.interactions import Int64
 from microlens.errors import InputError
+
+_REMEDY = "remove its folder, and it is made again"
 
 
 class Rows:
@@ -24,19 +27,11 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with path.open("rb") as file:
-                version = np.lib.format.read_magic(file)
-                reading = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                self.shape, by_column, self.dtype = reading(file)
-                self._start = file.tell()
-        except (OSError, ValueError):
-            raise InputError(f"{path} is missing or no .npy array; remove its folder, and it is made again.") from None
+        header = read_header(path, remedy=_REMEDY)
+        self.shape, self.dtype, self._start = header.shape, header.dtype, header.start
+        if header.by_column or not self.shape or not self.dtype.isnative:
+            raise InputError(f"{path} is no array in row order; {_REMEDY}.")
         self._row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        if by_column or self.dtype.hasobject or path.stat().st_size != self._start + self.shape[0] * self._row_bytes:
-            raise InputError(f"{path} is cut short or no array in row order; remove its folder, and it is made again.")
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
@@ -51,7 +46,7 @@ class Rows:
         def read_one(place: int) -> None:
             at = self._start + int(rows[place]) * self._row_bytes
             if os.preadv(self._file, [flat[place].data], at) != self._row_bytes:
-                raise InputError(f"{self.path} is cut short; remove its folder, and it is made again.")
+                raise InputError(f"{self.path} is cut short; {_REMEDY}.")
 
         for _ in (pool.map if pool else map)(read_one, range(len(rows))):
             pass

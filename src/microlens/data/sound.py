@@ -44,6 +44,8 @@ class SoundSettings:
             raise InputError(f"sound settings: sample_rate is {self.sample_rate}; accepted are 4000 to 192000 Hz")
         if not 0 < self.hop_milliseconds <= self.window_milliseconds <= 1000 * self.seconds:
             raise InputError("sound settings: accepted are 0 < hop_milliseconds <= window_milliseconds <= the seconds")
+        if self.seconds > 3600:
+            raise InputError(f"sound settings: seconds is {self.seconds:g}; accepted are up to 3600")
         if self.num_mels < 1 or not mel_filterbank(self.sample_rate, self.fft_size, self.num_mels).any(axis=0).all():
             raise InputError(
                 f"sound settings: num_mels is {self.num_mels}; accepted are 1 or more, each wide enough for "

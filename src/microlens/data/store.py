@@ -1,13 +1,17 @@
 """Clips, covers and sound on disk: one LMDB file a kind, items as JPEG frames or small arrays, no pickle.
 
 The key of an item is its number in ASCII decimals. A store grows item by item and survives being killed: what was
-committed stays. Reading opens one handle a file and process, as LMDB demands; it may be shared by threads, inherited
-by forked workers, and a Store may be sent to a spawned one.
+committed stays. A reader may be shared by threads, inherited by forked workers, and sent to a spawned one.
 """
 
+import math
+import os
 import struct
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -17,6 +21,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from microlens.data.store_index import StoreIndex, read_index
 from microlens.errors import InputError
 from microlens.files import whole
 
@@ -26,12 +31,11 @@ _IMAGES_MARK = b"MLJ1"
 _IMAGES_HEADER = struct.Struct("<4sHHH")  # mark, F, H, W; then F lengths, then F JPEG files
 _ARRAY_MARK = b"MLU1"
 _ARRAY_HEADER = struct.Struct("<4sB")  # mark, number of axes; then their sizes, then the bytes
+_MOST_AXES = 8
 _FIRST_MAP_BYTES = 1 << 28
 _COMMIT_BYTES = 16 << 20
 _COMMIT_ITEMS = 1024
 _WORTH_COMPACTING = 0.1  # of the file being unused pages
-
-_open_environments: dict[str, lmdb.Environment] = {}
 
 
 def pack_images(images: Images, quality: int = 90) -> bytes:
@@ -51,38 +55,46 @@ def unpack_images(value: bytes) -> Images:
     Raises:
         InputError: the value holds no images, or is damaged.
     """
-    images = np.empty((*_images_shape(value), 3), np.uint8)
-    _decode_images(value, images)
+    pictures, shape = _pictures(value)
+    images = np.empty(shape, np.uint8)
+    _decode(pictures, images)
     return images
 
 
-def _images_shape(value: bytes) -> tuple[int, int, int]:
+def _pictures(value: bytes) -> tuple[list[memoryview], tuple[int, int, int, int]]:
+    """The JPEG files of one value and the shape (F, H, W, 3) that they, too, say they have."""
     if len(value) < _IMAGES_HEADER.size or value[:4] != _IMAGES_MARK:
         raise InputError("a stored value is not a set of images")
     _, F, H, W = _IMAGES_HEADER.unpack_from(value)
-    return F, H, W
-
-
-def _decode_images(value: bytes, out: Images) -> None:
-    """Decodes one value straight into `out` (F, H, W, 3)."""
-    F, H, W = _images_shape(value)
-    if out.shape != (F, H, W, 3):
-        raise InputError(f"a stored clip has shape {(F, H, W, 3)}, others here have {out.shape}")
     start = _IMAGES_HEADER.size + 4 * F
     if len(value) < start:
         raise InputError("a stored set of images is cut short")
-    ends = start + np.cumsum(np.frombuffer(value, "<u4", F, _IMAGES_HEADER.size), dtype=np.int64)
-    if len(value) != (int(ends[-1]) if F else start):
+    ends = [start, *(start + np.cumsum(np.frombuffer(value, "<u4", F, _IMAGES_HEADER.size), dtype=np.int64)).tolist()]
+    if len(value) != ends[-1]:
         raise InputError("a stored set of images is cut short")
     view = memoryview(value)
-    for image, end in zip(out, ends.tolist(), strict=True):
-        try:
-            if simplejpeg.decode_jpeg_header(view[start:end])[:2] != (H, W):
-                raise InputError("a stored image has another size than its header says")
-            simplejpeg.decode_jpeg(view[start:end], colorspace="RGB", buffer=image)
-        except ValueError as error:
-            raise InputError(f"a stored image is damaged: {error}") from None
-        start = end
+    pictures = [view[start:end] for start, end in pairwise(ends)]
+    with _damage_named():
+        if any(simplejpeg.decode_jpeg_header(picture)[:2] != (H, W) for picture in pictures):
+            raise InputError("a stored image has another size than its header says")
+    return pictures, (F, H, W, 3)
+
+
+def _decode(pictures: list[memoryview], out: Images) -> None:
+    """Decodes JPEG files straight into `out` (F, H, W, 3), which has their shape."""
+    with _damage_named():
+        for picture, image in zip(pictures, out, strict=True):
+            simplejpeg.decode_jpeg(picture, colorspace="RGB", buffer=image)
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"a stored image is damaged: {error}") from None
 
 
 def pack_array(array: NDArray[np.uint8]) -> bytes:
@@ -99,9 +111,10 @@ def unpack_array(value: bytes) -> NDArray[np.uint8]:
     """
     if len(value) < _ARRAY_HEADER.size or value[:4] != _ARRAY_MARK:
         raise InputError("a stored value is not an array")
-    start = _ARRAY_HEADER.size + 4 * value[4]
-    shape = struct.unpack_from(f"<{value[4]}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
-    if len(value) - start != int(np.prod(shape, dtype=np.int64)):
+    axes = value[4]
+    start = _ARRAY_HEADER.size + 4 * axes
+    shape = struct.unpack_from(f"<{axes}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
+    if axes > _MOST_AXES or len(value) - start != math.prod(shape):
         raise InputError("a stored array is cut short")
     return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
 
@@ -118,9 +131,16 @@ class StoreWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()
-        _close_reader(self._path)
         existing = self._path.stat().st_size if self._path.exists() else 0
-        self._env = _open_environment(self._path, map_size=max(_FIRST_MAP_BYTES, 2 * existing), create=True)
+        _open_readers.pop(str(self._path), None)
+        if existing:
+            _Reader(self._path)  # LMDB would not survive a damaged page
+        try:
+            self._env = lmdb.open(
+                str(self._path), subdir=False, readahead=False, map_size=max(_FIRST_MAP_BYTES, 2 * existing)
+            )
+        except lmdb.Error as error:
+            raise InputError(f"{path}: this is not a store that can be opened ({error})") from None
         self._pending: dict[bytes, bytes] = {}
         self._pending_bytes = 0
 
@@ -171,6 +191,24 @@ class StoreWriter:
         self._path.with_name(self._path.name + "-lock").unlink(missing_ok=True)
 
 
+class _Reader:
+    """An open store: where its values lie, and which file it was when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is no such store") from None
+        except OSError as error:
+            raise InputError(f"{path}: the store cannot be opened ({error.strerror})") from None
+        weakref.finalize(self, os.close, self.file)
+        self.index: StoreIndex = read_index(self.file, path)
+        self.state = _state_of(os.fstat(self.file))
+
+
+_open_readers: dict[str, _Reader] = {}
+
+
 class Store:
     """A finished store, read-only. Made by `Store.open`; equal to another process's Store of the same path."""
 
@@ -182,39 +220,55 @@ class Store:
         """The store in one file.
 
         Raises:
-            InputError: the file does not exist, is cut short, or is not a store.
+            InputError: the file does not exist, is cut short or damaged, or is not a store.
         """
         store = cls(path)
-        store._environment()
+        with suppress(OSError):
+            if store._reader().state != _state_of(store.path.stat()):  # the file is another by now
+                del _open_readers[str(store.path)]
+        store._reader()
         return store
 
     def get(self, item_id: int) -> bytes | None:
-        """The item's value, or None."""
-        with self._environment().begin() as transaction:
-            value: bytes | None = transaction.get(_key(item_id))
+        """The item's value, or None.
+
+        Raises:
+            InputError: the file was cut short after it was opened.
+        """
+        reader = self._reader()
+        place = _place_of(item_id, reader.index)
+        if place is None:
+            return None
+        start, length = int(reader.index.starts[place]), int(reader.index.lengths[place])
+        value = os.pread(reader.file, length, start)
+        if len(value) != length:
+            raise InputError(f"{self.path}: the store is cut short; copy or prepare it again")
         return value
 
     def __contains__(self, item_id: int) -> bool:
-        with self._environment().begin(buffers=True) as transaction:
-            return transaction.get(_key(item_id)) is not None
+        return _place_of(item_id, self._reader().index) is not None
 
     def __len__(self) -> int:
-        return int(self._environment().stat()["entries"])
+        return len(self._reader().index.item_ids)
 
     def item_ids(self) -> NDArray[np.int64]:
         """The numbers of all items, ascending, shape (number of items,)."""
-        with self._environment().begin() as transaction:
-            keys = list(transaction.cursor().iternext(keys=True, values=False))
-        try:
-            return np.sort(np.array([int(key) for key in keys], np.int64))
-        except ValueError:
-            raise InputError(f"{self.path}: its keys are not item numbers, so it is not a store") from None
+        return self._reader().index.item_ids
 
-    def _environment(self) -> lmdb.Environment:
-        environment = _open_environments.get(str(self.path))
-        if environment is None:
-            environment = _open_environments[str(self.path)] = _open_environment(self.path, create=False)
-        return environment
+    def _reader(self) -> _Reader:
+        reader = _open_readers.get(str(self.path))
+        if reader is None:
+            reader = _open_readers[str(self.path)] = _Reader(self.path)
+        return reader
+
+
+def _place_of(item_id: int, index: StoreIndex) -> int | None:
+    place = int(np.searchsorted(index.item_ids, item_id))
+    return place if place < len(index.item_ids) and index.item_ids[place] == item_id else None
+
+
+def _state_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor | None = None) -> Images:
@@ -225,51 +279,55 @@ def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor 
     """
     if not len(item_ids):
         raise InputError(f"{store.path}: no items were asked for")
-    images = np.empty((len(item_ids), *_images_shape(_required(store, item_ids[0])), 3), np.uint8)
+    with _item_named(store, item_ids[0]):
+        _, shape = _pictures(_required(store, item_ids[0]))
+    images = np.empty((len(item_ids), *shape), np.uint8)
 
     def decode(row: int) -> None:
-        try:
-            _decode_images(_required(store, item_ids[row]), images[row])
-        except InputError as error:
-            raise InputError(f"{store.path}: item {item_ids[row]}: {error}") from None
+        with _item_named(store, item_ids[row]):
+            pictures, own_shape = _pictures(_required(store, item_ids[row]))
+            if own_shape != shape:
+                raise InputError(f"a stored clip has shape {own_shape}, others here have {shape}")
+            _decode(pictures, images[row])
 
     for _ in (pool.map if pool else map)(decode, range(len(item_ids))):
         pass
     return images
 
 
+def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The arrays of M items, (M, *shape) uint8, with zeros behind those that have fewer rows.
+
+    Raises:
+        InputError: an item is missing or damaged, or its rows are of another shape or more than `shape` says.
+    """
+    arrays = np.zeros((len(item_ids), *shape), np.uint8)
+    for out, item_id in zip(arrays, item_ids, strict=True):
+        with _item_named(store, item_id):
+            array = unpack_array(_required(store, item_id))
+            if array.ndim != len(shape) or array.shape[1:] != shape[1:] or len(array) > shape[0]:
+                raise InputError(f"a stored array has shape {array.shape}, expected is {shape} or fewer rows")
+            out[: len(array)] = array
+    return arrays
+
+
+@contextmanager
+def _item_named(store: Store, item_id: int) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{store.path}: item {item_id}: {error}; prepare the dataset again") from None
+
+
 def _required(store: Store, item_id: int) -> bytes:
     value = store.get(item_id)
     if value is None:
-        raise InputError(f"{store.path}: there is no item {item_id}")
+        raise InputError("there is no such item")
     return value
 
 
 def _key(item_id: int) -> bytes:
     return b"%d" % item_id
-
-
-def _open_environment(path: Path, *, create: bool, map_size: int = 0) -> lmdb.Environment:
-    if not create and not path.is_file():
-        raise InputError(f"{path}: there is no such store")
-    try:
-        environment = lmdb.open(
-            str(path), subdir=False, readonly=not create, lock=create, create=create, readahead=False,
-            max_readers=2048, map_size=map_size,
-        )  # fmt: skip
-    except lmdb.Error as error:
-        raise InputError(f"{path}: this is not a store that can be opened ({error})") from None
-    pages = environment.info()["last_pgno"] + 1
-    if path.stat().st_size < pages * environment.stat()["psize"]:
-        environment.close()  # reading past the end would kill the process
-        raise InputError(f"{path}: the store is cut short; copy or prepare it again")
-    return environment
-
-
-def _close_reader(path: Path) -> None:
-    environment = _open_environments.pop(str(path), None)
-    if environment is not None:
-        environment.close()
 
 
 def _unused_share(environment: lmdb.Environment) -> float:

@@ -1,0 +1,100 @@
+"""Arrays on disk as ``.npy`` files, opened with everything that their header says checked; nothing is unpickled."""
+
+import io
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microlens.errors import InputError
+
+_HEADER_BYTES = 1 << 17  # more than a header can have
+_KINDS = {"numbers": "buif", "integers": "ui"}  # of numpy's dtypes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a ``.npy`` file says of its array, and at which byte that begins."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    by_column: bool
+    start: int
+
+
+def read_header(path: Path, *, remedy: str = "", content: str = "numbers") -> Header:
+    """The header of a ``.npy`` file whose array is all there and made of plain numbers.
+
+    Args:
+        path: the file.
+        remedy: what the user can do about a damaged file, as the end of a sentence.
+        content: what the array should be of, for the message.
+
+    Raises:
+        InputError: the file is missing, no ``.npy`` array of numbers, or not as long as its header says.
+    """
+    end = f"; {remedy}." if remedy else "."
+    try:
+        with path.open("rb") as file:
+            beginning, size = file.read(_HEADER_BYTES), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist{end}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}{end}") from None
+    try:
+        header = _parsed(io.BytesIO(beginning))
+    except Exception:  # numpy does not document what a damaged header makes it raise
+        raise InputError(f"{path} is not a .npy array of {content}{end}") from None
+    if header.dtype.kind not in _KINDS[content]:
+        raise InputError(f"{path} is not a .npy array of {content} but of {header.dtype}{end}")
+    whole = header.start + math.prod(header.shape) * header.dtype.itemsize
+    if min(header.shape, default=0) < 0 or size != whole:
+        raise InputError(f"{path} has {size:,} bytes, a .npy array of shape {header.shape} has {whole:,} there{end}")
+    return header
+
+
+def open_array(
+    path: Path, *, ndim: int, remedy: str = "", content: str = "numbers", dtype: npt.DTypeLike | None = None
+) -> npt.NDArray[Any]:
+    """Map a ``.npy`` file into memory, read-only.
+
+    Args:
+        path: the file.
+        ndim: how many axes the array has; none is of size 0.
+        remedy: what the user can do about a damaged file, as the end of a sentence.
+        content: "numbers" or "integers", of any size.
+        dtype: the very dtype, if there is but one.
+
+    Raises:
+        InputError: as :func:`read_header`, or the array has another dtype or number of axes, or is empty.
+    """
+    header = read_header(path, remedy=remedy, content=content)
+    end = f"; {remedy}." if remedy else "."
+    if dtype is not None and header.dtype != dtype:
+        raise InputError(f"{path} is an array of {header.dtype}, expected is {np.dtype(dtype)}{end}")
+    if len(header.shape) != ndim or 0 in header.shape:
+        axes = f"{ndim} dimension{'s' if ndim > 1 else ''}"
+        raise InputError(f"{path} has shape {header.shape}; expected {axes}, none of size 0{end}")
+    return np.memmap(
+        path, header.dtype, "r", offset=header.start, shape=header.shape, order="F" if header.by_column else "C"
+    )
+
+
+def _parsed(file: io.BytesIO) -> Header:
+    version = np.lib.format.read_magic(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        if version == (1, 0):
+            shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version in ((2, 0), (3, 0)):
+            shape, by_column, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(version)
+    if dtype.hasobject:
+        raise ValueError(dtype)
+    return Header(shape=shape, dtype=dtype, by_column=by_column, start=file.tell())

@@ -1,0 +1,83 @@
+"""The manifest of a prepared dataset: what it has to hold, whatever wrote it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, with_config
+
+from microlens.data.decoding import Settings
+from microlens.errors import InputError
+from microlens.schema import parse_json, read_json
+
+FORMAT_VERSION = 1
+PREPARE_AGAIN = "prepare the dataset again"
+
+
+class _Table(BaseModel):
+    users: NonNegativeInt
+    items: NonNegativeInt
+    interactions: NonNegativeInt
+
+
+class _Counts(BaseModel):
+    release: _Table
+    paper_protocol: _Table
+    out_of_order: NonNegativeInt
+    clips: NonNegativeInt
+    covers: NonNegativeInt
+    sound: NonNegativeInt
+
+
+class _Drop(BaseModel):
+    what: str
+    count: NonNegativeInt
+    why: str
+
+
+class _Fault(BaseModel):
+    item: int | str
+    file: str
+    kind: str
+    lost: bool
+    fault: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _Settings(Settings):
+    """A setting that is not known here could mean that the content is something else."""
+
+
+class Manifest(BaseModel):
+    """What is read of a manifest; it may hold more."""
+
+    name: str
+    checksum: str
+    counts: _Counts
+    settings: _Settings
+    dropped: list[_Drop]
+    faults: list[_Fault]
+
+
+class _Version(BaseModel):
+    format_version: int
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest of the dataset ``folder``, checked, and its text.
+
+    Raises:
+        InputError: there is none, it is damaged, or it has another format version.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is not a prepared dataset (no manifest.json); make one with: microlens data prepare RELEASE "
+            f"{folder}"
+        )
+    version = read_json(path, _Version, PREPARE_AGAIN).format_version
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{folder} has dataset format version {version}; this microlens reads version {FORMAT_VERSION}: "
+            f"prepare it again."
+        )
+    text = path.read_text(encoding="utf-8")
+    return parse_json(text, Manifest, path, PREPARE_AGAIN), text

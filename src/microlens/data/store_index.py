@@ -1,0 +1,167 @@
+"""Where the values of a store lie in its file.
+
+LMDB's library trusts a file: a flipped bit in a page makes it abort the process, or read beyond the map. So its tree is
+read here, with every number in it checked, and values are then read by position. The layout is that of version 1 of
+the format on a 64-bit machine: MDB_meta, MDB_db, MDB_page and MDB_node in LMDB's mdb.c.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microlens.data.interactions import Int64
+from microlens.errors import InputError
+
+# Own number, (unused), flags, where the pointers to nodes end, where the nodes begin.
+_PAGE = struct.Struct("=QHHHH")
+# Magic number, version, (address, size of the map), two trees, last page, number of the last transaction. Of a tree:
+# page size or (unused), (flags), depth, (three counts of pages), entries, root.
+_META = struct.Struct("=II16x IHH24xQQ IHH24xQQ QQ")
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_BRANCH, _LEAF, _META_PAGE = 1, 2, 8
+_NODE_BYTES = 8  # before the key: lower and upper half of the length, flags, length of the key
+_ELSEWHERE = 1  # flag of a node whose value has pages of its own
+_NOWHERE = 2**64 - 1  # root of an empty tree
+_DEEPEST = 32
+_LONGEST_KEY = 20
+
+Nodes = tuple[Int64, Int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreIndex:
+    """The item ids of a store (n,), ascending, and of each value the first byte (n,) and the number of bytes (n,)."""
+
+    item_ids: Int64
+    starts: Int64
+    lengths: Int64
+
+
+def read_index(file: int, path: Path) -> StoreIndex:
+    """Read the tree of an LMDB file.
+
+    Args:
+        file: its descriptor.
+        path: its name, for messages.
+
+    Raises:
+        InputError: it is no LMDB file, is cut short or damaged, or its keys are not item ids.
+    """
+    return _Tree(file, path).index()
+
+
+class _Tree:
+    def __init__(self, file: int, path: Path) -> None:
+        self.file, self.path = file, path
+        first = self._meta(0)
+        self.page_bytes = first[2]
+        if self.page_bytes not in (1 << power for power in range(9, 16)):
+            raise self._no_store()
+        newest = max(first, self._meta(self.page_bytes), key=lambda meta: meta[-1])
+        *_, self.depth, self.entries, self.root, last_page, _ = newest
+        self.pages = last_page + 1
+        if os.fstat(file).st_size < self.pages * self.page_bytes:
+            raise InputError(f"{path}: the store is cut short; copy or prepare it again")
+
+    def index(self) -> StoreIndex:
+        if self.root == _NOWHERE and not self.entries:
+            nothing = np.empty(0, np.int64)
+            return StoreIndex(item_ids=nothing, starts=nothing, lengths=nothing)
+        self._require(1 <= self.depth <= _DEEPEST)
+        level = np.array([self.root], np.uint64)
+        for _ in range(self.depth - 1):
+            level = self._children(level)
+        item_ids, starts, lengths = self._values(level)
+        self._require(len(item_ids) == self.entries)
+        by_start = np.argsort(starts)
+        self._require(bool(np.all((starts + lengths)[by_start[:-1]] <= starts[by_start[1:]])))
+        order = np.argsort(item_ids)
+        self._require(bool(np.all(np.diff(item_ids[order]) > 0)))
+        return StoreIndex(item_ids=item_ids[order], starts=starts[order], lengths=lengths[order])
+
+    def _children(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The pages that the branch pages ``numbers`` point to."""
+        pages, (row, place) = self._read(numbers, _BRANCH)
+        low, high, highest, _ = self._fields(pages, row, place)
+        return (low | high << 16 | highest << 32).astype(np.uint64)
+
+    def _values(self, numbers: NDArray[np.uint64]) -> tuple[Int64, Int64, Int64]:
+        """Item id, first byte and length of every value that the leaf pages ``numbers`` hold or point to."""
+        pages, (row, place) = self._read(numbers, _LEAF)
+        low, high, flags, key_bytes = self._fields(pages, row, place)
+        lengths, after = low | high << 16, place + _NODE_BYTES + key_bytes
+        elsewhere = flags == _ELSEWHERE
+        self._require(bool(np.all(elsewhere | (flags == 0)) and np.all(after <= self.page_bytes)))
+        self._require(bool(np.all(after + np.where(elsewhere, 8, lengths) <= self.page_bytes)))
+        starts = numbers.astype(np.int64)[row] * self.page_bytes + after
+        if elsewhere.any():
+            own = self._bytes(pages, row[elsewhere], after[elsewhere], 8).view(np.uint64)[:, 0]
+            self._require(bool(np.all((own > 1) & (own < self.pages))))
+            starts[elsewhere] = own.astype(np.int64) * self.page_bytes + _PAGE.size
+        self._require(bool(np.all(starts + lengths <= self.pages * self.page_bytes)))
+        return self._item_ids(pages, row, place + _NODE_BYTES, key_bytes), starts, lengths
+
+    def _item_ids(self, pages: NDArray[np.uint8], row: Int64, place: Int64, key_bytes: Int64) -> Int64:
+        if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
+            raise self._no_items()
+        keys = self._bytes(pages, row, place, _LONGEST_KEY)
+        keys[np.arange(_LONGEST_KEY) >= key_bytes[:, None]] = 0
+        texts = keys.view(f"S{_LONGEST_KEY}")[:, 0]
+        try:
+            item_ids = texts.astype(np.int64)
+        except (ValueError, OverflowError):
+            raise self._no_items() from None
+        if np.any(item_ids.astype(texts.dtype) != texts) or np.any(np.char.str_len(texts) != key_bytes):
+            raise self._no_items()
+        return item_ids
+
+    def _read(self, numbers: NDArray[np.uint64], flag: int) -> tuple[NDArray[np.uint8], Nodes]:
+        """The pages (P, bytes) of one kind, and of each of their nodes the row of its page and its place there."""
+        self._require(bool(np.all((numbers > 1) & (numbers < self.pages))) and len(np.unique(numbers)) == len(numbers))
+        pages = np.empty((len(numbers), self.page_bytes), np.uint8)
+        for page, number in zip(pages, numbers.tolist(), strict=True):
+            self._require(os.preadv(self.file, [page.data], number * self.page_bytes) == self.page_bytes)
+        halves = pages.view(np.uint16)
+        flags, lower, upper = (halves[:, column].astype(np.int64) for column in (5, 6, 7))
+        self._require(bool(np.all(pages[:, :8].copy().view(np.uint64)[:, 0] == numbers) and np.all(flags == flag)))
+        self._require(bool(np.all((_PAGE.size < lower) & (lower <= upper) & (upper <= self.page_bytes))))
+        counts = (lower - _PAGE.size) // 2
+        row = np.repeat(np.arange(len(pages)), counts)
+        number_in_page = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = halves[row, _PAGE.size // 2 + number_in_page].astype(np.int64)
+        self._require(bool(np.all((place >= upper[row]) & (place <= self.page_bytes - _NODE_BYTES) & (place % 2 == 0))))
+        return pages, (row, place)
+
+    def _fields(self, pages: NDArray[np.uint8], row: Int64, place: Int64) -> list[Int64]:
+        """The four 16-bit numbers that a node begins with."""
+        halves = pages.view(np.uint16)
+        return [halves[row, place // 2 + number].astype(np.int64) for number in range(4)]
+
+    def _bytes(self, pages: NDArray[np.uint8], row: Int64, place: Int64, count: int) -> NDArray[np.uint8]:
+        """``count`` bytes of each node from ``place`` on, (n, count); zeros for those beyond the page."""
+        columns = place[:, None] + np.arange(count)
+        inside = np.minimum(columns, self.page_bytes - 1)
+        return np.where(columns < self.page_bytes, pages[row[:, None], inside], np.uint8(0))
+
+    def _meta(self, start: int) -> tuple[int, ...]:
+        page = os.pread(self.file, _PAGE.size + _META.size, start)
+        if len(page) < _PAGE.size + _META.size or _PAGE.unpack_from(page)[2] != _META_PAGE:
+            raise self._no_store()
+        meta: tuple[int, ...] = _META.unpack_from(page, _PAGE.size)
+        if meta[:2] != (_MAGIC, _VERSION):
+            raise self._no_store()
+        return meta
+
+    def _require(self, condition: bool) -> None:
+        if not condition:
+            raise InputError(f"{self.path}: a page of the store is damaged; prepare the dataset again")
+
+    def _no_store(self) -> InputError:
+        return InputError(f"{self.path}: this is not a store that can be opened")
+
+    def _no_items(self) -> InputError:
+        return InputError(f"{self.path}: its keys are not item numbers, so it is not a store")

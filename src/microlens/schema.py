@@ -1,0 +1,55 @@
+"""JSON that this package wrote, read back with its keys and types checked, so that what is damaged is named."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from microlens.errors import InputError
+
+T = TypeVar("T")
+_LONGEST_KEY = 80
+
+
+def read_json(path: Path, kind: type[T], remedy: str) -> T:
+    """The contents of a JSON file as ``kind``: a pydantic model, a dataclass, or a type such as ``dict[str, int]``.
+
+    Args:
+        path: the file.
+        kind: what it holds; types are strict.
+        remedy: what the user can do about a damaged file, as the end of a sentence.
+
+    Raises:
+        InputError: the file is missing or no JSON, or lacks a key or has a value of another type; names the first.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; {remedy}.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}.") from None
+    return parse_json(text, kind, path, remedy)
+
+
+def parse_json(text: str | bytes, kind: type[T], path: Path, remedy: str) -> T:
+    """As :func:`read_json`, of JSON that was read from ``path`` already."""
+    try:
+        content: T = _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # a type is hashable
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged ({_first_fault(error)}); {remedy}.") from None
+    return content
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    key = ".".join(map(str, fault["loc"]))[:_LONGEST_KEY]
+    message = fault["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key} is missing" if fault["type"] == "missing" else f"{key}: {message}"
