@@ -14,8 +14,7 @@ import torch
 import microlens
 from microlens import environment
 from microlens.assembly import content_world
-from microlens.building import build, nearest, options_of, pick
-from microlens.config import toml_value
+from microlens.building import build, options_of, pick
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.features import load_features
@@ -30,6 +29,8 @@ from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.extract import OnProgress, extract
 from microlens.files import alone_in, sha256, whole, write_text
+from microlens.suggestions import nearest
+from microlens.toml_files import toml_value
 from microlens.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, Official] = {

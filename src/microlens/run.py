@@ -18,13 +18,15 @@ from microlens.data.batches import Place
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part
-from microlens.distributed import local_device, process_group, wait_for_all
+from microlens.distributed import process_group, wait_for_all
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
 from microlens.files import alone_in, write_text
+from microlens.memory import refuse_too_large_to_train
 from microlens.progress import TrainingDisplay
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
+from microlens.run_dataset import RECORD, places_of
 from microlens.tracking import OnEpoch, tracked
 from microlens.train import Progress, Trainer
 
@@ -38,27 +40,29 @@ def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Rep
         quiet: show nothing.
 
     Raises:
-        InputError: the run folder holds a run of another configuration or other data.
+        InputError: the configuration cannot be built, its output is no folder for a run, or holds a run of another
+            configuration or other data.
     """
+    config.check_output()
+    run = build_run(config)  # before anything is written
     folder = config.output
     folder.mkdir(parents=True, exist_ok=True)
-    group = process_group(local_device(config.train.device))
-    with group as place, alone_in(folder) if place.rank == 0 else nullcontext():
+    with process_group(run.device) as place, alone_in(folder) if place.rank == 0 else nullcontext():
         if fresh and place.rank == 0:
             _clear(folder)
         wait_for_all(place)
-        return _train(config, place, quiet or place.rank > 0)
+        return _train(run, place, quiet or place.rank > 0)
 
 
-def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
-    run = build_run(config)
-    folder = config.output
+def _train(run: Run, place: Place, quiet: bool) -> Report:
+    config, folder = run.config, run.config.output
     _check_same_run(run)
     if (folder / "report.json").exists():
         return Report.read(folder)
     if place.rank == 0:
         write_text(folder / "config.toml", config.toml())
-        write_text(folder / "environment.json", json.dumps(environment.describe(run.device), indent=1) + "\n")
+        facts = {**environment.describe(run.device), "dataset": places_of(config.dataset, folder)}
+        write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
     use_caches(run, place, quiet=quiet)
     progress = Progress()
     if isinstance(run.model, Fitted):
@@ -95,6 +99,7 @@ def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
         raise InputError(
             f"train.batch_size is {run.config.train.batch_size}; {place.world} processes need at least as many."
         )
+    refuse_too_large_to_train(run.model, run.device)
     trainer = Trainer(
         run.model,
         run.split,
@@ -214,9 +219,17 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def evaluate(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report."""
-    run = open_run(folder)
+def evaluate(
+    folder: Path, on_progress: Callable[[int, int], None] | None = None, *, dataset: Path | None = None
+) -> dict[str, Any]:
+    """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report.
+
+    Args:
+        folder: the run folder.
+        on_progress: called with (done, total) targets.
+        dataset: where the run's dataset lies now, see :func:`microlens.assembly.open_run`.
+    """
+    run = open_run(folder, dataset)
     ranks = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
         for part in PARTS
