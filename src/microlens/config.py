@@ -39,11 +39,11 @@ MOST = 1_000_000
 
 def _named(path: Any) -> Any:
     if path == "":
-        raise ValueError("the path of a folder")
+        raise ValueError("a path")
     return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111 - raises nothing
 
 
-Folder = Annotated[Path, BeforeValidator(_named)]
+NamedPath = Annotated[Path, BeforeValidator(_named)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -112,7 +112,7 @@ class TrainSection(Section):
     num_negatives: int | None = Field(default=None, ge=1, le=MOST)
     gbce_calibration: float = Field(default=0.75, ge=0, le=1)
     cache: bool = True
-    start_from: Path | None = None
+    start_from: NamedPath | None = None
     workers: int = Field(default=2, ge=0, le=1024)
     checkpoint_minutes: float = Field(default=10.0, gt=0, le=MOST)
 
@@ -142,6 +142,9 @@ class Range(Section):
             raise ValueError("a range with choices, or with low and high")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError("a range whose low is below its high")
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        if whole and self.step is not None and not float(self.step).is_integer():
+            raise ValueError("a range of integers whose step is one, too")
         if self.log and (self.step is not None or self.low is None or self.low <= 0):
             raise ValueError("a range above 0 without step, to be log")
         return self
@@ -155,8 +158,8 @@ class Range(Section):
 class RunConfig(Section):
     """One run; ``tune`` says what ``microlens tune`` may change of it, by dotted name."""
 
-    dataset: Folder
-    output: Folder
+    dataset: NamedPath
+    output: NamedPath
     seed: Seed = 42
     protocol: ProtocolSection = ProtocolSection()
     model: ModelSection
@@ -237,13 +240,17 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _place(fault: ErrorDetails) -> tuple[int | str, ...]:
-    """The keys that lead to a fault, without the type that pydantic tried last where several are accepted."""
+    """The keys that lead to a fault, without the type that pydantic tried where a range accepts several."""
     loc = fault["loc"]
-    return loc[:-1] if len(loc) > 1 and loc[-1] in ("int", "float", "str", "bool") else loc
+    return loc[:-1] if len(loc) > 3 and loc[-1] in ("int", "float", "str", "bool") else loc
 
 
 def _accepts(fault: ErrorDetails) -> str:
-    return fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    """What is accepted, in the words of TOML."""
+    text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    if fault["type"] == "too_short":
+        return "longer"
+    return {"an object": "a table", "array": "a list"}.get(text, text)
 
 
 def _accepted(place: tuple[int | str, ...]) -> list[str]:

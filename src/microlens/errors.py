@@ -7,10 +7,7 @@ from microlens.printable import one_line
 
 AGAIN = "run the same command again: what was finished is kept."
 _FULL = f"no space left on the disk; free some and {AGAIN}"
-_MEMORY = (
-    "the memory does not suffice; choose a smaller model.dim, train.batch_size or train.micro_batch, or fewer workers, "
-    f"or free some and {AGAIN}"
-)
+_MEMORY = f"the memory does not suffice; choose smaller sizes or fewer workers, or free some and {AGAIN}"
 _WORKERS = f"a worker process ended without a word, as one does that the system kills for lack of memory; {AGAIN}"
 _OF_THE_MACHINE = {
     errno.ENOSPC: _FULL,
@@ -42,15 +39,18 @@ def sentence_of(error: BaseException) -> str | None:
     """What to tell the user of an error; None where it is the program's own fault, whose traceback should be seen."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _tells_of_memory(error)):
+    if lacks_memory(error):
         return _MEMORY
     if isinstance(error, (BrokenExecutor, BrokenPipeError, ConnectionResetError)):
         return _WORKERS
     return _sentence_of_system(error) if isinstance(error, OSError) else None
 
 
-def _tells_of_memory(error: RuntimeError) -> bool:
-    return any(words in str(error) for words in _NO_MEMORY)
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, as Python, NumPy or PyTorch do."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def _sentence_of_system(error: OSError) -> str | None:

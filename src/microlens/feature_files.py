@@ -124,14 +124,17 @@ def read_options(assignments: Iterable[str]) -> dict[str, Any]:
     """Options of an encoder from ``key=value``.
 
     Raises:
-        InputError: one of them has no ``=``.
+        InputError: one of them has no ``=``, or more than one value.
     """
     options = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
             raise InputError(f"--option {assignment}: expected key=value, such as source=frame.")
-        options[name.strip()] = toml_value(text.strip())
+        try:
+            options[name.strip()] = toml_value(text.strip())
+        except InputError as error:
+            raise InputError(f"--option {name.strip()}: {error}") from None
     return options
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from microlens.errors import InputError
+from microlens.errors import InputError, lacks_memory
 
 _WAY_OUT = "choose a smaller model.dim, or fewer blocks or layers."
 _OF_ADAM = 3  # a gradient and two moments of each parameter
@@ -44,14 +44,18 @@ def parameters_that_fit() -> Iterator[None]:
         if parameter is not None and parameter.device.type == "cpu":
             needed += parameter.numel() * parameter.element_size() + _OF_OBJECTS
         if needed > available:
-            raise InputError(
-                f"the model's parameters need more than the {available / 1e9:,.1f} GB of memory that are free here; "
-                f"{_WAY_OUT}"
-            )
+            raise MemoryError
 
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise InputError(
+            f"the model's parameters need more than the {available / 1e9:,.1f} GB of memory that are free here; "
+            f"{_WAY_OUT}"
+        ) from None
     finally:
         hook.remove()
 

@@ -55,6 +55,7 @@ OPTION_NAMED: dict[str, str] = {
     }.items()
     for word in words.split()
 }
+_ALWAYS_THERE = {"model.name", "model.dim", "encoder.name"}  # whatever the model and the encoder
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -78,7 +79,8 @@ def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:
     same = [known for known in names if option is not None and OPTION_NAMED.get(known) == option]
     if same:
         return f"did you mean '{same[0]}'?"
-    if option is None or option.startswith(f"{table}.") or _nearest(word, names):
+    may_be_absent = option is not None and option.startswith(f"{table}.") and option not in _ALWAYS_THERE
+    if option is None or may_be_absent or _nearest(word, names):
         return nearest(word, names)
     return f"did you mean '{option}'?"
 

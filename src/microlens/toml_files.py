@@ -8,7 +8,8 @@ from typing import Any
 from microlens.errors import InputError
 from microlens.printable import shown
 
-LARGEST_FILE = 2**20
+LARGEST_FILE = 2**16
+LONGEST_LINE = 2**13  # what long dotted keys cost grows with the square of their length
 DEEPEST = 32
 _INT64 = 2**63
 
@@ -19,6 +20,26 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, cannot be read, is too large, no UTF-8 or no TOML.
     """
+    content = _content(path)
+    for number, line in enumerate(content.splitlines(), 1):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"{path}, line {number}, has more than {LONGEST_LINE:,} bytes, which no configuration has."
+            )
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        number = 1 + content[: error.start].count(b"\n")
+        raise InputError(f"{path}, line {number}, is not UTF-8; a configuration is a TOML file in UTF-8.") from None
+    except RecursionError:
+        raise InputError(_too_deep(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}.") from None
+    except ValueError:  # of int()
+        raise InputError(f"{path} holds an integer of more than 64 bits.") from None
+
+
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -30,15 +51,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     if len(content) > LARGEST_FILE:
         raise InputError(f"{path} is no configuration: it has more than {LARGEST_FILE:,} bytes.")
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = 1 + content[: error.start].count(b"\n")
-        raise InputError(f"{path}, line {line}, is not UTF-8; a configuration is a TOML file in UTF-8.") from None
-    except RecursionError:
-        raise InputError(_too_deep(path)) from None
-    except ValueError as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
+    return content
 
 
 def toml_value(text: str) -> Any:
@@ -64,7 +77,9 @@ def assign(table: dict[str, Any], assignment: str) -> None:
     Raises:
         InputError: it is not one key and one value, or the key leads through something that is no table.
     """
-    said = f"--set {shown(assignment).strip(chr(39))}"
+    said = f"--set {shown(assignment)[1:].rstrip(chr(39))}"
+    if len(assignment) > LONGEST_LINE:
+        raise InputError(f"{said}: at most {LONGEST_LINE:,} characters are accepted.")
     key, text = _halves(assignment)
     if not key:
         raise InputError(f"{said}: expected key=value, such as train.lr=1e-3.")

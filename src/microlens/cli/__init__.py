@@ -63,7 +63,7 @@ def _usage(error: Any) -> str:
     if told == context.get_help():  # of a group without a command
         typer.echo(told, err=True)
         sys.exit(2)
-    return f"{told.rstrip('.')}; see: {context.command_path} --help"
+    return f"{told} (see: {context.command_path} --help)"
 
 
 def _fail(sentence: str, status: int = 2) -> NoReturn:

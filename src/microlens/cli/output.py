@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from microlens.terminal import Console
 
 console = Console()
+LARGEST_SEED = 2**63 - 1  # that NumPy, PyTorch and a file of JSON all take
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from microlens.cli.output import bar, console
+from microlens.errors import InputError
 
 DatasetOfRun = Annotated[
     Path | None, typer.Option("--dataset", help="Where the dataset of the run lies now, if it was moved.")
@@ -43,6 +44,8 @@ def tune(
     from microlens.tables import trial_table
     from microlens.tune import Search
 
+    if minutes is not None and not minutes > 0:  # which NaN is not
+        raise InputError(f"--minutes is {minutes:g}; it takes minutes above 0.")
     search = Search(config, assignments, output)
     with row_display(console, trials) as on_row:
 
