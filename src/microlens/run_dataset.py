@@ -38,7 +38,11 @@ def find_dataset(run: Path, written: Path, checksum: str, given: Path | None = N
         if not (place / "manifest.json").is_file():
             found.append(f"{place} (no dataset)")
             continue
-        dataset = Dataset(place)
+        try:
+            dataset = Dataset(place)
+        except InputError as error:
+            found.append(f"{place} ({error})")
+            continue
         if dataset.checksum == checksum:
             return dataset
         found.append(f"{place} (other data)")

@@ -14,6 +14,8 @@ from rich.table import Column, Table
 from microlens.bench.sheets import Sheet
 from microlens.building import options_of
 from microlens.cost import EncoderCost
+from microlens.data.dataset import Dataset
+from microlens.errors import InputError
 from microlens.metrics import METRICS
 from microlens.recommend import Recommendations
 from microlens.report import COHORTS, Report
@@ -156,7 +158,11 @@ def dataset_table(folder: Path) -> Table:
         *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound")),
     )
     for path in sorted(folder.glob("*/manifest.json")):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            manifest = Dataset(path.parent).manifest
+        except InputError:
+            table.add_row(str(path.parent), "cannot be read")
+            continue
         counts = manifest["counts"]
         numbers = [*counts["release"].values(), counts["clips"], counts["covers"], counts["sound"]]
         table.add_row(str(path.parent), manifest["name"], *(f"{number:,}" for number in numbers))

@@ -29,7 +29,8 @@ class Dataset:
         manifest = folder / "manifest.json"
         if not manifest.is_file():
             make = f"make one with: microlens data prepare RELEASE {folder}"
-            raise InputError(f"{folder} is not a prepared dataset (no manifest.json); {make}")
+            looked = "manifest.json" if folder.is_absolute() else Path.cwd() / manifest
+            raise InputError(f"{folder} is not a prepared dataset (no {looked}); {make}")
         try:
             self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
             version = self.manifest["format_version"]
