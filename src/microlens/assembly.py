@@ -1,8 +1,7 @@
 """The one place that turns a configuration into objects."""
 
 import inspect
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,12 @@ from microlens.distributed import local_device
 from microlens.encoders import build_encoder
 from microlens.errors import InputError
 from microlens.finite import broken_weight
+from microlens.memory import parameters_that_fit
 from microlens.progress import extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
+from microlens.run_dataset import find_dataset
 from microlens.run_files import BEST, CONFIG, check
 from microlens.trunk_cache import use_trunk_caches
 
@@ -56,20 +57,27 @@ class Run:
         return self.dataset.interactions.item_ids[self.split.items_kept]
 
 
-def build_run(config: RunConfig) -> Run:
+def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None) -> Run:
     """Build everything that ``config`` describes; the model's weights depend on the seed alone.
 
+    Args:
+        config: the run.
+        dataset: the data, if not that of ``config``.
+        device: where the model goes, if not where ``config`` says.
+
     Raises:
-        InputError: the data is missing or does not suit the encoder, or an option is wrong.
+        InputError: the data is missing or does not suit the encoder, an option is wrong, the device is not there, or
+            the model does not fit into memory.
     """
-    dataset = Dataset(config.dataset)
+    device = device or local_device(config.train.device)
+    dataset = dataset or Dataset(config.dataset)
     split = dataset.split(Protocol(**config.protocol.model_dump()))
     item_ids = dataset.interactions.item_ids[split.items_kept]
     torch.manual_seed(config.seed)
-    model = _build_model(config, dataset, split, item_ids)
+    with parameters_that_fit():
+        model = _build_model(config, dataset, split, item_ids)
     encoder = model.item_encoder
     content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
-    device = local_device(config.train.device)
     return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
 
 
@@ -129,17 +137,26 @@ def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
         )
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path, dataset: Path | None = None) -> Run:
     """Build a trained run from its folder, with its best weights.
+
+    Args:
+        folder: the run folder.
+        dataset: where its dataset lies now, if not where :func:`microlens.run_dataset.find_dataset` looks.
 
     Raises:
         InputError: the folder holds no trained run, its files are not those that were written, its weights are not
-            finite, or its data has changed or gone.
+            finite, or its data has changed or is not found.
     """
     check(folder, CONFIG)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
-    run = build_run(RunConfig.load(folder / CONFIG, [f"output={json.dumps(str(folder))}"]))
+    config = RunConfig.load(folder / CONFIG).model_copy(update={"output": folder})
+    check(folder, BEST)
+    data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
+    data = find_dataset(folder, config.dataset, data_hash, dataset)
+    cpu = None if torch.cuda.is_available() else torch.device("cpu")  # of a run that was trained on a GPU elsewhere
+    run = replace(build_run(config.on_dataset(data.folder), data, cpu), config=config)
     load_best(run)
     run.model.eval()
     use_caches(run, quiet=False)

@@ -13,8 +13,7 @@ import torch
 import microlens
 from microlens import environment
 from microlens.assembly import content_world
-from microlens.building import build, nearest, options_of, pick
-from microlens.config import toml_value
+from microlens.building import build, options_of, pick
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.features import load_features
@@ -29,6 +28,8 @@ from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.extract import WRITTEN, OnProgress, extract
 from microlens.files import MARK, alone_in, claim_folder, remove_folder, sha256, whole, write_text
+from microlens.suggestions import nearest
+from microlens.toml_files import toml_value
 from microlens.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, Official] = {
@@ -122,14 +123,17 @@ def read_options(assignments: Iterable[str]) -> dict[str, Any]:
     """Options of an encoder from ``key=value``.
 
     Raises:
-        InputError: one of them has no ``=``.
+        InputError: one of them has no ``=``, or more than one value.
     """
     options = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
             raise InputError(f"--option {assignment}: expected key=value, such as source=frame.")
-        options[name.strip()] = toml_value(text.strip())
+        try:
+            options[name.strip()] = toml_value(text.strip())
+        except InputError as error:
+            raise InputError(f"--option {name.strip()}: {error}") from None
     return options
 
 

@@ -134,16 +134,30 @@ class Ranker:
 
 
 def recommend(
-    folder: Path, *, user: int | None = None, history: str | None = None, add_video: Path | None = None, k: int = 10
+    folder: Path,
+    *,
+    user: int | None = None,
+    history: str | None = None,
+    add_video: Path | None = None,
+    k: int = 10,
+    dataset: Path | None = None,
 ) -> Recommendations:
     """The first ``k`` items of a trained run for a user id, or for item ids such as ``"1,2,3"``, oldest first.
+
+    Args:
+        folder: the run folder.
+        user: whom to recommend to, or
+        history: after which items.
+        add_video: a video to rank among the items.
+        k: how many items.
+        dataset: where the run's dataset lies now, see :func:`microlens.assembly.open_run`.
 
     Raises:
         InputError: not exactly one of ``user`` and ``history`` is given, or one of them is unknown.
     """
     if (user is None) == (history is None):
         raise InputError("say for whom: either --user ID or --history 1,2,3.")
-    ranker = Ranker(open_run(folder))
+    ranker = Ranker(open_run(folder, dataset))
     items = ranker.user_history(user) if user is not None else ranker.numbers(_ids(history or ""))
     added = ranker.encode_video(add_video) if add_video else None
     scores = ranker.scores(items, added, None if user is None else ranker.user_number(user))

@@ -18,12 +18,14 @@ from microlens.data.batches import Place
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part
-from microlens.distributed import local_device, process_group, wait_for_all
+from microlens.distributed import process_group, wait_for_all
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
+from microlens.memory import refuse_too_large_to_train
 from microlens.progress import TrainingDisplay
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
+from microlens.run_dataset import places_of
 from microlens.run_files import (
     BEST,
     CONFIG,
@@ -51,21 +53,21 @@ def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Rep
         quiet: show nothing.
 
     Raises:
-        InputError: the run folder holds a run of another configuration or other data, or files that are not those that
-            a run wrote; or numbers became NaN or infinite.
+        InputError: the configuration cannot be built, its output is no folder for a run, or holds a run of another
+            configuration or other data or files that are not those that a run wrote; or numbers became NaN or infinite.
     """
+    config.check_output()
+    run = build_run(config)  # before anything is written
     folder = config.output
-    group = process_group(local_device(config.train.device))
-    with group as place, held_run_folder(folder) if place.rank == 0 else nullcontext():
+    with process_group(run.device) as place, held_run_folder(folder) if place.rank == 0 else nullcontext():
         if fresh and place.rank == 0:
             clear_run_folder(folder)
         wait_for_all(place)
-        return _train(config, place, quiet or place.rank > 0)
+        return _train(run, place, quiet or place.rank > 0)
 
 
-def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
-    run = build_run(config)
-    folder = config.output
+def _train(run: Run, place: Place, quiet: bool) -> Report:
+    config, folder = run.config, run.config.output
     _check_same_run(run)
     if (folder / REPORT).exists():
         report = Report.read(folder)
@@ -74,7 +76,8 @@ def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
         return report
     if place.rank == 0:
         replace_text(folder, CONFIG, config.toml())
-        replace_text(folder, ENVIRONMENT, json.dumps(environment.describe(run.device), indent=1) + "\n")
+        facts = {**environment.describe(run.device), "dataset": places_of(config.dataset, folder)}
+        replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
     use_caches(run, place, quiet=quiet)
     progress = Progress()
     if isinstance(run.model, Fitted):
@@ -120,6 +123,7 @@ def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
         raise InputError(
             f"train.batch_size is {run.config.train.batch_size}; {place.world} processes need at least as many."
         )
+    refuse_too_large_to_train(run.model, run.device)
     trainer = Trainer(
         run.model,
         run.split,
@@ -232,13 +236,20 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def evaluate(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: Path, on_progress: Callable[[int, int], None] | None = None, *, dataset: Path | None = None
+) -> dict[str, Any]:
     """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report.
+
+    Args:
+        folder: the run folder.
+        on_progress: called with (done, total) targets.
+        dataset: where the run's dataset lies now, see :func:`microlens.assembly.open_run`.
 
     Raises:
         InputError: see :func:`microlens.assembly.open_run`; or a vector or a score is NaN or infinite.
     """
-    run = open_run(folder)
+    run = open_run(folder, dataset)
     ranks = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
         for part in PARTS

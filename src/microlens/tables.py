@@ -14,6 +14,8 @@ from rich.table import Column, Table
 from microlens.bench.sheets import Sheet
 from microlens.building import options_of
 from microlens.cost import EncoderCost
+from microlens.data.dataset import Dataset
+from microlens.errors import InputError
 from microlens.metrics import METRICS
 from microlens.recommend import Recommendations
 from microlens.report import COHORTS, Report
@@ -69,7 +71,7 @@ def sheet_table(sheet: Sheet) -> Table:
     )
     table.caption, table.caption_justify = "\n".join(sheet.notes), "left"
     for group, rows in sheet.groups.items():
-        table.add_row(f"[bold]{group}[/bold]")
+        table.add_row(group, style="bold")
         for name, *cells in rows:
             table.add_row(f"  {name}", *cells)
     return table
@@ -156,7 +158,11 @@ def dataset_table(folder: Path) -> Table:
         *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound")),
     )
     for path in sorted(folder.glob("*/manifest.json")):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            manifest = Dataset(path.parent).manifest
+        except InputError:
+            table.add_row(str(path.parent), "cannot be read")
+            continue
         counts = manifest["counts"]
         numbers = [*counts["release"].values(), counts["clips"], counts["covers"], counts["sound"]]
         table.add_row(str(path.parent), manifest["name"], *(f"{number:,}" for number in numbers))

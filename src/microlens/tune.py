@@ -63,6 +63,7 @@ class Search:
                 f"{path} has no [tune] table; add ranges to it, such as "
                 '"train.lr" = { low = 1e-4, high = 1e-2, log = true }.'
             )
+        self.base.model_copy(update={"output": self.output}).check_output()
         for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
             build_run(self._config(values))  # says at once what cannot be built
         self.optuna = _library()
@@ -108,7 +109,7 @@ class Search:
                 "another folder with --output, or remove it."
             )
         study.set_user_attr("request", request)
-        study.sampler = library.samplers.TPESampler(seed=self.base.seed + len(study.trials))
+        study.sampler = library.samplers.TPESampler(seed=(self.base.seed + len(study.trials)) % 2**32)
         for trial in study.get_trials(states=(library.trial.TrialState.RUNNING,)):  # of a search that was killed
             study.enqueue_trial(trial.params)
             study.tell(trial.number, state=library.trial.TrialState.FAIL)

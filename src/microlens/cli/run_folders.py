@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from microlens.cli.output import AS_IT_IS, console
+from microlens.cli.output import console
+from microlens.terminal import Console
 
 Folders = Annotated[list[Path], typer.Argument(help="Run folders, or folders with runs below them.")]
 WRONG = 2
@@ -28,7 +28,7 @@ def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help
                 console.print(f"  {state:<10}  {name}")
     wrong = [problem for _, problems in found.values() for problem in problems]
     for problem in wrong:
-        Console(stderr=True, **AS_IT_IS).print(f"microlens: {problem}")
+        Console(stderr=True).print(f"microlens: {problem}")
     if wrong:
         raise typer.Exit(WRONG)
 

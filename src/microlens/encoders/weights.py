@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import torch
-from rich.console import Console
 from rich.progress import wrap_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
 from microlens.files import sha256, whole, write_text
 from microlens.finite import all_finite
+from microlens.terminal import Console
 
 PATIENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 20

@@ -17,7 +17,9 @@ from microlens.data.protocol import Protocol
 from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
+from microlens.printable import printable
 from microlens.report import Report, read_ranks
+from microlens.run_dataset import find_dataset
 from microlens.run_files import CONFIG, EPOCHS, check
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -75,7 +77,7 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     names = [folder.resolve().name for folder in folders]
     runs = [
         ComparedRun(
-            name=name if names.count(name) == 1 else str(folder),
+            name=printable(name if names.count(name) == 1 else str(folder)),
             colour=colour,
             folder=folder,
             report=report,
@@ -112,17 +114,15 @@ def _epochs(folder: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} is damaged: a line is no JSON; train the run again.") from None
 
 
-def open_data(run: ComparedRun) -> tuple[Dataset, Split]:
-    """The dataset of a run, and how its protocol splits it.
+def open_data(run: ComparedRun, dataset: Path | None = None) -> tuple[Dataset, Split]:
+    """The dataset of a run, in ``dataset`` if that is given, and how its protocol splits it.
 
     Raises:
         InputError: the dataset has gone, or is not the one that the run was trained on.
     """
     config = RunConfig.load(run.folder / CONFIG)
-    dataset = Dataset(config.dataset)
-    if dataset.checksum != run.report.provenance["data_hash"]:
-        raise InputError(f"{run.folder} was trained on other data than {config.dataset} now holds.")
-    return dataset, dataset.split(Protocol(**config.protocol.model_dump()))
+    data = find_dataset(run.folder, config.dataset, run.report.provenance["data_hash"], dataset)
+    return data, data.split(Protocol(**config.protocol.model_dump()))
 
 
 def chance(split: Split) -> dict[str, float]:
