@@ -8,13 +8,11 @@ import polars as pl
 
 from microlens.data.columns import ITEM, TIME, USER, Columns, columns_by_name, likeliest_separator, split_line
 from microlens.data.text_files import TextFile, shown
-from microlens.data.timestamps import ACCEPTED as TIMES_ACCEPTED
 from microlens.errors import InputError
 
 COLUMNS = ("user", "item", "timestamp")
 ACCEPTED = (
-    "user,item,timestamp in each line, the ids 64-bit integers, in this order or under a header that names them "
-    f"(further columns are left out there), with {TIMES_ACCEPTED}"
+    "user,item,timestamp in each line, or further columns under a header that names these; ids are 64-bit integers"
 )
 _NAMES = {"user": USER, "item": ITEM, "timestamp": TIME}
 _UNQUOTED = r"[^\",;|\t\n]"
@@ -123,9 +121,7 @@ def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
     return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
 
 
-def _quoted_rows(
-    text: TextFile, content: bytes, number: int, columns: Columns
-) -> Iterator[tuple[int, str, str, str]]:
+def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
     """Line and values of every event, read by the rules of CSV."""
     lines = content.decode().splitlines(keepends=True)
     reader = csv.reader(lines, delimiter=columns.separator, strict=True, skipinitialspace=True)

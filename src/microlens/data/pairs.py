@@ -10,11 +10,13 @@ from microlens.data.columns import ITEM, TIME, USER, columns_by_name
 from microlens.data.event_table import ACCEPTED as TABLE_ACCEPTED
 from microlens.data.event_table import COLUMNS, find_columns, integers, lines_of, read_event_table, why_no_integer
 from microlens.data.text_files import TextFile, read_text
+from microlens.data.timestamps import ACCEPTED as TIMES_ACCEPTED
 from microlens.data.timestamps import TimestampFault, read_moments
 from microlens.errors import InputError
 
 _SEQUENCES_ACCEPTED = "a user, a tab, and the user's items separated by single spaces, all 64-bit integers"
 _SUFFIX_OF_SEQUENCES = ".tsv"
+_COLUMN_NUMBERS = (0, 1, 2)  # a header that pandas writes for columns without names
 _LONGEST_HEADER = 1 << 16  # bytes; of a longer line the beginning says enough
 _ITEMS = (*ITEM, "items", "itemids", "videos", "videoids", "history", "sequence")
 
@@ -53,8 +55,9 @@ def read_pairs(path: Path) -> Pairs:
     try:
         moments = read_moments(frame["timestamp"])
     except TimestampFault as fault:
-        line_number = frame["line"][fault.row]
-        raise InputError(f"{path}, line {line_number}: {fault}; expected {TABLE_ACCEPTED}.") from None
+        raise InputError(f"{path}, line {frame['line'][fault.row]}: {fault}; expected are {TIMES_ACCEPTED}.") from None
+    if moments.unit and frame.row(0)[1:] == _COLUMN_NUMBERS:
+        raise InputError(f"{path}, line {first}: '{line}' are the numbers of columns; take the line out.")
     pairs = _in_time_order(frame.with_columns(moments.values.alias("timestamp")))
     notes = [*text.notes, *columns.note(path.name), *([f"{path.name}: {moments.note}"] if moments.note else [])]
     return Pairs(
@@ -115,7 +118,7 @@ def _read_sequences(text: TextFile) -> Pairs:
     repeated_users = len(rows) - rows["user"].n_unique()
     notes = [*text.notes]
     if repeated_users:
-        notes.append(f"{text.path.name}: {repeated_users:,} lines go on with a user who had one before")
+        notes.append(f"{text.path.name}: lines of a user who had one before, appended to it: {repeated_users:,}")
     pairs = _in_time_order(frame)
     return Pairs(events=pairs.events, repeated=pairs.repeated, out_of_order=0, notes=tuple(notes))
 

@@ -65,7 +65,9 @@ def read_text(path: Path) -> TextFile:
     notes = []
     if encoding != "UTF-8":
         example = re.search("[^\x00-\x7f\r\n]+", content[:_PIECE].decode(errors="ignore"))
-        notes.append(f"{path.name} was read as {encoding}" + (f", such as '{shown(example[0], 20)}'" if example else ""))
+        notes.append(
+            f"{path.name} was read as {encoding}" + (f", such as '{shown(example[0], 20)}'" if example else "")
+        )
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     nul = content.find(b"\0")
@@ -91,7 +93,7 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
                 if size > most:
                     raise InputError(f"{path} unpacks to more than {_MOST_TIMES_PACKED} times its size; unpack it.")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a damaged gzip file ({shown(str(error))}); unpack it again.") from None
+        raise InputError(f"{path} is a damaged gzip file ({shown(str(error))}); copy it again.") from None
     return b"".join(pieces)
 
 

@@ -44,10 +44,12 @@ class Moments:
     def milliseconds(self) -> pl.Expr:
         """What brings a column of ``values`` to whole milliseconds, in the same order."""
         column = pl.col(self.values.name)
-        per_millisecond = _UNITS.get(self.unit or "milliseconds", 1) / 1000
+        per_millisecond = _UNITS[self.unit or "milliseconds"] / 1000
         if self.values.dtype == pl.Float64:
             return (column / per_millisecond).round().cast(pl.Int64)
-        return column * 1000 if per_millisecond < 1 else column // int(per_millisecond)
+        if per_millisecond < 1:
+            return column * 1000
+        return column if per_millisecond == 1 else column // int(per_millisecond)
 
 
 def read_moments(column: pl.Series) -> Moments:
@@ -77,25 +79,20 @@ def read_moments(column: pl.Series) -> Moments:
 
 
 def _unit_of(numbers: pl.Series) -> str | None:
-    size = numbers.abs() if numbers.dtype == pl.Float64 else pl.select(_size(numbers)).to_series()
+    size = numbers.clip(1 - _INT64).abs()  # the least 64-bit integer has no absolute value
     latest = _LATEST * _UNITS["nanoseconds"]
     telling = (size >= _EARLIEST) & (size <= latest)  # 0 and the ends of 64 bits stand for "unknown" in any unit
-    of_unit = {unit: size.is_between(_EARLIEST * factor, _LATEST * factor) for unit, factor in _UNITS.items()}
-    found = [unit for unit, belongs in of_unit.items() if belongs.any()]
-    if not found or sum(int(of_unit[unit].sum()) for unit in found) < telling.sum():
+    of_unit = {name: size.is_between(_EARLIEST * factor, _LATEST * factor) for name, factor in _UNITS.items()}
+    found = [name for name, belongs in of_unit.items() if belongs.any()]
+    if not found or sum(int(of_unit[name].sum()) for name in found) < telling.sum():
         return None
     if len(found) == 1:
         return found[0]
-    first = {unit: int(of_unit[unit].arg_max() or 0) for unit in found}
+    first = {name: int(of_unit[name].arg_max() or 0) for name in found}
     one, other = sorted(found, key=first.__getitem__)[:2]
     raise TimestampFault(
         first[other], f"'{numbers[first[other]]}' is a time in {other}, '{numbers[first[one]]}' above one in {one}"
     )
-
-
-def _size(numbers: pl.Series) -> pl.Expr:
-    """The absolute value, which the least 64-bit integer does not have."""
-    return pl.lit(numbers.clip(1 - _INT64, None)).abs()
 
 
 def _read_iso(text: pl.Series) -> Moments:
