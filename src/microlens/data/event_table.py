@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
+from io import StringIO
 
 import polars as pl
 
@@ -123,8 +124,7 @@ def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
 
 def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
     """Line and values of every event, read by the rules of CSV."""
-    lines = content.decode().splitlines(keepends=True)
-    reader = csv.reader(lines, delimiter=columns.separator, strict=True, skipinitialspace=True)
+    reader = csv.reader(StringIO(content.decode()), delimiter=columns.separator, strict=True, skipinitialspace=True)
     while True:
         line = number + reader.line_num
         try:

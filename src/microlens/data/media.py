@@ -33,8 +33,8 @@ Crop: TypeAlias = Literal["squash", "center"]
 Pixels: TypeAlias = NDArray[np.uint8]
 
 # A closed list: the library would otherwise also read text files as videos and fetch what a playlist names.
-VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,asf,ogg"
-_IMAGE_FORMATS = "png_pipe,webp_pipe,jpeg_pipe,bmp_pipe,gif"
+VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,mxf,dv,rm,gif"
+_IMAGE_FORMATS = "png_pipe,webp_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,gif"
 _JPEG_START = b"\xff\xd8"
 _FAILURES_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 

@@ -19,7 +19,7 @@ Packet: TypeAlias = "av.Packet[AudioStream]"
 
 FLOOR_DECIBELS = -80.0
 _LOWEST_HERTZ = 20.0
-_SOUND_FORMATS = VIDEO_FORMATS + ",wav,mp3,aac,flac"
+_SOUND_FORMATS = VIDEO_FORMATS + ",wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,au,caf,wv,tta"
 # Decoders of MP3, AAC and Opus need a little of what came before to start cleanly.
 _LEAD_IN_SECONDS = 0.5
 

@@ -71,11 +71,10 @@ def read_moments(column: pl.Series) -> Moments:
     unit = _unit_of(column)
     if unit == "seconds":
         _require((column < _INT64 // 1000) & (column > -_INT64 // 1000), "is beyond 64-bit milliseconds", column)
+    note = f"timestamps are {unit}; they are stored in milliseconds"
     if unit is None:
         note = "timestamps are no times since 1989 in seconds to nanoseconds; they are kept as they are"
-    else:
-        note = None if unit == "milliseconds" else f"timestamps are {unit}; they are stored in milliseconds"
-    return Moments(values=column, unit=unit, note=note)
+    return Moments(values=column, unit=unit, note=None if unit == "milliseconds" else note)
 
 
 def _unit_of(numbers: pl.Series) -> str | None:
