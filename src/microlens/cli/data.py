@@ -59,8 +59,12 @@ def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
     console.print(f"stored: {counts['clips']:,} clips, {counts['covers']:,} covers, {counts['sound']:,} sound tracks")
     if counts["out_of_order"]:
         console.print(f"sorted: {counts['out_of_order']:,} interactions stood before an earlier one of the same user")
+    for note in manifest.get("notes", []):
+        console.print(f"note: {note}")
     for drop in manifest["dropped"]:
-        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']})")
+        examples = ", ".join(map(str, drop["examples"][:3])) + (", ..." if drop["count"] > 3 else "")
+        named = f": {examples}" if drop["examples"] else ""
+        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']}){named}")
     faults = manifest["faults"]
     for fault in faults[:20]:
         fate = "lost" if fault["lost"] else "kept"

@@ -4,9 +4,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import microlens
 from microlens.data.decoding import MEDIA, Outcome, Settings, Task, decode_all
 from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
+from microlens.data.media_files import MediaFiles, find_media
 from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.data.pairs import Pairs, read_pairs
 from microlens.data.protocol import Protocol
-from microlens.data.release import Release, find_release, media_by_item
+from microlens.data.release import Release, find_release
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from microlens.files import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
@@ -48,6 +50,7 @@ class _Preparation:
     settings: Settings
     folder: Path
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def drop(self, what: str, count: int, why: str, examples: list[Any] | None = None) -> None:
         if count:
@@ -65,8 +68,8 @@ def prepare(
     """Read a release and write the dataset folder ``folder``; go on where an interrupted preparation stopped.
 
     Returns:
-        The manifest: format version, sources with size and SHA-256, settings, counts, everything dropped and why, and
-        the faults of media files by item.
+        The manifest: format version, sources with size and SHA-256, settings, counts, everything dropped and why, how
+        tables were read, and the faults of media files by item.
 
     Raises:
         InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` or
@@ -74,7 +77,8 @@ def prepare(
         OSError: the disk is full; what was finished is kept.
     """
     release = find_release(release_folder)
-    request = _request(release, settings)
+    media = {kind: find_media(getattr(release, name), suffixes) for kind, (name, suffixes) in MEDIA.items()}
+    request = _request(release, media, settings)
     if folder.exists():
         return _finished(folder, request)
     pairs = read_pairs(release.pairs)
@@ -86,11 +90,13 @@ def prepare(
         _start_or_go_on(partial, request)
         preparation = _Preparation(release=release, settings=settings, folder=partial)
         _write_interactions(preparation, pairs, interactions)
-        tasks, strangers = _tasks(release, set(interactions.item_ids[1:].tolist()))
-        for kind, paths in strangers.items():
-            names = [path.name for path in paths]
-            preparation.drop(kind, len(paths), "not a file named by the id of an item that has interactions", names)
-        outcomes = decode_all(tasks, settings, partial, workers or os.cpu_count() or 1, on_progress)
+        known = set(interactions.item_ids[1:].tolist())
+        media = {kind: files.of_items(known) for kind, files in media.items()}
+        _name_unused(preparation, media)
+        outcomes = decode_all(_tasks(media), settings, partial, workers or os.cpu_count() or 1, on_progress)
+        outcomes = [
+            replace(outcome, path=media[_source(outcome, media)].names[outcome.item_id]) for outcome in outcomes
+        ]
         _write_items(preparation, interactions, outcomes)
         counts = _counts(pairs, interactions, split, outcomes)
         manifest = _manifest(preparation, request, counts, outcomes)
@@ -102,16 +108,16 @@ def prepare(
     return manifest
 
 
-def _request(release: Release, settings: Settings) -> dict[str, Any]:
+def _request(release: Release, media: dict[str, MediaFiles], settings: Settings) -> dict[str, Any]:
     """What identifies a preparation without reading the media: table contents, media names and sizes, settings."""
-    media = {
-        kind: [[path.name, path.stat().st_size] for path in media_by_item(getattr(release, name), suffixes)[0].values()]
-        for kind, (name, suffixes) in MEDIA.items()
+    sizes = {
+        kind: [[files.name_within(item), path.stat().st_size] for item, path in files.by_item.items()]
+        for kind, files in media.items()
     }
     return {
         "format_version": FORMAT_VERSION,
         "tables": {path.name: sha256(path) for path in release.tables},
-        "media": hashlib.sha256(json.dumps(media).encode()).hexdigest(),
+        "media": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
         "settings": asdict(settings),
     }
 
@@ -157,6 +163,7 @@ def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
 
 def _write_interactions(preparation: _Preparation, pairs: Pairs, interactions: Interactions) -> None:
     folder, protocol = preparation.folder, Protocol()
+    preparation.notes += pairs.notes
     interactions.write(folder / "interactions")
     _write_table(pairs.events, folder / "interactions.parquet")
     users = pairs.events.group_by("user").len("num_interactions").sort("user").rename({"user": "user_id"})
@@ -178,20 +185,30 @@ def _write_table(table: pl.DataFrame, path: Path) -> None:
     path.write_bytes(content.getbuffer())
 
 
-def _tasks(release: Release, known: set[int]) -> tuple[list[Task], dict[str, list[Path]]]:
-    """Every media file to decode, and by folder the files that belong to no item."""
-    files, strangers = {}, {}
-    for kind, (name, suffixes) in MEDIA.items():
-        named, unnamed = media_by_item(getattr(release, name), suffixes)
-        files[kind] = {item: path for item, path in named.items() if item in known}
-        strangers[f"{name} files"] = unnamed + [path for item, path in named.items() if item not in known]
-    # An item without a sound file of its own is heard in its video.
+def _name_unused(preparation: _Preparation, media: dict[str, MediaFiles]) -> None:
+    """Put down what lies in the release and is not read."""
+    for why, names in preparation.release.unused.items():
+        preparation.drop("files and folders of the release", len(names), why, names)
+    for kind, files in media.items():
+        for (suffix, why), names in files.unused.items():
+            what = f"{suffix} files" if suffix else "files without a suffix"
+            preparation.drop(f"{what} of {MEDIA[kind][0]}", len(names), why, names)
+
+
+def _tasks(media: dict[str, MediaFiles]) -> list[Task]:
+    """Every media file to decode; an item without a sound file of its own is heard in its video."""
+    files = {kind: found.by_item for kind, found in media.items()}
     videos = [
         Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
         for item, path in files["clips"].items()
     ]
-    others = [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
-    return videos + others, strangers
+    return videos + [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
+
+
+def _source(outcome: Outcome, media: dict[str, MediaFiles]) -> str:
+    """The kind of files that an outcome comes from."""
+    heard_in_video = outcome.kind == "sound" and outcome.item_id not in media["sound"].by_item
+    return "clips" if heard_in_video else outcome.kind
 
 
 def _write_items(preparation: _Preparation, interactions: Interactions, outcomes: list[Outcome]) -> None:
@@ -219,8 +236,10 @@ def _write_items(preparation: _Preparation, interactions: Interactions, outcomes
 
 
 def _count_leftovers(preparation: _Preparation, path: Path, metadata: Metadata, items: pl.DataFrame) -> None:
+    preparation.notes += metadata.notes
     unknown = metadata.table.filter(~pl.col("item_id").is_in(items["item_id"].implode()))["item_id"]
     preparation.drop(f"lines of {path.name}", metadata.unreadable, "could not be read, or repeat an item")
+    preparation.drop(f"numbers of {path.name}", metadata.emptied, "no 64-bit integers; left empty")
     preparation.drop(
         f"lines of {path.name}", len(unknown), "items without interactions", unknown.head(EXAMPLES).to_list()
     )
@@ -265,12 +284,13 @@ def _manifest(
     ]
     return {
         "format_version": FORMAT_VERSION,
-        "name": release.pairs.stem.removesuffix("pairs").rstrip("_-") or release.folder.resolve().name,
+        "name": re.sub(r"(?i)pairs(\.\w+)+$", "", release.pairs.name).rstrip("_-") or release.folder.resolve().name,
         "microlens": microlens.__version__,
         "checksum": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         "counts": counts,
         "settings": asdict(preparation.settings),
         "dropped": preparation.dropped,
+        "notes": preparation.notes,
         "faults": [
             {
                 "item": outcome.item_id,

@@ -21,7 +21,7 @@ Samples: TypeAlias = NDArray[np.float32]
 Times: TypeAlias = NDArray[np.float64]
 Packet: TypeAlias = "av.Packet[AudioStream]"
 
-_SOUND_FORMATS = VIDEO_FORMATS + ",wav,mp3,aac,flac"
+_SOUND_FORMATS = VIDEO_FORMATS + ",wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,au,caf,wv,tta"
 # Formats without a header that lists all streams; where no sound is found at first, the whole file is searched.
 _WITHOUT_HEADER = {"mpegts", "mpeg", "flv", "live_flv"}
 # In these, files are joined by copying one after the other, and a longer gap is a new start of the clock.
