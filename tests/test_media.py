@@ -1,3 +1,5 @@
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,6 +263,58 @@ def test_a_damaged_keyframe_gives_way_to_the_frame_before_it(tmp_path):
     by_keys = read_clip(tmp_path / "hurt.mp4", ClipSettings(size=64, frames="keyframes"))
     assert set(numbers(by_keys.frames)) <= {12, 36, 48}
     assert by_keys.faults
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "folder:of/101.mp4",
+        "101:x.mp4",
+        "http:101.mp4",
+        "concat:a|b.mp4",
+        "file:x.mp4",
+        "-x.mp4",
+        "a%03d?#& *[1].mp4",
+        "two\nlines.mp4",
+        os.fsdecode(b"not\xff\xfeutf-8.mp4"),
+        "l" * 251 + ".mp4",
+    ],
+)
+def test_any_file_name_is_only_a_name(tmp_path, encoded, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encoded("h264, keyframe every 12").read_bytes())
+    assert numbers(read_clip(path, ClipSettings(size=64)).frames) == [6, 18, 30, 42, 54]
+
+
+def test_what_the_system_says_of_a_file_is_its_fault(tmp_path):
+    """Permissions do not bind the root user, but loops and lengths do."""
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    for path in (tmp_path / "loop.mp4", tmp_path):
+        with pytest.raises(MediaFault, match="there is no such file"):
+            read_clip(path, ClipSettings())
+    for read in (lambda path: read_clip(path, ClipSettings()), lambda path: read_cover(path, 32, "squash")):
+        with pytest.raises(MediaFault, match=r"^it cannot be read \(File name too long\)$"):
+            read(tmp_path / ("l" * 300))
+
+
+def test_whatever_is_raised_while_a_file_is_read_is_its_fault_but_not_what_the_machine_lacks(tmp_path, monkeypatch):
+    path = encode(tmp_path / "film.mp4", count=1)
+
+    def raising(error):
+        def fail(container):
+            raise error
+
+        monkeypatch.setattr("microlens.data.media.read_film", fail)
+        read_clip(path, ClipSettings())
+
+    for error in (AttributeError("x"), ZeroDivisionError("x"), OverflowError("x"), PermissionError(13, "no")):
+        with pytest.raises(MediaFault, match=r"^it cannot be read"):
+            raising(error)
+    for error in (OSError(errno.EMFILE, "too many open files"), OSError(errno.ENOSPC, "disk full"), MemoryError()):
+        with pytest.raises(type(error)):
+            raising(error)
 
 
 @pytest.mark.parametrize(

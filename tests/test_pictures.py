@@ -90,9 +90,7 @@ def test_a_video_whose_header_claims_too_many_pixels(tmp_path):
     width = data.index(b"strf") + 12
     assert data[width : width + 8] == b"\x60\0\0\0\x40\0\0\0"
     path.write_bytes(data[:width] + b"\x10\x27\0\0\x10\x27\0\0" + data[width + 8 :])
-    with pytest.raises(
-        MediaFault, match=f"^its pictures have 10000 x 10000 pixels; accepted are up to {MAX_PIXELS:,}$"
-    ):
+    with pytest.raises(MediaFault, match=f"accepted are pictures of up to {MAX_PIXELS:,} pixels$"):
         read_clip(path, ClipSettings(size=32))
 
 

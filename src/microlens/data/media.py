@@ -127,7 +127,8 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
         choose = frames_at_centres if settings.frames == "spread" else frames_in_the_middle
         frames = decoder.exact(choose(timeline, settings.num_frames))
     if not frames:
-        raise MediaFault("damaged: no frame could be decoded")
+        too_large = "" if context.width else f"; accepted are pictures of up to {MAX_PIXELS:,} pixels"
+        raise MediaFault(f"damaged: no frame could be decoded{too_large}")
     pixel_ratio = float(film.stream.sample_aspect_ratio or 1)
     pixels = {
         id(frame): square(frame, settings.size, settings.crop, frame_orientation(frame), pixel_ratio)
