@@ -143,11 +143,17 @@ def test_times_become_milliseconds_and_what_they_were_is_said(
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        (("1672531200", "1672531200123"), "line 3: '1672531200123' is a time in milliseconds, '1672531200' above one in s"),
+        (
+            ("1672531200", "1672531200123"),
+            "line 3: '1672531200123' is a time in milliseconds, '1672531200' above one in s",
+        ),
         (("2023-01-01", "1672531200"), "line 3: '1672531200' is written otherwise than '2023-01-01' above"),
         (("2023-01-01T00:00:00Z", "2023-01-01T00:00:00"), "line 3: '2023-01-01T00:00:00' has a time zone, or has none"),
         (("2023-01-01", "2023-02-30"), "line 3: '2023-02-30' is no time"),
-        (("31/12/2023",), "line 2: '31/12/2023' is no time; expected are times in one format: whole or decimal numbers"),
+        (
+            ("31/12/2023",),
+            "line 2: '31/12/2023' is no time; expected are times in one format: whole or decimal numbers",
+        ),
         (("5", ""), "line 3: '' is no time"),
         (("nan", "5"), "line 2: 'nan' is no time"),
         (("1e30", "5"), "line 2: '1e30' is beyond 64-bit integers"),
