@@ -64,8 +64,8 @@ def test_the_installed_command_refuses_with_status_2_and_without_a_traceback(tmp
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("x_pairs.csv", "", "x_pairs.csv is empty; expected three integers a line: user,item,timestamp"),
-        ("x_pairs.csv", HEADER, "x_pairs.csv holds no interactions; expected three integers a line"),
+        ("x_pairs.csv", "", "x_pairs.csv is empty; expected user,item,timestamp in each line"),
+        ("x_pairs.csv", HEADER, "x_pairs.csv holds no interactions; expected user,item,timestamp in each line"),
         ("x_pairs.csv", HEADER + "1,2,3\n1,3\n", "x_pairs.csv, line 3: 2 columns instead of 3; expected"),
         ("x_pairs.csv", HEADER + "1,2,3\n1,three,3\n", "x_pairs.csv, line 3: 'three' is not an integer; expected"),
         ("x_pairs.tsv", "1\t2 3\n2\tx\n", "x_pairs.tsv, line 2: 'x' is not an integer; expected a user, a tab"),
@@ -116,7 +116,7 @@ def test_faults_are_printed_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "release" / "videos" / "77.mp4").write_bytes(b"")
     status, told, _ = run_command("data", "prepare", tmp_path / "release", tmp_path / "dataset", "--workers", "1")
     assert status == 0
-    assert "dropped: 1 videos files (not a file named by the id of an item that has interactions)\n" in told
+    assert "(not named by the id of an item that has interactions): " in told
     assert told.count("fault: ") == 2
     assert "fault: item 1, videos/1.mp4, clips lost: the file is empty\n" in told
 

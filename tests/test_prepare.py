@@ -151,7 +151,11 @@ def test_the_counts_are_those_of_the_release(release: Path, undisturbed: Path) -
         "interactions": len(rows),
     }
     assert [manifest["counts"][kind] for kind in ("clips", "covers", "sound")] == [ITEMS] * 3
-    assert manifest["faults"] == manifest["dropped"] == []
+    assert manifest["faults"] == manifest["notes"] == []
+    assert {example: drop["why"] for drop in manifest["dropped"] for example in drop["examples"]} == {
+        "synthetic_pairs.tsv": "the pairs are read from synthetic_pairs.csv",
+        "world.json": "no part of a release is called so",
+    }
     assert pl.read_parquet(undisturbed / "users.parquet")["num_interactions"].sum() == len(rows)
     frames = [unpack_images(value or b"") for (kind, _), value in stored(undisturbed).items() if kind == "clips"]
     assert all(clip.shape == (2, 32, 32, 3) and clip.std() > 5 for clip in frames)
@@ -270,11 +274,62 @@ def test_a_sound_file_of_an_item_is_preferred_to_its_video(damaged: Path) -> Non
 
 
 def test_files_of_no_item_are_counted(damaged: Path) -> None:
-    dropped = {drop["what"]: (drop["count"], set(drop["examples"])) for drop in manifest_of(damaged)["dropped"]}
-    assert dropped == {
-        "videos files": (3, {"holiday.mp4", "999.mp4", "11.mp4"}),
-        "covers files": (1, {"12.jpg"}),
+    of_no_item = "not named by the id of an item that has interactions"
+    dropped = {
+        (drop["what"], drop["why"]): (drop["count"], set(drop["examples"])) for drop in manifest_of(damaged)["dropped"]
     }
+    assert dropped == {
+        (".mp4 files of videos", of_no_item): (2, {"videos/holiday.mp4", "videos/999.mp4"}),
+        (".mp4 files of videos", "no file that can be opened"): (1, {"videos/11.mp4"}),
+        (".txt files of videos", "no kind of file that is read here"): (1, {"videos/notes.txt"}),
+        (".jpg files of covers", "no file that can be opened"): (1, {"covers/12.jpg"}),
+    }
+
+
+def test_nested_media_and_odd_tables_are_read_and_named(release: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    (folder / "Video" / "part_1").mkdir(parents=True)
+    shutil.copy(release / "videos" / "1.mp4", folder / "Video" / "part_1" / "7100000000000000101.MP4")
+    shutil.copy(release / "videos" / "2.mp4", folder / "Video" / "7100000000000000101.mkv")
+    lines = [f"1;{7100000000000000100 + place};{1_700_000_000 + place};5" for place in range(6)]
+    (folder / "Odd_Pairs.csv").write_text("\r".join(["uid;videoId;time;rating", *reversed(lines)]))
+    (folder / "odd_titles.csv").write_bytes("item,title\n7100000000000000101,标题\n".encode("gbk"))
+    (folder / "odd_likes.txt").write_text("7100000000000000101\t12\t34\n5\t6\t7\n")
+    dataset = tmp_path / "dataset"
+    status, told, _ = run_command("data", "prepare", folder, dataset, *OPTIONS)
+    assert status == 0
+    row = pl.read_parquet(dataset / "items.parquet").row(1, named=True)
+    assert (row["item_id"], row["title"], row["likes"], row["clips"]) == (7100000000000000101, "标题", 12, True)
+    assert pl.read_parquet(dataset / "interactions.parquet").rows() == [
+        (1, 7100000000000000100 + place, 1000 * (1_700_000_000 + place)) for place in range(6)
+    ]
+    manifest = manifest_of(dataset)
+    assert manifest["name"] == "Odd"
+    sources = [source["path"] for source in manifest["sources"]]
+    assert sources[-1] == "Video/part_1/7100000000000000101.MP4"
+    assert manifest["counts"]["out_of_order"] == 5
+    assert manifest["notes"] == [
+        "Odd_Pairs.csv: not read are the columns rating",
+        "Odd_Pairs.csv: timestamps are seconds; they are stored in milliseconds",
+        "odd_titles.csv was read as GB18030, such as '标题'",
+    ]
+    assert "note: odd_titles.csv was read as GB18030, such as '标题'" in told
+    second = "dropped: 1 .mkv files of videos (another file of the same item is read): Video/7100000000000000101.mkv"
+    assert second in told
+    assert "dropped: 1 lines of odd_likes.txt (items without interactions)\n" in told
+
+
+def test_a_table_that_was_misunderstood_leaves_nothing_behind(release: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "odd_pairs.tsv").write_text("1\t1 2 3 4 5 6\n")
+    (folder / "odd_titles.csv").write_bytes("1,caf\xe9\n2,b\n".encode("latin-1"))
+    status, _, told = run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)
+    assert status == 2
+    assert "odd_titles.csv, line 1: the byte 0xe9 is no UTF-8; accepted is text in UTF-8" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["odd"]
+    (folder / "odd_titles.csv").write_text("1,café\n2,b\n")
+    assert run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)[0] == 0
 
 
 def test_a_file_that_kills_its_decoder_is_a_fault_and_the_rest_is_decoded(

@@ -62,9 +62,9 @@ def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
     for note in manifest.get("notes", []):
         console.print(f"note: {note}")
     for drop in manifest["dropped"]:
-        examples = ", ".join(map(str, drop["examples"][:3])) + (", ..." if drop["count"] > 3 else "")
-        named = f": {examples}" if drop["examples"] else ""
-        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']}){named}")
+        names = [name for name in drop["examples"] if isinstance(name, str)]
+        examples = f": {', '.join(names[:3])}{', ...' if drop['count'] > 3 else ''}" if names else ""
+        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']}){examples}")
     faults = manifest["faults"]
     for fault in faults[:20]:
         fate = "lost" if fault["lost"] else "kept"

@@ -29,6 +29,13 @@ from microlens.errors import InputError
 from microlens.files import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
 from microlens.schema import read_json
 
+# Part of a release -> its reader, and the columns that it adds to the items.
+_TABLES: dict[str, tuple[Callable[[Path], Metadata], dict[str, type[pl.DataType]]]] = {
+    "titles": (read_titles, {"title": pl.String}),
+    "tags": (read_tags, {"tag": pl.String}),
+    "likes": (read_likes, {"likes": pl.Int64, "views": pl.Int64}),
+    "comments": (read_comments, {}),
+}
 EXAMPLES = 10  # how many of what was dropped are named in the manifest
 Progress = Callable[[int, int], None]
 # All that is ever written into the folder of an unfinished dataset.
@@ -84,12 +91,14 @@ def prepare(
     pairs = read_pairs(release.pairs)
     interactions = Interactions.from_pairs(pairs)
     split = make_split(interactions, Protocol())
+    tables = {part: read(path) for part, (read, _) in _TABLES.items() if (path := getattr(release, part)) is not None}
     partial = folder.with_name(folder.name + ".partial")
     claim_folder(partial)
     with alone_in(partial), _full_disk_as_oserror():
         _start_or_go_on(partial, request)
         preparation = _Preparation(release=release, settings=settings, folder=partial)
         _write_interactions(preparation, pairs, interactions)
+        items = _with_tables(preparation, interactions, tables)
         known = set(interactions.item_ids[1:].tolist())
         media = {kind: files.of_items(known) for kind, files in media.items()}
         _name_unused(preparation, media)
@@ -97,7 +106,7 @@ def prepare(
         outcomes = [
             replace(outcome, path=media[_source(outcome, media)].names[outcome.item_id]) for outcome in outcomes
         ]
-        _write_items(preparation, interactions, outcomes)
+        _write_table(items.with_columns(_media_columns(items, outcomes)), partial / "items.parquet")
         counts = _counts(pairs, interactions, split, outcomes)
         manifest = _manifest(preparation, request, counts, outcomes)
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -211,28 +220,20 @@ def _source(outcome: Outcome, media: dict[str, MediaFiles]) -> str:
     return "clips" if heard_in_video else outcome.kind
 
 
-def _write_items(preparation: _Preparation, interactions: Interactions, outcomes: list[Outcome]) -> None:
-    release = preparation.release
+def _with_tables(preparation: _Preparation, interactions: Interactions, tables: dict[str, Metadata]) -> pl.DataFrame:
+    """The items with what the tables say of them; comments are written to a file of their own."""
     items = pl.DataFrame({"item_id": interactions.item_ids[1:]}).with_row_index("item", offset=1)
-    for path, read, columns in (
-        (release.titles, read_titles, {"title": pl.String}),
-        (release.tags, read_tags, {"tag": pl.String}),
-        (release.likes, read_likes, {"likes": pl.Int64, "views": pl.Int64}),
-    ):
-        if path is None:
+    for part, (_, columns) in _TABLES.items():
+        if part not in tables:
             items = items.with_columns(pl.lit(None, kind).alias(name) for name, kind in columns.items())
             continue
-        metadata = read(path)
-        _count_leftovers(preparation, path, metadata, items)
-        items = items.join(metadata.table, on="item_id", how="left", maintain_order="left")
-    if release.comments is not None:
-        comments = read_comments(release.comments)
-        known = comments.table.filter(pl.col("item_id").is_in(items["item_id"].implode()))
-        _write_table(known, preparation.folder / "comments.parquet")
-        _count_leftovers(preparation, release.comments, comments, items)
-    for column in _media_columns(items, outcomes):
-        items = items.with_columns(column)
-    _write_table(items, preparation.folder / "items.parquet")
+        _count_leftovers(preparation, getattr(preparation.release, part), tables[part], items)
+        if part == "comments":
+            known = tables[part].table.filter(pl.col("item_id").is_in(items["item_id"].implode()))
+            _write_table(known, preparation.folder / "comments.parquet")
+        else:
+            items = items.join(tables[part].table, on="item_id", how="left", maintain_order="left")
+    return items
 
 
 def _count_leftovers(preparation: _Preparation, path: Path, metadata: Metadata, items: pl.DataFrame) -> None:

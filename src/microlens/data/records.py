@@ -62,16 +62,16 @@ class _Quotes:
         """How many of the lines that follow belong to the same record; none if the quotes do not close properly."""
         found_own = 0
         for place, line in enumerate(following):
+            quoted = '"' in line and not re.fullmatch(_INSIDE, line)
+            closed = self._closing.match(line) if quoted else None
             own = self._own.search(line)
-            found_own += own is not None
-            if found_own > self._most_own:
-                return 0
-            if '"' not in line or re.fullmatch(_INSIDE, line):
-                continue
-            closed = self._closing.match(line)
-            if closed is None or (own is not None and own.end() == closed.end() - 1):
-                return 0  # the quote stands inside a value, or opens one
-            if not self._opening.search(line, closed.end()):
+            if own is not None and (closed is None or own.start() < closed.end()):
+                found_own += 1
+                if found_own > self._most_own or (closed is not None and own.end() == closed.end() - 1):
+                    return 0  # too many records swallowed, or the quote opens a value
+            if quoted and closed is None:
+                return 0  # the quote stands inside a value
+            if closed is not None and not self._opening.search(line, closed.end()):
                 return place + 1
         return 0
 
