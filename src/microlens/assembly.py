@@ -26,6 +26,7 @@ from microlens.progress import extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
+from microlens.recommenders.fitted import Fitted
 from microlens.run_dataset import find_dataset
 from microlens.run_files import BEST, CONFIG, check
 from microlens.trunk_cache import use_trunk_caches
@@ -167,13 +168,18 @@ def load_best(run: Run) -> None:
     """Put a run's best weights into its model.
 
     Raises:
-        InputError: they are missing, not those that were written, of another model or other data, or not finite.
+        InputError: they are missing or damaged, not those that were written, of another model or other data, or not
+            finite.
     """
     check(run.config.output, BEST)
     tensors, facts = checkpoint.load(run.best)
     if facts.get("data_hash") != run.dataset.checksum:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
+    if isinstance(run.model, Fitted) and not run.model.fits(run.split):
+        raise InputError(
+            f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
+        )
     check_weights(run.model, run.best)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from pydantic import FiniteFloat
 
 from microlens.assembly import Run, open_run
 from microlens.data.dataset import Dataset
@@ -21,6 +23,7 @@ from microlens.evaluate import ROWS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, fi
 from microlens.files import alone_in
 from microlens.report import Report
 from microlens.run_files import BEYOND, check, replace_text
+from microlens.schema import read_json
 
 CUTOFF = 10
 ACTIVITY_GROUPS = 5
@@ -163,13 +166,12 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
     Raises:
         InputError: the run is not finished, its files are not those that were written, or its data has gone.
     """
-    path = folder / BEYOND
-    report = Report.read(folder)
-    identity = {name: report.provenance[name] for name in ("config_hash", "data_hash")}
+    report = Report.read(folder).provenance
+    identity = {name: report[name] for name in ("config_hash", "data_hash")}
     check(folder, BEYOND)
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if {name: kept.get(name) for name in identity} == identity:
+    with suppress(InputError):  # what cannot be read is worked out again
+        kept = read_beyond(folder)
+        if kept is not None and {name: kept[name] for name in identity} == identity:
             return kept
     run = open_run(folder)
     lists = recommended_lists(run, on_progress=on_progress)
@@ -178,6 +180,24 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
     with alone_in(folder):
         replace_text(folder, BEYOND, json.dumps(found, indent=1) + "\n")
     return found
+
+
+def read_beyond(folder: Path) -> dict[str, Any] | None:
+    """What :func:`summarise` kept in a run folder, None where it did not run.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / "beyond.json"
+    return asdict(read_json(path, _Kept, "remove it, and it is made again")) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    metrics: dict[str, FiniteFloat]
+    features: str | None
+    config_hash: str
+    data_hash: str
 
 
 def _content_vectors(run: Run) -> tuple[str | None, npt.NDArray[np.float32] | None]:

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,12 +20,14 @@ from microlens.data.rows import Rows, RowWriter
 from microlens.distributed import wait_for_all
 from microlens.errors import InputError
 from microlens.files import MARK, UNFINISHED, claim_folder, clear_folder, write_text
+from microlens.schema import read_json
 
 ITEMS_AT_ONCE = 32
 SECONDS_BETWEEN_SYNCS = 5.0
 PROVENANCE = "provenance.json"
 WRITTEN = (PROVENANCE, "[0-9]*.npy", "done-[0-9]*", f".*{UNFINISHED}")
 """All that is ever written into the folder of an extraction, as patterns."""
+_ARRAYS = "arrays"  # in the provenance of what is finished: their shapes and types
 
 Array: TypeAlias = npt.NDArray[Any]
 Compute = Callable[[ItemBatch], tuple[Tensor, ...]]
@@ -74,20 +76,40 @@ def extract(
         _compute_share(compute, content, num_items, partial, device, half, place, on_progress)
         wait_for_all(place)
         if place.rank == 0:
+            arrays = _described(_read(partial, provenance, num_items))
+            write_text(partial / PROVENANCE, json.dumps({**provenance, _ARRAYS: arrays}, indent=1) + "\n")
             partial.rename(folder)
             clear_folder(folder, ("done-[0-9]*", MARK))
         wait_for_all(place)
-    if json.loads((folder / PROVENANCE).read_text(encoding="utf-8")) != provenance:
+    return _read(folder, provenance, num_items)
+
+
+def _read(folder: Path, provenance: dict[str, Any], num_items: int) -> list[Rows]:
+    remedy = f"remove {folder}, and it is made again"
+    made = read_json(folder / PROVENANCE, dict[str, Any], remedy)
+    described = made.pop(_ARRAYS, None)
+    if made != provenance:
         raise InputError(f"{folder} was made of something else; choose another folder or remove it.")
-    return [Rows(folder / f"{number}.npy") for number in range(len(list(folder.glob("[0-9]*.npy"))))]
+    arrays = [Rows(folder / f"{number}.npy") for number in range(len(list(folder.glob("[0-9]*.npy"))))]
+    if not arrays or any(len(rows) != num_items for rows in arrays) or described not in (None, _described(arrays)):
+        raise InputError(f"{folder} does not hold the arrays that were made of {num_items:,} items; {remedy}.")
+    return arrays
+
+
+def _described(arrays: list[Rows]) -> list[Any]:
+    """The shape and type of each array, as JSON has them."""
+    return [[list(rows.shape), rows.dtype.str] for rows in arrays]
 
 
 def _begin(partial: Path, provenance: dict[str, Any]) -> None:
     """Leave ``partial`` as it is if it was begun for the same thing; else make it anew."""
     note = partial / PROVENANCE
     claim_folder(partial)
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) == provenance:
-        return
+    with suppress(InputError):  # what cannot be read was begun for something else
+        begun = read_json(note, dict[str, Any], "it is made again")
+        begun.pop(_ARRAYS, None)
+        if begun == provenance:
+            return
     clear_folder(partial, WRITTEN)
     write_text(note, json.dumps(provenance, indent=1) + "\n")
 
@@ -104,7 +126,7 @@ def _compute_share(
 ) -> None:
     share = np.arange(1, num_items + 1)[place.share_of(num_items)]
     record = partial / f"done-{place.rank}-of-{place.world}"
-    done = int(record.read_text()) if record.exists() else 0
+    done = _done(record, len(share))
     synced = time.monotonic()
     with ExitStack() as files:
         writers: list[RowWriter] = []
@@ -118,11 +140,31 @@ def _compute_share(
             if time.monotonic() - synced > SECONDS_BETWEEN_SYNCS:
                 for writer in writers:
                     writer.sync()
-                write_text(record, str(start + len(items)))
+                _record(record, start + len(items), writers)
                 synced = time.monotonic()
             if on_progress:
                 on_progress(start + len(items), len(share))
-    write_text(record, str(len(share)))
+        if writers:
+            for writer in writers:
+                writer.sync()
+            _record(record, len(share), writers)
+
+
+def _record(record: Path, done: int, writers: list[RowWriter]) -> None:
+    """Say how many items of a share are done, and up to which byte each array is written."""
+    write_text(record, " ".join(map(str, [done, *(writer.end for writer in writers)])))
+
+
+def _done(record: Path, of_share: int) -> int:
+    """How many items of its share a process has done: 0 where the record or an array is not as it was left."""
+    try:
+        done, *ends = map(int, record.read_text(encoding="utf-8").split())
+        lengths = [(record.parent / f"{number}.npy").stat().st_size for number in range(len(ends))]
+    except (OSError, ValueError):
+        return 0
+    whole = bool(ends) and all(length >= end for length, end in zip(lengths, ends, strict=True))
+    at_a_group = 0 <= done < of_share and done % ITEMS_AT_ONCE == 0
+    return done if whole and (at_a_group or done == of_share) else 0
 
 
 def _writers(partial: Path, num_items: int, values: list[Array]) -> Iterator[RowWriter]:

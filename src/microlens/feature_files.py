@@ -28,6 +28,7 @@ from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.extract import WRITTEN, OnProgress, extract
 from microlens.files import MARK, alone_in, claim_folder, remove_folder, sha256, whole, write_text
+from microlens.schema import read_json
 from microlens.suggestions import nearest
 from microlens.toml_files import toml_value
 from microlens.trunk_cache import frozen_digest
@@ -234,18 +235,26 @@ def _compute(
 def _read_finished(path: Path, identity: dict[str, Any], item_ids: Int64) -> dict[str, Any]:
     """The provenance of finished features, after a look at whether they are what they should be."""
     note = path.with_suffix(".json")
-    try:
-        provenance = json.loads(note.read_text(encoding="utf-8"))
-        other = next((name for name, value in identity.items() if provenance[name] != value), None)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{note} is missing or damaged; remove {path}, and it is made again.") from None
+    provenance = read_json(note, dict[str, Any], f"remove {path}, and it is made again")
+    other = next((name for name, value in identity.items() if provenance.get(name) != value), None)
     if other is not None:
         raise InputError(
-            f"{path} was made of something else: {note.name} says {other} = {provenance[other]!r}, asked for is "
+            f"{path} was made of something else: {note.name} says {other} = {provenance.get(other)!r}, asked for is "
             f"{identity[other]!r}; remove it or choose another --out."
         )
+    read_json(note, _Shown, f"remove {path}, and it is made again")
     load_features(path, item_ids)
-    return dict(provenance)
+    return provenance
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What is told of finished features besides what they depend on."""
+
+    num_items: int
+    feature_dim: int
+    weights: str
+    left_out: dict[str, list[int]]
 
 
 def _file_digest(encoder: str, weights: str) -> str | None:

@@ -3,19 +3,23 @@
 import io
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, field_validator, model_validator
 
+from microlens.data.arrays import open_array
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.errors import InputError
-from microlens.metrics import all_metrics, bootstrap_intervals, one_each
+from microlens.metrics import METRICS, all_metrics, bootstrap_intervals, one_each
 from microlens.run_files import (
     CONFIG,
+    EPOCHS,
     RANKS,
     REPORT,
     State,
@@ -27,7 +31,10 @@ from microlens.run_files import (
     states,
     way_out,
 )
+from microlens.schema import parse_json, read_json
 
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
+TRAIN_AGAIN = "train the run again, with --fresh"
 POPULARITY_GROUPS = 5
 PARTS: tuple[Part, ...] = ("valid", "test")
 COHORTS = ("all", "warm", "cold", *(f"popularity-{group}" for group in range(1, POPULARITY_GROUPS + 1)))
@@ -86,14 +93,10 @@ class Report:
         path = folder / REPORT
         if not path.is_file():
             raise InputError(f"{folder} holds no {REPORT}; train the run to its end first.")
-        try:
-            report = cls(**json.loads(path.read_text(encoding="utf-8")))
-            agree = report._agrees_with(read_ranks(folder))
-        except InputError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise InputError(f"{path} is not a report of this version of microlens.") from None
-        if not agree:
+        read_json(path, _ReportSchema, TRAIN_AGAIN)
+        table = json.loads(path.read_text(encoding="utf-8"))
+        report = cls(**{field.name: table[field.name] for field in fields(cls)})
+        if not report._agrees_with(read_ranks(folder)):
             raise InputError(
                 f"{path} holds other numbers than {RANKS} beside it gives: one of them was changed by hand; "
                 f"{way_out(folder)}"
@@ -147,15 +150,12 @@ def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
     """Read what :func:`write_ranks` wrote: of each part the ranks (Q,) and the users (Q,) of its targets.
 
     Raises:
-        InputError: the file is missing or holds something else.
+        InputError: the file is missing or damaged.
     """
     path = folder / RANKS
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        rows = None
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or len(rows) not in (2, 4) or rows.dtype.kind not in "iu":
-        raise InputError(f"{path} is missing or no table of ranks; train the run again.")
+    rows = np.array(open_array(path, ndim=2, dtype=np.int64, remedy=TRAIN_AGAIN))
+    if len(rows) not in (2, 4) or rows.min() < 0:
+        raise InputError(f"{path} is damaged (it holds {len(rows)} rows, or ranks below 0); {TRAIN_AGAIN}.")
     read: dict[Part, tuple[Int64, Int64]] = {}
     for number, part in enumerate(PARTS):
         filled = rows[number] > 0
@@ -189,3 +189,105 @@ def adopt_run(folder: Path) -> None:
     if (folder / REPORT).exists():
         Report.parsed(folder)
     adopt(folder)
+
+
+def read_epochs(folder: Path, report: Report) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``, one an epoch that ``report`` counts; none where nothing was trained.
+
+    Raises:
+        InputError: the file is missing or damaged, or has more or fewer lines.
+    """
+    check(folder, EPOCHS)
+    path, epochs = folder / EPOCHS, report.cost["epochs"]
+    if not epochs:
+        return []
+    if not path.is_file():
+        raise InputError(f"{path} is missing; {TRAIN_AGAIN}.")
+    return check_epochs(path.read_bytes().splitlines(), epochs, path, TRAIN_AGAIN)
+
+
+def check_epochs(lines: Sequence[str | bytes], epochs: int, path: Path, remedy: str) -> list[dict[str, Any]]:
+    """What JSON ``lines`` of ``path`` say of the first ``epochs`` epochs, one a line.
+
+    Raises:
+        InputError: a line is damaged, or they are more or fewer, or in another order.
+    """
+    numbers = [parse_json(line, _EpochSchema, path, remedy).epoch for line in lines]
+    if numbers != list(range(1, epochs + 1)):
+        raise InputError(f"{path} is damaged (it does not have a line for each of {epochs} epochs); {remedy}.")
+    return [json.loads(line) for line in lines]
+
+
+class _EpochSchema(BaseModel):
+    epoch: int
+    loss: FiniteFloat
+    seconds: FiniteFloat
+    valid: dict[str, FiniteFloat]
+
+    @field_validator("valid")
+    @classmethod
+    def _all_metrics(cls, valid: dict[str, float]) -> dict[str, float]:
+        return _having(valid, METRICS)
+
+
+class _ProtocolSchema(BaseModel):
+    hash: str
+    split: Literal["leave-one-out", "random", "global-time", "cold-items"]
+    require: list[str]
+    min_length: int
+    max_length: int
+    max_history: int
+    min_item_count: int = 0
+
+
+class _CostSchema(BaseModel):
+    parameters: int
+    trainable_parameters: int
+    flops_per_step: FiniteFloat
+    seconds_per_epoch: FiniteFloat
+    epochs: NonNegativeInt
+    best_epoch: NonNegativeInt
+    peak_memory_bytes: FiniteFloat
+    device: str
+    processes: int
+    # Reports of the first versions lack these.
+    seconds: FiniteFloat = 0.0
+    multiply_adds_per_item: FiniteFloat = 0.0
+
+
+class _ProvenanceSchema(BaseModel):
+    commit: str
+    seed: int
+    config_hash: str
+    data_hash: str
+    packages: dict[str, str]
+
+
+class _ReportSchema(BaseModel):
+    """What is read of a report; it may hold more."""
+
+    dataset: str
+    protocol: _ProtocolSchema
+    model: str
+    encoder: str
+    metrics: dict[str, dict[str, dict[str, Share]]]
+    intervals: dict[str, dict[str, dict[str, tuple[Share, Share]]]]
+    num_targets: dict[str, dict[str, NonNegativeInt]]
+    cost: _CostSchema
+    provenance: _ProvenanceSchema
+
+    @model_validator(mode="after")
+    def _every_cohort(self) -> Self:
+        for part in PARTS:
+            for cohort, targets in _having(_having(self.num_targets, PARTS)[part], COHORTS).items():
+                for values in (self.metrics, self.intervals):
+                    found = _having(_having(values, PARTS)[part], COHORTS)[cohort]
+                    _having(found, METRICS if targets else ())
+        return self
+
+
+def _having(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    missing = next((name for name in names if name not in values), None)
+    if missing is not None:
+        raise ValueError(f"'{missing}' is missing")
+    return values

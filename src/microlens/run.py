@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat
 
 from microlens import checkpoint, environment
 from microlens.assembly import Run, build_run, check_weights, load_best, open_run, use_caches
@@ -101,7 +102,14 @@ def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
         model.fit(run.split)
         facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
         _save_untrained(run, facts)
-    return float(facts["seconds"])
+    return checkpoint.checked(facts, _Fit, run.best).seconds
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a checkpoint says of a model without gradients: how long fitting it took."""
+
+    seconds: NonNegativeFloat
 
 
 def _save_untrained(run: Run, facts: dict[str, Any]) -> None:

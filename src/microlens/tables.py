@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from microlens.bench.sheets import Sheet
 from microlens.building import options_of
 from microlens.cost import EncoderCost
-from microlens.data.dataset import Dataset
+from microlens.data.manifest import read_manifest
 from microlens.errors import InputError
 from microlens.metrics import METRICS
 from microlens.recommend import Recommendations
@@ -159,13 +159,13 @@ def dataset_table(folder: Path) -> Table:
     )
     for path in sorted(folder.glob("*/manifest.json")):
         try:
-            manifest = Dataset(path.parent).manifest
+            manifest, _ = read_manifest(path.parent)
         except InputError:
-            table.add_row(str(path.parent), "cannot be read")
+            table.add_row(str(path.parent), "damaged")
             continue
-        counts = manifest["counts"]
-        numbers = [*counts["release"].values(), counts["clips"], counts["covers"], counts["sound"]]
-        table.add_row(str(path.parent), manifest["name"], *(f"{number:,}" for number in numbers))
+        release, counts = manifest.counts.release, manifest.counts
+        numbers = (release.users, release.items, release.interactions, counts.clips, counts.covers, counts.sound)
+        table.add_row(str(path.parent), manifest.name, *(f"{number:,}" for number in numbers))
     return table
 
 

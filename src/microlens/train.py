@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import FiniteFloat, NonNegativeInt
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,6 +30,7 @@ from microlens.evaluate import rank_targets
 from microlens.finite import broken_weight
 from microlens.metrics import all_metrics
 from microlens.recommenders.base import Recommender
+from microlens.report import check_epochs
 from microlens.run_files import BEST, EPOCHS, LAST, check, replace_text, replaced
 from microlens.training_step import TrainingStep, negatives_of
 
@@ -40,15 +42,23 @@ SMALLER_STEPS = 'try a smaller train.lr or train.encoder_lr, and train.precision
 class Progress:
     """How far a run has come; everything but the weights that a resumed run needs."""
 
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    best: float = -1.0
-    best_epoch: int = 0
-    train_seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    flops_per_step: int = 0
+    epoch: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    loss_sum: FiniteFloat = 0.0
+    best: FiniteFloat = -1.0
+    best_epoch: NonNegativeInt = 0
+    train_seconds: FiniteFloat = 0.0
+    epoch_seconds: FiniteFloat = 0.0
+    flops_per_step: NonNegativeInt = 0
     log: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What :meth:`Trainer.save` says beside the tensors."""
+
+    progress: Progress
+    scaler: dict[str, float]
 
 
 class Trainer:
@@ -252,7 +262,8 @@ class Trainer:
         """Go on from the last checkpoint, if there is one of the same configuration and data.
 
         Raises:
-            InputError: a checkpoint of the run folder is not the one that was written, or cannot be used.
+            InputError: a checkpoint of the run folder is not the one that was written, is damaged, or is that of more or
+                fewer processes.
         """
         check(self.folder, BEST, LAST)
         path = self.folder / LAST
@@ -262,13 +273,14 @@ class Trainer:
         if any(facts.get(name) != value for name, value in self.identity.items()):
             return False
         checkpoint.load_model(self.model, tensors, path)
-        checkpoint.load_optimizer(self.optimizer, checkpoint.under("optimizer", tensors))
+        checkpoint.load_optimizer(self.optimizer, checkpoint.under("optimizer", tensors), path)
+        saved = checkpoint.checked(facts, _Facts, path)
+        if saved.scaler.keys() != self.scaler.state_dict().keys():
+            raise InputError(f"{path} is damaged (the state of the loss scale is not whole); {checkpoint.FRESH}.")
+        check_epochs([json.dumps(line) for line in saved.progress.log], saved.progress.epoch, path, checkpoint.FRESH)
         self.scaler.load_state_dict(facts["scaler"])
-        self.progress = Progress(**facts["progress"])
-        states = checkpoint.under("random", tensors)
-        torch.set_rng_state(states[f"{self.place.rank}.cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(states[f"{self.place.rank}.cuda"], self.device)
+        self.progress = saved.progress
+        checkpoint.load_random_states(checkpoint.under("random", tensors), self.place, self.device, path)
         return True
 
     def _random_states(self) -> dict[str, Tensor]:

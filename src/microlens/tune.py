@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import optuna
 
 TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING = 4, 2
+_REMEDY = "remove it to search anew; what its trials trained is used again"
 OnTrial = Callable[[int, str], None]
 
 
@@ -98,11 +100,22 @@ class Search:
                 [self.base.hash, self.base.model_dump(mode="json")["tune"], Dataset(self.base.dataset).checksum]
             ).encode()
         ).hexdigest()
-        storage = f"sqlite:///{self.output / 'study.db'}"
-        study: optuna.Study = library.create_study(
-            storage=storage, study_name="microlens", load_if_exists=True, direction="maximize",
-            pruner=library.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING),
-        )  # fmt: skip
+        database = self.output / "study.db"
+        begun = database.exists()
+        if begun:
+            _check_database(database)
+        try:
+            study: optuna.Study = library.create_study(
+                storage=f"sqlite:///{database}", study_name="microlens", load_if_exists=True, direction="maximize",
+                pruner=library.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING),
+            )  # fmt: skip
+        except Exception as error:
+            if not begun:
+                raise
+            # A database of SQLite, but of something else.
+            raise InputError(
+                f"{database} holds no study that can be read ({type(error).__name__}); {_REMEDY}."
+            ) from None
         if study.user_attrs.get("request", request) != request:
             raise InputError(
                 f"{self.output} holds a search of another configuration, of other ranges or on other data; choose "
@@ -212,6 +225,16 @@ def suggest(trial: "optuna.Trial", name: str, range_: Range) -> Any:
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(name, low, high, step=int(range_.step or 1), log=range_.log)
     return trial.suggest_float(name, low, high, step=range_.step, log=range_.log)
+
+
+def _check_database(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            whole = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.Error:
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is damaged; {_REMEDY}.")
 
 
 def _library() -> Any:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microlens.bench.rows import Bench, Job, Row
+from microlens.bench.rows import COST, Bench, Job, Row
 from microlens.bench.significance import difference, holm, intervals, mean_metrics
-from microlens.beyond_accuracy import activity_groups, tag_groups
+from microlens.beyond_accuracy import activity_groups, read_beyond, tag_groups
 from microlens.cost.table9 import table_9
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
@@ -22,20 +23,8 @@ from microlens.errors import InputError
 from microlens.files import write_text
 from microlens.metrics import METRICS
 from microlens.report import Report, cohorts, read_ranks
-from microlens.run_files import BEYOND
+from microlens.schema import read_json
 
-COST = (
-    "parameters",
-    "trainable_parameters",
-    "multiply_adds_per_item",
-    "flops_per_step",
-    "seconds_per_epoch",
-    "seconds",
-    "epochs",
-    "best_epoch",
-    "peak_memory_bytes",
-    "device",
-)
 # An estimate: what a busy core of a server, and a data-centre GPU, take from the wall, cooling left out.
 WATTS_A_THREAD, WATTS_A_GPU = 12.0, 400.0
 
@@ -111,7 +100,7 @@ def read_results(path: Path) -> dict[str, Any]:
         stated = results["checksum"]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; microlens bench writes it.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} holds no results of microlens bench of this version.") from None
     if stated != checksum_of(results):
         raise InputError(f"{path} was changed after microlens bench wrote it; make it again with microlens bench.")
@@ -206,17 +195,17 @@ def _slices(ranks: list[Int64], masks: Masks, users: Int64) -> dict[str, Any]:
 
 def beyond_of(job: Job) -> dict[str, Any] | None:
     """The metrics beyond accuracy of a run, None where they were not worked out."""
-    path = job.folder / BEYOND
-    if not path.is_file():
+    try:
+        found = read_beyond(job.folder)
+    except InputError:  # the row's run is what failed to make it again
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {"features": found["features"], **found["metrics"]}
+    return None if found is None else {"features": found["features"], **found["metrics"]}
 
 
 def _watt_hours(cost: Mapping[str, Any]) -> float:
     """An estimate of the energy that training took, by the time it took and what it ran on."""
-    _, _, threads = cost["device"].rpartition(", ")
-    watts = WATTS_A_THREAD * int(threads.split()[0]) if threads.endswith("threads") else WATTS_A_GPU
+    threads = re.search(r", (\d+) threads$", cost["device"])
+    watts = WATTS_A_THREAD * int(threads[1]) if threads else WATTS_A_GPU
     return round(watts * float(cost["seconds"]) / 3600, 4)
 
 
@@ -274,4 +263,12 @@ def _maker(path: Path) -> str:
     provenance = path.with_suffix(".json")
     if not provenance.is_file():
         return "unknown"
-    return str(json.loads(provenance.read_text(encoding="utf-8")).get("encoder", "unknown"))
+    try:
+        return read_json(provenance, _Maker, "").encoder
+    except InputError:  # the note of somebody else
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class _Maker:
+    encoder: str = "unknown"

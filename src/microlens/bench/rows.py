@@ -13,6 +13,19 @@ from microlens.report import Report
 from microlens.run_files import BEYOND, REPORT, check
 
 MOST_SEEDS = 10
+COST = (
+    "parameters",
+    "trainable_parameters",
+    "multiply_adds_per_item",
+    "flops_per_step",
+    "seconds_per_epoch",
+    "seconds",
+    "epochs",
+    "best_epoch",
+    "peak_memory_bytes",
+    "device",
+)
+"""What tables show of a report's cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +56,9 @@ class Job:
         found = provenance["config_hash"], provenance["data_hash"], provenance["packages"]["microlens"]
         if found != (self.config.hash, self.data_hash, microlens.__version__):
             return None
+        lacking = next((name for name in COST if name not in report.cost), None)
+        if lacking is not None:
+            raise InputError(f"{self.folder / REPORT} is damaged (cost.{lacking} is missing); remove the folder.")
         return report
 
 

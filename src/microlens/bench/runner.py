@@ -11,9 +11,9 @@ from threading import Event
 
 from microlens.bench import worker
 from microlens.bench.rows import Bench, Job
+from microlens.beyond_accuracy import read_beyond
 from microlens.errors import InputError
 from microlens.files import alone_in
-from microlens.run_files import BEYOND
 from microlens.run_folder import claim_run_folder
 
 LOOK_SECONDS = 0.2
@@ -118,8 +118,8 @@ class Runner:
 
 
 def _is_done(job: Job) -> bool:
-    with suppress(InputError):  # a report that cannot be read is no report
-        return job.report() is not None and (job.folder / BEYOND).exists()
+    with suppress(InputError):  # what cannot be read is not there
+        return job.report() is not None and read_beyond(job.folder) is not None
     return False
 
 
@@ -128,12 +128,13 @@ def _how_far(job: Job) -> str:
     path = job.folder / "metrics.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError):  # not there yet, or being written
+        seconds = sum(line["seconds"] for line in lines)
+    except (OSError, ValueError, KeyError, TypeError):  # not there yet, being written, or not of this run
         return ""
     left = job.config.train.epochs - len(lines)
     if not lines or not left:
         return ""
-    minutes = left * sum(line["seconds"] for line in lines) / len(lines) / 60
+    minutes = left * seconds / len(lines) / 60
     return f"epoch {len(lines) + 1} of at most {job.config.train.epochs}, {minutes:.0f} min left at most"
 
 

@@ -58,6 +58,8 @@ class RowWriter:
 
     Several processes may write one file.
 
+    ``end`` is the byte after what was written last.
+
     Args:
         path: the file; made if it is not there.
         shape: of the whole array.
@@ -70,13 +72,14 @@ class RowWriter:
         # Every process that shares the file writes the same header, and none cuts off what another wrote.
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "rb+")
         np.lib.format.write_array_header_1_0(self._file, header)
-        self._start = self._file.tell()
+        self._start = self.end = self._file.tell()
         self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
 
     def write(self, first: int, values: npt.NDArray[Any]) -> None:
         """Put ``values`` (m, ...) at row ``first`` and after."""
         self._file.seek(self._start + first * self._row_bytes)
         self._file.write(np.ascontiguousarray(values, self.dtype).data)
+        self.end = self._file.tell()
 
     def sync(self) -> None:
         """Make everything written so far survive a power cut."""

@@ -1,6 +1,5 @@
 """Finished runs side by side, and what may be said about their differences."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,9 +17,9 @@ from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
 from microlens.printable import printable
-from microlens.report import Report, read_ranks
+from microlens.report import Report, read_epochs, read_ranks
 from microlens.run_dataset import find_dataset
-from microlens.run_files import CONFIG, EPOCHS, check
+from microlens.run_files import CONFIG
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours that stand out on white, less the green that marks targets."""
@@ -82,7 +81,7 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
             folder=folder,
             report=report,
             ranks=read_ranks(folder)["test"][0],
-            epochs=_epochs(folder),
+            epochs=read_epochs(folder, report),
         )
         for name, colour, folder, report in zip(names, COLOURS, folders, reports, strict=False)
     ]
@@ -101,17 +100,6 @@ def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
                 f"{first.folder} and {other.folder} cannot be compared: their {what} differs ({one} and {two}); "
                 f"compare runs on the same data with the same [protocol]."
             )
-
-
-def _epochs(folder: Path) -> list[dict[str, Any]]:
-    path = folder / EPOCHS
-    check(folder, EPOCHS)
-    if not path.exists():  # nothing was trained
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError:
-        raise InputError(f"{path} is damaged: a line is no JSON; train the run again.") from None
 
 
 def open_data(run: ComparedRun, dataset: Path | None = None) -> tuple[Dataset, Split]:

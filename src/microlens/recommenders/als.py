@@ -21,6 +21,7 @@ class ALS(Fitted):
         alpha: the confidence of an interaction, at least 1 (that of no interaction).
     """
 
+    sizes = {"factors": ("items",), "solved": ("items",)}  # noqa: RUF012
     factors: Tensor
     solved: Tensor
 

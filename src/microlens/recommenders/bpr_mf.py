@@ -21,6 +21,7 @@ class BPRMF(Fitted):
     """
 
     known_users_only = True
+    sizes = {"user_factors": ("users",), "item_factors": ("items",)}  # noqa: RUF012
     user_factors: Tensor
     item_factors: Tensor
 

@@ -26,6 +26,7 @@ class CoVisitation(Fitted):
         last: how many items of the history count, at least 1.
     """
 
+    sizes = {"popularity": ("items",)}  # noqa: RUF012
     popularity: Tensor
 
     def __init__(

@@ -54,7 +54,7 @@ class SparseRows(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("offsets", torch.zeros(2, dtype=torch.long))
+        self.register_buffer("offsets", torch.zeros(0, dtype=torch.long))
         self.register_buffer("columns", torch.zeros(0, dtype=torch.long))
         self.register_buffer("values", torch.zeros(0))
 
@@ -65,6 +65,14 @@ class SparseRows(nn.Module):
         self.offsets = torch.from_numpy(offsets).to(device)
         self.columns = torch.from_numpy(matrix.indices.astype(np.int64) + 1).to(device)
         self.values = torch.from_numpy(matrix.data.astype(np.float32)).to(device)
+
+    def fits(self, num_items: int) -> bool:
+        """Whether there is a row for each of N items, with columns of these items."""
+        if len(self.offsets) != num_items + 2 or len(self.columns) != len(self.values):
+            return False
+        ascending = bool(self.offsets[0] == 0 and (self.offsets.diff() >= 0).all())
+        inside = bool(((self.columns > 0) & (self.columns <= num_items)).all())
+        return ascending and inside and int(self.offsets[-1]) == len(self.columns)
 
     def weighted_sum(self, items: Tensor, weights: Tensor) -> Tensor:
         """The rows of ``items`` (Q, L), times ``weights`` (Q, L), added up over L: (Q, N+1)."""

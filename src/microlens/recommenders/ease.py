@@ -31,6 +31,7 @@ class EASE(Fitted):
         decay: weight of an item as against the one after it, in (0, 1].
     """
 
+    sizes = {"weights": ("items", "items")}  # noqa: RUF012
     weights: Tensor
 
     def __init__(self, *, regularization: float = 50.0, decay: float = 0.6) -> None:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from microlens.data.batches import ItemBatch
 from microlens.data.split import Split
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.base import Recommender
+from microlens.recommenders.counting import SparseRows
 
 
 class ItemNumbers(ItemEncoder):
@@ -28,8 +30,12 @@ class Fitted(Recommender):
     Items are their numbers and a user's state is the history that was read, unless the model says otherwise.
     With ``known_users_only`` the state is the user's number instead.
 
+    ``sizes`` says of buffers, by name, which of their axes are as long as there are "items" (with padding) or "users".
+
     Letters, besides the usual: N items.
     """
+
+    sizes: ClassVar[Mapping[str, tuple[Literal["items", "users"], ...]]] = {}
 
     def __init__(self) -> None:
         super().__init__(ItemNumbers())
@@ -51,11 +57,26 @@ class Fitted(Recommender):
         return self.scores(users.long()).index_select(1, items[:, 0].long())
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Take the tensors of a state dict as buffers, whatever their lengths; fitting decides how long they are."""
+        """Take the tensors of a state dict as buffers, however long they are where fitting decides that."""
         for name, buffer in list(self.named_buffers()):
-            if name in state and state[name].ndim == buffer.ndim and state[name].dtype == buffer.dtype:
+            if name in state and state[name].dtype == buffer.dtype and _extends(state[name], buffer):
                 owner, _, own_name = name.rpartition(".")
                 setattr(self.get_submodule(owner), own_name, state[name].to(buffer.device))
+
+    def fits(self, split: Split) -> bool:
+        """Whether what was adopted goes with the users and items of ``split``."""
+        lengths = {"items": split.num_items + 1, "users": split.num_users}
+        return all(
+            self.get_buffer(name).shape[: len(axes)] == tuple(lengths[axis] for axis in axes)
+            for name, axes in self.sizes.items()
+        ) and all(rows.fits(split.num_items) for rows in self.modules() if isinstance(rows, SparseRows))
+
+
+def _extends(tensor: Tensor, buffer: Tensor) -> bool:
+    """Whether ``tensor`` has the shape of ``buffer``, but for axes that were empty."""
+    return tensor.ndim == buffer.ndim and all(
+        old in (0, new) for new, old in zip(tensor.shape, buffer.shape, strict=True)
+    )
 
 
 def recency_weights(history: Tensor, decay: float) -> Tensor:

@@ -11,6 +11,7 @@ from microlens.recommenders.fitted import Fitted
 class Markov(Fitted):
     """Ranks items by how often they came directly after the last item in the train part, ties by popularity."""
 
+    sizes = {"popularity": ("items",)}  # noqa: RUF012
     popularity: Tensor
 
     def __init__(self) -> None:
