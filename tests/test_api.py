@@ -17,9 +17,9 @@ COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
-    "evaluate": ["RUN", "--json"],
-    "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top"],
-    "report": ["RUNS", "--html"],
+    "evaluate": ["RUN", "--dataset", "--json"],
+    "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top", "--dataset"],
+    "report": ["RUNS", "--html", "--dataset"],
     "tune": ["CONFIG", "--trials", "--minutes", "--set", "--output"],
     "bench": [
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),

@@ -205,7 +205,7 @@ def test_a_number_that_is_written_as_an_integer_is_the_same_number(tmp_path: Pat
         ('tune."train.lr"={ low = 1, hihg = 2 }', "tune.train.lr.hihg is unknown; did you mean 'high'?"),
         ('tune."train.lr"={ low = "x", high = 2 }', "tune.train.lr.low is 'x'; it must be integer or number."),
         ('tune."train.lr".choices=[[1]]', "choices.0 is [1]; it must be string or integer or number or boolean."),
-        ('tune."train.lr".choices=[]', "tune.train.lr.choices is []; it must be longer."),
+        ('tune."train.lr".choices=[]', "tune.train.lr.choices is []; it must be at least 1 long."),
         ('tune."train.epochs"={ low = 1, high = 3, step = 0.5 }', "a range of integers whose step is one, too."),
         ("tune.low.x=3", "tune.low.x is unknown; accepted: choices, high, log, low, step."),
         ("train=[1]", "train is [1]; it must be a table."),

@@ -110,9 +110,9 @@ def test_what_the_terminal_has_no_characters_for_is_replaced(tmp_path: Path) -> 
     ended = microlens(*arguments, stdout=subprocess.PIPE, cwd=tmp_path, env=environment)
     assert ended.returncode == 0
     assert b"caf? is ready." in ended.stdout
-    ended = microlens("evaluate", b"r\xff\x1b[31m", stdout=subprocess.PIPE, cwd=tmp_path, env=environment)
+    ended = microlens("data", "prepare", b"r\xff\x1b[31m", "x", stdout=subprocess.PIPE, cwd=tmp_path, env=environment)
     assert ended.returncode == 2
-    assert ended.stderr.startswith(b"microlens: r?[31m is not a run folder")
+    assert ended.stderr.startswith(b"microlens: r?[31m is not a folder")
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def _accepts(fault: ErrorDetails) -> str:
     """What is accepted, in the words of TOML."""
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     if fault["type"] == "too_short":
-        return "longer"
+        return f"at least {fault['ctx']['min_length']} long"
     return {"an object": "a table", "array": "a list"}.get(text, text)
 
 

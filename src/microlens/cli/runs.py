@@ -40,12 +40,12 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="The folder of the study; tune in the run's by default.")] = None,
 ) -> None:
     """Search options by their validation metric, going on where a killed search was; the test part is never read."""
+    if minutes is not None and not minutes > 0:  # which NaN is not
+        raise InputError(f"--minutes is {minutes:g}; it takes minutes above 0.")
     from microlens.progress import row_display
     from microlens.tables import trial_table
     from microlens.tune import Search
 
-    if minutes is not None and not minutes > 0:  # which NaN is not
-        raise InputError(f"--minutes is {minutes:g}; it takes minutes above 0.")
     search = Search(config, assignments, output)
     with row_display(console, trials) as on_row:
 
