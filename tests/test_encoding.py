@@ -17,7 +17,6 @@ from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.rows import Rows, RowWriter
 from microlens.encoders.content import ContentEncoder
-from microlens.encoders.video.precision import keep_convolutions_over_time_in_float32
 from microlens.encoding import equal_parts
 from microlens.errors import InputError
 from microlens.extract import ITEMS_AT_ONCE, extract
@@ -247,22 +246,6 @@ def test_acceleration_keeps_the_loss(video_dataset: Path, tmp_path: Path) -> Non
         losses[accelerate] = float(trainer.step(one_batch(run)))
     assert losses[True] != losses[False]
     assert losses[True] == pytest.approx(losses[False], rel=0.02)
-
-
-@pytest.mark.parametrize("kernel", [(3, 1, 1), (3, 3, 3), (5, 7, 7), (1, 3, 3)])
-def test_half_precision_on_the_cpu_does_not_break_convolutions_over_time(kernel: tuple[int, int, int]) -> None:
-    torch.manual_seed(0)
-    convolution = nn.Conv3d(16, 16, kernel, padding=[size // 2 for size in kernel])
-    keep_convolutions_over_time_in_float32(convolution)
-    clips = torch.randn(64, 16, 2, 16, 16)
-    gradients = []
-    for half in (True, False):
-        convolution.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            convolution(clips).square().sum().backward()
-        gradients.append(convolution.weight.grad)
-    assert gradients[0] is not None
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0.01 * float(gradients[1].abs().max()))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: Path, tmp_path: Path) -> None:
