@@ -7,6 +7,9 @@ FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null |
 
 INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
+# Programs that tests and the demo start would compile all they import every time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test check format lint types bench clean
 
 setup: $(VENV)/.installed
@@ -24,8 +27,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	bash demo.sh
 
+# Small tensors gain nothing from more threads than one, and two workers with two each would fight over two cores.
 test: setup
-	$(BIN)/pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 check: format lint types test
 
