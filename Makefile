@@ -10,7 +10,7 @@ INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $
 # Programs that tests and the demo start would compile all they import every time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test check format lint types bench clean
+.PHONY: setup demo test published check format lint types bench clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ demo: setup
 # Small tensors gain nothing from more threads than one, and two workers with two each would fight over two cores.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# The dearest comparisons with published numbers: three CPU minutes, where the real files are (docs/data.md).
+published: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m published
 
 check: format lint types test
 

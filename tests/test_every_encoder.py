@@ -23,9 +23,9 @@ PAPER = (
     *("x3d_l", "slowfast_r101", "mvit_b_16x4", "mvit_b_32x3", "videomae"),
 )
 REGIMES = ("frozen", "top1", "top", "full", "scratch", "lora")
-# One convolutional network and one of attention in every regime; of the others, each regime in turn.
-PAIRS = [(name, tune) for name in ("x3d_xs", "videomae") for tune in REGIMES] + [
-    (name, REGIMES[number % len(REGIMES)]) for number, name in enumerate(sorted(set(PAPER) - {"x3d_xs", "videomae"}))
+# One network in every regime, and every other network in one: the regimes in turn.
+PAIRS = [("x3d_xs", tune) for tune in REGIMES] + [
+    (name, REGIMES[number % len(REGIMES)]) for number, name in enumerate(sorted(set(PAPER) - {"x3d_xs"}))
 ]
 
 
