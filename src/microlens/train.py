@@ -23,7 +23,7 @@ from microlens.data.examples import Examples
 from microlens.data.split import Split
 from microlens.distributed import any_process
 from microlens.encoders.content import ContentEncoder
-from microlens.encoders.video.precision import keep_convolutions_over_time_in_float32
+from microlens.encoders.precision import HALF, keep_convolutions_in_float32, warn_where_half_precision_is_slow
 from microlens.environment import keep_freed_memory
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
@@ -106,7 +106,10 @@ class Trainer:
         if device.type == "cpu" and not content_encoders:
             keep_freed_memory()
         if device.type == "cpu" and self.precision != "fp32":
-            keep_convolutions_over_time_in_float32(model)
+            keep_convolutions_in_float32(model, HALF[self.precision])
+            if self.place.rank == 0:
+                setting = "train.accelerate" if settings.accelerate else f'train.precision = "{self.precision}"'
+                warn_where_half_precision_is_slow(setting, HALF[self.precision])
         if settings.accelerate:
             for encoder in content_encoders:
                 encoder.accelerate()
@@ -137,7 +140,7 @@ class Trainer:
             InputError: the loss is not finite.
         """
         self.model.train()
-        precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        precision = HALF.get(self.precision)
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             loss = self.step_module(batch.to(self.device))
         self.optimizer.zero_grad()
