@@ -28,6 +28,8 @@ COMMANDS: dict[str, list[str]] = {
     "features": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],
+    "runs check": ["FOLDERS", "--json"],
+    "runs adopt": ["FOLDERS"],
     "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],
 }
 
