@@ -1,0 +1,281 @@
+"""Running cases in a process that is watched: one that hangs, dies or takes too much memory is killed and noted."""
+
+import faulthandler
+import os
+import resource
+import shutil
+import signal
+import time
+import traceback
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.fuzz.target import Target, check_answer
+
+MEMORY = 2 * 1024**3  # more than what the process had before, in bytes, is a finding
+HARD_MEMORY = 2 * MEMORY  # here the system refuses more
+CASES_A_PROCESS = 250  # readers may keep files open for as long as a process lives
+PRELOADED = ["microlens.run", "microlens.recommend", "microlens.page", "tests.fuzz.targets"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A case that did not end as it should: ``kind`` is exception, wrong, hang, killed or memory."""
+
+    target: str
+    case: int
+    kind: str
+    what: str
+    where: str
+    done: str
+    trace: str = field(repr=False)
+    saved: str = ""
+
+    @property
+    def root(self) -> tuple[str, str, str]:
+        """What findings of the same root have in common."""
+        return self.kind, self.what.split(":")[0], self.where
+
+
+@dataclass
+class Result:
+    """What came of the cases of one target."""
+
+    target: str
+    seed: int
+    cases: int = 0
+    seconds: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Findings grouped by where they come from, each group with its count and its first case in full."""
+        groups: dict[tuple[str, str, str], list[Finding]] = {}
+        for finding in self.findings:
+            groups.setdefault(finding.root, []).append(finding)
+        return {
+            "target": self.target,
+            "seed": self.seed,
+            "cases": self.cases,
+            "seconds": round(self.seconds, 1),
+            "outcomes": dict(self.outcomes.most_common()),
+            "findings": [
+                {"count": len(group), "cases": [f.case for f in group[:20]], **asdict(group[0])}
+                for group in groups.values()
+            ],
+        }
+
+
+def fuzz(
+    target: type[Target],
+    seed: int,
+    cases: Iterable[int],
+    folder: Path,
+    *,
+    limit: float = 20.0,
+    seconds: float | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
+) -> Result:
+    """Run ``cases`` of a target, by number; what a case does depends on the target, the seed and its number alone.
+
+    Args:
+        target: the class.
+        seed: of all cases.
+        cases: their numbers.
+        folder: works in here; inputs of findings stay in ``findings/TARGET-SEED-CASE``.
+        limit: seconds after which a case is taken for hanging.
+        seconds: of processor time, after which no other case starts.
+        on_finding: called with the first finding of each root.
+    """
+    seeds = folder / "seeds" / target.name
+    if not seeds.exists():
+        seeds.mkdir(parents=True)
+        target().prepare(seeds)
+    result = Result(target.name, seed)
+    worker: _Worker | None = None
+    try:
+        for case in cases:
+            if seconds is not None and result.seconds >= seconds:
+                break
+            if worker is None or worker.cases >= CASES_A_PROCESS:
+                if worker is not None:
+                    worker.end()
+                worker = _Worker(target, seed, folder)
+            answer = worker.ask(case, limit)
+            if not worker.alive:
+                worker = None
+            result.cases += 1
+            result.seconds += answer.pop("seconds")
+            result.outcomes[answer.pop("outcome")] += 1
+            if answer:
+                finding = Finding(target=target.name, case=case, **answer)
+                if on_finding and finding.root not in {other.root for other in result.findings}:
+                    on_finding(finding)
+                result.findings.append(finding)
+    finally:
+        if worker is not None:
+            worker.end()
+    return result
+
+
+class _Worker:
+    """A process that runs cases one after the other."""
+
+    def __init__(self, target: type[Target], seed: int, folder: Path) -> None:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self.folder, self.cases, self.alive = folder, 0, True
+        self.name = f"{target.name}-{seed}"
+        self.place = folder / f"{self.name}.place"
+        self.connection, theirs = context.Pipe()
+        self.process: ForkServerProcess = context.Process(
+            target=_work, args=(target, seed, folder, theirs, dict(os.environ)), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        assert self.connection.poll(120), f"a process for {target.name} does not start"
+        self.connection.recv()
+
+    def ask(self, case: int, limit: float) -> dict[str, Any]:
+        """Run one case and say how it went."""
+        self.cases += 1
+        started = time.monotonic()
+        self.connection.send((case, limit))
+        try:
+            if self.connection.poll(limit):
+                answer: dict[str, Any] = self.connection.recv()
+                return self._saved(answer, case)
+            kind, what = "hang", f"no answer after {limit:g} s"
+        except EOFError:
+            self.process.join()
+            kind, what = "killed", _how_it_died(self.process.exitcode or 0)
+        self.end()
+        place = self.place.read_text(errors="replace") if self.place.exists() else ""
+        taken = {"seconds": time.monotonic() - started, "outcome": kind, "kind": kind, "what": what}
+        return self._saved({**taken, "where": _where(place), "done": "", "trace": place}, case)
+
+    def end(self) -> None:
+        """Kill the process."""
+        self.alive = False
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+    def _saved(self, answer: dict[str, Any], case: int) -> dict[str, Any]:
+        """Keep the input of a finding."""
+        work = self.folder / "work" / f"{self.name}-{case}"
+        if "kind" in answer:
+            saved = self.folder / "findings" / work.name
+            shutil.rmtree(saved, ignore_errors=True)
+            shutil.copytree(work, saved, symlinks=True)
+            answer["saved"] = str(saved)
+        shutil.rmtree(work, ignore_errors=True)
+        return answer
+
+
+def _how_it_died(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended itself with status {status}"
+
+
+def _where(place: str) -> str:
+    """The innermost line of ours in what faulthandler wrote."""
+    for line in place.splitlines():
+        if "/microlens/" in line:
+            path, _, rest = line.strip().removeprefix('File "').partition('", line ')
+            number, _, name = rest.partition(" in ")
+            return f"{path.rpartition('/microlens/')[2]}:{number} {name}"
+    return place.strip().splitlines()[-1] if place.strip() else "unknown"
+
+
+def _work(target: type[Target], seed: int, folder: Path, connection: Connection, environment: dict[str, str]) -> None:
+    """In the process: answer one case number after the other."""
+    os.environ.update(environment)
+    os.setsid()  # what a reader starts is of no concern to the terminal
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1), os.dup2(quiet, 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    torch_on_one_thread()
+    subject = target()
+    subject.open(folder / "seeds" / target.name)
+    place = (folder / f"{target.name}-{seed}.place").open("w+")
+    faulthandler.enable(place)
+    held = _memory("VmData") + HARD_MEMORY
+    resource.setrlimit(resource.RLIMIT_DATA, (held, held))
+    connection.send("ready")
+    while True:
+        try:
+            case, limit = connection.recv()
+        except EOFError:
+            return
+        place.seek(0), place.truncate()
+        faulthandler.dump_traceback_later(0.9 * limit, file=place)
+        work = folder / "work" / f"{target.name}-{seed}-{case}"
+        answer = _one_case(subject, seed, case, work)
+        faulthandler.cancel_dump_traceback_later()
+        connection.send(answer)
+
+
+def torch_on_one_thread() -> None:
+    """Small tensors; and a machine has better things to do."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _one_case(target: Target, seed: int, case: int, work: Path) -> dict[str, Any]:
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    random = np.random.default_rng([seed, zlib.crc32(target.name.encode()), case])
+    started = time.process_time()
+    done = target.make(work, random)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
+    before = _memory("VmRSS")
+    answer: dict[str, Any] = {}
+    try:
+        outcome = target.read(work, random) or "read"
+    except AssertionError as error:
+        outcome, answer = "wrong", _finding("wrong", error, done)
+    except target.answers as error:
+        outcome = type(error).__name__
+        try:
+            check_answer(str(error))
+        except AssertionError as wrong:
+            outcome, answer = "wrong", _finding("wrong", wrong, done)
+    except BaseException as error:
+        outcome, answer = "exception", _finding("exception", error, done)
+    grown = _memory("VmHWM") - before
+    if not answer and grown > MEMORY:
+        outcome = "memory"
+        answer = {"kind": "memory", "what": f"{grown / 1e9:.1f} GB", "where": "", "done": done, "trace": ""}
+    return {**answer, "outcome": outcome, "seconds": time.process_time() - started}
+
+
+def _finding(kind: str, error: BaseException, done: str) -> dict[str, Any]:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "/src/microlens/" in frame.filename] or list(frames)
+    where = f"{ours[-1].filename.rpartition('/microlens/')[2]}:{ours[-1].lineno} {ours[-1].name}"
+    what = f"{type(error).__name__}: {error}"
+    return {
+        "kind": kind,
+        "what": what[:1000],
+        "where": where,
+        "done": done,
+        "trace": "".join(traceback.format_exception(error))[-6000:],
+    }
+
+
+def _memory(name: str) -> int:
+    """A figure of /proc/self/status, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    return 0
