@@ -21,8 +21,7 @@ import numpy as np
 
 from tests.fuzz.target import Target, check_answer
 
-MEMORY = 2 * 1024**3  # more than what the process had before, in bytes, is a finding
-HARD_MEMORY = 2 * MEMORY  # here the system refuses more
+MEMORY = 2 * 1024**3
 CASES_A_PROCESS = 250  # readers may keep files open for as long as a process lives
 PRELOADED = ["microlens.run", "microlens.recommend", "microlens.page", "tests.fuzz.targets"]
 
@@ -82,6 +81,7 @@ def fuzz(
     folder: Path,
     *,
     limit: float = 20.0,
+    memory: int = MEMORY,
     seconds: float | None = None,
     on_finding: Callable[[Finding], None] | None = None,
 ) -> Result:
@@ -93,6 +93,7 @@ def fuzz(
         cases: their numbers.
         folder: works in here; inputs of findings stay in ``findings/TARGET-SEED-CASE``.
         limit: seconds after which a case is taken for hanging.
+        memory: bytes that a case may take beyond what its process had; at twice as many the system refuses more.
         seconds: of processor time, after which no other case starts.
         on_finding: called with the first finding of each root.
     """
@@ -109,7 +110,7 @@ def fuzz(
             if worker is None or worker.cases >= CASES_A_PROCESS:
                 if worker is not None:
                     worker.end()
-                worker = _Worker(target, seed, folder)
+                worker = _Worker(target, seed, folder, memory)
             answer = worker.ask(case, limit)
             if not worker.alive:
                 worker = None
@@ -130,7 +131,7 @@ def fuzz(
 class _Worker:
     """A process that runs cases one after the other."""
 
-    def __init__(self, target: type[Target], seed: int, folder: Path) -> None:
+    def __init__(self, target: type[Target], seed: int, folder: Path, memory: int) -> None:
         context = get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.folder, self.cases, self.alive = folder, 0, True
@@ -138,7 +139,7 @@ class _Worker:
         self.place = folder / f"{self.name}.place"
         self.connection, theirs = context.Pipe()
         self.process: ForkServerProcess = context.Process(
-            target=_work, args=(target, seed, folder, theirs, dict(os.environ)), daemon=True
+            target=_work, args=(target, seed, folder, memory, theirs, dict(os.environ)), daemon=True
         )
         self.process.start()
         theirs.close()
@@ -196,7 +197,9 @@ def _where(place: str) -> str:
     return place.strip().splitlines()[-1] if place.strip() else "unknown"
 
 
-def _work(target: type[Target], seed: int, folder: Path, connection: Connection, environment: dict[str, str]) -> None:
+def _work(
+    target: type[Target], seed: int, folder: Path, memory: int, connection: Connection, environment: dict[str, str]
+) -> None:
     """In the process: answer one case number after the other."""
     os.environ.update(environment)
     os.setsid()  # what a reader starts is of no concern to the terminal
@@ -208,7 +211,7 @@ def _work(target: type[Target], seed: int, folder: Path, connection: Connection,
     subject.open(folder / "seeds" / target.name)
     place = (folder / f"{target.name}-{seed}.place").open("w+")
     faulthandler.enable(place)
-    held = _memory("VmData") + HARD_MEMORY
+    held = _memory("VmData") + 2 * memory
     resource.setrlimit(resource.RLIMIT_DATA, (held, held))
     connection.send("ready")
     while True:
@@ -219,7 +222,7 @@ def _work(target: type[Target], seed: int, folder: Path, connection: Connection,
         place.seek(0), place.truncate()
         faulthandler.dump_traceback_later(0.9 * limit, file=place)
         work = folder / "work" / f"{target.name}-{seed}-{case}"
-        answer = _one_case(subject, seed, case, work)
+        answer = _one_case(subject, seed, case, work, memory)
         faulthandler.cancel_dump_traceback_later()
         connection.send(answer)
 
@@ -231,7 +234,7 @@ def torch_on_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _one_case(target: Target, seed: int, case: int, work: Path) -> dict[str, Any]:
+def _one_case(target: Target, seed: int, case: int, work: Path, memory: int) -> dict[str, Any]:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     random = np.random.default_rng([seed, zlib.crc32(target.name.encode()), case])
@@ -253,7 +256,7 @@ def _one_case(target: Target, seed: int, case: int, work: Path) -> dict[str, Any
     except BaseException as error:
         outcome, answer = "exception", _finding("exception", error, done)
     grown = _memory("VmHWM") - before
-    if not answer and grown > MEMORY:
+    if not answer and grown > memory:
         outcome = "memory"
         answer = {"kind": "memory", "what": f"{grown / 1e9:.1f} GB", "where": "", "done": done, "trace": ""}
     return {**answer, "outcome": outcome, "seconds": time.process_time() - started}
