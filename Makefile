@@ -7,7 +7,7 @@ FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null |
 
 INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: setup demo test check format lint types bench clean
+.PHONY: setup demo test check format lint types bench installed clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,12 @@ types: setup
 bench: setup
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python benchmarks/run_all.py
+
+# The built wheel in a fresh environment; VERSIONS is oldest, tested or newest.
+WITH ?= $(PYTHON)
+VERSIONS ?= tested
+installed: setup
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/python -m tests.installed --python $(WITH) --versions $(VERSIONS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
