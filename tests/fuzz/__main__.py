@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="decides every case, with the target and its number")
     parser.add_argument("--only", default=",".join(TARGETS), help="targets, separated by commas")
     parser.add_argument("--case", type=int, help="run this case alone and print its traceback")
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds after which a case is taken for hanging")
+    parser.add_argument(
+        "--limit", type=float, default=20.0, help="seconds of work, or of doing nothing, after which a case hangs"
+    )
     parser.add_argument("--folder", type=Path, help="where inputs of findings stay; a temporary folder by default")
     parser.add_argument("--json", type=Path, help="a file for counts and findings")
     chosen = parser.parse_args()

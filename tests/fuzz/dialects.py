@@ -29,11 +29,13 @@ def rendered(rows: Sequence[Row], header: Sequence[str], random: Random, *, sepa
         if random.random() < 0.2:  # as pandas writes its index
             names, table = ["", *names], [[number, *row] for number, row in enumerate(table)]
     text = StringIO()
+    end = ("\n", "\n", "\r\n", "\r")[int(random.integers(4))]
     writer = csv.writer(
         text,
         delimiter=separators[int(random.integers(len(separators)))],
-        quoting=csv.QUOTE_ALL if random.random() < 0.2 else csv.QUOTE_MINIMAL,
-        lineterminator=("\n", "\n", "\r\n", "\r")[int(random.integers(4))],
+        # The writer quotes a line feed only where lines end with one.
+        quoting=csv.QUOTE_ALL if end == "\r" or random.random() < 0.2 else csv.QUOTE_MINIMAL,
+        lineterminator=end,
     )
     writer.writerows([names, *table] if names else table)
     return encoded(text.getvalue(), random)

@@ -23,7 +23,7 @@ from tests.fuzz.target import Target, check_answer
 
 MEMORY = 2 * 1024**3
 CASES_A_PROCESS = 250  # readers may keep files open for as long as a process lives
-PRELOADED = ["microlens.run", "microlens.recommend", "microlens.page", "tests.fuzz.targets"]
+PRELOADED = ["microlens.run", "microlens.recommend", "microlens.page", "torch._dynamo", "tests.fuzz.targets"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def fuzz(
         seed: of all cases.
         cases: their numbers.
         folder: works in here; inputs of findings stay in ``findings/TARGET-SEED-CASE``.
-        limit: seconds after which a case is taken for hanging.
+        limit: seconds of work, or of doing nothing, after which a case is taken for hanging.
         memory: bytes that a case may take beyond what its process had; at twice as many the system refuses more.
         seconds: of processor time, after which no other case starts.
         on_finding: called with the first finding of each root.
@@ -150,12 +150,14 @@ class _Worker:
         """Run one case and say how it went."""
         self.cases += 1
         started = time.monotonic()
-        self.connection.send((case, limit))
+        self.connection.send(case)
         try:
-            if self.connection.poll(limit):
+            if self._answers_within(limit):
                 answer: dict[str, Any] = self.connection.recv()
                 return self._saved(answer, case)
             kind, what = "hang", f"no answer after {limit:g} s"
+            os.kill(self.process.pid or 0, signal.SIGUSR1)  # it writes where it is
+            time.sleep(0.5)
         except EOFError:
             self.process.join()
             kind, what = "killed", _how_it_died(self.process.exitcode or 0)
@@ -163,6 +165,27 @@ class _Worker:
         place = self.place.read_text(errors="replace") if self.place.exists() else ""
         taken = {"seconds": time.monotonic() - started, "outcome": kind, "kind": kind, "what": what}
         return self._saved({**taken, "where": _where(place), "done": "", "trace": place}, case)
+
+    def _answers_within(self, limit: float) -> bool:
+        """Whether there is an answer before it has worked or done nothing for so long; others' work does not count."""
+        first = last = self._seconds()
+        moved = time.monotonic()
+        while not self.connection.poll(0.2):
+            now = self._seconds()
+            if now > last:
+                last, moved = now, time.monotonic()
+            if now - first > limit or time.monotonic() - moved > limit:
+                return False
+        return True
+
+    def _seconds(self) -> float:
+        """Processor time of the process; 0 if it is gone."""
+        try:
+            text = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:
+            return 0.0
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """Kill the process."""
@@ -211,20 +234,18 @@ def _work(
     subject.open(folder / "seeds" / target.name)
     place = (folder / f"{target.name}-{seed}.place").open("w+")
     faulthandler.enable(place)
+    faulthandler.register(signal.SIGUSR1, place)
     held = _memory("VmData") + 2 * memory
     resource.setrlimit(resource.RLIMIT_DATA, (held, held))
     connection.send("ready")
     while True:
         try:
-            case, limit = connection.recv()
+            case = connection.recv()
         except EOFError:
             return
         place.seek(0), place.truncate()
-        faulthandler.dump_traceback_later(0.9 * limit, file=place)
         work = folder / "work" / f"{target.name}-{seed}-{case}"
-        answer = _one_case(subject, seed, case, work, memory)
-        faulthandler.cancel_dump_traceback_later()
-        connection.send(answer)
+        connection.send(_one_case(subject, seed, case, work, memory))
 
 
 def torch_on_one_thread() -> None:
@@ -238,12 +259,12 @@ def _one_case(target: Target, seed: int, case: int, work: Path, memory: int) -> 
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     random = np.random.default_rng([seed, zlib.crc32(target.name.encode()), case])
-    started = time.process_time()
-    done = target.make(work, random)
+    done, started = "could not be made", time.process_time()
+    answer: dict[str, Any] = {}
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
     before = _memory("VmRSS")
-    answer: dict[str, Any] = {}
     try:
+        done = target.make(work, random)
         outcome = target.read(work, random) or "read"
     except AssertionError as error:
         outcome, answer = "wrong", _finding("wrong", error, done)

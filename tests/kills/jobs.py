@@ -18,8 +18,8 @@ from microlens.data.synthetic import write_release
 
 USERS, ITEMS = 60, 24
 CANARY = "notes.txt"
-# What depends on the clock or the machine's memory and not on the data.
-OF_THE_MOMENT = re.compile(r"seconds|memory|time|best_epoch_seconds")
+# What depends on the clock, the machine's memory or the state of a checkout, and not on the data.
+OF_THE_MOMENT = re.compile(r"seconds|memory|time|commit")
 SASREC = """
 dataset = "dataset"
 output = "{output}"
@@ -121,7 +121,8 @@ def trained(run: Path) -> dict[str, Any]:
 
 def extracted(folder: Path) -> dict[str, Any]:
     """Every byte of the features."""
-    return {path.name: digest(path) for path in (folder / "features").iterdir() if path.suffix in (".npy", ".json")}
+    found: dict[str, Any] = {path.name: digest(path) for path in (folder / "features").glob("*.npy")}
+    return found | {path.name: read_json(path) for path in (folder / "features").glob("*.json")}
 
 
 def tabled(folder: Path) -> dict[str, Any]:
