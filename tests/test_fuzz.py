@@ -18,7 +18,7 @@ from tests.fuzz.targets import TARGETS
 
 pytestmark = pytest.mark.xdist_group("fuzz")  # one server of processes for all
 
-CASES = dict.fromkeys(TARGETS, 150) | {"configuration": 25, "dataset": 40, "checkpoint": 15}
+CASES = dict.fromkeys(TARGETS, 150) | {"configuration": 40, "dataset": 40, "checkpoint": 15}
 MEGABYTE = 1024**2
 
 

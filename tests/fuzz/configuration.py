@@ -12,8 +12,9 @@ from microlens.assembly import build_run
 from microlens.config import RunConfig
 from microlens.errors import InputError
 from tests.fuzz.datasets import write_tables_only
-from tests.fuzz.mutations import Random, damage_json, damage_text, misspelt, odd_value
+from tests.fuzz.mutations import Random, damage_json, misspelt, odd_value
 from tests.fuzz.target import Target, command
+from tests.fuzz.text_mutations import damage_text
 
 MODELS = (
     '[model]\nname = "popularity"',
@@ -63,7 +64,7 @@ class Configuration(Target):
         """Write ``config.toml`` and ``assignments.json``."""
         config = {"dataset": str(self.seeds / "dataset"), "output": str(folder / "run")}
         config |= tomllib.loads(MODELS[int(random.integers(len(MODELS)))])
-        way = int(random.integers(5))
+        way = int(random.integers(6))  # the last leaves it as it is
         for _ in range(int(random.integers(1, 3)) if way in (0, 1) else 0):
             config = damage_json(config, random)
         text = as_toml(config)

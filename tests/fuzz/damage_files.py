@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.mutations import Random, damage, damage_json, damage_text
+from tests.fuzz.mutations import Random, damage, damage_json
+from tests.fuzz.text_mutations import damage_text
 
 TEXT = (".json", ".jsonl", ".toml", ".csv", ".md")
 

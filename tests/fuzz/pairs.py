@@ -9,8 +9,9 @@ from microlens.data.pairs import read_pairs
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split
 from tests.fuzz.dialects import encoded, rendered
-from tests.fuzz.mutations import Random, damage_text
+from tests.fuzz.mutations import Random
 from tests.fuzz.target import Target
+from tests.fuzz.text_mutations import damage_text
 
 HEADERS = (("user", "item", "timestamp"), ("user_id", "item_id", "timestamp"), ("user", "item", "time"))
 Events = list[tuple[int, int, int]]

@@ -1,25 +1,19 @@
 """Running cases in a process that is watched: one that hangs, dies or takes too much memory is killed and noted."""
 
-import faulthandler
 import os
-import resource
 import shutil
 import signal
 import time
-import traceback
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tests.fuzz.target import Target, check_answer
+from tests.fuzz.target import Target
+from tests.fuzz.worker import work
 
 MEMORY = 2 * 1024**3
 CASES_A_PROCESS = 250  # readers may keep files open for as long as a process lives
@@ -139,7 +133,7 @@ class _Worker:
         self.place = folder / f"{self.name}.place"
         self.connection, theirs = context.Pipe()
         self.process: ForkServerProcess = context.Process(
-            target=_work, args=(target, seed, folder, memory, theirs, dict(os.environ)), daemon=True
+            target=work, args=(target, seed, folder, memory, theirs, dict(os.environ)), daemon=True
         )
         self.process.start()
         theirs.close()
@@ -218,88 +212,3 @@ def _where(place: str) -> str:
             number, _, name = rest.partition(" in ")
             return f"{path.rpartition('/microlens/')[2]}:{number} {name}"
     return place.strip().splitlines()[-1] if place.strip() else "unknown"
-
-
-def _work(
-    target: type[Target], seed: int, folder: Path, memory: int, connection: Connection, environment: dict[str, str]
-) -> None:
-    """In the process: answer one case number after the other."""
-    os.environ.update(environment)
-    os.setsid()  # what a reader starts is of no concern to the terminal
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1), os.dup2(quiet, 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    torch_on_one_thread()
-    subject = target()
-    subject.open(folder / "seeds" / target.name)
-    place = (folder / f"{target.name}-{seed}.place").open("w+")
-    faulthandler.enable(place)
-    faulthandler.register(signal.SIGUSR1, place)
-    held = _memory("VmData") + 2 * memory
-    resource.setrlimit(resource.RLIMIT_DATA, (held, held))
-    connection.send("ready")
-    while True:
-        try:
-            case = connection.recv()
-        except EOFError:
-            return
-        place.seek(0), place.truncate()
-        work = folder / "work" / f"{target.name}-{seed}-{case}"
-        connection.send(_one_case(subject, seed, case, work, memory))
-
-
-def torch_on_one_thread() -> None:
-    """Small tensors; and a machine has better things to do."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _one_case(target: Target, seed: int, case: int, work: Path, memory: int) -> dict[str, Any]:
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    random = np.random.default_rng([seed, zlib.crc32(target.name.encode()), case])
-    done, started = "could not be made", time.process_time()
-    answer: dict[str, Any] = {}
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
-    before = _memory("VmRSS")
-    try:
-        done = target.make(work, random)
-        outcome = target.read(work, random) or "read"
-    except AssertionError as error:
-        outcome, answer = "wrong", _finding("wrong", error, done)
-    except target.answers as error:
-        outcome = type(error).__name__
-        try:
-            check_answer(str(error))
-        except AssertionError as wrong:
-            outcome, answer = "wrong", _finding("wrong", wrong, done)
-    except BaseException as error:
-        outcome, answer = "exception", _finding("exception", error, done)
-    grown = _memory("VmHWM") - before
-    if not answer and grown > memory:
-        outcome = "memory"
-        answer = {"kind": "memory", "what": f"{grown / 1e9:.1f} GB", "where": "", "done": done, "trace": ""}
-    return {**answer, "outcome": outcome, "seconds": time.process_time() - started}
-
-
-def _finding(kind: str, error: BaseException, done: str) -> dict[str, Any]:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "/src/microlens/" in frame.filename] or list(frames)
-    where = f"{ours[-1].filename.rpartition('/microlens/')[2]}:{ours[-1].lineno} {ours[-1].name}"
-    what = f"{type(error).__name__}: {error}"
-    return {
-        "kind": kind,
-        "what": what[:1000],
-        "where": where,
-        "done": done,
-        "trace": "".join(traceback.format_exception(error))[-6000:],
-    }
-
-
-def _memory(name: str) -> int:
-    """A figure of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    return 0

@@ -8,8 +8,9 @@ from typing import Any
 
 from microlens.data.metadata import read_comments, read_likes, read_tags, read_titles
 from tests.fuzz.dialects import encoded, rendered
-from tests.fuzz.mutations import Random, damage_text
+from tests.fuzz.mutations import Random
 from tests.fuzz.target import Target
+from tests.fuzz.text_mutations import damage_text
 
 READERS = {"titles": read_titles, "tags": read_tags, "likes": read_likes, "comments": read_comments}
 COLUMNS = {
