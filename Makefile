@@ -10,7 +10,7 @@ INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $
 # Programs that tests and the demo start would compile all they import every time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test published check format lint types bench clean
+.PHONY: setup demo test published check format lint types bench installed clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,12 @@ types: setup
 bench: setup
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python benchmarks/run_all.py
+
+# The built wheel in a fresh environment; VERSIONS is oldest, tested or newest.
+WITH ?= $(PYTHON)
+VERSIONS ?= tested
+installed: setup
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/python -m tests.installed --python $(WITH) --versions $(VERSIONS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -265,8 +265,8 @@ class Trainer:
         """Go on from the last checkpoint, if there is one of the same configuration and data.
 
         Raises:
-            InputError: a checkpoint of the run folder is not the one that was written, is damaged, or is that of more or
-                fewer processes.
+            InputError: a checkpoint of the run folder is not the one that was written, is damaged, or was written by
+                more or fewer processes.
         """
         check(self.folder, BEST, LAST)
         path = self.folder / LAST
