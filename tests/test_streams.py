@@ -1,5 +1,6 @@
 """Which stream of a file is the film, where it ends, and in what order its parts are played."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -78,6 +79,36 @@ def test_a_truncated_flash_video_is_named_though_it_has_sound(tmp_path):
     clip = read_clip(path, SETTINGS)
     assert clip.faults[0].startswith("truncated: read ")
     assert numbers(clip.frames)[:2] == [4, 12]
+
+
+def test_a_film_cut_off_in_sound_that_goes_on_is_whole(tmp_path):
+    path = mux_film(tmp_path / "film.flv", codec="flv", sound=("aac", 12.0))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 8 // 10])
+    clip = read_clip(path, SETTINGS)
+    assert (numbers(clip.frames), clip.faults) == (FIVE_OF_40, ())
+
+
+def test_a_film_cut_off_before_sound_that_goes_on_keeps_its_places(tmp_path):
+    path = mux_film(tmp_path / "film.mkv", sound=("aac", 9.0))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 10])
+    clip = read_clip(path, SETTINGS)
+    assert re.fullmatch(r"truncated: read \d\d of 40 frames; the last good frame repeated", clip.faults[0])
+    assert numbers(clip.frames)[:2] == [4, 12]
+    assert clip.info.duration == pytest.approx(4, abs=0.05)
+
+
+def test_a_raw_stream_is_as_long_as_its_pictures_whatever_its_bit_rate_would_make_of_its_size(tmp_path):
+    path = mux_film(tmp_path / "film.mpg", codec="mpeg1video", rate=25, container_format="mpeg1video")
+    data = bytearray(path.read_bytes())
+    assert data[:4] == b"\0\0\1\xb3"
+    data[8:11] = b"\0\x20" + bytes([data[10] & 0x3F])  # 51,200 bits a second
+    path.write_bytes(data)
+    clip = read_clip(path, SETTINGS)
+    assert clip.faults == ()
+    assert clip.info.num_frames == 40
+    assert clip.info.duration == pytest.approx(1.6, abs=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +194,11 @@ def test_a_part_that_begins_within_a_group_shows_nothing_of_the_part_before(tmp_
         cut = [packet.pos for packet in container.demux(video=0) if packet.size][3] // 188 * 188
     tables = two.read_bytes()[: 3 * 188]
     two.write_bytes(tables + two.read_bytes()[cut:])
-    clip = read_clip(joined(tmp_path / "both.ts", one, two), ClipSettings(size=64, num_frames=80))
+    clip = read_clip(joined(tmp_path / "both.ts", one, two), ClipSettings(size=64, num_frames=40 + 37))
     shown = numbers(clip.frames)
-    assert set(shown) <= {*range(40), *range(100, 140)}
-    assert shown == sorted(shown)
+    assert shown[:36] == list(range(36))
+    assert shown[-20:] == list(range(120, 140))  # whole from its keyframe on
+    assert max(shown[:-20]) < 40  # until then, the last good picture
 
 
 @pytest.mark.parametrize("start", [1000.0, 95441.0, 95443.6])

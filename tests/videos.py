@@ -84,6 +84,7 @@ def mux_film(
     subtitle_end: float | None = None,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     rate: int = 10,
+    container_format: str | None = None,
     container: dict[str, str] | None = None,
 ) -> Path:
     """Write `count` pictures numbered from `first` beside sound (codec, seconds) or a subtitle.
@@ -91,7 +92,7 @@ def mux_film(
     The streams are interleaved by time, as any muxer would.
     """
     options = {"g": "20", "bf": "2", "sc_threshold": "0"} if codec == "libx264" and options is None else options
-    with av.open(f"file:{path}", "w", options=container or {}) as output:
+    with av.open(f"file:{path}", "w", format=container_format, options=container or {}) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {"g": "20", "q": "2"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.thread_count = 1

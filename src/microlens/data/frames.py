@@ -134,7 +134,8 @@ class FrameDecoder:
             self._context.flush_buffers()
         count = 0
         for position in [*range(start, stop + 1), None]:
-            for frame in self._decode(position, wanted):
+            frames = self._end_of_part(wanted) if position in self._timeline.part_starts and position != start else []
+            for frame in frames + self._decode(position, wanted):
                 mark = count if self._timeline.counted else frame.pts
                 count += 1
                 if frame.is_corrupt:
@@ -146,6 +147,12 @@ class FrameDecoder:
                     if frame.pts is not None and not self._timeline.counted:
                         yield frame.pts, frame
                 return
+
+    def _end_of_part(self, wanted: set[int] | None) -> list[av.VideoFrame]:
+        """What the decoder still holds of a part of joined files, which it then forgets: no other part refers to it."""
+        frames = self._decode(None, wanted)
+        self._context.flush_buffers()
+        return frames
 
     def _decode(self, position: int | None, wanted: set[int] | None) -> list[av.VideoFrame]:
         """What the decoder gives out for one packet, or at the end (None)."""

@@ -24,6 +24,7 @@ Times: TypeAlias = NDArray[np.int64]
 _TRACKS_HAVE_LENGTHS = {"mov", "avi"}
 # Formats without a header. Each packet has its own decode time, and the clock starts again where files were joined.
 _STREAMS = {"mpegts", "mpeg", "mpegvideo"}
+_WRAP = 1 << 33
 # A longer step of that clock is a new start, too.
 _LONGEST_STEP_SECONDS = 10
 # Elsewhere the clock starts again only at a keyframe that is earlier than frames before it by more than reordering.
@@ -41,8 +42,8 @@ class Timeline:
     Times are in the stream's own unit. `positions[i]` is the packet of frame i; those in `key_positions` can be decoded
     without any before them. Where the container stores no presentation times (AVI), `counted` is set: frames are then
     told apart by counting what the decoder gives out. `end` is where the video claims to end, `expected` how many
-    frames it claims to have: more than N when truncated. `first_part_only` is set where parts of joined files are left
-    out.
+    frames it claims to have: more than N when truncated. `part_starts` are the packets that the parts of joined files
+    begin with, or just the first one; `first_part_only` is set where parts are left out.
     """
 
     packets: list[Packet]
@@ -53,6 +54,7 @@ class Timeline:
     end: int
     expected: int
     counted: bool
+    part_starts: frozenset[int]
     first_part_only: bool
 
     def __len__(self) -> int:
@@ -71,6 +73,8 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
     counted = "avi" in formats or any(packet.pts is None for packet in packets)
     if counted:
         packets = [packet for packet in packets if packet.size > 1]  # DivX fills with packets of one byte
+    if formats & _STREAMS:
+        _unwrap(packets)
     starts = _starts_of_clock(packets, formats, units)
     first_part_only = "matroska" in formats and len(starts) > 1
     if first_part_only:
@@ -100,6 +104,7 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
         end=end,
         expected=expected,
         counted=counted,
+        part_starts=frozenset(starts),
         first_part_only=first_part_only,
     )
 
@@ -113,6 +118,17 @@ def _stamps(packets: list[Packet], counted: bool) -> list[int]:
         return times
     step = packets[0].duration or 1
     return list(range(0, step * len(packets), step))
+
+
+def _unwrap(packets: list[Packet]) -> None:
+    """Let the packets' clock of 33 bits run on where it comes back to 0, which is no new start of it."""
+    latest: int | None = None
+    for packet in packets:
+        if packet.dts is not None:
+            packet.dts -= _WRAP * round((packet.dts - (latest or packet.dts)) / _WRAP)
+            latest = packet.dts
+            if packet.pts is not None:
+                packet.pts -= _WRAP * round((packet.pts - latest) / _WRAP)
 
 
 def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
