@@ -36,13 +36,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = Settings(clips=ClipSettings(num_frames=2, size=32))
 OPTIONS = ("--num-frames", "2", "--size", "32", "--workers", "1")
 ITEMS, TASKS = 14, 42
-DEADLY = 2
+DEADLY = (1, 2)
 
 
-# What runs in the decoding processes has to be found there by its name, so these three stand at the top.
+# What runs in the decoding processes has to be found there by its name, so these stand at the top.
 def deadly_decode(task: Task, settings: Settings) -> Result:
-    if task.item_id == DEADLY and "clips" in task.kinds:
+    if task.item_id in DEADLY and "clips" in task.kinds:
         os._exit(9)
+    return decode(task, settings)
+
+
+def decode_on_a_full_disk(task: Task, settings: Settings) -> Result:
+    if task.item_id == 2:
+        raise OSError(errno.ENOSPC, "No space left on device")
     return decode(task, settings)
 
 
@@ -332,17 +338,66 @@ def test_a_table_that_was_misunderstood_leaves_nothing_behind(release: Path, tmp
     assert run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)[0] == 0
 
 
-def test_a_file_that_kills_its_decoder_is_a_fault_and_the_rest_is_decoded(
+def test_files_that_kill_their_decoder_are_faults_and_the_rest_is_decoded(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "decode", deadly_decode)
     folder = write_small_release(tmp_path / "release", release)
     manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2)
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
-        (DEADLY, "clips", "decoding it kills the process (exit status 9)")
+        (item, "clips", "decoding it kills the process (exit status 9)") for item in DEADLY
     ]
-    assert {key for key in stored(tmp_path / "dataset") if key[1] == DEADLY} == {("covers", 2), ("sound", 2)}
-    assert len(stored(tmp_path / "dataset")) == 8
+    everything = {(kind, item) for kind in MEDIA for item in (1, 2, 3)}
+    assert set(stored(tmp_path / "dataset")) == everything - {("clips", item) for item in DEADLY}
+
+
+def test_processes_that_do_not_start_are_no_fault_of_the_files(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
+    with monkeypatch.context() as broken:
+        broken.setattr("microlens.data.processes._PROGRAM", "raise SystemExit('out of everything')")
+        status, _, told = run_command(*arguments)
+    assert status == 2
+    assert told.startswith("microlens: a process to work in died while it was starting (exit status 1: out of everyth")
+    assert told.count("\n") == 1
+    assert (tmp_path / "dataset.partial" / "outcomes.jsonl").read_text() == ""
+    assert run_command(*arguments)[0] == 0
+    assert manifest_of(tmp_path / "dataset")["faults"] == []
+
+
+def test_what_was_decoded_before_the_machine_failed_is_kept(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "decode", decode_on_a_full_disk)
+    status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
+    assert status == 2
+    assert told.startswith("microlens: no space left on the disk")
+    assert finished_files(tmp_path / "dataset.partial") == {"videos/1.mp4"}
+
+
+def test_a_file_that_vanishes_is_a_fault(tmp_path: Path) -> None:
+    task = Task(1, tmp_path / "videos" / "1.mp4", ("clips", "sound"))
+    (clip, clip_value), (sound, sound_value) = decode(task, SETTINGS)
+    assert clip_value is sound_value is None
+    assert (clip.faults, sound.faults) == (["it cannot be read (No such file or directory)"], [])
+    assert (clip.path, clip.bytes, clip.sha256) == ("videos/1.mp4", 0, "")
+    task.path.mkdir(parents=True)
+    assert decode(task, SETTINGS)[0][0].faults == ["it cannot be read (Is a directory)"]
+
+
+def test_a_script_needs_no_guard(release: Path, undisturbed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from microlens.data.decoding import Settings\n"
+        "from microlens.data.media import ClipSettings\n"
+        "from microlens.data.prepare import prepare\n"
+        f"prepare(Path({str(release)!r}), Path('dataset'), Settings(clips=ClipSettings(num_frames=2, size=32)))\n"
+    )
+    process = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+    assert_same(tmp_path / "dataset", undisturbed)
 
 
 PREPARE_SLOWLY = """
