@@ -3,13 +3,13 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from microlens.data.pairs import Pairs as Read
 from microlens.data.pairs import read_pairs
 from tests.fuzz.mutations import Random
 from tests.fuzz.pairs import Pairs
@@ -49,7 +49,7 @@ class Planted(Pairs):
     def read(self, folder: Path, random: Random) -> str | None:
         case = int(folder.name.rpartition("-")[2])
 
-        def broken(path: Path) -> Read:
+        def broken(path: Path) -> Any:
             if case == 1:
                 raise AttributeError("'NoneType' object has no attribute 'shape'")
             if case == 2:
@@ -61,8 +61,7 @@ class Planted(Pairs):
             if case == 6:
                 os._exit(3)
             found = read_pairs(path)
-            events = found.events.reverse() if case == 7 else found.events
-            return Read(events=events, repeated=0, out_of_order=0)
+            return replace(found, events=found.events.reverse()) if case == 7 else found
 
         with mock.patch("tests.fuzz.pairs.read_pairs", broken):
             return super().read(folder, random)
