@@ -115,7 +115,7 @@ def test_a_missing_or_foreign_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no report\.json"):
         Report.read(tmp_path)
     replace_text(tmp_path, REPORT, "{}")
-    with pytest.raises(InputError, match="report.json is damaged"):
+    with pytest.raises(InputError, match=r"report\.json is damaged"):
         Report.read(tmp_path)
 
 
