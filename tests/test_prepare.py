@@ -393,9 +393,10 @@ def test_a_script_needs_no_guard(release: Path, undisturbed: Path, tmp_path: Pat
         "from microlens.data.decoding import Settings\n"
         "from microlens.data.media import ClipSettings\n"
         "from microlens.data.prepare import prepare\n"
-        f"prepare(Path({str(release)!r}), Path('dataset'), Settings(clips=ClipSettings(num_frames=2, size=32)))\n"
+        "settings = Settings(clips=ClipSettings(num_frames=2, size=32))\n"
+        f"prepare(Path({str(release)!r}), Path({str(tmp_path / 'dataset')!r}), settings, workers=2)\n"
     )
-    process = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert process.stderr == ""
     assert_same(tmp_path / "dataset", undisturbed)
 
