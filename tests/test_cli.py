@@ -211,7 +211,7 @@ def test_a_wrong_configuration_is_refused_in_the_file_and_by_set(
     (tmp_path / "wrong.toml").write_text(tomli_w.dumps(table))
     assert sentence in refusal("train", tmp_path / "wrong.toml")
     # The folder of a run is locked before its configuration is tried on the data; there is no more in it than that.
-    assert entries(tmp_path) <= {tmp_path / name for name in ("wrong.toml", "run", "run/.lock")}
+    assert entries(tmp_path) <= {tmp_path / name for name in ("wrong.toml", "run", "run/.lock", "run/.microlens")}
 
 
 @pytest.mark.parametrize(
