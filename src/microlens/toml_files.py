@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from microlens.errors import InputError
-from microlens.printable import shown
+from microlens.printable import one_line, shown
 
 LARGEST_FILE = 2**16
 LONGEST_LINE = 2**13  # what long dotted keys cost grows with the square of their length
@@ -77,7 +77,7 @@ def assign(table: dict[str, Any], assignment: str) -> None:
     Raises:
         InputError: it is not one key and one value, or the key leads through something that is no table.
     """
-    said = f"--set {shown(assignment)[1:].rstrip(chr(39))}"
+    said = f"--set {one_line(assignment, 100)}"
     if len(assignment) > LONGEST_LINE:
         raise InputError(f"{said}: at most {LONGEST_LINE:,} characters are accepted.")
     key, text = _halves(assignment)
