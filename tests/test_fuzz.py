@@ -16,8 +16,6 @@ from tests.fuzz.pairs import Pairs
 from tests.fuzz.runner import fuzz
 from tests.fuzz.targets import TARGETS
 
-pytestmark = pytest.mark.xdist_group("fuzz")  # one server of processes for all
-
 CASES = dict.fromkeys(TARGETS, 150) | {"configuration": 40, "dataset": 40, "checkpoint": 15}
 MEGABYTE = 1024**2
 

@@ -51,7 +51,7 @@ def read(tmp_path: Path, content: str | bytes, name: str = "x_pairs.csv") -> Eve
         ("quoted text", 'user,title,item,timestamp\n1,"a, ""b""\nc",5,10\n1,d,3,20\n2,"e",5,5\n'),
         ("decimal ids", HEADER + "1.0,5.0,10\n1.0,3.0,20\n2.0,5.0,5\n"),
         ("UTF-16", (HEADER + "1,5,10\n1,3,20\n2,5,5\n").encode("utf-16")),
-        ("gzip", gzip.compress((HEADER + "1,5,10\n1,3,20\n2,5,5\n").encode())),
+        ("gzip", gzip.compress((HEADER + "1,5,10\n1,3,20\n2,5,5\n").encode(), mtime=0)),
         ("GB18030", "user,item,标题,timestamp\n1,5,你好,10\n1,3,很好,20\n2,5,好,5\n".encode("gb18030")),
     ],
 )
