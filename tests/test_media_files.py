@@ -1,6 +1,8 @@
 """Media files of a release: which are read, which are not and why, and that what is accepted decodes."""
 
+import errno
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -64,17 +66,17 @@ def test_files_of_other_items_are_not_used(tmp_path: Path) -> None:
 def test_of_several_files_of_an_item_one_is_taken_by_rule_and_the_rest_counted(tmp_path: Path) -> None:
     folder = touch(
         tmp_path / "videos", "1.mkv", "part/1.mp4", "2.avi", "002.avi", "part/2.avi", "3.mp4", "3.gif", "b/4.mp4",
-        "a/4.mp4",
+        "a/4.mp4", "5.mp4", "0/5.mp4",
     )  # fmt: skip
     found = videos(folder)
     assert {item: path.relative_to(folder).as_posix() for item, path in found.by_item.items()} == {
-        1: "part/1.mp4", 2: "2.avi", 3: "3.mp4", 4: "a/4.mp4",
+        1: "part/1.mp4", 2: "2.avi", 3: "3.mp4", 4: "a/4.mp4", 5: "5.mp4",
     }  # fmt: skip
     assert found.unused == {
         (".avi", SECOND): ["videos/002.avi", "videos/part/2.avi"],
         (".gif", SECOND): ["videos/3.gif"],
         (".mkv", SECOND): ["videos/1.mkv"],
-        (".mp4", SECOND): ["videos/b/4.mp4"],
+        (".mp4", SECOND): ["videos/0/5.mp4", "videos/b/4.mp4"],
     }
 
 
@@ -94,6 +96,21 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
         ("", "a folder that is read under another name"): ["videos/part/back"],
         (".mp4", NO_FILE): ["videos/5.mp4", "videos/6.mp4", "videos/7.mp4", "videos/8.mp4"],
     }
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = touch(tmp_path / "videos", "1.mp4", "locked/2.mp4")
+    original = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return original(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)  # root may open anything
+    found = videos(folder)
+    assert list(found.by_item) == [1]
+    assert found.unused == {("", "a folder that cannot be opened: Permission denied"): ["videos/locked"]}
 
 
 def test_names_that_are_no_text_are_named_all_the_same(tmp_path: Path) -> None:
@@ -134,14 +151,12 @@ def test_what_is_no_part_of_a_release_is_named(tmp_path: Path) -> None:
     )  # fmt: skip
     release = find_release(tmp_path)
     assert release.titles == tmp_path / "x_titles.csv"
+    assert release.frames == (tmp_path / "MicroLens-100k_frames_interval_1_number_5",)
     assert release.unused == {
         "hidden": [".DS_Store"],
         "the pairs are read from x_pairs.csv": ["x_pairs.tsv"],
         "the titles are read from x_titles.csv": ["x_titles.csv.gz"],
         "an archive, which has to be unpacked here": ["x.z01", "x_covers.zip"],
-        "frames that were taken before; clips are made of the videos themselves": [
-            "MicroLens-100k_frames_interval_1_number_5"
-        ],
         "no part of a release is called so": ["1.mp4", "features", "readme.txt"],
     }
 

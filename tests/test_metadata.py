@@ -47,6 +47,7 @@ def titles(tmp_path: Path, content: str | bytes) -> tuple[dict[int, str], int]:
         'Unnamed: 0,item,title\n0,1,"one, two"\n1,2,three\n',
         '0,1,"one, two"\n1,2,three\n',
         "item,title\n1,1,one, two\n2,2,three\n",
+        '"0","1","one, two"\n"1","2","three"\n',
         "vid_no,what\n1,one, two\n2,three\n",
         "item,标题\n1,one, two\n2,three\n",
         gzip.compress(b"item,title\n1,one, two\n2,three\n", mtime=0),
@@ -54,6 +55,14 @@ def titles(tmp_path: Path, content: str | bytes) -> tuple[dict[int, str], int]:
 )
 def test_titles_of_any_make(tmp_path: Path, content: str | bytes) -> None:
     assert titles(tmp_path, content) == ({1: "one, two", 2: "three"}, 0)
+
+
+def test_numbers_in_front_of_a_title_are_no_index(tmp_path: Path) -> None:
+    assert titles(tmp_path, '0,"1, two"\n1,"3, four"\n') == ({0: "1, two", 1: "3, four"}, 0)
+    assert titles(tmp_path, "item,likes,title\n0,5,a\n1,6,b\n") == ({0: "a", 1: "b"}, 0)
+    assert titles(tmp_path, "5,1,two\n6,3,four\n") == ({5: "1,two", 6: "3,four"}, 0)
+    comments = read(tmp_path, "0\t1\tfine\n1\t1\t2 of 3\n", read_comments)
+    assert comments.table.rows() == [(0, 1, "fine"), (1, 1, "2 of 3")]
 
 
 def test_ids_to_the_ends_of_64_bits(tmp_path: Path) -> None:
@@ -93,7 +102,7 @@ def test_a_title_may_run_over_several_lines(tmp_path: Path, content: str, expect
 @given(
     rows=st.dictionaries(
         st.integers(-(2**63), 2**63 - 1),
-        st.lists(st.sampled_from(["a", "1,", ",", ";", '"', " ", "\n", "é", "标题", "#"]), max_size=8).map("".join),
+        st.lists(st.sampled_from(["a", "1,b", ",", ";", '"', " ", "\n", "é", "标题", "#"]), max_size=6).map("".join),
         min_size=1, max_size=8,
     ),
     order=st.permutations(["", "item", "title", "views"]),
@@ -133,7 +142,7 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
         ),
         ("name,key\nhello,101\nyou,102\n", "line 1: 'name,key'; expected the columns item_id, title, in this order or"),
         ("key,what,more\n1,a,5\n", "line 1: the columns are 'key,what,more'; expected the columns item_id, title"),
-        ("", "it is empty; expected the columns item_id, title"),
+        ("v1,a\n2,b\n", r"1 of 2 .* line 1 \(neither header nor record\)"),
         ("1,a\0b\n", "line 1: a NUL byte; accepted is text in UTF-8"),
     ],
 )
@@ -141,6 +150,13 @@ def test_a_table_of_which_much_cannot_be_used_is_refused(tmp_path: Path, content
     with pytest.raises(InputError, match=message) as caught:
         titles(tmp_path, content)
     assert str(tmp_path / "table.csv") in str(caught.value)
+
+
+def test_a_table_without_rows(tmp_path: Path) -> None:
+    metadata = read(tmp_path, "\n \n")
+    assert metadata.table.rows() == []
+    assert metadata.notes == ("table.csv is empty",)
+    assert read(tmp_path, "item,title\n").table.rows() == []
 
 
 def test_rows_that_say_the_same_twice_do_no_harm(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ DAY = 1_672_531_200_000  # the first of 2023, in milliseconds
         (("1672531200000", "1672531200001"), (DAY, DAY + 1), None),
         (("1672531200", "1672531201"), (DAY, DAY + 1000), "timestamps are seconds"),
         (("1672531200.5", "1672531201"), (DAY + 500, DAY + 1000), "timestamps are seconds"),
+        (("1672531200.008", "1672531200.018"), (DAY + 8, DAY + 18), "timestamps are seconds"),
         (("1.6725312e9", "1.6725312005e+9"), (DAY, DAY + 500), "timestamps are seconds"),
         (("1.6725312e12", "1672531200001.0"), (DAY, DAY + 1), None),
         (("1672531200000000", "1672531200001999"), (DAY, DAY + 1), "timestamps are microseconds"),

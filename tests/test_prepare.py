@@ -300,6 +300,8 @@ def test_nested_media_and_odd_tables_are_read_and_named(release: Path, tmp_path:
     lines = [f"1;{7100000000000000100 + place};{1_700_000_000 + place};5" for place in range(6)]
     (folder / "Odd_Pairs.csv").write_text("\r".join(["uid;videoId;time;rating", *reversed(lines)]))
     (folder / "odd_titles.csv").write_bytes("item,title\n7100000000000000101,标题\n".encode("gbk"))
+    (folder / "odd_frames_interval_1_number_5").mkdir()
+    (folder / "odd_frames_interval_1_number_5" / "7100000000000000101-1.jpg").touch()
     (folder / "odd_likes.txt").write_text("7100000000000000101\t12\t34\n5\t6\t7\n")
     dataset = tmp_path / "dataset"
     status, told, _ = run_command("data", "prepare", folder, dataset, *OPTIONS)
@@ -322,6 +324,7 @@ def test_nested_media_and_odd_tables_are_read_and_named(release: Path, tmp_path:
     assert "note: odd_titles.csv was read as GB18030, such as '标题'" in told
     second = "dropped: 1 .mkv files of videos (another file of the same item is read): Video/7100000000000000101.mkv"
     assert second in told
+    assert "dropped: 1 .jpg files of frames (taken by other code; clips are made of the videos themselves)" in told
     assert "dropped: 1 lines of odd_likes.txt (items without interactions)\n" in told
 
 

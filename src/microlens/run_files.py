@@ -187,7 +187,7 @@ def _read(folder: Path) -> _Manifest | None:
             return manifest
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise InputError(f"{path} is damaged or was changed after microlens wrote it; {way_out(folder)}")
 

@@ -52,13 +52,18 @@ def read_rows(text: TextFile, form: Form) -> Rows:
         InputError: neither a header nor a record is found where it should be.
     """
     lines = lines_of(text.content)
+    if lines.is_empty():
+        table = pl.DataFrame(schema={"line": pl.Int64, **dict.fromkeys(form.columns, pl.String)})
+        return Rows(table=table, faults=[], notes=[f"{text.path.name} is empty"])
     begin, columns, faults = _find_columns(text, lines.head(_FIRST_LINES), form)
-    rows = _read(lines[begin:], columns, form, faults)
-    if _is_numbered(rows.table, columns, form):
+    # Numbers and separators are seldom a part of text: one id may be, two are not.
+    own = _own(columns, form)
+    records = joined_records(lines[begin:], columns.separator, own, most_own=3 if len(form.keys) == 1 else 0)
+    if _is_numbered(records, columns, form):
         places = {name: place + 1 for name, place in columns.places.items()}
         columns = replace(columns, width=columns.width + 1, places=places)
-        rows = _read(lines[begin:], columns, form, faults)
-    return replace(rows, notes=columns.note(text.path.name))
+    rows = _read(records, columns, form)
+    return Rows(table=rows.table, faults=[*faults, *rows.faults], notes=columns.note(text.path.name))
 
 
 def _find_columns(text: TextFile, first: pl.DataFrame, form: Form) -> tuple[int, Columns, list[tuple[int, str]]]:
@@ -72,8 +77,7 @@ def _find_columns(text: TextFile, first: pl.DataFrame, form: Form) -> tuple[int,
         if columns is not None:
             header = place > 0 and _is_header(text, first.row(place - 1), columns, form)
             return place, columns, _no_records(first[: place - header])
-    found = f"line {first['line'][0]}: '{shown(lines[0].strip())}'" if lines else "it is empty"
-    raise InputError(f"{text.path}, {found}; expected {form.accepted}.")
+    raise InputError(f"{text.path}, line {first['line'][0]}: '{shown(lines[0].strip())}'; expected {form.accepted}.")
 
 
 def _no_records(lines: pl.DataFrame) -> list[tuple[int, str]]:
@@ -107,14 +111,12 @@ def _is_header(text: TextFile, above: tuple[int, str], columns: Columns, form: F
         raise InputError(
             f"{text.path}, line {number}: the columns are '{shown(line.strip())}'; expected {form.accepted}."
         )
-    return width == columns.width
+    return width == columns.width and not re.search(r"\d", line.partition(columns.separator)[0])
 
 
-def _read(lines: pl.DataFrame, columns: Columns, form: Form, faults: list[tuple[int, str]]) -> Rows:
+def _read(records: pl.DataFrame, columns: Columns, form: Form) -> Rows:
     separator, width = columns.separator, columns.width
     text = columns.places.get(form.text or "")
-    # Numbers and separators are seldom a part of text: one id may be, two are not.
-    records = joined_records(lines, separator, _own(columns, form), most_own=3 if len(form.keys) == 1 else 0)
     found = pl.col("text").str.count_matches(separator, literal=True) + 1
     well_formed = (found >= width) if text == width - 1 else (found == width)
     plain = well_formed & ~pl.col("text").str.contains('"', literal=True)
@@ -122,15 +124,15 @@ def _read(lines: pl.DataFrame, columns: Columns, form: Form, faults: list[tuple[
     table = records.filter(plain).select(
         "line", *(cells.field(f"field_{columns.places[name]}").str.strip_chars().alias(name) for name in columns.places)
     )
-    others, more_faults = _read_one_by_one(records.filter(~plain), columns, form, table.schema)
+    others, faults = _read_one_by_one(records.filter(~plain), columns, form, table.schema)
     table = pl.concat([table, others]).sort("line") if len(others) else table
     if form.text:
         table = table.with_columns(pl.col(form.text).str.replace_all("\n", " ", literal=True))
     if form.text and table[form.keys[0]].has_nulls():
         table, lonely = _run_on(table, form.text, form.keys[0])
-        more_faults += [(line, f"1 instead of {width} columns") for line in lonely]
+        faults += [(line, f"1 instead of {width} columns") for line in lonely]
     missing = [pl.lit(None, pl.String).alias(name) for name in form.columns if name not in columns.places]
-    return Rows(table=table.with_columns(missing), faults=[*faults, *more_faults], notes=[])
+    return Rows(table=table.with_columns(missing), faults=faults, notes=[])
 
 
 def _read_one_by_one(
@@ -178,15 +180,18 @@ def _own(columns: Columns, form: Form) -> re.Pattern[str]:
     return re.compile("".join(separator + cell for cell in after) + "$")
 
 
-def _is_numbered(table: pl.DataFrame, columns: Columns, form: Form) -> bool:
-    """Whether what was taken for the ids only counts the rows, and the ids begin the text."""
-    if form.text is None or table.is_empty() or columns.places[form.keys[0]] != 0:
+def _is_numbered(records: pl.DataFrame, columns: Columns, form: Form) -> bool:
+    """Whether every record begins with its own number, which no column stands for, and ids follow it."""
+    if form.text is None or columns.width > len(form.columns) or columns.places[form.keys[0]] != 0:
         return False
-    first = table[form.keys[0]][0].strip()
-    if first not in ("0", "1" if columns.header else "0"):
-        return False
-    counted = pl.int_range(int(first), int(first) + pl.len()).cast(pl.String)
-    followed = f"^{_INTEGER}{re.escape(columns.separator)}"
-    return bool(table.select((pl.col(form.keys[0]) == counted).all()).item()) and bool(
-        table[form.text].str.contains(followed).all()
+    value = r' *("?)([+-]?\d+)(?:\.0*)?("?) *' + re.escape(columns.separator)
+    found = records.select(pl.col("text").str.extract_groups("^" + value * (len(form.keys) + 1)).struct.unnest())
+    quotes = [pl.col(str(group)) == pl.col(str(group + 2)) for group in range(1, 3 * len(form.keys) + 4, 3)]
+    numbers = found["2"].cast(pl.Int64, strict=False)
+    begins = (0, 1) if columns.header else (0,)
+    return bool(
+        len(found)
+        and found.select(pl.all_horizontal(quotes).fill_null(value=False).all()).item()
+        and numbers[0] in begins
+        and (numbers == pl.int_range(numbers[0], numbers[0] + len(numbers), eager=True)).all()
     )

@@ -36,6 +36,7 @@ _TABLES: dict[str, tuple[Callable[[Path], Metadata], dict[str, type[pl.DataType]
     "likes": (read_likes, {"likes": pl.Int64, "views": pl.Int64}),
     "comments": (read_comments, {}),
 }
+_FRAMES_UNUSED = "taken by other code; clips are made of the videos themselves"
 EXAMPLES = 10  # how many of what was dropped are named in the manifest
 Progress = Callable[[int, int], None]
 # All that is ever written into the folder of an unfinished dataset.
@@ -198,10 +199,11 @@ def _name_unused(preparation: _Preparation, media: dict[str, MediaFiles]) -> Non
     """Put down what lies in the release and is not read."""
     for why, names in preparation.release.unused.items():
         preparation.drop("files and folders of the release", len(names), why, names)
-    for kind, files in media.items():
-        for (suffix, why), names in files.unused.items():
-            what = f"{suffix} files" if suffix else "files without a suffix"
-            preparation.drop(f"{what} of {MEDIA[kind][0]}", len(names), why, names)
+    unused = [(MEDIA[kind][0], *found) for kind, files in media.items() for found in files.unused.items()]
+    frames = find_media(preparation.release.frames, ()).unused
+    unused += [("frames", (suffix, _FRAMES_UNUSED), names) for (suffix, _), names in frames.items()]
+    for name, (suffix, why), names in unused:
+        preparation.drop(f"{suffix or 'other'} files of {name}", len(names), why, names)
 
 
 def _tasks(media: dict[str, MediaFiles]) -> list[Task]:

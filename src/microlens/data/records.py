@@ -67,8 +67,9 @@ class _Quotes:
             own = self._own.search(line)
             if own is not None and (closed is None or own.start() < closed.end()):
                 found_own += 1
-                if found_own > self._most_own or (closed is not None and own.end() == closed.end() - 1):
-                    return 0  # too many records swallowed, or the quote opens a value
+                opens = closed is not None and own.end() == closed.end() - 1 == len(line) - 1
+                if opens or found_own > self._most_own:
+                    return 0
             if quoted and closed is None:
                 return 0  # the quote stands inside a value
             if closed is not None and not self._opening.search(line, closed.end()):

@@ -34,8 +34,8 @@ _FOLDERS = {
     "videos": r"videos$|\bvideo$",
     "covers": r"covers$|\bcover$|\bimages?$",
     "sounds": r"audios$|\baudio$|\bsounds?$",
+    "frames": r"frames( interval \d+ number \d+)?$",
 }
-_FRAMES = re.compile(r"frames(_interval_\d+_number_\d+)?$")
 _ARCHIVE = re.compile(r"\.(zip|z\d+|rar|7z|tar|tgz|tar\.\w+)(\.\d+)?$")
 
 
@@ -43,7 +43,8 @@ _ARCHIVE = re.compile(r"\.(zip|z\d+|rar|7z|tar|tgz|tar\.\w+)(\.\d+)?$")
 class Release:
     """Where the parts of a release lie; everything but the pairs may be missing.
 
-    ``unused`` are the names of the files and folders that are no part of it, by the reason why.
+    ``frames`` are folders of pictures that the original code took from videos, which nothing reads; ``unused`` the
+    names of the files and folders that are no part of a release, by the reason why.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Release:
     videos: tuple[Path, ...]
     covers: tuple[Path, ...]
     sounds: tuple[Path, ...]
+    frames: tuple[Path, ...]
     unused: dict[str, list[str]]
 
     @property
@@ -95,6 +97,7 @@ def find_release(folder: Path) -> Release:
         videos=folders["videos"],
         covers=folders["covers"],
         sounds=folders["sounds"],
+        frames=folders["frames"],
         unused=unused,
     )
 
@@ -128,8 +131,6 @@ def _why_unused(path: Path, tables: dict[str, Path | None]) -> str:
         return "hidden"
     if _ARCHIVE.search(path.name.lower()):
         return "an archive, which has to be unpacked here"
-    if _FRAMES.search(path.name.lower()):
-        return "frames that were taken before; clips are made of the videos themselves"
     for part, table in tables.items():
         if table is not None and _is_called(Path(path.name), _TABLES[part][0].rstrip("$")) and path.is_file():
             return f"the {part} are read from {table.name}"
