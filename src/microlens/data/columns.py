@@ -1,9 +1,11 @@
-"""The columns of a text table, found by the names that people give them."""
+"""The columns of a text table, found by the names that people give them, and their values as integers."""
 
 import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import polars as pl
 
 from microlens.data.text_files import shown
 
@@ -84,3 +86,15 @@ def columns_by_name(
 def likeliest_separator(line: str) -> str:
     """The separator that parts ``line`` into most cells."""
     return max(SEPARATORS, key=line.count)
+
+
+def integers(text: pl.Expr) -> pl.Expr:
+    """Text as 64-bit integers, null where it is none; ``1.0``, as a table of decimals has it, is one."""
+    return text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0*$", "${1}").cast(pl.Int64, strict=False)
+
+
+def why_no_integer(text: str | None) -> str:
+    """Why :func:`integers` does not take ``text``."""
+    text = (text or "").strip()
+    beyond = re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text)
+    return f"'{shown(text)}' is {'beyond 64-bit integers' if beyond else 'not an integer'}"

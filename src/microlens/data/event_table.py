@@ -7,8 +7,18 @@ from io import StringIO
 
 import polars as pl
 
-from microlens.data.columns import ITEM, TIME, USER, Columns, columns_by_name, likeliest_separator, split_line
-from microlens.data.text_files import TextFile, shown
+from microlens.data.columns import (
+    ITEM,
+    TIME,
+    USER,
+    Columns,
+    columns_by_name,
+    integers,
+    likeliest_separator,
+    split_line,
+    why_no_integer,
+)  # fmt: skip
+from microlens.data.text_files import TextFile, lines_of, shown
 from microlens.errors import InputError
 
 COLUMNS = ("user", "item", "timestamp")
@@ -16,7 +26,8 @@ ACCEPTED = (
     "user,item,timestamp in each line, or further columns under a header that names these; ids are 64-bit integers"
 )
 _NAMES = {"user": USER, "item": ITEM, "timestamp": TIME}
-_UNQUOTED = r"[^\",;|\t\n]"
+_VALUE = r'(?:"[^",;|\t\n]*+"|[^",;|\t\n]*+)'
+_NEEDS_NO_QUOTES = re.compile(rf"(?:{_VALUE}[,;|\t\n])*+{_VALUE}".encode())
 
 
 def find_columns(text: TextFile, first: int, line: str) -> Columns:
@@ -52,8 +63,8 @@ def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -
     content, number = text.content[begin:].rstrip(b"\n"), first
     if columns.header:
         content, number = content.partition(b"\n")[2], first + 1
-    if b'"' in content:
-        content = _without_quotes(content)
+    if b'"' in content and _NEEDS_NO_QUOTES.fullmatch(content):
+        content = content.replace(b'"', b"")
     if b'"' in content:
         rows = pl.DataFrame(_quoted_rows(text, content, number, columns), orient="row", schema=_TEXTS)
     else:
@@ -65,12 +76,6 @@ def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -
 
 
 _TEXTS = {"line": pl.UInt32, **dict.fromkeys(COLUMNS, pl.String)}
-
-
-def _without_quotes(content: bytes) -> bytes:
-    """``content`` without the quotes around whole values that do not need any."""
-    edge = r"[,;|\t\n]"
-    return re.sub(rf'(?:(?<=^)|(?<={edge}))"({_UNQUOTED}*)"(?={edge}|$)'.encode(), rb"\1", content)
 
 
 def _all_integers(content: bytes, number: int, columns: Columns) -> pl.DataFrame | None:
@@ -106,22 +111,6 @@ def _unquoted_cells(text: TextFile, content: bytes, number: int, columns: Column
     return rows.select("line", *(cells.list.get(columns.places[name]).alias(name) for name in COLUMNS))
 
 
-def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
-    """The lines that are not blank: columns line (their numbers, the first being ``number``) and text."""
-    lines = pl.DataFrame(schema={"text": pl.String})
-    if content:
-        lines = pl.read_csv(
-            content,
-            has_header=False,
-            separator="\0",  # which no text holds
-            quote_char=None,
-            new_columns=["text"],
-            schema_overrides=[pl.String],
-            glob=False,
-        )
-    return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
-
-
 def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
     """Line and values of every event, read by the rules of CSV."""
     reader = csv.reader(StringIO(content.decode()), delimiter=columns.separator, strict=True, skipinitialspace=True)
@@ -153,18 +142,6 @@ def _with_ids(text: TextFile, cells: pl.DataFrame) -> pl.DataFrame:
                 f"{text.path}, line {frame['line'][row]}: {why_no_integer(cells[name][row])}; expected {ACCEPTED}."
             )
     return frame
-
-
-def integers(text: pl.Expr) -> pl.Expr:
-    """Text as 64-bit integers, null where it is none; ``1.0``, as a table of decimals has it, is one."""
-    return text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0*$", "${1}").cast(pl.Int64, strict=False)
-
-
-def why_no_integer(text: str | None) -> str:
-    """Why :func:`integers` does not take ``text``."""
-    text = (text or "").strip()
-    beyond = re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text)
-    return f"'{shown(text)}' is {'beyond 64-bit integers' if beyond else 'not an integer'}"
 
 
 def _wrong_width(text: TextFile, line: int, found: int, width: int) -> InputError:

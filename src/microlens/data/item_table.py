@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from microlens.data.columns import SEPARATORS, Columns, columns_by_name, split_line
-from microlens.data.event_table import lines_of
 from microlens.data.records import cells_of, joined_records
-from microlens.data.text_files import TextFile, shown
+from microlens.data.text_files import TextFile, lines_of, shown
 from microlens.errors import InputError
 
 _FIRST_LINES = 20  # among which the header or the first record has to be

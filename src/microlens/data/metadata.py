@@ -10,8 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from microlens.data.columns import COMMENT, ITEM, LIKES, TAG, TITLE, USER, VIEWS
-from microlens.data.event_table import integers, why_no_integer
+from microlens.data.columns import COMMENT, ITEM, LIKES, TAG, TITLE, USER, VIEWS, integers, why_no_integer
 from microlens.data.item_table import Form, read_rows
 from microlens.data.text_files import TextFile, read_text
 from microlens.errors import InputError

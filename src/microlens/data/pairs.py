@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from microlens.data.columns import ITEM, TIME, USER, columns_by_name
+from microlens.data.columns import ITEM, TIME, USER, columns_by_name, integers, why_no_integer
 from microlens.data.event_table import ACCEPTED as TABLE_ACCEPTED
-from microlens.data.event_table import COLUMNS, find_columns, integers, lines_of, read_event_table, why_no_integer
-from microlens.data.text_files import TextFile, read_text
+from microlens.data.event_table import COLUMNS, find_columns, read_event_table
+from microlens.data.text_files import TextFile, lines_of, read_text
 from microlens.data.timestamps import ACCEPTED as TIMES_ACCEPTED
 from microlens.data.timestamps import TimestampFault, read_moments
 from microlens.errors import InputError
@@ -56,7 +56,7 @@ def read_pairs(path: Path) -> Pairs:
         moments = read_moments(frame["timestamp"])
     except TimestampFault as fault:
         raise InputError(f"{path}, line {frame['line'][fault.row]}: {fault}; expected are {TIMES_ACCEPTED}.") from None
-    if moments.unit and frame.row(0)[1:] == _COLUMN_NUMBERS:
+    if moments.unit and not columns.header and frame.row(0)[1:] == _COLUMN_NUMBERS:
         raise InputError(f"{path}, line {first}: '{line}' are the numbers of columns; take the line out.")
     pairs = _in_time_order(frame.with_columns(moments.values.alias("timestamp")))
     notes = [*text.notes, *columns.note(path.name), *([f"{path.name}: {moments.note}"] if moments.note else [])]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from microlens.errors import InputError
 
@@ -74,6 +75,22 @@ def read_text(path: Path) -> TextFile:
     if nul >= 0:
         raise InputError(f"{path}, line {_line_of(content, nul)}: a NUL byte; accepted is {ACCEPTED}.")
     return TextFile(path=path, content=content, damaged=damaged, notes=notes)
+
+
+def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
+    """The lines that are not blank: columns line (their numbers, the first being ``number``) and text."""
+    lines = pl.DataFrame(schema={"text": pl.String})
+    if content:
+        lines = pl.read_csv(
+            content,
+            has_header=False,
+            separator="\0",  # which no text holds
+            quote_char=None,
+            new_columns=["text"],
+            schema_overrides=[pl.String],
+            glob=False,
+        )
+    return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
 
 
 def shown(text: str, most: int = 80) -> str:
