@@ -458,6 +458,9 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
     "no best": (resume, LAST, tensors(lambda t, f: f["progress"].update(best=None)), "progress.best: Input"),
     "an epoch in words": (resume, LAST, progress(epoch="two"), "progress.epoch: Input should be"),
     "a negative step": (resume, LAST, progress(step=-1), "progress.step: Input should be greater"),
+    "a step beyond the epoch": (resume, LAST, progress(step=10**9), "beyond an epoch's end"),
+    "epochs without end": (resume, LAST, progress(epoch=10**30), "does not have a line for each of 10{30} epochs"),
+    "a best epoch to come": (resume, LAST, progress(best_epoch=3), "beyond an epoch's end"),
     "an infinite loss": (resume, LAST, progress(loss_sum=float("inf")), "progress.loss_sum: Input should be"),
     "epochs without lines": (resume, LAST, progress(epoch=1, log=[]), "does not have a line for each of 1 epochs"),
     "lines without metrics": (
@@ -533,6 +536,12 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
     ),
     "no hash": (report, REPORT, rewritten(lambda r: r["protocol"].pop("hash")), "protocol.hash is missing"),
     "a cost in words": (report, REPORT, rewritten(lambda r: r["cost"].update(epochs="2")), "cost.epochs: Input"),
+    "a best epoch beyond": (
+        report,
+        REPORT,
+        rewritten(lambda r: r["cost"].update(best_epoch=3)),
+        "best_epoch is 3 of 2",
+    ),
     "no packages": (report, REPORT, rewritten(lambda r: r["provenance"].pop("packages")), "provenance.packages is"),
     "ranks gone": (report, RANKS, Path.unlink, "does not exist; train the run again"),
     "ranks cut": (report, RANKS, cut, "a .npy array of shape .* there; train the run again"),

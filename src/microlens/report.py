@@ -213,7 +213,7 @@ def check_epochs(lines: Sequence[str | bytes], epochs: int, path: Path, remedy: 
         InputError: a line is damaged, or they are more or fewer, or in another order.
     """
     numbers = [parse_json(line, _EpochSchema, path, remedy).epoch for line in lines]
-    if numbers != list(range(1, epochs + 1)):
+    if len(numbers) != epochs or numbers != list(range(1, len(numbers) + 1)):
         raise InputError(f"{path} is damaged (it does not have a line for each of {epochs} epochs); {remedy}.")
     return [json.loads(line) for line in lines]
 
@@ -253,6 +253,12 @@ class _CostSchema(BaseModel):
     # Reports of the first versions lack these.
     seconds: FiniteFloat = 0.0
     multiply_adds_per_item: FiniteFloat = 0.0
+
+    @model_validator(mode="after")
+    def _best_is_one_of_all(self) -> Self:
+        if not bool(self.epochs) <= self.best_epoch <= self.epochs:
+            raise ValueError(f"best_epoch is {self.best_epoch} of {self.epochs}")
+        return self
 
 
 class _ProvenanceSchema(BaseModel):

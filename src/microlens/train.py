@@ -281,6 +281,8 @@ class Trainer:
         if saved.scaler.keys() != self.scaler.state_dict().keys():
             raise InputError(f"{path} is damaged (the state of the loss scale is not whole); {checkpoint.FRESH}.")
         check_epochs([json.dumps(line) for line in saved.progress.log], saved.progress.epoch, path, checkpoint.FRESH)
+        if saved.progress.best_epoch > saved.progress.epoch or saved.progress.step > self.steps_per_epoch:
+            raise InputError(f"{path} is damaged (its progress is beyond an epoch's end); {checkpoint.FRESH}.")
         self.scaler.load_state_dict(facts["scaler"])
         self.progress = saved.progress
         checkpoint.load_random_states(checkpoint.under("random", tensors), self.place, self.device, path)

@@ -99,6 +99,8 @@ class Dataset:
             raise InputError(f"{path} does not list the {len(item_ids):,} items of interactions; {PREPARE_AGAIN}.")
         if any(items[kind].null_count() for kind in _KINDS):
             raise InputError(f"{path} does not say of every item whether it has content; {PREPARE_AGAIN}.")
+        if (items["width"] < 1).any() or (items["height"] < 1).any():
+            raise InputError(f"{path} holds a video without width or height; {PREPARE_AGAIN}.")
         return items
 
     def split(self, protocol: Protocol) -> Split:

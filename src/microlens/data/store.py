@@ -21,7 +21,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from microlens.data.store_index import StoreIndex, read_index
+from microlens.data.store_index import StoreIndex, check_free_pages, read_index
 from microlens.errors import InputError
 from microlens.files import whole
 
@@ -134,7 +134,8 @@ class StoreWriter:
         existing = self._path.stat().st_size if self._path.exists() else 0
         _open_readers.pop(str(self._path), None)
         if existing:
-            _Reader(self._path)  # LMDB would not survive a damaged page
+            reader = _Reader(self._path)  # LMDB would not survive a damaged page
+            check_free_pages(reader.file, self._path)
         try:
             self._env = lmdb.open(
                 str(self._path), subdir=False, readahead=False, map_size=max(_FIRST_MAP_BYTES, 2 * existing)

@@ -8,6 +8,7 @@ the format on a 64-bit machine: MDB_meta, MDB_db, MDB_page and MDB_node in LMDB'
 import os
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,19 @@ def read_index(file: int, path: Path) -> StoreIndex:
     Raises:
         InputError: it is no LMDB file, is cut short or damaged, or its keys are not item ids.
     """
-    return _Tree(file, path).index()
+    return _File(file, path).index()
 
 
-class _Tree:
+def check_free_pages(file: int, path: Path) -> None:
+    """Check the other tree of an LMDB file, of the pages that a writer may use again; arguments as :func:`read_index`.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    _File(file, path).check_free_pages()
+
+
+class _File:
     def __init__(self, file: int, path: Path) -> None:
         self.file, self.path = file, path
         first = self._meta(0)
@@ -62,26 +72,47 @@ class _Tree:
         if self.page_bytes not in (1 << power for power in range(9, 16)):
             raise self._no_store()
         newest = max(first, self._meta(self.page_bytes), key=lambda meta: meta[-1])
-        *_, self.depth, self.entries, self.root, last_page, _ = newest
+        self.free, self.items, last_page = newest[4:7], newest[9:12], newest[12]
         self.pages = last_page + 1
         if os.fstat(file).st_size < self.pages * self.page_bytes:
             raise InputError(f"{path}: the store is cut short; copy or prepare it again")
 
     def index(self) -> StoreIndex:
-        if self.root == _NOWHERE and not self.entries:
+        leaves = self._leaves(*self.items)
+        if not len(leaves):
             nothing = np.empty(0, np.int64)
             return StoreIndex(item_ids=nothing, starts=nothing, lengths=nothing)
-        self._require(1 <= self.depth <= _DEEPEST)
-        level = np.array([self.root], np.uint64)
-        for _ in range(self.depth - 1):
-            level = self._children(level)
-        item_ids, starts, lengths = self._values(level)
-        self._require(len(item_ids) == self.entries)
+        item_ids, starts, lengths = self._values(leaves)
+        self._require(len(item_ids) == self.items[1])
         by_start = np.argsort(starts)
         self._require(bool(np.all((starts + lengths)[by_start[:-1]] <= starts[by_start[1:]])))
         order = np.argsort(item_ids)
         self._require(bool(np.all(np.diff(item_ids[order]) > 0)))
         return StoreIndex(item_ids=item_ids[order], starts=starts[order], lengths=lengths[order])
+
+    def check_free_pages(self) -> None:
+        """Each value is how many pages there are and their numbers, descending."""
+        leaves = self._leaves(*self.free)
+        if not len(leaves):
+            return
+        _, _, _, _, starts, lengths = self._located(leaves)
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            self._require(length >= 8 and length % 8 == 0)
+            count, *numbers = np.frombuffer(os.pread(self.file, length, start), np.uint64).tolist()
+            self._require(count <= len(numbers))
+            numbers = numbers[:count]
+            self._require(all(1 < number < self.pages for number in numbers))
+            self._require(all(one > other for one, other in pairwise(numbers)))
+
+    def _leaves(self, depth: int, entries: int, root: int) -> NDArray[np.uint64]:
+        """The numbers of the leaf pages of a tree."""
+        if root == _NOWHERE and not entries:
+            return np.empty(0, np.uint64)
+        self._require(1 <= depth <= _DEEPEST)
+        level = np.array([root], np.uint64)
+        for _ in range(depth - 1):
+            level = self._children(level)
+        return level
 
     def _children(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The pages that the branch pages ``numbers`` point to."""
@@ -91,6 +122,12 @@ class _Tree:
 
     def _values(self, numbers: NDArray[np.uint64]) -> tuple[Int64, Int64, Int64]:
         """Item id, first byte and length of every value that the leaf pages ``numbers`` hold or point to."""
+        pages, row, place, key_bytes, starts, lengths = self._located(numbers)
+        return self._item_ids(pages, row, place + _NODE_BYTES, key_bytes), starts, lengths
+
+    def _located(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], Int64, Int64, Int64, Int64, Int64]:
+        """The leaf pages ``numbers``, and of each node its row, its place, the length of its key, and where its value
+        begins and how long that is."""
         pages, (row, place) = self._read(numbers, _LEAF)
         low, high, flags, key_bytes = self._fields(pages, row, place)
         lengths, after = low | high << 16, place + _NODE_BYTES + key_bytes
@@ -103,7 +140,7 @@ class _Tree:
             self._require(bool(np.all((own > 1) & (own < self.pages))))
             starts[elsewhere] = own.astype(np.int64) * self.page_bytes + _PAGE.size
         self._require(bool(np.all(starts + lengths <= self.pages * self.page_bytes)))
-        return self._item_ids(pages, row, place + _NODE_BYTES, key_bytes), starts, lengths
+        return pages, row, place, key_bytes, starts, lengths
 
     def _item_ids(self, pages: NDArray[np.uint8], row: Int64, place: Int64, key_bytes: Int64) -> Int64:
         if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
