@@ -60,8 +60,9 @@ def test_jpegs_are_decoded_exactly(tmp_path, kind):
         np.random.default_rng(1).bytes(4000),
         b"\xff\xe1\0\x7fmore",
         b"\xff\0" * 9,
+        b"ab" * 20 + b"\xff\xfe\0\4xy" + b"cd" * 20,
     ],
-    ids=["zeros", "many zeros", "text", "noise", "half a segment", "stuffing"],
+    ids=["zeros", "many zeros", "text", "noise", "half a segment", "stuffing", "a comment between"],
 )
 def test_a_jpeg_with_junk_before_its_end_marker_keeps_its_pixels(kind, junk):
     data = JPEGS[kind]

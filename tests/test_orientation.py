@@ -148,6 +148,13 @@ def test_unreadable_exif_leaves_a_good_cover_as_it_is(record):
     np.testing.assert_array_equal(picture.pixels, decode_picture(plain).pixels)
 
 
+def test_exif_that_is_damaged_behind_the_orientation_is_followed_in_silence():
+    """Here a text is said to lie outside of the record, of which Pillow would warn."""
+    entries = b"\x0f\x01\x02\0\x40\0\0\0\xff\xff\0\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"
+    record = b"Exif\0\0II\x2a\0\x08\0\0\0\x02\0" + entries + bytes(4)
+    assert exif_orientation(record) == Orientation(transposed=True, mirrored=True)
+
+
 def test_motion_jpeg_with_exif_in_its_frames(tmp_path):
     """PyAV has no name for what the decoder then puts beside the display matrix."""
     exif = Image.Exif()

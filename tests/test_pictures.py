@@ -94,6 +94,14 @@ def test_a_video_whose_header_claims_too_many_pixels(tmp_path):
         read_clip(path, ClipSettings(size=32))
 
 
+def test_a_video_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = mux_film(tmp_path / "film.ts", count=3)
+    monkeypatch.setattr("microlens.data.pictures.MAX_PIXELS", 1000)
+    monkeypatch.delattr("microlens.data.media.FrameDecoder")
+    with pytest.raises(MediaFault, match=r"^its pictures have 96 x 64 pixels; accepted are up to 1,000$"):
+        read_clip(path, ClipSettings(size=32))
+
+
 def test_frames_larger_than_the_header_says_are_refused_by_the_decoder(tmp_path, monkeypatch):
     """The second half of a transport stream is larger than the limit, here one of few pixels."""
     small, large = mux_film(tmp_path / "small.ts"), mux_film(tmp_path / "large.ts", first=100, size=(192, 128))

@@ -266,6 +266,19 @@ def test_pictures_that_begin_long_after_the_sound(tmp_path):
     assert numbers(read_clip(path, SETTINGS).frames) == FIVE_OF_40
 
 
+def test_sound_that_appears_while_the_film_is_read(tmp_path):
+    """Neither the beginning nor the end of the file, where the library looks for streams, tells of it."""
+    film = mux_film(tmp_path / "film.ts")
+    with_sound = mux_film(tmp_path / "sound.ts", sound=("aac", 4.0))
+    path = joined(tmp_path / "joined.ts", *[film] * 40, with_sound, *[film] * 40)
+    with av.open(str(path)) as container:
+        assert not container.streams.audio
+        with pytest.raises(IndexError):  # of PyAV; should it pass, nothing needs to be caught any longer
+            list(container.demux())
+    clip = read_clip(path, SETTINGS)
+    assert (numbers(clip.frames), clip.info.num_frames) == ([4, 12, 20, 28, 36], 81 * 40)
+
+
 def test_an_animated_gif_is_a_video_whatever_its_name(tmp_path):
     """Its frames last as long as they say, and each but the first says only what differs from the one before."""
     path = tmp_path / "film%03d?.gif"

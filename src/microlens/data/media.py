@@ -30,7 +30,6 @@ __all__ += ["open_media", "read_clip", "read_cover"]
 VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,gif,rm,mxf,dv,ivf,nut,wtv"
 )
-_GIF_START = b"GIF8"
 _SEARCH_ALL = {"probesize": str(2**62), "analyzeduration": str(2**62), "scan_all_pmts": "1"}
 _MAX_COVER_BYTES = 2**28
 
@@ -166,20 +165,13 @@ def open_media(path: Path, formats: str, *, thorough: bool = False) -> Iterator[
         MediaFault: the file is missing, empty, or none of those formats.
     """
     _require_content(path)
-    with path.open("rb") as file:
-        start = file.read(12)
+    options = {"format_whitelist": formats, "max_pixels": str(MAX_PIXELS)}
     try:
         container = av.open(
-            media_url(path),
-            format="gif" if start.startswith(_GIF_START) else None,  # else names like %d.gif would mean many files
-            metadata_errors="ignore",
-            options={"format_whitelist": formats, "max_pixels": str(MAX_PIXELS), **(_SEARCH_ALL if thorough else {})},
+            media_url(path), metadata_errors="ignore", options=options | (_SEARCH_ALL if thorough else {})
         )
     except (av.error.FFmpegError, ValueError) as error:
-        if start[4:8] == b"ftyp":
-            raise MediaFault("truncated: the index (moov) is missing or damaged") from None
-        reason = getattr(error, "strerror", None) or error
-        raise MediaFault(f"not a media file of a known kind ({reason})") from None
+        raise MediaFault(_why_not_opened(path, error)) from None
     with container:
         yield container
 
@@ -194,6 +186,14 @@ def _require_content(path: Path) -> None:
         raise MediaFault("there is no such file")
     if path.stat().st_size == 0:
         raise MediaFault("the file is empty")
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start[4:] == b"ftyp":
+        return "truncated: the index (moov) is missing or damaged"
+    return f"not a media file of a known kind ({getattr(error, 'strerror', None) or error})"
 
 
 def _describe(container: InputContainer, film: Film, timeline: Timeline, frame: av.VideoFrame) -> VideoInfo:

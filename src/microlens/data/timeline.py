@@ -125,7 +125,7 @@ def _unwrap(packets: list[Packet]) -> None:
     latest: int | None = None
     for packet in packets:
         if packet.dts is not None:
-            packet.dts -= _WRAP * round((packet.dts - (latest or packet.dts)) / _WRAP)
+            packet.dts -= 0 if latest is None else _WRAP * round((packet.dts - latest) / _WRAP)
             latest = packet.dts
             if packet.pts is not None:
                 packet.pts -= _WRAP * round((packet.pts - latest) / _WRAP)
