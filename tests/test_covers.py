@@ -256,15 +256,13 @@ def test_a_file_too_large_for_a_cover_is_not_read(tmp_path):
     [
         ("HEIC", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"),
         ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
-        ("TIFF", b"II*\0\x08\0\0\0"),
-        ("TIFF", b"MM\0*\0\0\0\x08"),
         ("JPEG XL", b"\0\0\0\x0cJXL \r\n\x87\n"),
         ("JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n"),
         ("SVG", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
     ],
 )
 def test_kinds_that_are_not_read_are_named(kind, start):
-    with pytest.raises(MediaFault, match=rf"^a picture of the kind {kind}; accepted covers are JPEG, PNG, .*AVIF$"):
+    with pytest.raises(MediaFault, match=rf"^a picture of the kind {kind}; accepted covers are JPEG, PNG, .*TIFF$"):
         decode_picture(start + bytes(100))
 
 

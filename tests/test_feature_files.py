@@ -366,8 +366,9 @@ def test_finished_features_of_something_else_are_refused(dataset: Path) -> None:
     changed = json.loads(original) | {"trunk_state": "0123"}
     for content, sentence in (
         (json.dumps(changed), f"{path} was made of something else: {note.name} says trunk_state = '0123', asked for"),
-        ("{", f"{note} is missing or damaged; remove {path}, and it is made again."),
-        ("{}", f"{note} is missing or damaged"),
+        ("{", f"{note} is damaged (Invalid JSON"),
+        ("{", f"); remove {path}, and it is made again."),
+        ("{}", f"{path} was made of something else: {note.name} says encoder = None"),
     ):
         note.write_text(content)
         assert sentence in refusal(dataset, "--encoder", "x3d_xs")

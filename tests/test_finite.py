@@ -87,8 +87,8 @@ def test_the_broken_one_of_parameters_and_buffers_is_named() -> None:
         ("train.clip_norm", "train.clip_norm"),
         ("train.gbce_calibration", "train.gbce_calibration"),
         ("train.checkpoint_minutes", "train.checkpoint_minutes"),
-        ('tune."train.lr".low', "tune.train.lr.low.float"),
-        ('tune."train.lr".high', "tune.train.lr.high.float"),
+        ('tune."train.lr".low', "tune.train.lr.low"),
+        ('tune."train.lr".high', "tune.train.lr.high"),
     ],
 )
 def test_settings_that_are_not_finite_are_refused(tmp_path: Path, name: str, shown: str, value: str) -> None:
@@ -105,9 +105,9 @@ def test_settings_that_are_not_finite_are_refused(tmp_path: Path, name: str, sho
 def test_options_of_models_that_are_not_finite_are_refused(dataset: Path, tmp_path: Path, value: float) -> None:
     config = config_of(dataset, tmp_path / "run")
     config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": value})})
-    with pytest.raises(InputError, match=rf"model\.dropout is {value}: input should be a finite number"):
+    with pytest.raises(InputError, match=rf"model\.dropout is {value}; it must be a finite number"):
         build_run(config)
-    with pytest.raises(InputError, match=rf"model\.regularization is {value}: input should be a finite number"):
+    with pytest.raises(InputError, match=rf"model\.regularization is {value}; it must be a finite number"):
         build(EASE, {"regularization": value}, {"num_items": 5}, "model")
 
 

@@ -261,6 +261,6 @@ def test_accepted_kinds_of_cover_decode(tmp_path: Path, suffix: str, codec: str,
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=form)))
         container.mux(stream.encode())
     assert find_media([tmp_path], COVER_SUFFIXES).by_item == {1: path}
-    cover = read_cover(path, 32, "squash")
+    cover = read_cover(path, 32, "squash").pixels
     assert np.abs(cover[2:12].astype(int) - (0, 0, 255)).max() < 40
     assert cover[20:30].max() < 40

@@ -317,6 +317,7 @@ def test_examples_without_any_hit_or_miss_are_the_nearest(runs: list[Path]) -> N
 def test_items_are_shown_by_cover_then_clip_in_the_shape_of_the_video(runs: list[Path], tmp_path: Path) -> None:
     prepared = runs[0].parent.parent / "dataset"
     shutil.copy(prepared / "manifest.json", tmp_path)
+    shutil.copytree(prepared / "interactions", tmp_path / "interactions")
     of_first = pl.when(pl.col("item_id") == 1)
     items = Dataset(prepared).items.with_columns(width=of_first.then(360), height=of_first.then(640))
     items.write_parquet(tmp_path / "items.parquet")

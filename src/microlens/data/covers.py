@@ -6,7 +6,16 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, PngImagePlugin, WebPImagePlugin, features
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
 from PIL.ImageFile import ImageFile
 
 from microlens.data.faults import MediaFault
@@ -23,6 +32,7 @@ _READERS: dict[str, type[ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,  # turned upright by its plugin
 }
 _ACCEPTED = ", ".join(["JPEG", *_READERS])
 _STARTS = {
@@ -51,7 +61,7 @@ class StoredPicture:
 
 
 def decode_picture(data: bytes) -> StoredPicture:
-    """The first picture of a JPEG, PNG, WebP, GIF, BMP or AVIF file; transparent pixels lie on white.
+    """The first picture of a JPEG, PNG, WebP, GIF, BMP, AVIF or TIFF file; transparent pixels lie on white.
 
     Raises:
         MediaFault: it is of another kind, damaged, not whole, or has too many pixels.

@@ -141,7 +141,7 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
 
 
 def read_cover(path: Path, size: int, crop: Crop) -> Cover:
-    """A cover picture (JPEG, PNG, WebP, GIF, BMP, AVIF) upright, with H = W = size.
+    """A cover picture (JPEG, PNG, WebP, GIF, BMP, AVIF, TIFF) upright, with H = W = size.
 
     Raises:
         MediaFault: the file is not a whole picture.
@@ -197,7 +197,7 @@ def _why_not_opened(path: Path, error: Exception) -> str:
 
 
 def _describe(container: InputContainer, film: Film, timeline: Timeline, frame: av.VideoFrame) -> VideoInfo:
-    width, height = round(frame.width * float(film.stream.sample_aspect_ratio or 1)), frame.height
+    width, height = max(1, round(frame.width * float(film.stream.sample_aspect_ratio or 1))), frame.height
     if frame_orientation(frame).transposed:
         width, height = height, width
     duration = float((timeline.end - int(timeline.times[0])) * (film.stream.time_base or 0))

@@ -116,7 +116,10 @@ def unpack_array(value: bytes) -> NDArray[np.uint8]:
     shape = struct.unpack_from(f"<{axes}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
     if axes > _MOST_AXES or len(value) - start != math.prod(shape):
         raise InputError("a stored array is cut short")
-    return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
+    except ValueError:  # empty, with axes that are too long together
+        raise InputError("a stored array has no possible shape") from None
 
 
 class StoreWriter:
@@ -203,7 +206,10 @@ class _Reader:
         except OSError as error:
             raise InputError(f"{path}: the store cannot be opened ({error.strerror})") from None
         weakref.finalize(self, os.close, self.file)
-        self.index: StoreIndex = read_index(self.file, path)
+        try:
+            self.index: StoreIndex = read_index(self.file, path)
+        except OSError as error:  # of a folder, or of a disk that fails
+            raise InputError(f"{path}: the store cannot be read ({error.strerror})") from None
         self.state = _state_of(os.fstat(self.file))
 
 
