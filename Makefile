@@ -7,7 +7,10 @@ FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null |
 
 INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: setup demo test check format lint types bench clean
+# Programs that tests and the demo start would compile all they import every time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup demo test published check format lint types bench installed clean
 
 setup: $(VENV)/.installed
 
@@ -24,8 +27,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	bash demo.sh
 
+# Small tensors gain nothing from more threads than one, and two workers with two each would fight over two cores.
 test: setup
-	$(BIN)/pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# The dearest comparisons with published numbers: three CPU minutes, where the real files are (docs/data.md).
+published: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m published
 
 check: format lint types test
 
@@ -41,6 +49,12 @@ types: setup
 bench: setup
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python benchmarks/run_all.py
+
+# The built wheel in a fresh environment; VERSIONS is oldest, tested or newest.
+WITH ?= $(PYTHON)
+VERSIONS ?= tested
+installed: setup
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/python -m tests.installed --python $(WITH) --versions $(VERSIONS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -16,8 +16,18 @@ from microlens.data.decoding import Settings
 from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
 from microlens.data.synthetic import write_release
+from tests.scheduling import BySetUp, in_order
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=in_order)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySetUp:
+    return BySetUp(config, log)
 
 
 @pytest.fixture(autouse=True)

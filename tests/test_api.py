@@ -17,9 +17,9 @@ COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
-    "evaluate": ["RUN", "--json"],
-    "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top"],
-    "report": ["RUNS", "--html"],
+    "evaluate": ["RUN", "--dataset", "--json"],
+    "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top", "--dataset"],
+    "report": ["RUNS", "--html", "--dataset"],
     "tune": ["CONFIG", "--trials", "--minutes", "--set", "--output"],
     "bench": [
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
@@ -28,6 +28,8 @@ COMMANDS: dict[str, list[str]] = {
     "features": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],
+    "runs check": ["FOLDERS", "--json"],
+    "runs adopt": ["FOLDERS"],
     "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],
 }
 

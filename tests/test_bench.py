@@ -24,6 +24,7 @@ from microlens.errors import InputError
 from microlens.files import alone_in
 from microlens.metrics import all_metrics, paired_differences
 from microlens.report import read_ranks
+from microlens.run_files import BEYOND, REPORT, replace_text
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
 
 CONFIGS = {
@@ -109,10 +110,21 @@ def test_a_damaged_report_is_named_and_the_others_stay(dataset: Path, configs: P
     (bench.rows[0].config.output / "report.json").write_text("{")
     failed = run_rows(bench)
     assert list(failed) == ["Popularity"]
-    assert "report.json is damaged" in failed["Popularity"]
+    assert "report.json is not the file that microlens wrote" in failed["Popularity"]
     results = collect(bench, failed)
     assert [row["name"] for row in results["rows"]] == ["Markov, first order"]
     assert results["rows"][0]["difference"] is None
+
+
+def test_a_run_folder_of_somebody_else_is_named_and_not_touched(dataset: Path, configs: Path) -> None:
+    bench = read(dataset, configs, "popularity")
+    log = bench.rows[0].config.output / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("four years")
+    failed = run_rows(bench)
+    assert failed == {"Popularity": f"{log} was not written by microlens; move it or choose another folder."}
+    assert [path.name for path in log.parent.iterdir()] == ["log.txt"]
+    assert log.read_text() == "four years"
 
 
 def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,12 +269,19 @@ def test_seeds_are_averaged_user_by_user(dataset: Path, configs: Path) -> None:
 def test_changed_numbers_are_noticed(dataset: Path, configs: Path, tmp_path: Path) -> None:
     bench = read(dataset, configs, "popularity")
     run_rows(bench)
-    path = bench.rows[0].config.output / "report.json"
-    report = json.loads(path.read_text())
+    folder = bench.rows[0].config.output
+    report = json.loads((folder / REPORT).read_text())
     report["metrics"]["test"]["all"]["HR@10"] += 0.1
-    path.write_text(json.dumps(report))
+    whole = (folder / REPORT).read_text()
+    (folder / REPORT).write_text(json.dumps(report))
+    assert "report.json is not the file that microlens wrote" in collect(bench, {})["missing"]["Popularity"]
+    replace_text(folder, REPORT, json.dumps(report))
+    assert "changed by hand" in collect(bench, {})["missing"]["Popularity"]
+    replace_text(folder, REPORT, whole)
+    assert not collect(bench, {})["missing"].keys() & {"Popularity"}
+    (folder / BEYOND).write_text("{}")
     results = collect(bench, {})
-    assert "changed by hand" in results["missing"]["Popularity"]
+    assert "beyond.json is not the file that microlens wrote" in results["missing"]["Popularity"]
     table = tmp_path / "table.json"
     table.write_text(json.dumps({**results, "title": "Better"}))
     with pytest.raises(InputError, match=r"table\.json was changed after microlens bench wrote it"):

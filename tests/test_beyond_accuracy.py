@@ -20,6 +20,7 @@ from microlens.data.split import Split, make_split
 from microlens.evaluate import encode_catalogue, user_states
 from microlens.metrics import BY_NAME, user_values
 from microlens.run import train
+from microlens.run_files import BEYOND, replace_text
 from tests.conftest import random_sequences, write_pairs
 from tests.reference.beyond_loop import beyond_loop, gini_loop
 from tests.test_split import interactions_of
@@ -97,10 +98,9 @@ def test_a_catalogue_smaller_than_the_list_leaves_zeros(run_folder: Path) -> Non
 
 def test_a_summary_is_worked_out_once(run_folder: Path) -> None:
     first = summarise(run_folder)
-    path = run_folder / "beyond.json"
-    path.write_text(json.dumps({**first, "metrics": {"coverage@10": -1.0}}))
+    replace_text(run_folder, BEYOND, json.dumps({**first, "metrics": {"coverage@10": -1.0}}))
     assert summarise(run_folder)["metrics"] == {"coverage@10": -1.0}
-    path.write_text(json.dumps({**first, "config_hash": "another"}))
+    replace_text(run_folder, BEYOND, json.dumps({**first, "config_hash": "another"}))
     assert summarise(run_folder) == first
     assert first["features"] is None
     assert set(first["metrics"]) == {"coverage@10", "novelty@10", "average_popularity@10", "gini@10"}

@@ -14,6 +14,7 @@ import pytest
 import tomli_w
 
 from microlens.report import Report
+from microlens.run_files import BEST, replaced
 from tests.conftest import random_sequences, write_pairs
 from tests.test_prepare import manifest_of, run_command
 
@@ -63,8 +64,8 @@ def test_the_installed_command_refuses_with_status_2_and_without_a_traceback(tmp
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("x_pairs.csv", "", "x_pairs.csv is empty; expected three integers a line: user,item,timestamp"),
-        ("x_pairs.csv", HEADER, "x_pairs.csv holds no interactions; expected three integers a line"),
+        ("x_pairs.csv", "", "x_pairs.csv is empty; expected user,item,timestamp in each line"),
+        ("x_pairs.csv", HEADER, "x_pairs.csv holds no interactions; expected user,item,timestamp in each line"),
         ("x_pairs.csv", HEADER + "1,2,3\n1,3\n", "x_pairs.csv, line 3: 2 columns instead of 3; expected"),
         ("x_pairs.csv", HEADER + "1,2,3\n1,three,3\n", "x_pairs.csv, line 3: 'three' is not an integer; expected"),
         ("x_pairs.tsv", "1\t2 3\n2\tx\n", "x_pairs.tsv, line 2: 'x' is not an integer; expected a user, a tab"),
@@ -115,7 +116,7 @@ def test_faults_are_printed_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "release" / "videos" / "77.mp4").write_bytes(b"")
     status, told, _ = run_command("data", "prepare", tmp_path / "release", tmp_path / "dataset", "--workers", "1")
     assert status == 0
-    assert "dropped: 1 videos files (not a file named by the id of an item that has interactions)\n" in told
+    assert "(not named by the id of an item that has interactions): " in told
     assert told.count("fault: ") == 2
     assert "fault: item 1, videos/1.mp4, clips lost: the file is empty\n" in told
 
@@ -198,20 +199,31 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encoder.name", "bert", "encoder.name is 'bert', which is unknown; did you mean 'bert_small'?"),
         ("encoder.name", "zzz", "encoder.name is 'zzz', which is unknown; accepted: bert_small, c2d_r50, "),
         ("model", 3, "model is 3; it must be"),
+        ("model.blocks", 10**6, "model.blocks is 1000000; it must be at most 65,536."),
+        ("model.hidden_size", 8, "model.hidden_size is unknown; did you mean 'model.dim'?"),
+        ("model.num_layers", 2, "model.num_layers is unknown; did you mean 'blocks'?"),
+        ("model.learning_rate", 1, "model.learning_rate is unknown; did you mean 'train.lr'?"),
+        ("encoder.pretrained", True, "encoder.pretrained is unknown; accepted: dropout."),
+        ("encoder", {"name": "sum", "towers": [3, 4]}, "encoder.towers[0] must be an encoder table, such as { name"),
+        ("protocol.max_history", 10**12, "protocol.max_history is 1000000000000; it must be at most 10,000."),
+        ("output", "", "output is ''; it must be a path."),
+        ("output", ".", "output is ., which holds the working or the home folder; name a folder for this run."),
+        ("dataset", "", "dataset is ''; it must be a path."),
     ],
 )
 def test_a_wrong_configuration_is_refused_in_the_file_and_by_set(
-    world: Path, tmp_path: Path, key: str, value: object, sentence: str
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object, sentence: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    toml = "{ name = 'sum', towers = [3, 4] }" if isinstance(value, dict) else json.dumps(value)
     output = f"output={json.dumps(str(tmp_path / 'run'))}"
-    assert sentence in refusal("train", world / "config.toml", "--set", output, "--set", f"{key}={json.dumps(value)}")
+    assert sentence in refusal("train", world / "config.toml", "--set", output, "--set", f"{key}={toml}")
     table = tomllib.loads((world / "config.toml").read_text()) | {"output": str(tmp_path / "run")}
     section, _, name = key.rpartition(".")
     (table.setdefault(section, {}) if section else table)[name] = value
     (tmp_path / "wrong.toml").write_text(tomli_w.dumps(table))
     assert sentence in refusal("train", tmp_path / "wrong.toml")
-    # The folder of a run is locked before its configuration is tried on the data; there is no more in it than that.
-    assert entries(tmp_path) <= {tmp_path / name for name in ("wrong.toml", "run", "run/.lock")}
+    assert entries(tmp_path) == {tmp_path / "wrong.toml"}
 
 
 @pytest.mark.parametrize(
@@ -270,8 +282,8 @@ def test_a_run_is_trained_evaluated_compared_and_a_foreign_checkpoint_refused(wo
     assert status == 0
     assert json.loads(told)["metrics"] == Report.read(world / "small").metrics
     assert run_command("report", world / "small", world / "large")[0] == 0
-    best = "checkpoints/best.safetensors"
-    shutil.copy(world / "large" / best, world / "small" / best)
+    with replaced(world / "small", BEST) as path:
+        shutil.copy(world / "large" / BEST, path)
     for arguments in (("evaluate", world / "small"), ("recommend", world / "small", "--user", "1")):
         assert "best.safetensors is the checkpoint of another model" in refusal(*arguments)
     assert "is not a run folder (no config.toml)" in refusal("evaluate", world / "dataset")

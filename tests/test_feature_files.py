@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -270,7 +269,7 @@ def stop(*_: object) -> None:
     [
         lambda patch: patch.setattr(feature_files.np, "save", stop),
         lambda patch: patch.setattr(feature_files, "write_text", stop),
-        lambda patch: patch.setattr(feature_files, "shutil", SimpleNamespace(rmtree=stop)),
+        lambda patch: patch.setattr(feature_files, "remove_folder", stop),
     ],
     ids=["before the ids", "before the provenance", "after everything"],
 )
@@ -367,15 +366,16 @@ def test_finished_features_of_something_else_are_refused(dataset: Path) -> None:
     changed = json.loads(original) | {"trunk_state": "0123"}
     for content, sentence in (
         (json.dumps(changed), f"{path} was made of something else: {note.name} says trunk_state = '0123', asked for"),
-        ("{", f"{note} is missing or damaged; remove {path}, and it is made again."),
-        ("{}", f"{note} is missing or damaged"),
+        ("{", f"{note} is damaged (Invalid JSON"),
+        ("{", f"); remove {path}, and it is made again."),
+        ("{}", f"{path} was made of something else: {note.name} says encoder = None"),
     ):
         note.write_text(content)
         assert sentence in refusal(dataset, "--encoder", "x3d_xs")
     note.write_text(original)
     matrix = path.read_bytes()
     path.write_bytes(matrix[:-4])
-    assert f"{path} is not a .npy array" in refusal(dataset, "--encoder", "x3d_xs")
+    assert f"{path} has {len(matrix) - 4:,} bytes, a .npy array" in refusal(dataset, "--encoder", "x3d_xs")
     path.write_bytes(matrix)
     path.with_suffix(".ids.npy").unlink()
     assert "ids.npy does not exist" in refusal(dataset, "--encoder", "x3d_xs")
@@ -388,6 +388,18 @@ def test_another_process_at_the_same_features_is_left_alone(dataset: Path) -> No
     working.mkdir()
     with alone_in(working), pytest.raises(InputError, match="is being written by another process"):
         write_features(dataset, "x3d_xs")
+    write_features(dataset, "x3d_xs")
+
+
+def test_a_working_folder_of_somebody_else_is_not_touched(dataset: Path) -> None:
+    path = write_features(dataset, "x3d_xs").path
+    path.unlink()
+    thesis = path.with_name(f".{path.stem}.partial") / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("four years")
+    assert "thesis.txt was not written by microlens" in refusal(dataset, "--encoder", "x3d_xs")
+    assert [inside.name for inside in thesis.parent.iterdir()] == ["thesis.txt"]
+    shutil.rmtree(thesis.parent)
     write_features(dataset, "x3d_xs")
 
 

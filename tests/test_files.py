@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from microlens.errors import InputError
-from microlens.files import MARK, claim_folder, clear_folder
+from microlens.files import LOCK, MARK, alone_in, claim_folder, clear_folder, remove_folder, whole, write_text
 
 
 def test_a_new_folder_is_claimed_and_claimed_again(tmp_path: Path) -> None:
@@ -35,6 +35,51 @@ def test_files_of_other_names_are_no_obstacle_where_the_names_are_known(tmp_path
     (tmp_path / "checkpoints").mkdir()
     clear_folder(tmp_path, ["report.json", "checkpoints"])
     assert sorted(path.name for path in tmp_path.iterdir()) == [MARK, "notes.txt"]
+
+
+def test_a_folder_of_ours_is_removed_but_for_what_others_put_there(tmp_path: Path) -> None:
+    for name in ("empty", "kept"):
+        claim_folder(tmp_path / name)
+        (tmp_path / name / "videos").mkdir()
+        (tmp_path / name / "videos" / "1.mp4").write_bytes(b"1")
+    (tmp_path / "kept" / "videos" / "holiday.mp4").write_bytes(b"2")
+    for name in ("empty", "kept"):
+        with alone_in(tmp_path / name):
+            remove_folder(tmp_path / name, ["videos/[0-9].mp4"])
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"kept/videos/holiday.mp4", f"kept/{MARK}", f"kept/{LOCK}"}
+    assert not (tmp_path / "empty").exists()
+    remove_folder(tmp_path / "empty", ["*"])
+
+
+def test_files_of_others_beside_one_that_is_written_are_left_as_they_are(tmp_path: Path) -> None:
+    names = [".report.json.partial", "report.json.partial", "report.json.tmp", "report.json~", ".report.json.swp"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    write_text(tmp_path / "report.json", "{}")
+    with pytest.raises(ZeroDivisionError), whole(tmp_path / "report.json") as temporary:
+        temporary.write_text(str(1 / 0))
+    assert (tmp_path / "report.json").read_text() == "{}"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        **dict.fromkeys(names, "mine"),
+        "report.json": "{}",
+    }
+
+
+def test_what_a_killed_process_left_of_a_file_is_overwritten(tmp_path: Path) -> None:
+    with whole(tmp_path / "report.json") as temporary:
+        temporary.write_text("hal")
+        copy = temporary.read_text()
+    temporary.write_text(copy)
+    write_text(tmp_path / "report.json", "{}")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.json": "{}"}
+
+
+def test_a_lock_leaves_the_content_of_a_file_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text("mine")
+    with alone_in(tmp_path), pytest.raises(InputError, match="being written by another process"), alone_in(tmp_path):
+        pass
+    assert (tmp_path / LOCK).read_text() == "mine"
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:

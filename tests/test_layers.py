@@ -13,13 +13,16 @@ from tests.conftest import write_pairs
 PACKAGE = Path(microlens.__file__).parent
 # A module imports from its own package and from the layers above its own in this list.
 LAYERS = [
+    {"printable"},
     {"errors"},
-    {"files", "schema", "building", "metrics", "losses"},
-    {"config", "full_softmax"},
+    {"suggestions", "terminal", "toml_files", "memory"},
+    {"files", "schema", "building", "metrics", "losses", "finite"},
+    {"config", "full_softmax", "run_files"},
     {"data"},
     {"encoders"},
     {"recommenders"},
-    {"checkpoint", "environment", "distributed"},
+    {"checkpoint", "environment", "distributed", "run_folder"},
+    {"run_dataset"},
     {"evaluate", "report", "encoding", "extract", "cost"},
     {"trunk_cache", "training_step"},
     {"train"},

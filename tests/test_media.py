@@ -1,5 +1,6 @@
+import errno
+import os
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,68 +11,7 @@ from microlens.data import frames as frames_module
 from microlens.data.media import ClipSettings, MediaFault, read_clip, read_cover
 from microlens.errors import InputError
 from tests.reference.decode_all import decode_all
-
-HEIGHT, WIDTH = 64, 96
-FASTSTART = {"movflags": "faststart"}
-# name: (file ending, codec, codec options, container options)
-ENCODINGS = {
-    "h264, one keyframe, B-frames": ("mp4", "libx264", {"g": "250", "bf": "3", "sc_threshold": "0"}, {}),
-    "h264, keyframe every 12": ("mp4", "libx264", {"g": "12", "bf": "3", "sc_threshold": "0"}, {}),
-    "h264, open groups": ("mp4", "libx264", {"x264-params": "open-gop=1:keyint=12:bframes=3:scenecut=0"}, {}),
-    "h264, no B-frames": ("mp4", "libx264", {"g": "250", "bf": "0", "sc_threshold": "0"}, {}),
-    "h264, fragmented": (
-        "mp4",
-        "libx264",
-        {"g": "12", "sc_threshold": "0"},
-        {"movflags": "frag_keyframe+empty_moov+default_base_moof"},
-    ),
-    "h264 in mkv": ("mkv", "libx264", {"g": "12", "bf": "3", "sc_threshold": "0"}, {}),
-    "h264 in mkv, no duration": ("mkv", "libx264", {"g": "12", "bf": "3", "sc_threshold": "0"}, {"live": "1"}),
-    "h264 in ts": ("ts", "libx264", {"g": "12", "bf": "3", "sc_threshold": "0"}, {}),
-    "h264 in avi": ("avi", "libx264", {"g": "12", "bf": "3", "sc_threshold": "0"}, {}),
-    "hevc, one keyframe": ("mp4", "libx265", {"x265-params": "log-level=none:keyint=250:bframes=4"}, {}),
-    "hevc, open groups": ("mp4", "libx265", {"x265-params": "log-level=none:keyint=12:open-gop=1:bframes=4"}, {}),
-    "hevc, temporal layers": (
-        "mp4",
-        "libx265",
-        {"x265-params": "log-level=none:keyint=32:temporal-layers=3:bframes=4"},
-        {},
-    ),
-    "mpeg4": ("mp4", "mpeg4", {"g": "12", "bf": "2", "q": "2", "sc_threshold": "1000000000"}, {}),
-    "mpeg4 in avi": ("avi", "mpeg4", {"g": "12", "bf": "2", "q": "2", "sc_threshold": "1000000000"}, {}),
-    "vp9": ("webm", "libvpx-vp9", {"g": "24", "cpu-used": "8", "lag-in-frames": "12"}, {}),
-}
-
-
-def picture(number: int) -> np.ndarray:
-    """A frame that carries its number as 8 bright or dark squares, over a moving texture."""
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    texture = 20 * np.sin((columns + 3 * number) / 5) * np.cos((rows - number) / 7)
-    bit = (columns * 4 // WIDTH) + 4 * (rows * 2 // HEIGHT)
-    grey = np.where((number >> bit) & 1, 200, 60) + texture
-    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
-
-
-def numbers(clip: np.ndarray) -> list[int]:
-    """The numbers that the pictures of a clip (F, H, W, 3) carry."""
-    F, H, W, _ = clip.shape
-    squares = clip.reshape(F, 2, H // 2, 4, W // 4, 3).mean(axis=(2, 4, 5)).reshape(F, 8)
-    return [int(row) for row in (squares > 130) @ (1 << np.arange(8))]
-
-
-def encode(path: Path, encoding: str = "h264, keyframe every 12", count: int = 60, times=None, container=None):
-    _, codec, options, container_options = ENCODINGS[encoding]
-    with av.open(str(path), "w", options=container or container_options) as output:
-        stream = output.add_stream(codec, rate=30, options=options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.time_base = Fraction(1, 30)
-        for i in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
-            frame.pts = i if times is None else times[i]
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
+from tests.videos import ENCODINGS, FASTSTART, HEIGHT, WIDTH, encode, numbers, picture
 
 
 @pytest.fixture(scope="session")
@@ -326,6 +266,58 @@ def test_a_damaged_keyframe_gives_way_to_the_frame_before_it(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "folder:of/101.mp4",
+        "101:x.mp4",
+        "http:101.mp4",
+        "concat:a|b.mp4",
+        "file:x.mp4",
+        "-x.mp4",
+        "a%03d?#& *[1].mp4",
+        "two\nlines.mp4",
+        os.fsdecode(b"not\xff\xfeutf-8.mp4"),
+        "l" * 251 + ".mp4",
+    ],
+)
+def test_any_file_name_is_only_a_name(tmp_path, encoded, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encoded("h264, keyframe every 12").read_bytes())
+    assert numbers(read_clip(path, ClipSettings(size=64)).frames) == [6, 18, 30, 42, 54]
+
+
+def test_what_the_system_says_of_a_file_is_its_fault(tmp_path):
+    """Permissions do not bind the root user, but loops and lengths do."""
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    for path in (tmp_path / "loop.mp4", tmp_path):
+        with pytest.raises(MediaFault, match="there is no such file"):
+            read_clip(path, ClipSettings())
+    for read in (lambda path: read_clip(path, ClipSettings()), lambda path: read_cover(path, 32, "squash")):
+        with pytest.raises(MediaFault, match=r"^it cannot be read \(File name too long\)$"):
+            read(tmp_path / ("l" * 300))
+
+
+def test_whatever_is_raised_while_a_file_is_read_is_its_fault_but_not_what_the_machine_lacks(tmp_path, monkeypatch):
+    path = encode(tmp_path / "film.mp4", count=1)
+
+    def raising(error):
+        def fail(container):
+            raise error
+
+        monkeypatch.setattr("microlens.data.media.read_film", fail)
+        read_clip(path, ClipSettings())
+
+    for error in (AttributeError("x"), ZeroDivisionError("x"), OverflowError("x"), PermissionError(13, "no")):
+        with pytest.raises(MediaFault, match=r"^it cannot be read"):
+            raising(error)
+    for error in (OSError(errno.EMFILE, "too many open files"), OSError(errno.ENOSPC, "disk full"), MemoryError()):
+        with pytest.raises(type(error)):
+            raising(error)
+
+
+@pytest.mark.parametrize(
     ("setting", "value"), [("frames", "random"), ("crop", "left"), ("num_frames", 0), ("size", 3), ("num_frames", 5000)]
 )
 def test_settings_are_checked(setting, value):
@@ -345,8 +337,8 @@ def test_covers(tmp_path, kind):
         )
         output.mux(stream.encode(None))
     cover = read_cover(path, 64, "squash")
-    assert numbers(cover[None]) == [77]
-    assert read_cover(path, 48, "center").shape == (48, 48, 3)
+    assert numbers(cover.pixels[None]) == [77]
+    assert read_cover(path, 48, "center").pixels.shape == (48, 48, 3)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(MediaFault):
@@ -374,6 +366,6 @@ def test_real_videos_equal_a_full_decode(shared_data):
 @pytest.mark.real_data
 def test_real_covers(shared_data):
     for path in sorted((shared_data / "covers").iterdir()):
-        cover = read_cover(path, 224, "center")
+        cover = read_cover(path, 224, "center").pixels
         assert cover.shape == (224, 224, 3)
         assert cover.std() > 10

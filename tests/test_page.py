@@ -317,8 +317,10 @@ def test_examples_without_any_hit_or_miss_are_the_nearest(runs: list[Path]) -> N
 def test_items_are_shown_by_cover_then_clip_in_the_shape_of_the_video(runs: list[Path], tmp_path: Path) -> None:
     prepared = runs[0].parent.parent / "dataset"
     shutil.copy(prepared / "manifest.json", tmp_path)
+    shutil.copytree(prepared / "interactions", tmp_path / "interactions")
     of_first = pl.when(pl.col("item_id") == 1)
-    items = Dataset(prepared).items.with_columns(width=of_first.then(360), height=of_first.then(640))
+    size = {name: of_first.then(pixels).cast(pl.Int64) for name, pixels in (("width", 360), ("height", 640))}
+    items = Dataset(prepared).items.with_columns(**size)
     items.write_parquet(tmp_path / "items.parquet")
     colours = {"cover": (220, 20, 20), "first": (0, 0, 0), "middle": (20, 20, 220), "last": (255, 255, 255)}
     images = {name: np.full((32, 32, 3), colour, np.uint8) for name, colour in colours.items()}

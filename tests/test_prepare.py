@@ -30,19 +30,25 @@ from microlens.data.prepare import prepare
 from microlens.data.sound import read_log_mel
 from microlens.data.store import Store, StoreWriter, unpack_array, unpack_images
 from microlens.data.synthetic import write_release
-from microlens.files import alone_in, sha256
+from microlens.files import LOCK, MARK, alone_in, sha256
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = Settings(clips=ClipSettings(num_frames=2, size=32))
 OPTIONS = ("--num-frames", "2", "--size", "32", "--workers", "1")
 ITEMS, TASKS = 14, 42
-DEADLY = 2
+DEADLY = (1, 2)
 
 
-# What runs in the decoding processes has to be found there by its name, so these three stand at the top.
+# What runs in the decoding processes has to be found there by its name, so these stand at the top.
 def deadly_decode(task: Task, settings: Settings) -> Result:
-    if task.item_id == DEADLY and "clips" in task.kinds:
+    if task.item_id in DEADLY and "clips" in task.kinds:
         os._exit(9)
+    return decode(task, settings)
+
+
+def decode_on_a_full_disk(task: Task, settings: Settings) -> Result:
+    if task.item_id == 2:
+        raise OSError(errno.ENOSPC, "No space left on device")
     return decode(task, settings)
 
 
@@ -151,7 +157,11 @@ def test_the_counts_are_those_of_the_release(release: Path, undisturbed: Path) -
         "interactions": len(rows),
     }
     assert [manifest["counts"][kind] for kind in ("clips", "covers", "sound")] == [ITEMS] * 3
-    assert manifest["faults"] == manifest["dropped"] == []
+    assert manifest["faults"] == manifest["notes"] == []
+    assert {example: drop["why"] for drop in manifest["dropped"] for example in drop["examples"]} == {
+        "synthetic_pairs.tsv": "the pairs are read from synthetic_pairs.csv",
+        "world.json": "no part of a release is called so",
+    }
     assert pl.read_parquet(undisturbed / "users.parquet")["num_interactions"].sum() == len(rows)
     frames = [unpack_images(value or b"") for (kind, _), value in stored(undisturbed).items() if kind == "clips"]
     assert all(clip.shape == (2, 32, 32, 3) and clip.std() > 5 for clip in frames)
@@ -270,24 +280,128 @@ def test_a_sound_file_of_an_item_is_preferred_to_its_video(damaged: Path) -> Non
 
 
 def test_files_of_no_item_are_counted(damaged: Path) -> None:
-    dropped = {drop["what"]: (drop["count"], set(drop["examples"])) for drop in manifest_of(damaged)["dropped"]}
+    of_no_item = "not named by the id of an item that has interactions"
+    dropped = {
+        (drop["what"], drop["why"]): (drop["count"], set(drop["examples"])) for drop in manifest_of(damaged)["dropped"]
+    }
     assert dropped == {
-        "videos files": (3, {"holiday.mp4", "999.mp4", "11.mp4"}),
-        "covers files": (1, {"12.jpg"}),
+        (".mp4 files of videos", of_no_item): (2, {"videos/holiday.mp4", "videos/999.mp4"}),
+        (".mp4 files of videos", "no file that can be opened"): (1, {"videos/11.mp4"}),
+        (".txt files of videos", "no kind of file that is read here"): (1, {"videos/notes.txt"}),
+        (".jpg files of covers", "no file that can be opened"): (1, {"covers/12.jpg"}),
     }
 
 
-def test_a_file_that_kills_its_decoder_is_a_fault_and_the_rest_is_decoded(
+def test_nested_media_and_odd_tables_are_read_and_named(release: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    (folder / "Video" / "part_1").mkdir(parents=True)
+    shutil.copy(release / "videos" / "1.mp4", folder / "Video" / "part_1" / "7100000000000000101.MP4")
+    shutil.copy(release / "videos" / "2.mp4", folder / "Video" / "7100000000000000101.mkv")
+    lines = [f"1;{7100000000000000100 + place};{1_700_000_000 + place};5" for place in range(6)]
+    (folder / "Odd_Pairs.csv").write_text("\r".join(["uid;videoId;time;rating", *reversed(lines)]))
+    (folder / "odd_titles.csv").write_bytes("item,title\n7100000000000000101,标题\n".encode("gbk"))
+    (folder / "odd_frames_interval_1_number_5").mkdir()
+    (folder / "odd_frames_interval_1_number_5" / "7100000000000000101-1.jpg").touch()
+    (folder / "odd_likes.txt").write_text("7100000000000000101\t12\t34\n5\t6\t7\n")
+    dataset = tmp_path / "dataset"
+    status, told, _ = run_command("data", "prepare", folder, dataset, *OPTIONS)
+    assert status == 0
+    row = pl.read_parquet(dataset / "items.parquet").row(1, named=True)
+    assert (row["item_id"], row["title"], row["likes"], row["clips"]) == (7100000000000000101, "标题", 12, True)
+    assert pl.read_parquet(dataset / "interactions.parquet").rows() == [
+        (1, 7100000000000000100 + place, 1000 * (1_700_000_000 + place)) for place in range(6)
+    ]
+    manifest = manifest_of(dataset)
+    assert manifest["name"] == "Odd"
+    sources = [source["path"] for source in manifest["sources"]]
+    assert sources[-1] == "Video/part_1/7100000000000000101.MP4"
+    assert manifest["counts"]["out_of_order"] == 5
+    assert manifest["notes"] == [
+        "Odd_Pairs.csv: not read are the columns rating",
+        "Odd_Pairs.csv: timestamps are seconds; they are stored in milliseconds",
+        "odd_titles.csv was read as GB18030, such as '标题'",
+    ]
+    assert "note: odd_titles.csv was read as GB18030, such as '标题'" in told
+    second = "dropped: 1 .mkv files of videos (another file of the same item is read): Video/7100000000000000101.mkv"
+    assert second in told
+    assert "dropped: 1 .jpg files of frames (taken by other code; clips are made of the videos themselves)" in told
+    assert "dropped: 1 lines of odd_likes.txt (items without interactions)\n" in told
+
+
+def test_a_table_that_was_misunderstood_leaves_nothing_behind(release: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "odd_pairs.tsv").write_text("1\t1 2 3 4 5 6\n")
+    (folder / "odd_titles.csv").write_bytes("1,caf\xe9\n2,b\n".encode("latin-1"))
+    status, _, told = run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)
+    assert status == 2
+    assert "odd_titles.csv, line 1: the byte 0xe9 is no UTF-8; accepted is text in UTF-8" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["odd"]
+    (folder / "odd_titles.csv").write_text("1,café\n2,b\n")
+    assert run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)[0] == 0
+
+
+def test_files_that_kill_their_decoder_are_faults_and_the_rest_is_decoded(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "decode", deadly_decode)
     folder = write_small_release(tmp_path / "release", release)
     manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2)
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
-        (DEADLY, "clips", "decoding it kills the decoder")
+        (item, "clips", "decoding it kills the process (exit status 9)") for item in DEADLY
     ]
-    assert {key for key in stored(tmp_path / "dataset") if key[1] == DEADLY} == {("covers", 2), ("sound", 2)}
-    assert len(stored(tmp_path / "dataset")) == 8
+    everything = {(kind, item) for kind in MEDIA for item in (1, 2, 3)}
+    assert set(stored(tmp_path / "dataset")) == everything - {("clips", item) for item in DEADLY}
+
+
+def test_processes_that_do_not_start_are_no_fault_of_the_files(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
+    with monkeypatch.context() as broken:
+        broken.setattr("microlens.data.processes._PROGRAM", "raise SystemExit('out of everything')")
+        status, _, told = run_command(*arguments)
+    assert status == 2
+    assert told.startswith("microlens: a process to work in died while it was starting (exit status 1: out of everyth")
+    assert told.count("\n") == 1
+    assert (tmp_path / "dataset.partial" / "outcomes.jsonl").read_text() == ""
+    assert run_command(*arguments)[0] == 0
+    assert manifest_of(tmp_path / "dataset")["faults"] == []
+
+
+def test_what_was_decoded_before_the_machine_failed_is_kept(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "decode", decode_on_a_full_disk)
+    status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
+    assert status == 2
+    assert told.startswith("microlens: no space left on the disk")
+    assert finished_files(tmp_path / "dataset.partial") == {"videos/1.mp4"}
+
+
+def test_a_file_that_vanishes_is_a_fault(tmp_path: Path) -> None:
+    task = Task(1, tmp_path / "videos" / "1.mp4", ("clips", "sound"))
+    (clip, clip_value), (sound, sound_value) = decode(task, SETTINGS)
+    assert clip_value is sound_value is None
+    assert (clip.faults, sound.faults) == (["it cannot be read (No such file or directory)"], [])
+    assert (clip.path, clip.bytes, clip.sha256) == ("videos/1.mp4", 0, "")
+    task.path.mkdir(parents=True)
+    assert decode(task, SETTINGS)[0][0].faults == ["it cannot be read (Is a directory)"]
+
+
+def test_a_script_needs_no_guard(release: Path, undisturbed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from microlens.data.decoding import Settings\n"
+        "from microlens.data.media import ClipSettings\n"
+        "from microlens.data.prepare import prepare\n"
+        "settings = Settings(clips=ClipSettings(num_frames=2, size=32))\n"
+        f"prepare(Path({str(release)!r}), Path({str(tmp_path / 'dataset')!r}), settings, workers=2)\n"
+    )
+    process = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+    assert_same(tmp_path / "dataset", undisturbed)
 
 
 PREPARE_SLOWLY = """
@@ -432,7 +546,30 @@ def test_a_folder_that_another_process_writes_is_left_alone(release: Path, tmp_p
         status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
     assert status == 2
     assert "dataset.partial is being written by another process" in told
-    assert [path.name for path in partial.iterdir()] == [".lock"]
+    assert {path.name for path in partial.iterdir()} == {LOCK, MARK}
+
+
+def test_a_folder_of_somebody_else_is_not_touched(release: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "dataset.partial" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("four years")
+    status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
+    assert status == 2
+    assert "thesis.txt was not written by microlens; move it or choose another folder." in told
+    assert [path.name for path in tmp_path.rglob("*")] == ["dataset.partial", "thesis.txt"]
+    assert thesis.read_text() == "four years"
+
+
+def test_only_what_was_begun_is_cleared(release: Path, tmp_path: Path, decoded: Callable[[], list[str]]) -> None:
+    stop_after_first_commit(release, tmp_path / "dataset", Settings(clips=ClipSettings(num_frames=3, size=32)))
+    partial = tmp_path / "dataset.partial"
+    for name in ("thesis.txt", "interactions/thesis.txt"):
+        (partial / name).write_text("four years")
+    (partial / "comments.parquet").write_bytes(b"of another release")
+    prepare(release, tmp_path / "dataset", SETTINGS, workers=1)
+    for name in ("thesis.txt", "interactions/thesis.txt"):
+        assert (tmp_path / "dataset" / name).read_text() == "four years"
+    assert b"of another release" not in (tmp_path / "dataset" / "comments.parquet").read_bytes()
 
 
 def test_a_finished_dataset_is_used_or_refused_and_never_touched(

@@ -166,7 +166,14 @@ def test_a_video_cannot_be_added_to_a_model_that_does_not_see_it(folder: Path, i
 
 def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -> None:
     (folder / "broken.mp4").write_bytes(b"")
-    for name, reason in (("broken.mp4", "the file is empty"), ("missing.mp4", "there is no such file")):
+    film = (folder / "release" / "videos" / "1.mp4").read_bytes()
+    (folder / "undecodable.mp4").write_bytes(film.replace(b"avc1", b"drmi"))
+    reasons = {
+        "broken.mp4": "the file is empty",
+        "missing.mp4": "there is no such file",
+        "undecodable.mp4": "there is no decoder for its video codec (drmi / 0x696D7264)",
+    }
+    for name, reason in reasons.items():
         status, _, told = run_command("recommend", video_run, "--user", "1", "--add-video", folder / name)
         assert status == 2
         assert told == f"microlens: {folder / name} cannot be used: {reason}.\n"

@@ -13,6 +13,7 @@ from microlens.data.split import make_split
 from microlens.errors import InputError
 from microlens.report import COHORTS, PARTS, Report, cohorts, measure, read_ranks, write_ranks
 from microlens.run import train
+from microlens.run_files import REPORT, replace_text
 from tests.conftest import REPOSITORY, random_sequences
 from tests.test_split import interactions_of
 
@@ -113,7 +114,7 @@ def test_a_report_carries_what_others_rely_on(make_dataset: MakeDataset) -> None
 def test_a_missing_or_foreign_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no report\.json"):
         Report.read(tmp_path)
-    (tmp_path / "report.json").write_text("{}")
+    replace_text(tmp_path, REPORT, "{}")
     with pytest.raises(InputError, match=r"report\.json is damaged \(dataset is missing\)"):
         Report.read(tmp_path)
 

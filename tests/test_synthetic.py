@@ -27,6 +27,7 @@ from microlens.data.synthetic_media import (
     play_sound,
 )
 from microlens.errors import InputError
+from microlens.files import LOCK, MARK, claim_folder
 
 USERS, ITEMS, SEED = 60, 12, 3
 
@@ -420,11 +421,34 @@ def test_nothing_stays_when_encoding_fails(tmp_path: Path, monkeypatch: pytest.M
 
 def test_leftovers_of_a_killed_run_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "write_item", lambda folder, number, look: None)
-    (tmp_path / "release.partial" / "videos").mkdir(parents=True)
+    claim_folder(tmp_path / "release.partial")
+    (tmp_path / "release.partial" / "videos").mkdir()
     (tmp_path / "release.partial" / "videos" / "99.mp4").write_bytes(b"half")
     write_release(tmp_path / "release", users=USERS, items=ITEMS, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
     assert not (tmp_path / "release" / "videos" / "99.mp4").exists()
+
+
+def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "write_item", lambda folder, number, look: None)
+    thesis = tmp_path / "release.partial" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("four years")
+    with pytest.raises(InputError, match=r"thesis\.txt was not written by microlens; move it"):
+        write_release(tmp_path / "release", users=USERS, items=ITEMS, workers=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["release.partial", "thesis.txt"]
+
+
+def test_a_thesis_in_a_folder_of_ours_survives_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: Path, number: int, look: Look) -> None:
+        (folder / "videos" / "thesis.txt").write_text("four years")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(synthetic, "write_item", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_release(tmp_path / "release", users=USERS, items=ITEMS, workers=1)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in (MARK, LOCK)]
+    assert [path.name for path in left] == ["thesis.txt"]
 
 
 def test_existing_folder_is_left_alone(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from microlens.encoders.base import ContentGroup
 from microlens.errors import InputError
 from microlens.report import Report, read_ranks
 from microlens.run import evaluate, train
+from microlens.run_files import BEST, replaced
 from microlens.train import Trainer
 from tests.conftest import random_sequences, write_pairs
 
@@ -283,7 +284,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
             main()
     sentence = capsys.readouterr().err
     assert sentence.startswith("microlens: no space left on the disk; free some and run the same command again")
-    assert not list(config.output.rglob("*.partial"))
+    assert not list(config.output.rglob("*partial*"))
     with pytest.raises(SystemExit, match="0"):
         main()
     assert_same_numbers(undisturbed, Report.read(config.output))
@@ -320,13 +321,14 @@ def test_the_checkpoint_of_another_model_is_refused(make_dataset: MakeDataset) -
     small, large = config_of(dataset, "small"), config_of(dataset, "large", model={"dim": 16})
     train(small, quiet=True)
     train(large, quiet=True)
-    best = "checkpoints/best.safetensors"
-    (small.output / best).write_bytes((large.output / best).read_bytes())
-    with pytest.raises(InputError, match="is the checkpoint of another model"):
-        evaluate(small.output)
-    (small.output / best).write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="damaged or not a checkpoint"):
-        evaluate(small.output)
+    for content, sentence in (
+        ((large.output / BEST).read_bytes(), "is the checkpoint of another model"),
+        (b"not a checkpoint", "damaged or not a checkpoint"),
+    ):
+        with replaced(small.output, BEST) as path:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=sentence):
+            evaluate(small.output)
 
 
 def test_mixed_precision_trains(make_dataset: MakeDataset) -> None:

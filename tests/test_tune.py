@@ -1,8 +1,11 @@
 """Searching options: what is found, what is never read, and going on after a kill."""
 
+import errno
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,32 +66,82 @@ def test_the_test_part_is_never_read(make_dataset: MakeDataset, monkeypatch: pyt
         train(RunConfig.load(path), quiet=True)
 
 
-def test_a_killed_search_goes_on(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-1, log = true }')
-    killed = tune.Search(path)
-    monkeypatch.setattr(killed, "_validate", _killed_at(3, killed._validate))
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(4)
-    params = killed.study.trials[-1].params
+def test_a_killed_search_goes_on_as_if_it_had_not_been(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = '"train.lr" = { low = 1e-4, high = 1e-1, log = true }\n"model.dim" = { choices = [4, 8] }'
+    path = write_config(make_dataset(LEARNABLE), ranges)
+    undisturbed = tune.Search(path, output=path.parent / "undisturbed").run(4)
+    for number in (1, 2, 1):
+        killed = tune.Search(path)
+        monkeypatch.setattr(killed, "_validate", _killed_at(number, killed._validate))
+        with pytest.raises(KeyboardInterrupt):
+            killed.run(4)
     found = tune.Search(path).run(4)
+    columns = ["state", "HR@10", "epochs", "train.lr", "model.dim"]
     done = found.trials.filter(pl.col("HR@10").is_not_null())
-    assert len(done) == 4
-    assert done["train.lr"][2] == params["train.lr"]  # the one that was at work is the next
+    assert done.select(columns).rows() == undisturbed.trials.select(columns).rows()
+    assert len(found.trials) == 4 + 3
     again = tune.Search(path).run(4)
-    assert again.value == found.value
+    assert again.value == found.value == undisturbed.value
     assert len(again.trials) == len(found.trials)
 
 
-def _killed_at(number: int, validate: Callable[..., Any]) -> Callable[..., Any]:
+def test_a_trial_killed_after_its_last_epoch_still_counts_once(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-1, log = true }', epochs=1)
+    undisturbed = tune.Search(path, output=path.parent / "undisturbed").run(2)
+    killed = tune.Search(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(tune.Search, "_found", lambda search: search)
+        killed.run(0)
+        patch.setattr(type(killed.study), "tell", _killed_at(1, type(killed.study).tell))
+        with pytest.raises(KeyboardInterrupt):
+            killed.run(2)
+    found = tune.Search(path).run(2)
+    assert found.value == undisturbed.value
+    assert (
+        found.trials.filter(pl.col("state") == "complete")["HR@10"].to_list() == undisturbed.trials["HR@10"].to_list()
+    )
+
+
+def test_a_full_disk_and_a_damaged_study_are_said_in_a_sentence(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-3] }', epochs=1)
+    search = tune.Search(path)
+
+    def fill(config: RunConfig, trial: Any) -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 2")
+            database.execute("CREATE TABLE t (x)")
+            try:
+                database.execute("INSERT INTO t VALUES (zeroblob(100000))")
+            except sqlite3.OperationalError as error:
+                raise RuntimeError("what a library makes of it") from error
+
+    monkeypatch.setattr(search, "_validate", fill)
+    with pytest.raises(OSError, match="full") as full:
+        search.run(1)
+    assert full.value.errno == errno.ENOSPC
+    assert tune.Search(path).run(1).value > 0
+    study = search.output / "study.db"
+    study.write_bytes(b"no database" * 1000)
+    with pytest.raises(InputError, match=r"study\.db is damaged; remove it"):
+        tune.Search(path).run(1)
+
+
+def _killed_at(number: int, call: Callable[..., Any]) -> Callable[..., Any]:
     calls: list[int] = []
 
-    def validate_or_die(config: RunConfig, trial: Any) -> Any:
+    def call_or_die(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == number:
             raise KeyboardInterrupt
-        return validate(config, trial)
+        return call(*arguments)
 
-    return validate_or_die
+    return call_or_die
 
 
 def test_what_falls_behind_is_given_up(make_dataset: MakeDataset) -> None:

@@ -1,8 +1,7 @@
 """The one place that turns a configuration into objects."""
 
 import inspect
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,15 @@ from microlens.data.split import Split
 from microlens.distributed import local_device
 from microlens.encoders import build_encoder
 from microlens.errors import InputError
+from microlens.finite import broken_weight
+from microlens.memory import parameters_that_fit
 from microlens.progress import extraction_display
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
 from microlens.recommenders.fitted import Fitted
+from microlens.run_dataset import find_dataset
+from microlens.run_files import BEST, CONFIG, check
 from microlens.trunk_cache import use_trunk_caches
 
 
@@ -48,27 +51,34 @@ class Run:
     @property
     def best(self) -> Path:
         """The checkpoint that did best on validation."""
-        return self.config.output / "checkpoints" / "best.safetensors"
+        return self.config.output / BEST
 
     def item_ids(self) -> Int64:
         """The original id of each item number, (N+1,)."""
         return self.dataset.interactions.item_ids[self.split.items_kept]
 
 
-def build_run(config: RunConfig) -> Run:
+def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None) -> Run:
     """Build everything that ``config`` describes; the model's weights depend on the seed alone.
 
+    Args:
+        config: the run.
+        dataset: the data, if not that of ``config``.
+        device: where the model goes, if not where ``config`` says.
+
     Raises:
-        InputError: the data is missing or does not suit the encoder, or an option is wrong.
+        InputError: the data is missing or does not suit the encoder, an option is wrong, the device is not there, or
+            the model does not fit into memory.
     """
-    dataset = Dataset(config.dataset)
+    device = device or local_device(config.train.device)
+    dataset = dataset or Dataset(config.dataset)
     split = dataset.split(Protocol(**config.protocol.model_dump()))
     item_ids = dataset.interactions.item_ids[split.items_kept]
     torch.manual_seed(config.seed)
-    model = _build_model(config, dataset, split, item_ids)
+    with parameters_that_fit():
+        model = _build_model(config, dataset, split, item_ids)
     encoder = model.item_encoder
     content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
-    device = local_device(config.train.device)
     return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
 
 
@@ -128,17 +138,26 @@ def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
         )
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path, dataset: Path | None = None) -> Run:
     """Build a trained run from its folder, with its best weights.
 
+    Args:
+        folder: the run folder.
+        dataset: where its dataset lies now, if not where :func:`microlens.run_dataset.find_dataset` looks.
+
     Raises:
-        InputError: the folder holds no trained run, or its data has changed or gone.
+        InputError: the folder holds no trained run, its files are not those that were written, its weights are not
+            finite, or its data has changed or is not found.
     """
-    if not (folder / "config.toml").is_file():
+    check(folder, CONFIG)
+    if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
-    run = build_run(RunConfig.load(folder / "config.toml", [f"output={json.dumps(str(folder))}"]))
-    if checkpoint.load_facts(run.best).get("data_hash") != run.dataset.checksum:
-        raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
+    config = RunConfig.load(folder / CONFIG).model_copy(update={"output": folder})
+    check(folder, BEST)
+    data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
+    data = find_dataset(folder, config.dataset, data_hash, dataset)
+    cpu = None if torch.cuda.is_available() else torch.device("cpu")  # of a run that was trained on a GPU elsewhere
+    run = replace(build_run(config.on_dataset(data.folder), data, cpu), config=config)
     load_best(run)
     run.model.eval()
     use_caches(run, quiet=False)
@@ -146,14 +165,33 @@ def open_run(folder: Path) -> Run:
 
 
 def load_best(run: Run) -> None:
-    """Put the best weights of a run into its model.
+    """Put a run's best weights into its model.
 
     Raises:
-        InputError: there are none, or they are damaged or those of another model, or of other users or items.
+        InputError: they are missing or damaged, not those that were written, of another model or other data, or not
+            finite.
     """
-    tensors, _ = checkpoint.load(run.best)
+    check(run.config.output, BEST)
+    tensors, facts = checkpoint.load(run.best)
+    if facts.get("data_hash") != run.dataset.checksum:
+        raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
     if isinstance(run.model, Fitted) and not run.model.fits(run.split):
         raise InputError(
             f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
+        )
+    check_weights(run.model, run.best)
+
+
+def check_weights(model: Recommender, path: Path) -> None:
+    """Refuse weights that nothing can be ranked by.
+
+    Raises:
+        InputError: one that was read from ``path``, or is going to be written there, is NaN or infinite.
+    """
+    name = broken_weight(model)
+    if name is not None:
+        raise InputError(
+            f"the weights '{name}' of {path} are NaN or infinite, and nothing can be ranked by them; train that run "
+            f"again, with other options."
         )

@@ -19,9 +19,10 @@ from microlens.data.features import load_features
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.errors import InputError
-from microlens.evaluate import ROWS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, user_states
-from microlens.files import write_text
+from microlens.evaluate import ROWS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, finite_scores, user_states
+from microlens.files import alone_in
 from microlens.report import Report
+from microlens.run_files import BEYOND, check, replace_text
 from microlens.schema import read_json
 
 CUTOFF = 10
@@ -44,6 +45,9 @@ def recommended_lists(
 
     Returns:
         (U, K) item numbers, best first; 0 where a user has no further candidate.
+
+    Raises:
+        InputError: a vector or a score is NaN or infinite.
     """
     model, split, device = run.model.eval(), run.split, run.device
     catalogue = encode_catalogue(model, run.content, split.num_items, device)
@@ -57,8 +61,9 @@ def recommended_lists(
         )
         states = user_states(model, catalogue, torch.from_numpy(users).to(device), inputs)
         for row in range(0, len(users), ROWS_AT_ONCE):
-            scores = model.score(states[row : row + ROWS_AT_ONCE], catalogue).nan_to_num(nan=-torch.inf)
-            scores.scatter_(1, seen[row : row + ROWS_AT_ONCE], -torch.inf)
+            rows = slice(row, row + ROWS_AT_ONCE)
+            scores = finite_scores(model, states[rows], catalogue, users[rows])
+            scores.scatter_(1, seen[rows], -torch.inf)
             scores[:, 0] = -torch.inf
             best = scores.topk(kept)
             items = best.indices.masked_fill(best.values == -torch.inf, 0)
@@ -157,9 +162,13 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
     Returns:
         "metrics" by name, "features", the file in the dataset's ``features`` that the diversity is by (the first by
         name that has every item; None without one), and the hashes of configuration and data.
+
+    Raises:
+        InputError: the run is not finished, its files are not those that were written, or its data has gone.
     """
     report = Report.read(folder).provenance
     identity = {name: report[name] for name in ("config_hash", "data_hash")}
+    check(folder, BEYOND)
     with suppress(InputError):  # what cannot be read is worked out again
         kept = read_beyond(folder)
         if kept is not None and {name: kept[name] for name in identity} == identity:
@@ -168,7 +177,8 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
     lists = recommended_lists(run, on_progress=on_progress)
     features, vectors = _content_vectors(run)
     found = {"metrics": beyond_accuracy(lists, run.split, vectors), "features": features, **identity}
-    write_text(folder / "beyond.json", json.dumps(found, indent=1) + "\n")
+    with alone_in(folder):
+        replace_text(folder, BEYOND, json.dumps(found, indent=1) + "\n")
     return found
 
 

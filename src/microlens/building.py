@@ -1,24 +1,23 @@
 """From a table of options to an object: a constructor's signature is the schema of its options."""
 
 import dataclasses
-import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from microlens.errors import InputError
+from microlens.printable import shown
+from microlens.suggestions import nearest, nearest_option
 
 T = TypeVar("T")
+FINITE = ConfigDict(allow_inf_nan=False)
 
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` ; did you mean 'x'?`` where a known name is close, else the list of what is accepted."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"accepted: {', '.join(names) or 'nothing'}."
+LARGEST = 65_536
+"""The largest integer that an option takes: of what would be counted, no model has more."""
 
 
 def pick(table: Mapping[str, T], name: object, where: str) -> T:
@@ -28,8 +27,12 @@ def pick(table: Mapping[str, T], name: object, where: str) -> T:
         InputError: there is none; names the nearest.
     """
     if not isinstance(name, str) or name not in table:
-        raise InputError(f"{where} is '{name}', which is unknown; {nearest(str(name), table)}")
+        raise InputError(f"{where} is {_quoted(name)}, which is unknown; {nearest(str(name), table)}")
     return table[name]
+
+
+def _quoted(name: object) -> str:
+    return f"'{name}'" if isinstance(name, str) else shown(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +84,9 @@ def build(constructor: Callable[..., T], options: Mapping[str, Any], world: Mapp
     grouped: dict[str, dict[str, Any]] = {option.group: {} for option in accepted.values() if option.group}
     for name, value in options.items():
         if name not in accepted:
-            raise InputError(f"{where}.{name} is unknown; {nearest(name, accepted)}")
+            raise InputError(f"{where}.{name} is unknown; {nearest_option(name, accepted, where.partition('.')[0])}")
         option = accepted[name]
-        try:
-            checked = TypeAdapter(option.type).validate_python(value, strict=True)
-        except ValidationError as error:
-            raise InputError(f"{where}.{name} is {value!r}: {error.errors()[0]['msg'].lower()}.") from None
+        checked = _checked(value, option, f"{where}.{name}")
         (grouped[option.group] if option.group else arguments)[name] = checked
     for name, option in accepted.items():
         if name not in options and option.default is MISSING:
@@ -98,3 +98,16 @@ def build(constructor: Callable[..., T], options: Mapping[str, Any], world: Mapp
         raise
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from None
+
+
+def _checked(value: object, option: Option, name: str) -> Any:
+    """The value of an option, of its type and of a size that can be built."""
+    try:
+        checked = TypeAdapter(option.type).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise InputError(f"{name} is {shown(value)}: {error.errors()[0]['msg'].lower()}.") from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise InputError(f"{name} is {checked}; it must be a finite number.")
+    if isinstance(checked, int) and abs(checked) > LARGEST:
+        raise InputError(f"{name} is {shown(value)}; it must be at most {LARGEST:,}.")
+    return checked

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-import tomllib
+import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from microlens.building import nearest
+from microlens.building import LARGEST
 from microlens.errors import InputError
+from microlens.printable import shown
+from microlens.suggestions import nearest_option
+from microlens.toml_files import assign, check_values, read_toml
 
 # Where things lie and how the work is shared out changes no number.
 NOT_IN_HASH: dict[str, Any] = {
@@ -29,10 +33,24 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
 }
 
 
+MOST = 1_000_000
+"""Of epochs, rows of a batch and the like: what is larger is a slip, and would be tried until the memory is full."""
+
+
+def _named(path: Any) -> Any:
+    if path == "":
+        raise ValueError("a path")
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111 - raises nothing
+
+
+NamedPath = Annotated[Path, BeforeValidator(_named)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Section(BaseModel):
     """A table of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProtocolSection(Section):
@@ -44,20 +62,20 @@ class ProtocolSection(Section):
     max_history: int = Field(default=10, ge=1)
     split: Literal["leave-one-out", "random", "global-time", "cold-items"] = "leave-one-out"
     min_item_count: int = Field(default=0, ge=0)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 class NamedSection(Section):
     """A table that names a model or an encoder; its other keys are that one's options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     name: str
 
 
 class ModelSection(NamedSection):
     """The recommender: its name, D, and its own options."""
 
-    dim: int = Field(default=64, ge=1)
+    dim: int = Field(default=64, ge=1, le=LARGEST)
 
     def options(self) -> dict[str, Any]:
         """The model's own options."""
@@ -76,27 +94,27 @@ class TrainSection(Section):
     a run, perhaps on other data, whose weights this one begins with; vectors of ids start anew.
     """
 
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=512, ge=2)
+    epochs: int = Field(default=50, ge=1, le=MOST)
+    batch_size: int = Field(default=512, ge=2, le=MOST)
     lr: float = Field(default=1e-4, gt=0)
     encoder_lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     clip_norm: float = Field(default=5.0, gt=0)
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=10, ge=1, le=MOST)
     select: Literal["HR@10", "NDCG@10", "HR@20", "NDCG@20"] = "HR@10"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accelerate: bool = False
-    micro_batch: int = Field(default=64, ge=1)
-    norm_batch: int = Field(default=64, ge=2)
+    micro_batch: int = Field(default=64, ge=1, le=MOST)
+    norm_batch: int = Field(default=64, ge=2, le=MOST)
     negatives: Literal["all-processes", "own-process"] = "all-processes"
     loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"] = "in-batch-softmax"
-    num_negatives: int | None = Field(default=None, ge=1)
+    num_negatives: int | None = Field(default=None, ge=1, le=MOST)
     gbce_calibration: float = Field(default=0.75, ge=0, le=1)
     cache: bool = True
-    start_from: Path | None = None
-    workers: int = Field(default=2, ge=0)
-    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    start_from: NamedPath | None = None
+    workers: int = Field(default=2, ge=0, le=1024)
+    checkpoint_minutes: float = Field(default=10.0, gt=0, le=MOST)
 
 
 class TrackSection(Section):
@@ -124,6 +142,9 @@ class Range(Section):
             raise ValueError("a range with choices, or with low and high")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError("a range whose low is below its high")
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        if whole and self.step is not None and not float(self.step).is_integer():
+            raise ValueError("a range of integers whose step is one, too")
         if self.log and (self.step is not None or self.low is None or self.low <= 0):
             raise ValueError("a range above 0 without step, to be log")
         return self
@@ -137,9 +158,9 @@ class Range(Section):
 class RunConfig(Section):
     """One run; ``tune`` says what ``microlens tune`` may change of it, by dotted name."""
 
-    dataset: Path
-    output: Path
-    seed: int = Field(default=42, ge=0)
+    dataset: NamedPath
+    output: NamedPath
+    seed: Seed = 42
     protocol: ProtocolSection = ProtocolSection()
     model: ModelSection
     encoder: NamedSection | None = None
@@ -154,23 +175,38 @@ class RunConfig(Section):
         Raises:
             InputError: the file is missing or no TOML, or a key is unknown or has a wrong value; names the nearest key.
         """
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} does not exist; a configuration is a TOML file such as those in configs/."
-            ) from None
-        except IsADirectoryError:
-            raise InputError(f"{path} is a folder; name a TOML file such as those in configs/.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not TOML: {error}.") from None
+        table = read_toml(path)
         for override in overrides or []:
-            _override(table, override)
+            assign(table, override)
+        check_values(path, table)
         try:
             # Through JSON, because there strict types still let a list be a tuple and a string be a path.
             return cls.model_validate_json(json.dumps(table, default=str), strict=True)
         except ValidationError as error:
-            raise InputError(f"{path}: {_first_fault(cls, error)}") from None
+            raise InputError(f"{path}: {_first_fault(error)}") from None
+
+    def check_output(self) -> None:
+        """Refuse an output whose files would lie among others'; called before anything is written.
+
+        Raises:
+            InputError: it is a file, lies in the dataset, or is the working folder, the home folder or one above.
+        """
+        output, dataset = (Path(os.path.realpath(folder)) for folder in (self.output, self.dataset))
+        if output.exists() and not output.is_dir():
+            raise InputError(f"output is {self.output}, which is a file; name a folder for this run.")
+        if output.is_relative_to(dataset):
+            raise InputError(f"output is {self.output}, which lies in the dataset; name a folder for this run.")
+        for taken in (Path.cwd(), Path(os.path.expanduser("~"))):  # noqa: PTH111 - there may be no home
+            if Path(os.path.realpath(taken)).is_relative_to(output):
+                raise InputError(
+                    f"output is {self.output}, which holds the working or the home folder; name a folder for this run."
+                )
+
+    def on_dataset(self, dataset: Path) -> Self:
+        """The same run on a dataset in another place; files of the dataset that it names move along."""
+        written, moved = (json.dumps(str(folder), ensure_ascii=False)[:-1] for folder in (self.dataset, dataset))
+        text = self.model_dump_json().replace(f"{written}/", f"{moved}/")
+        return self.model_validate_json(text, strict=True).model_copy(update={"dataset": dataset})
 
     def toml(self) -> str:
         """The resolved configuration as TOML."""
@@ -188,35 +224,40 @@ class RunConfig(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _override(table: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise InputError(f"--set {override}: expected key=value, such as train.lr=1e-3.")
-    *sections, name = key.strip().split(".")
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise InputError(f"--set {override}: '{section}' is not a table.")
-    table[name] = toml_value(text.strip())
+def _first_fault(error: ValidationError) -> str:
+    """What is wrong first, by the dotted name of its key."""
+    faults = error.errors()
+    first = faults[0]
+    place = _place(first)
+    name = ".".join(map(str, place)) or "the configuration"
+    if first["type"] == "extra_forbidden":
+        table = ".".join(map(str, place[:-1]))
+        return f"{name} is unknown; {nearest_option(str(place[-1]), _accepted(place[:-1]), table)}"
+    if first["type"] == "missing":
+        return f"{name} is missing."
+    accepted = dict.fromkeys(_accepts(fault) for fault in faults if _place(fault) == place)
+    return f"{name} is {shown(first['input'])}; it must be {' or '.join(accepted)}."
 
 
-def toml_value(text: str) -> Any:
-    """A value as TOML writes it; what is none is a string, so that a shell needs no nested quotes."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+def _place(fault: ErrorDetails) -> tuple[int | str, ...]:
+    """The keys that lead to a fault, without the type that pydantic tried where a range accepts several."""
+    loc = fault["loc"]
+    return loc[:-1] if len(loc) > 3 and loc[-1] in ("int", "float", "str", "bool") else loc
 
 
-def _first_fault(config: type[RunConfig], error: ValidationError) -> str:
-    fault = error.errors()[0]
-    path = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "extra_forbidden":
-        section: Any = config
-        for name in fault["loc"][:-1]:
-            section = section.model_fields[name].annotation
-        return f"{path} is unknown; {nearest(str(fault['loc'][-1]), section.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{path} is missing."
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{path} is {fault['input']!r}; it must be {message}."
+def _accepts(fault: ErrorDetails) -> str:
+    """What is accepted, in the words of TOML."""
+    text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    if fault["type"] == "too_short":
+        return f"at least {fault['ctx']['min_length']} long"
+    return {"an object": "a table", "array": "a list"}.get(text, text)
+
+
+def _accepted(place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at a place."""
+    section: type[BaseModel] = RunConfig
+    for name in place:
+        field = section.model_fields.get(str(name))
+        of_field = (field.annotation, *get_args(field.annotation)) if field else ()
+        section = next((part for part in of_field if isinstance(part, type) and issubclass(part, Section)), section)
+    return list(section.model_fields)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from microlens.data.batches import Place
+from microlens.errors import InputError
 
 
 @contextmanager
@@ -26,10 +27,23 @@ def process_group(device: torch.device) -> Iterator[Place]:
 
 
 def local_device(wanted: str) -> torch.device:
-    """The device of this process: "auto" takes a GPU where there is one."""
+    """The device of this process: "auto" takes a GPU where there is one.
+
+    Raises:
+        InputError: a GPU is wanted and there is none, or none for this process of several.
+    """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.cuda.is_available():
+        why = "has no driver or GPU that it can use" if torch.version.cuda else "is built without CUDA"
+        raise InputError(f'train.device is "cuda", but the installed PyTorch {why}; accepted here: "auto", "cpu".')
+    number, devices = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
+    if not number.isdecimal() or int(number) >= devices:
+        raise InputError(
+            f"LOCAL_RANK is {number}, and this machine has {devices} GPUs; start as many processes with torchrun, or "
+            'set train.device = "cpu".'
+        )
+    return torch.device("cuda", int(number))
 
 
 def wait_for_all(place: Place) -> None:

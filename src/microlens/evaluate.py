@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.distributed import gather_interleaved, gather_shares
 from microlens.encoders.content import ContentEncoder
+from microlens.errors import InputError
+from microlens.finite import all_finite
 from microlens.metrics import rank_of_target
 from microlens.recommenders.base import Recommender
 
@@ -19,13 +22,18 @@ USERS_AT_ONCE = 1024
 ROWS_AT_ONCE = 64  # a row of scores is a whole catalogue long; this many keep in the processor's cache best
 ITEMS_AT_ONCE = 4096
 CLIPS_AT_ONCE = 64
+TRAIN_AGAIN = "nothing can be ranked by that; train the run again, with smaller rates."
 
 
 @torch.inference_mode()
 def encode_catalogue(
     model: Recommender, content: ItemContent, num_items: int, device: torch.device, place: Place | None = None
 ) -> Tensor:
-    """Encode every item once, the processes sharing the work: (N+1, D), row 0 being zero."""
+    """Encode every item once, the processes sharing the work: (N+1, D), row 0 being zero.
+
+    Raises:
+        InputError: the vector of an item is NaN or infinite; names the item by id.
+    """
     place = place or Place()
     share = place.share_of(num_items)
     items = np.arange(1, num_items + 1)[share]
@@ -37,13 +45,46 @@ def encode_catalogue(
         batch = ItemBatch(items=torch.from_numpy(chunk), content=content.read(chunk))
         parts.append(model.encode_items(batch.to(device)).float())
     vectors = gather_shares(torch.cat(parts), num_items, place)
+    if not all_finite(vectors):
+        broken = 1 + int(vectors.isfinite().all(1).logical_not().nonzero()[0])
+        raise InputError(f"the vector of item {content.item_ids[broken]} is NaN or infinite: {TRAIN_AGAIN}")
     return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
 
 
 @torch.inference_mode()
 def user_states(model: Recommender, catalogue: Tensor, users: Tensor, history: Tensor) -> Tensor:
-    """The state of each user (B,) after the last item of ``history`` (B, L): (B, D)."""
-    return model.last_states(users, history, catalogue[history]).float()
+    """The state of each user (B,) after the last item of ``history`` (B, L): (B, D).
+
+    Raises:
+        InputError: the state of a user is NaN or infinite; names the user by number.
+    """
+    states = model.last_states(users, history, catalogue[history]).float()
+    if not all_finite(states):
+        broken = int(states.isfinite().flatten(1).all(1).logical_not().nonzero()[0])
+        raise InputError(f"the vector of user number {int(users[broken])} is NaN or infinite: {TRAIN_AGAIN}")
+    return states
+
+
+@torch.inference_mode()
+def finite_scores(model: Recommender, states: Tensor, items: Tensor, users: npt.NDArray[np.integer]) -> Tensor:
+    """The scores (B, C) of user states (B, S) against the vectors ``items`` (C, D).
+
+    Args:
+        model: whose scores.
+        states: see :func:`user_states`.
+        items: the catalogue, padding first.
+        users: (B,) the number of each user.
+
+    Raises:
+        InputError: a score is NaN or infinite; names user and item by number.
+    """
+    scores = model.score(states, items)
+    if not all_finite(scores):
+        row, item = scores.isfinite().logical_not().nonzero()[0].tolist()
+        raise InputError(
+            f"the score of item number {item} for user number {users[row]} is {float(scores[row, item])}: {TRAIN_AGAIN}"
+        )
+    return scores
 
 
 @torch.inference_mode()
@@ -59,6 +100,9 @@ def rank_targets(
     """The rank of every target of ``part`` among all items that its user has not seen: (Q,) from 1.
 
     The model is put into eval mode and left there.
+
+    Raises:
+        InputError: a vector of an item or a user, or a score, is NaN or infinite.
     """
     place = place or Place()
     model.eval()
@@ -77,7 +121,8 @@ def rank_targets(
         states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
         for row in range(0, len(states), ROWS_AT_ONCE):
             rows = slice(row, row + ROWS_AT_ONCE)
-            ranked = rank_of_target(model.score(states[rows], catalogue), wanted[rows], seen[rows])
+            scores = finite_scores(model, states[rows], catalogue, chunk[rows])
+            ranked = rank_of_target(scores, wanted[rows], seen[rows])
             ranks[start + row : start + row + len(ranked)] = ranked
         if on_progress:
             on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))

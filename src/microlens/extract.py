@@ -19,12 +19,14 @@ from microlens.data.interactions import Int64
 from microlens.data.rows import Rows, RowWriter
 from microlens.distributed import wait_for_all
 from microlens.errors import InputError
-from microlens.files import write_text
+from microlens.files import MARK, UNFINISHED, claim_folder, clear_folder, write_text
 from microlens.schema import read_json
 
 ITEMS_AT_ONCE = 32
 SECONDS_BETWEEN_SYNCS = 5.0
 PROVENANCE = "provenance.json"
+WRITTEN = (PROVENANCE, "[0-9]*.npy", "done-[0-9]*", f".*{UNFINISHED}")
+"""All that is ever written into the folder of an extraction, as patterns."""
 _ARRAYS = "arrays"  # in the provenance of what is finished: their shapes and types
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -62,7 +64,8 @@ def extract(
         on_progress: called with (done, total) items of this process.
 
     Raises:
-        InputError: the folder holds something else, the disk is too small, or a number is no finite one.
+        InputError: the folder, or that of the unfinished work, holds something else, the disk is too small, or a
+            number is no finite one.
     """
     place = place or Place()
     partial = folder.with_name(f".{folder.name}.partial")
@@ -76,8 +79,7 @@ def extract(
             arrays = _described(_read(partial, provenance, num_items))
             write_text(partial / PROVENANCE, json.dumps({**provenance, _ARRAYS: arrays}, indent=1) + "\n")
             partial.rename(folder)
-            for path in folder.glob("done-*"):
-                path.unlink()
+            clear_folder(folder, ("done-[0-9]*", MARK))
         wait_for_all(place)
     return _read(folder, provenance, num_items)
 
@@ -102,13 +104,13 @@ def _described(arrays: list[Rows]) -> list[Any]:
 def _begin(partial: Path, provenance: dict[str, Any]) -> None:
     """Leave ``partial`` as it is if it was begun for the same thing; else make it anew."""
     note = partial / PROVENANCE
+    claim_folder(partial)
     with suppress(InputError):  # what cannot be read was begun for something else
         begun = read_json(note, dict[str, Any], "it is made again")
         begun.pop(_ARRAYS, None)
         if begun == provenance:
             return
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    clear_folder(partial, WRITTEN)
     write_text(note, json.dumps(provenance, indent=1) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ import torch
 import microlens
 from microlens import environment
 from microlens.assembly import content_world
-from microlens.building import build, nearest, options_of, pick
-from microlens.config import toml_value
+from microlens.building import build, options_of, pick
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.features import load_features
@@ -28,9 +26,11 @@ from microlens.encoders.text import BERT_SMALL_WEIGHTS
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import Official
 from microlens.errors import InputError
-from microlens.extract import OnProgress, extract
-from microlens.files import alone_in, sha256, whole, write_text
+from microlens.extract import WRITTEN, OnProgress, extract
+from microlens.files import MARK, alone_in, claim_folder, remove_folder, sha256, whole, write_text
 from microlens.schema import read_json
+from microlens.suggestions import nearest
+from microlens.toml_files import toml_value
 from microlens.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, Official] = {
@@ -100,7 +100,7 @@ def write_features(
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{encoder}-{_digest(identity)}.npy"
     working = out / f".{path.stem}.partial"
-    working.mkdir(exist_ok=True)
+    claim_folder(working)
     with alone_in(working):
         if not path.exists():
             device = local_device("auto")
@@ -116,7 +116,7 @@ def write_features(
                 "made_by": environment.describe(device),
             }
             _compute(tower, dataset, item_ids, device, provenance, working, path, on_progress)
-        shutil.rmtree(working)
+        remove_folder(working, [f"*/{name}" for name in (*WRITTEN, MARK)])
     return FeatureFiles(path=path, provenance=_read_finished(path, identity, item_ids[1:]))
 
 
@@ -124,14 +124,17 @@ def read_options(assignments: Iterable[str]) -> dict[str, Any]:
     """Options of an encoder from ``key=value``.
 
     Raises:
-        InputError: one of them has no ``=``.
+        InputError: one of them has no ``=``, or more than one value.
     """
     options = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
             raise InputError(f"--option {assignment}: expected key=value, such as source=frame.")
-        options[name.strip()] = toml_value(text.strip())
+        try:
+            options[name.strip()] = toml_value(text.strip())
+        except InputError as error:
+            raise InputError(f"--option {name.strip()}: {error}") from None
     return options
 
 

@@ -10,11 +10,19 @@ from pathlib import Path
 
 from microlens.errors import InputError
 
+UNFINISHED = ".microlens-partial"
+MARK = ".microlens"
+LOCK = ".lock"
+_MARK_TEXT = "microlens writes and clears this folder.\n"
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; renamed to ``path`` when the block ends well, removed otherwise."""
-    temporary = path.with_name(f".{path.name}.partial")
+    """A temporary path beside ``path`` to write to; renamed to ``path`` when the block ends well, removed otherwise.
+
+    Its name says whose it is, so that one left by a killed process is overwritten and nobody else's file.
+    """
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -37,7 +45,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -45,10 +53,6 @@ def alone_in(folder: Path) -> Iterator[None]:
                 f"{folder} is being written by another process; wait for it or choose another folder."
             ) from None
         yield
-
-
-MARK = ".microlens"
-_MARK_TEXT = "microlens writes and clears this folder.\n"
 
 
 def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
@@ -65,9 +69,7 @@ def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; move it or choose another name.")
     if folder.is_dir() and not mark.is_file():
-        foreign = next(
-            (path for pattern in names for path in sorted(folder.glob(pattern)) if path.name != ".lock"), None
-        )
+        foreign = next((path for pattern in names for path in sorted(folder.glob(pattern)) if path.name != LOCK), None)
         if foreign is not None:
             raise InputError(f"{foreign} was not written by microlens; move it or choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,23 @@ def clear_folder(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path, names: Iterable[str]) -> None:
+    """Remove what matches the glob patterns ``names`` from a folder of ours, and the folders that are empty then.
+
+    Raises:
+        InputError: the folder is not marked (see :func:`claim_folder`).
+    """
+    clear_folder(folder, names)
+    if not folder.exists():
+        return
+    for inner in list(folder.iterdir()):
+        if inner.is_dir() and not inner.is_symlink() and not any(inner.iterdir()):
+            inner.rmdir()
+    if {path.name for path in folder.iterdir()} <= {MARK, LOCK}:
+        clear_folder(folder, (LOCK, MARK))
+        folder.rmdir()
 
 
 def sha256(path: Path) -> str:

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from microlens.terminal import Console
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 def progress_bar(console: Console) -> Progress:
     """A bar with a count, the time passed and an estimate of what is left."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         transient=True,
     )
@@ -62,14 +62,14 @@ def row_display(console: Console, total: int) -> Iterator[Callable[[str, str], N
 
         def show(row: str, event: str) -> None:
             if event == "started":
-                at_work[row] = time.monotonic(), bar.add_task(f"  {escape(row)}", total=None, note="starting")
+                at_work[row] = time.monotonic(), bar.add_task(f"  {row}", total=None, note="starting")
             elif event in {"finished", "failed", "stopped"}:
                 took = "was there"
                 if row in at_work:
                     begun, task = at_work.pop(row)
                     bar.remove_task(task)
                     took = f"{event} after {time.monotonic() - begun:,.0f} s"
-                bar.console.print(f"{row}: {took}", markup=False, highlight=False)
+                bar.console.print(f"{row}: {took}")
                 bar.advance(whole)
             elif event:
                 bar.update(at_work[row][1], note=event)
@@ -88,7 +88,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
 
     def __init__(self, trainer: "train.Trainer", folder: Path, *, quiet: bool) -> None:
         self.trainer = trainer
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=quiet)
         self.bar = progress_bar(self.console)
         self.board = None if quiet else _tensorboard(folder / "tensorboard", trainer.progress.epoch)
         total = trainer.steps_per_epoch * trainer.settings.epochs

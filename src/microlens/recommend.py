@@ -14,7 +14,8 @@ from microlens.data.interactions import Int64
 from microlens.data.media import MediaFault, read_clip
 from microlens.data.store import pack_images, unpack_images
 from microlens.errors import InputError
-from microlens.evaluate import encode_catalogue, user_states
+from microlens.evaluate import TRAIN_AGAIN, encode_catalogue, finite_scores, user_states
+from microlens.finite import all_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Ranker:
         ``added`` (1, D) is the vector of one more item, scored last; ``user`` the number of whose history it is.
 
         Raises:
-            InputError: the model knows users by number, and there is none.
+            InputError: the model knows users by number, and there is none; or a vector or a score is NaN or infinite.
         """
         model = self.run.model
         if user is None and model.known_users_only:
@@ -106,7 +107,7 @@ class Ranker:
             torch.from_numpy(padded).to(device),
         )
         items = self.catalogue if added is None else torch.cat([self.catalogue, added])
-        scores = model.score(states, items)[0]
+        scores = finite_scores(model, states, items, np.array([user or 0]))[0]
         scores[torch.from_numpy(np.append(history, 0)).to(device)] = -torch.inf
         return scores
 
@@ -126,20 +127,37 @@ class Ranker:
         stored = unpack_images(pack_images(clip.frames))  # as the clips of the dataset lie on disk
         batch = ItemBatch(items=torch.zeros(1, dtype=torch.long), content={"clips": torch.from_numpy(stored[None])})
         with torch.inference_mode():
-            return self.run.model.encode_items(batch.to(self.run.device)).float()
+            vector = self.run.model.encode_items(batch.to(self.run.device)).float()
+        if not all_finite(vector):
+            raise InputError(f"what the run's encoder makes of {path} is NaN or infinite; {TRAIN_AGAIN}")
+        return vector
 
 
 def recommend(
-    folder: Path, *, user: int | None = None, history: str | None = None, add_video: Path | None = None, k: int = 10
+    folder: Path,
+    *,
+    user: int | None = None,
+    history: str | None = None,
+    add_video: Path | None = None,
+    k: int = 10,
+    dataset: Path | None = None,
 ) -> Recommendations:
     """The first ``k`` items of a trained run for a user id, or for item ids such as ``"1,2,3"``, oldest first.
+
+    Args:
+        folder: the run folder.
+        user: whom to recommend to, or
+        history: after which items.
+        add_video: a video to rank among the items.
+        k: how many items.
+        dataset: where the run's dataset lies now, see :func:`microlens.assembly.open_run`.
 
     Raises:
         InputError: not exactly one of ``user`` and ``history`` is given, or one of them is unknown.
     """
     if (user is None) == (history is None):
         raise InputError("say for whom: either --user ID or --history 1,2,3.")
-    ranker = Ranker(open_run(folder))
+    ranker = Ranker(open_run(folder, dataset))
     items = ranker.user_history(user) if user is not None else ranker.numbers(_ids(history or ""))
     added = ranker.encode_video(add_video) if add_video else None
     scores = ranker.scores(items, added, None if user is None else ranker.user_number(user))

@@ -2,8 +2,9 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,12 +16,25 @@ from microlens.data.arrays import open_array
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
 from microlens.errors import InputError
-from microlens.files import whole, write_text
 from microlens.metrics import METRICS, all_metrics, bootstrap_intervals, one_each
+from microlens.run_files import (
+    CONFIG,
+    EPOCHS,
+    RANKS,
+    REPORT,
+    State,
+    adopt,
+    check,
+    problems,
+    replace_text,
+    replaced,
+    states,
+    way_out,
+)
 from microlens.schema import parse_json, read_json
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
-TRAIN_AGAIN = "train the run again"
+TRAIN_AGAIN = "train the run again, with --fresh"
 POPULARITY_GROUPS = 5
 PARTS: tuple[Part, ...] = ("valid", "test")
 COHORTS = ("all", "warm", "cold", *(f"popularity-{group}" for group in range(1, POPULARITY_GROUPS + 1)))
@@ -67,17 +81,41 @@ class Report:
         """Read ``report.json`` of a run folder.
 
         Raises:
-            InputError: there is none, or it cannot be read.
+            InputError: there is none; it, the ranks or the configuration beside it are not those that were written; or
+                its numbers are not those of the ranks.
         """
-        path = folder / "report.json"
+        check(folder, REPORT, RANKS, CONFIG)
+        return cls.parsed(folder)
+
+    @classmethod
+    def parsed(cls, folder: Path) -> Self:
+        """As :meth:`read`, without a look into the run's manifest."""
+        path = folder / REPORT
         if not path.is_file():
-            raise InputError(f"{folder} holds no report.json; train the run to its end first.")
-        read_json(path, _ReportSchema, "remove it and train the run again, which then only ranks")
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+            raise InputError(f"{folder} holds no {REPORT}; train the run to its end first.")
+        read_json(path, _ReportSchema, TRAIN_AGAIN)
+        table = json.loads(path.read_text(encoding="utf-8"))
+        report = cls(**{field.name: table[field.name] for field in fields(cls)})
+        if not report._agrees_with(read_ranks(folder)):
+            raise InputError(
+                f"{path} holds other numbers than {RANKS} beside it gives: one of them was changed by hand; "
+                f"{way_out(folder)}"
+            )
+        return report
+
+    def _agrees_with(self, ranks: dict[Part, tuple[Int64, Int64]]) -> bool:
+        for part in PARTS:
+            stated, found = self.metrics[part]["all"], all_metrics(*ranks[part])
+            if stated.keys() != found.keys() or self.num_targets[part]["all"] != len(ranks[part][0]):
+                return False
+            # Processors add in different orders: a run folder that was moved has the same numbers but for rounding.
+            if not all(math.isclose(stated[name], value, rel_tol=1e-9) for name, value in found.items()):
+                return False
+        return True
 
     def write(self, folder: Path) -> None:
         """Write ``report.json`` into a run folder."""
-        write_text(folder / "report.json", json.dumps(asdict(self), indent=1) + "\n")
+        replace_text(folder, REPORT, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def measure(split: Split, ranks: dict[Part, Int64]) -> dict[str, Any]:
@@ -104,7 +142,7 @@ def write_ranks(folder: Path, ranks: dict[Part, Int64], split: Split) -> None:
         rows += users
     content, width = io.BytesIO(), max(map(len, rows))
     np.save(content, np.stack([np.pad(row, (0, width - len(row))) for row in rows]))
-    with whole(folder / "ranks.npy") as temporary:
+    with replaced(folder, RANKS) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
@@ -114,7 +152,7 @@ def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    path = folder / "ranks.npy"
+    path = folder / RANKS
     rows = np.array(open_array(path, ndim=2, dtype=np.int64, remedy=TRAIN_AGAIN))
     if len(rows) not in (2, 4) or rows.min() < 0:
         raise InputError(f"{path} is damaged (it holds {len(rows)} rows, or ranks below 0); {TRAIN_AGAIN}.")
@@ -126,13 +164,41 @@ def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
     return read
 
 
+def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
+    """How every file of a run folder is, by name, and a sentence for everything that is not as it should be.
+
+    See :func:`microlens.run_files.states`; a report has to agree with the ranks beside it, too.
+    """
+    files: dict[str, State] = {}
+    try:
+        files = states(folder)
+        found = problems(folder, files)
+        if not found and (folder / REPORT).exists():
+            Report.read(folder)
+    except InputError as error:
+        found = [str(error)]
+    return files, found
+
+
+def adopt_run(folder: Path) -> None:
+    """Write the manifest of a run folder of an earlier version, which has none, from its files as they are.
+
+    Raises:
+        InputError: it has one, or its report does not agree with the ranks beside it.
+    """
+    if (folder / REPORT).exists():
+        Report.parsed(folder)
+    adopt(folder)
+
+
 def read_epochs(folder: Path, report: Report) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl``, one an epoch that ``report`` counts; none where nothing was trained.
 
     Raises:
         InputError: the file is missing or damaged, or has more or fewer lines.
     """
-    path, epochs = folder / "metrics.jsonl", report.cost["epochs"]
+    check(folder, EPOCHS)
+    path, epochs = folder / EPOCHS, report.cost["epochs"]
     if not epochs:
         return []
     if not path.is_file():

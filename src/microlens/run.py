@@ -12,22 +12,37 @@ import torch
 from pydantic import NonNegativeFloat
 
 from microlens import checkpoint, environment
-from microlens.assembly import Run, build_run, load_best, open_run, use_caches
+from microlens.assembly import Run, build_run, check_weights, load_best, open_run, use_caches
 from microlens.config import NOT_IN_HASH, RunConfig
 from microlens.cost import run_cost
 from microlens.data.batches import Place
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part
-from microlens.distributed import local_device, process_group, wait_for_all
+from microlens.distributed import process_group, wait_for_all
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
-from microlens.files import alone_in, write_text
+from microlens.memory import refuse_too_large_to_train
 from microlens.progress import TrainingDisplay
 from microlens.recommenders.fitted import Fitted
 from microlens.report import PARTS, Report, measure, write_ranks
+from microlens.run_dataset import places_of
+from microlens.run_files import (
+    BEST,
+    CONFIG,
+    ENVIRONMENT,
+    LAST,
+    REPORT,
+    check,
+    check_checkpoint,
+    replace_text,
+    replaced,
+)
+from microlens.run_folder import clear_run_folder, held_run_folder
 from microlens.tracking import OnEpoch, tracked
 from microlens.train import Progress, Trainer
+
+WAY_OUT = "choose another output, or start again with --fresh."
 
 
 def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Report:
@@ -39,27 +54,31 @@ def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Rep
         quiet: show nothing.
 
     Raises:
-        InputError: the run folder holds a run of another configuration or other data.
+        InputError: the configuration cannot be built, its output is no folder for a run, or holds a run of another
+            configuration or other data or files that are not those that a run wrote; or numbers became NaN or infinite.
     """
+    config.check_output()
+    run = build_run(config)  # before anything is written
     folder = config.output
-    folder.mkdir(parents=True, exist_ok=True)
-    group = process_group(local_device(config.train.device))
-    with group as place, alone_in(folder) if place.rank == 0 else nullcontext():
+    with process_group(run.device) as place, held_run_folder(folder) if place.rank == 0 else nullcontext():
         if fresh and place.rank == 0:
-            _clear(folder)
+            clear_run_folder(folder)
         wait_for_all(place)
-        return _train(config, place, quiet or place.rank > 0)
+        return _train(run, place, quiet or place.rank > 0)
 
 
-def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
-    run = build_run(config)
-    folder = config.output
+def _train(run: Run, place: Place, quiet: bool) -> Report:
+    config, folder = run.config, run.config.output
     _check_same_run(run)
-    if (folder / "report.json").exists():
-        return Report.read(folder)
+    if (folder / REPORT).exists():
+        report = Report.read(folder)
+        if report.provenance.get("data_hash") != run.dataset.checksum:
+            raise _other_data(run)
+        return report
     if place.rank == 0:
-        write_text(folder / "config.toml", config.toml())
-        write_text(folder / "environment.json", json.dumps(environment.describe(run.device), indent=1) + "\n")
+        replace_text(folder, CONFIG, config.toml())
+        facts = {**environment.describe(run.device), "dataset": places_of(config.dataset, folder)}
+        replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
     use_caches(run, place, quiet=quiet)
     progress = Progress()
     if isinstance(run.model, Fitted):
@@ -67,7 +86,7 @@ def _train(config: RunConfig, place: Place, quiet: bool) -> Report:
     elif any(parameter.requires_grad for parameter in run.model.parameters()):
         progress = _fit(run, place, quiet)
     elif place.rank == 0:
-        checkpoint.save(run.best, checkpoint.with_prefix("model", run.model.state_dict()), {"epoch": 0, **run.identity})
+        _save_untrained(run, {"epoch": 0, **run.identity})
     return _report(run, progress, place)
 
 
@@ -75,13 +94,14 @@ def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
     """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
     if place.rank:
         return 0.0
+    check(run.config.output, BEST)
     facts = checkpoint.load_facts(run.best) if run.best.exists() else {}
     if any(facts.get(name) != value for name, value in run.identity.items()):
         torch.manual_seed(run.config.seed)
         started = time.monotonic()
         model.fit(run.split)
         facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
-        checkpoint.save(run.best, checkpoint.with_prefix("model", model.state_dict()), facts)
+        _save_untrained(run, facts)
     return checkpoint.checked(facts, _Fit, run.best).seconds
 
 
@@ -92,17 +112,26 @@ class _Fit:
     seconds: NonNegativeFloat
 
 
+def _save_untrained(run: Run, facts: dict[str, Any]) -> None:
+    """Save the weights of a model that was not trained step by step."""
+    check_weights(run.model, run.best)
+    with replaced(run.config.output, BEST) as path:
+        checkpoint.save(path, checkpoint.with_prefix("model", run.model.state_dict()), facts)
+
+
 def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
     """The trainer of a run, where the run folder's checkpoint or the configured start left it; and whether it resumed.
 
     Raises:
-        InputError: there are more processes than a batch has rows, or the configured start does not fit.
+        InputError: there are more processes than a batch has rows, a checkpoint is not the one that was written, or the
+            configured start does not fit.
     """
     place = place or Place()
     if place.world > run.config.train.batch_size:
         raise InputError(
             f"train.batch_size is {run.config.train.batch_size}; {place.world} processes need at least as many."
         )
+    refuse_too_large_to_train(run.model, run.device)
     trainer = Trainer(
         run.model,
         run.split,
@@ -116,8 +145,11 @@ def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
     )
     torch.manual_seed(run.config.seed + place.rank)
     resumed = trainer.resume()
-    if not resumed and run.config.train.start_from:
-        checkpoint.start_from(run.model, run.config.train.start_from)
+    start = run.config.train.start_from
+    if not resumed and start:
+        check_checkpoint(start)
+        checkpoint.start_from(run.model, start)
+        check_weights(run.model, start)
     return trainer, resumed
 
 
@@ -182,17 +214,21 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
 
 def _check_same_run(run: Run) -> None:
     folder = run.config.output
-    if not (folder / "config.toml").exists():
+    check(folder, CONFIG)
+    if not (folder / CONFIG).exists():
         return
-    there = RunConfig.load(folder / "config.toml")
-    way_out = "choose another output, or start again with --fresh"
+    there = RunConfig.load(folder / CONFIG)
     if there.hash != run.config.hash:
-        raise InputError(
-            f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {way_out}."
-        )
-    last = folder / "checkpoints" / "last.safetensors"
-    if last.exists() and checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
-        raise InputError(f"{folder} holds a run on other data than {run.config.dataset}; {way_out}.")
+        raise InputError(f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {WAY_OUT}")
+    last = folder / LAST
+    if last.exists():
+        check(folder, LAST)
+        if checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
+            raise _other_data(run)
+
+
+def _other_data(run: Run) -> InputError:
+    return InputError(f"{run.config.output} holds a run on other data than {run.config.dataset}; {WAY_OUT}")
 
 
 def _difference(there: RunConfig, here: RunConfig) -> str:
@@ -208,22 +244,20 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _clear(folder: Path) -> None:
-    for pattern in (
-        "checkpoints/*.safetensors",
-        "metrics.jsonl",
-        "report.json",
-        "ranks.npy",
-        "config.toml",
-        "tensorboard/*",
-    ):
-        for path in folder.glob(pattern):
-            path.unlink()
+def evaluate(
+    folder: Path, on_progress: Callable[[int, int], None] | None = None, *, dataset: Path | None = None
+) -> dict[str, Any]:
+    """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report.
 
+    Args:
+        folder: the run folder.
+        on_progress: called with (done, total) targets.
+        dataset: where the run's dataset lies now, see :func:`microlens.assembly.open_run`.
 
-def evaluate(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report."""
-    run = open_run(folder)
+    Raises:
+        InputError: see :func:`microlens.assembly.open_run`; or a vector or a score is NaN or infinite.
+    """
+    run = open_run(folder, dataset)
     ranks = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
         for part in PARTS

@@ -1,7 +1,5 @@
 """Tables from the command line: made, shown, written."""
 
-from rich.console import Console
-
 from microlens.bench.demonstration import demonstration
 from microlens.bench.formats import FORMATS
 from microlens.bench.reading import Choices, dataset_folder, read_bench, table_names
@@ -11,8 +9,10 @@ from microlens.bench.runner import Runner
 from microlens.bench.sheets import fitting, sheets
 from microlens.errors import InputError
 from microlens.files import write_text
+from microlens.printable import printable
 from microlens.progress import row_display
 from microlens.tables import sheet_table
+from microlens.terminal import Console
 
 _PAPER_WIDTH = 400  # of tables that go to a file or a pipe
 
@@ -59,7 +59,7 @@ def run_tables(
         except InputError as error:
             if table != "all":
                 raise
-            console.print(f"{name} is left out: {error}", markup=False)
+            console.print(f"{name} is left out: {error}")
             continue
         with row_display(console, len(bench.jobs())) as on_row:
             runner = Runner(bench, jobs=jobs, on_row=on_row, seconds=None if minutes is None else 60 * minutes)
@@ -74,16 +74,16 @@ def show(bench: Bench, failed: dict[str, str], console: Console, *, page: bool) 
     """Print a table and write it in every format."""
     results = collect(bench, failed)
     found = sheets(results)
-    wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH)
+    wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH, soft_wrap=False)
     for sheet in found:
         wide.print(sheet_table(fitting(sheet, wide.width)))
     write_json(bench.path.with_suffix(".json"), results)
     for ending, form in FORMATS.items():
-        write_text(bench.path.with_suffix(f".{ending}"), form(found))
+        write_text(bench.path.with_suffix(f".{ending}"), printable(form(found)))
     written = ["json", *FORMATS]
     if page:
         from microlens.bench.page import write_table_page
 
         write_table_page(bench.path.with_suffix(".html"), bench, results)
         written.append("html")
-    console.print(f"{bench.path}.{{{','.join(written)}}} are written.", markup=False)
+    console.print(f"{bench.path}.{{{','.join(written)}}} are written.")

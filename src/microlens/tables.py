@@ -71,7 +71,7 @@ def sheet_table(sheet: Sheet) -> Table:
     )
     table.caption, table.caption_justify = "\n".join(sheet.notes), "left"
     for group, rows in sheet.groups.items():
-        table.add_row(f"[bold]{group}[/bold]")
+        table.add_row(group, style="bold")
         for name, *cells in rows:
             table.add_row(f"  {name}", *cells)
     return table

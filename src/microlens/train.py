@@ -23,17 +23,19 @@ from microlens.data.examples import Examples
 from microlens.data.split import Split
 from microlens.distributed import any_process
 from microlens.encoders.content import ContentEncoder
-from microlens.encoders.video.precision import keep_convolutions_over_time_in_float32
+from microlens.encoders.precision import HALF, keep_convolutions_in_float32, warn_where_half_precision_is_slow
 from microlens.environment import keep_freed_memory
 from microlens.errors import InputError
 from microlens.evaluate import rank_targets
-from microlens.files import write_text
+from microlens.finite import broken_weight
 from microlens.metrics import all_metrics
 from microlens.recommenders.base import Recommender
 from microlens.report import check_epochs
+from microlens.run_files import BEST, EPOCHS, LAST, check, replace_text, replaced
 from microlens.training_step import TrainingStep, negatives_of
 
 BATCHES_AHEAD = 2
+SMALLER_STEPS = 'try a smaller train.lr or train.encoder_lr, and train.precision = "fp32" if it is not.'
 
 
 @dataclass
@@ -104,7 +106,10 @@ class Trainer:
         if device.type == "cpu" and not content_encoders:
             keep_freed_memory()
         if device.type == "cpu" and self.precision != "fp32":
-            keep_convolutions_over_time_in_float32(model)
+            keep_convolutions_in_float32(model, HALF[self.precision])
+            if self.place.rank == 0:
+                setting = "train.accelerate" if settings.accelerate else f'train.precision = "{self.precision}"'
+                warn_where_half_precision_is_slow(setting, HALF[self.precision])
         if settings.accelerate:
             for encoder in content_encoders:
                 encoder.accelerate()
@@ -135,7 +140,7 @@ class Trainer:
             InputError: the loss is not finite.
         """
         self.model.train()
-        precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        precision = HALF.get(self.precision)
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             loss = self.step_module(batch.to(self.device))
         self.optimizer.zero_grad()
@@ -150,7 +155,7 @@ class Trainer:
         if not detached.isfinite():
             raise InputError(
                 f"The loss is {float(detached)} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; "
-                f'try a smaller train.lr or train.encoder_lr, and train.precision = "fp32" if it is not.'
+                f"{SMALLER_STEPS}"
             )
         return detached
 
@@ -160,6 +165,10 @@ class Trainer:
         Args:
             on_step: called after every step with the progress and the epoch's mean loss so far.
             on_epoch: called with each line of ``metrics.jsonl``.
+
+        Raises:
+            InputError: the loss, a weight, or a score of the validation targets is NaN or infinite; what is on disk is
+                then of before.
         """
         progress, settings = self.progress, self.settings
         while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
@@ -200,10 +209,20 @@ class Trainer:
             )
             due = now - saved > 60 * self.settings.checkpoint_minutes
             if any_process(due, self.place, self.device):
+                self._check_weights()
                 self.save()
                 saved = now
             on_step(progress, progress.loss_sum / progress.step)
+        self._check_weights()  # what the last step did to them is in no loss
         return progress.loss_sum / progress.step
+
+    def _check_weights(self) -> None:
+        name = broken_weight(self.model)
+        if name is not None:
+            raise InputError(
+                f"The weights '{name}' are NaN or infinite in epoch {self.progress.epoch + 1}, after step "
+                f"{self.progress.step}; {SMALLER_STEPS}"
+            )
 
     def _batches(self) -> Iterator[Batch]:
         batches = train_batches(
@@ -224,7 +243,8 @@ class Trainer:
         """Keep the present weights as the best."""
         if self.place.rank == 0:
             facts = {"epoch": self.progress.epoch, **self.identity}
-            checkpoint.save(self._path("best"), checkpoint.with_prefix("model", self.model.state_dict()), facts)
+            with replaced(self.folder, BEST) as path:
+                checkpoint.save(path, checkpoint.with_prefix("model", self.model.state_dict()), facts)
 
     def save(self) -> None:
         """Write everything a resumed run needs, and ``metrics.jsonl``."""
@@ -237,16 +257,19 @@ class Trainer:
             **checkpoint.with_prefix("random", random_states),
         }
         facts = {"progress": asdict(self.progress), "scaler": self.scaler.state_dict(), **self.identity}
-        checkpoint.save(self._path("last"), tensors, facts)
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in self.progress.log))
+        with replaced(self.folder, LAST) as path:
+            checkpoint.save(path, tensors, facts)
+        replace_text(self.folder, EPOCHS, "".join(json.dumps(line) + "\n" for line in self.progress.log))
 
     def resume(self) -> bool:
         """Go on from the last checkpoint, if there is one of the same configuration and data.
 
         Raises:
-            InputError: the checkpoint is damaged, or was written by more or fewer processes.
+            InputError: a checkpoint of the run folder is not the one that was written, is damaged, or was written by
+                more or fewer processes.
         """
-        path = self._path("last")
+        check(self.folder, BEST, LAST)
+        path = self.folder / LAST
         if not path.exists():
             return False
         tensors, facts = checkpoint.load(path)
@@ -273,6 +296,3 @@ class Trainer:
         if self.place.world > 1:
             distributed.all_gather_object(gathered, own)
         return {f"{rank}.{kind}": state for rank, states in enumerate(gathered) for kind, state in states.items()}
-
-    def _path(self, name: str) -> Path:
-        return self.folder / "checkpoints" / f"{name}.safetensors"

@@ -1,20 +1,22 @@
 """Searching a configuration's options by what they reach on the validation targets; the test targets are never read."""
 
+import errno
 import hashlib
 import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import torch
 
-from microlens.assembly import Run, build_run, use_caches
+from microlens.assembly import Run, build_run, check_weights, use_caches
 from microlens.config import Range, RunConfig
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING = 4, 2
 _REMEDY = "remove it to search anew; what its trials trained is used again"
 OnTrial = Callable[[int, str], None]
+_AS_THE_SYSTEM_SAYS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,8 @@ class Search:
     """Tries values of a configuration's ``[tune]`` table, those that promise most first (TPE, Bergstra et al. 2011).
 
     A trial whose validation metric after an epoch is below the median of the others at that epoch is given up. The
-    study is kept in ``study.db``; after a kill the trial at work is begun again and its run goes on where it was.
+    study is kept in ``study.db``; after a kill the trial at work is begun again, its run goes on where it was, and the
+    trials are those of a search that nobody killed.
 
     Args:
         path: the configuration, with a ``[tune]`` table of ranges by dotted name.
@@ -65,6 +69,7 @@ class Search:
                 f"{path} has no [tune] table; add ranges to it, such as "
                 '"train.lr" = { low = 1e-4, high = 1e-2, log = true }.'
             )
+        self.base.model_copy(update={"output": self.output}).check_output()
         for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
             build_run(self._config(values))  # says at once what cannot be built
         self.optuna = _library()
@@ -84,9 +89,10 @@ class Search:
         self.output.mkdir(parents=True, exist_ok=True)
         on_trial = on_trial or (lambda number, event: None)
         deadline = None if seconds is None else time.monotonic() + seconds
-        with alone_in(self.output):
+        with alone_in(self.output), _plain_errors(self.output / "study.db"):
             self.study = self._open()
             while self._counted() < trials and (deadline is None or time.monotonic() < deadline):
+                self.study.sampler = self._sampler()
                 trial = self.study.ask()
                 on_trial(trial.number, "started")
                 on_trial(trial.number, self._try(trial))
@@ -121,16 +127,21 @@ class Search:
                 "another folder with --output, or remove it."
             )
         study.set_user_attr("request", request)
-        study.sampler = library.samplers.TPESampler(seed=self.base.seed + len(study.trials))
         for trial in study.get_trials(states=(library.trial.TrialState.RUNNING,)):  # of a search that was killed
-            study.enqueue_trial(trial.params)
             study.tell(trial.number, state=library.trial.TrialState.FAIL)
         return study
 
+    def _sampler(self) -> "optuna.samplers.BaseSampler":
+        """Seeded by how many trials ended, so that the one after a kill draws what the killed one drew."""
+        seeds = np.random.SeedSequence([self.base.seed, self._counted()])
+        sampler: optuna.samplers.BaseSampler = self.optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]))
+        return sampler
+
     def _counted(self) -> int:
+        """How many trials came to an end, by themselves."""
         states = self.optuna.trial.TrialState
         ended = self.study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED, states.FAIL))
-        return sum("value" in trial.user_attrs or "fault" in trial.user_attrs for trial in ended)
+        return sum(trial.state is not states.FAIL or "fault" in trial.user_attrs for trial in ended)
 
     def _try(self, trial: "optuna.Trial") -> str:
         states = self.optuna.trial.TrialState
@@ -161,6 +172,7 @@ class Search:
         if isinstance(run.model, Fitted):
             torch.manual_seed(config.seed)
             run.model.fit(run.split)
+            check_weights(run.model, run.best)
         elif any(parameter.requires_grad for parameter in run.model.parameters()):
             return self._train(run, trial)
         ranks = rank_targets(run.model, run.content, run.split, "valid", run.device)
@@ -213,6 +225,23 @@ class Search:
         config = self._config(best.params).model_copy(update={"output": self.output / "best"})
         write_text(self.output / "best.toml", config.toml())
         return Found(config=config, value=best.values[0], trials=table)
+
+
+@contextmanager
+def _plain_errors(study: Path) -> Iterator[None]:
+    """Say what SQLite has against a study's file in our words, and what it says of a disk as the system does."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = cause.__cause__
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without the details
+        if code in _AS_THE_SYSTEM_SAYS:
+            raise OSError(_AS_THE_SYSTEM_SAYS[code], str(cause)) from None
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise InputError(f"{study} is damaged; remove it, or choose another folder with --output.") from None
+        raise
 
 
 def suggest(trial: "optuna.Trial", name: str, range_: Range) -> Any:

@@ -138,7 +138,7 @@ def test_a_sum_is_a_sum(features: Path) -> None:
     [
         ({"name": "idd"}, r"encoder.name is 'idd', which is unknown; did you mean 'id'\?"),
         ({"name": "x3d_sx"}, "did you mean 'x3d_"),
-        ({}, "encoder.name is 'None', which is unknown"),
+        ({}, "encoder.name is None, which is unknown"),
         ({"name": "id", "size": 3}, "encoder.size is unknown; accepted: dropout"),
         ({"name": "features"}, "encoder.path is missing"),
         ({"name": "features", "path": 3}, "encoder.path is 3: input should be a valid string"),

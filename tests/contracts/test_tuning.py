@@ -53,10 +53,12 @@ class Tower(Recommender):
 BUILT = [(name, regime) for name in NAMES for regime in REGIMES if (name, regime) != ("sound_cnn", "lora")]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(pair, marks=pytest.mark.xdist_group("-".join(pair)), id="-".join(pair)) for pair in BUILT],
-)
+# Networks that another one differs from in depth or in weights only, and a regime that is another with other weights.
+SAME_CODE = {"x3d_l": "x3d_xs", "slowfast_r101": "slowfast_r50", "mvit_b_32x3": "mvit_b_16x4"}
+SAME_CODE |= {"videomae_kinetics": "videomae", "scratch": "full"}
+
+
+@pytest.fixture(scope="module", params=BUILT, ids="-".join)
 def built(request: pytest.FixtureRequest) -> ContentEncoder:
     name, regime = request.param
     pytest.importorskip("transformers", reason="the extra [encoders] is not installed")
@@ -163,7 +165,9 @@ def step(encoder: ContentEncoder, micro_batch: int) -> tuple[Tensor, dict[str, T
     return vectors.detach(), gradients, after
 
 
-def test_micro_batches_change_nothing(encoder: ContentEncoder) -> None:
+def test_micro_batches_change_nothing(encoder: ContentEncoder, request: pytest.FixtureRequest) -> None:
+    if SAME_CODE.keys() & set(request.node.callspec.params["built"]):
+        pytest.skip("another network or regime runs this code")
     vectors, gradients, buffers = step(encoder, N)
     gradients = {name: gradient.clone() for name, gradient in gradients.items()}
     for micro_batch in (4, 1):

@@ -3,14 +3,13 @@
 import shutil
 from pathlib import Path
 
-from rich.console import Console
-
 from microlens.data.decoding import Settings
 from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
 from microlens.data.synthetic import write_release
 from microlens.feature_files import write_features
 from microlens.progress import progress_bar
+from microlens.terminal import Console
 
 # Name, users, videos, seed, frames a clip and their size, size of covers.
 SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -41,7 +40,7 @@ def demonstration(folder: Path, console: Console) -> Path:
                 write_release(release, users=users, items=items, seed=seed, on_progress=show)
         clips = ClipSettings(num_frames=frames, size=size)
         prepare(release, folder, Settings(clips=clips, cover_size=cover))
-        console.print(f"{folder} is made: {users:,} users, {items:,} synthetic videos.", highlight=False)
+        console.print(f"{folder} is made: {users:,} users, {items:,} synthetic videos.")
     _name_features(folder)
     return folder
 

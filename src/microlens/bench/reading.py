@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from microlens.bench.rows import Bench, Job, Row, placed, quoted
-from microlens.building import nearest
 from microlens.config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import NAMED_PROTOCOLS, Protocol
 from microlens.errors import InputError
+from microlens.suggestions import nearest
 
 NO_CONFIGURATION = "no configuration"
 SMOKE = ("train.epochs=1", "train.batch_size=32", "model.dim=16")
@@ -169,11 +169,7 @@ class _Reader:
         return Job(name=f"{row['name']}, on the source", config=config, data_hash=Dataset(source).checksum)
 
     def _config(self, path: Path, assignments: list[str], dataset: Path, output: Path) -> RunConfig:
-        config = RunConfig.load(path, [*assignments, f"dataset={quoted(dataset)}"])
-        written = RunConfig.load(path).dataset  # files of the dataset that the configuration names move with it
-        if written != dataset:
-            text = config.model_dump_json().replace(f'"{written}/', f'"{dataset}/')
-            config = RunConfig.model_validate_json(text, strict=True)
+        config = RunConfig.load(path, assignments).on_dataset(dataset)
         return placed(config, output, path.stem)
 
 

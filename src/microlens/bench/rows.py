@@ -9,8 +9,8 @@ from typing import Any
 import microlens
 from microlens.config import RunConfig
 from microlens.errors import InputError
-from microlens.metrics import all_metrics
-from microlens.report import PARTS, Report, read_ranks
+from microlens.report import Report
+from microlens.run_files import BEYOND, REPORT, check
 
 MOST_SEEDS = 10
 COST = (
@@ -45,30 +45,20 @@ class Job:
         """The report of the finished run, or None while there is none of this configuration, data and version.
 
         Raises:
-            InputError: the report cannot be read, or its numbers are not those of the ranks beside it.
+            InputError: what the table takes from the folder is damaged or was changed; see
+                :meth:`microlens.report.Report.read`.
         """
-        if not (self.folder / "report.json").exists() or not (self.folder / "ranks.npy").exists():
+        if not (self.folder / REPORT).exists():
             return None
         report = Report.read(self.folder)
+        check(self.folder, BEYOND)
         provenance = report.provenance
         found = provenance["config_hash"], provenance["data_hash"], provenance["packages"]["microlens"]
         if found != (self.config.hash, self.data_hash, microlens.__version__):
             return None
         lacking = next((name for name in COST if name not in report.cost), None)
         if lacking is not None:
-            raise InputError(
-                f"{self.folder / 'report.json'} is damaged (cost.{lacking} is missing); remove the folder."
-            )
-        ranks = read_ranks(self.folder)
-        if any(
-            len(ranks[part][0]) != report.num_targets[part]["all"]
-            or report.metrics[part]["all"] != all_metrics(*ranks[part])
-            for part in PARTS
-        ):
-            raise InputError(
-                f"{self.folder / 'report.json'} holds other numbers than ranks.npy beside it gives: one of them was "
-                "changed by hand; remove the folder to train the row again."
-            )
+            raise InputError(f"{self.folder / REPORT} is damaged (cost.{lacking} is missing); remove the folder.")
         return report
 
 

@@ -14,9 +14,11 @@ from microlens.bench.rows import Bench, Job
 from microlens.beyond_accuracy import read_beyond
 from microlens.errors import InputError
 from microlens.files import alone_in
+from microlens.run_folder import claim_run_folder
 
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 10.0
+LOG = "log.txt"
 
 OnRow = Callable[[str, str], None]
 
@@ -86,7 +88,12 @@ class Runner:
             self.on_row(job.name, "finished")
             return
         self.on_row(job.name, "started")
-        process = self._train(job)
+        try:
+            process = self._train(job)
+        except InputError as error:  # the folder is not ours
+            self.failed[job.name] = str(error)
+            self.on_row(job.name, "failed")
+            return
         if process is None:
             self.on_row(job.name, "stopped")
         elif process.exitcode == 0:
@@ -97,8 +104,8 @@ class Runner:
 
     def _train(self, job: Job) -> ForkServerProcess | None:
         """The ended process, or None where it was stopped."""
-        job.folder.mkdir(parents=True, exist_ok=True)
-        process = worker.start(job.config, job.folder / "log.txt", self.threads)
+        claim_run_folder(job.folder, LOG)
+        process = worker.start(job.config, job.folder / LOG, self.threads)
         try:
             while process.exitcode is None:
                 if self._over():
@@ -132,7 +139,7 @@ def _how_far(job: Job) -> str:
 
 
 def _what_it_said(job: Job, exitcode: int) -> str:
-    log = job.folder / "log.txt"
+    log = job.folder / LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line for line in text.splitlines() if line.strip()]
     said = lines[-1].removeprefix("microlens: ").strip() if lines else "it printed nothing"

@@ -10,6 +10,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from microlens.config import RunConfig
+from microlens.errors import sentence_of
+from microlens.terminal import Console, replace_what_cannot_be_encoded
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl: which signal the process gets when the one that started it ends
 _PRELOADED = ["microlens.run", "microlens.beyond_accuracy"]
@@ -42,6 +44,7 @@ def _train(config: str, folder: Path, environment: dict[str, str], log: Path, th
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    replace_what_cannot_be_encoded()
     status = _run(RunConfig.model_validate_json(config, strict=True), threads)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -53,7 +56,6 @@ def _run(config: RunConfig, threads: int | None) -> int:
     import torch
 
     from microlens.beyond_accuracy import summarise
-    from microlens.errors import InputError
     from microlens.run import train
 
     if threads:
@@ -61,10 +63,11 @@ def _run(config: RunConfig, threads: int | None) -> int:
     try:
         train(config)
         summarise(config.output)
-    except InputError as error:
-        print(f"microlens: {error}", file=sys.stderr)  # noqa: T201
+    except BaseException as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            traceback.print_exc()
+            return 1
+        Console(stderr=True).print(f"microlens: {sentence}")
         return 2
-    except BaseException:
-        traceback.print_exc()
-        return 1
     return 0

@@ -1,20 +1,24 @@
 """The command line. Each command loads what it needs when it runs, so that help and data commands start at once."""
 
-import errno
 import sys
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from microlens.cli import bench, content, data, runs
-from microlens.cli.output import AS_IT_IS
-from microlens.errors import InputError
+from microlens.cli import bench, content, data, run_folders, runs
+from microlens.errors import sentence_of
+from microlens.printable import one_line
+from microlens.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, help="Make and prepare datasets.")
 app.add_typer(data_app, name="data")
 data_app.command("synth")(data.synth)
 data_app.command("prepare")(data.prepare)
+runs_app = typer.Typer(no_args_is_help=True, help="Look after run folders.")
+app.add_typer(runs_app, name="runs")
+runs_app.command("check")(run_folders.check)
+runs_app.command("adopt")(run_folders.adopt)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)
@@ -25,34 +29,47 @@ app.command("features")(content.features)
 app.command("list")(content.list_names)
 
 _INTERRUPTED = 130
-_WRONG_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+# Of click, of which newer versions of typer have a copy of their own; what is wrong with arguments is one of its kind.
+_UsageError = typer.BadParameter.__bases__[0]
 
 
 def main() -> None:
-    """Run the command line; the user's mistakes end in one sentence and exit status 2."""
+    """Run the command line; the user's mistakes, and failures of the machine, end in one sentence and exit status 2."""
+    replace_what_cannot_be_encoded()
     try:
-        app()
-    except InputError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(_sentence(error))
-    except SystemExit as end:
-        if end.code != _INTERRUPTED:
-            raise
+        _run()
+    except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on.", status=_INTERRUPTED)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            stop_printing()
+            sys.exit(1)
+        sentence = _usage(error) if isinstance(error, _UsageError) else sentence_of(error)
+        if sentence is None:
+            raise
+        _fail(sentence)
 
 
-def _sentence(error: OSError) -> str:
-    again = "free some and run the same command again: what was finished is kept."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the disk; {again}"
-    if error.errno == errno.EIO:
-        return f"writing failed: the disk is failing, or has no space left; {again}"
-    if isinstance(error, _WRONG_PATHS) and error.filename is not None:
-        return f"{error.filename} cannot be used: {error.strerror}."
-    raise error
+def _run() -> None:
+    # Not app(): that swallows broken pipes, those between processes of a command too.
+    command = typer.main.get_command(app)
+    with command.make_context("microlens", sys.argv[1:]) as context:
+        command.invoke(context)
+    sys.exit(0)
 
 
-def _fail(sentence: str, status: int = 2) -> None:
-    Console(stderr=True, **AS_IT_IS).print(f"microlens: {sentence}")
+def _usage(error: Any) -> str:
+    context, told = error.ctx, str(error.format_message())
+    if context is None:
+        return told
+    if told == context.get_help():  # of a group without a command
+        typer.echo(told, err=True)
+        sys.exit(2)
+    return f"{told} (see: {context.command_path} --help)"
+
+
+def _fail(sentence: str, status: int = 2) -> NoReturn:
+    Console(stderr=True).print(f"microlens: {one_line(sentence)}")
     sys.exit(status)

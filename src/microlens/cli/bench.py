@@ -41,7 +41,7 @@ def bench(
 
     if dataset is None and not smoke:
         raise InputError("say what to train on with --dataset, or try --smoke.")
-    if budget is not None and budget <= 0:
+    if budget is not None and not budget > 0:  # which NaN is not
         raise InputError(f"--budget is {budget:g}; it takes minutes above 0.")
     choices = Choices(
         configs=configs or (Path("configs/demo") if dataset in {None, "demo", "smoke"} else None),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from microlens.cli.output import bar, console
+from microlens.cli.output import LARGEST_SEED, bar, console
 from microlens.errors import InputError
 
 
@@ -17,7 +17,7 @@ def features(
         str | None,
         typer.Option(help="random, default (the official) or a file; if not given, as in a run; official to classify."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides random weights.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; features in the dataset by default.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="key=value, an option of the encoder.")] = None,
     missing: Annotated[
@@ -92,8 +92,8 @@ def _classify(path: Path, encoder: str, weights: str, seed: int, *, as_json: boo
 def list_names(
     what: Annotated[Literal["models", "encoders", "datasets"], typer.Argument(help="What to list.")],
     cost: Annotated[bool, typer.Option("--cost", help="What encoders cost, in place of their options.")] = False,
-    frames: Annotated[int, typer.Option(min=1, help="With --cost: frames a clip.")] = 5,
-    size: Annotated[int, typer.Option(min=1, help="With --cost: height and width of a frame.")] = 224,
+    frames: Annotated[int, typer.Option(min=1, max=1024, help="With --cost: frames a clip.")] = 5,
+    size: Annotated[int, typer.Option(min=1, max=4096, help="With --cost: height and width of a frame.")] = 224,
     measure: Annotated[
         bool, typer.Option("--measure", help="With --cost: time training steps as well; takes minutes.")
     ] = False,

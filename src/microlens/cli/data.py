@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from microlens.cli.output import bar, console
+from microlens.cli.output import LARGEST_SEED, bar, console
 
 
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write the release to.")],
-    users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
-    items: Annotated[int, typer.Option(help="Number of videos.")] = 400,
-    seed: Annotated[int, typer.Option(help="Decides everything.")] = 0,
+    users: Annotated[int, typer.Option(max=10_000_000, help="Number of users.")] = 2000,
+    items: Annotated[int, typer.Option(max=1_000_000, help="Number of videos.")] = 400,
+    seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Decides everything.")] = 0,
 ) -> None:
     """Write a synthetic release whose right answer is known, in the official layout with real encoded videos."""
     from microlens.data.synthetic import write_release
@@ -36,7 +36,9 @@ def prepare(
     crop: Annotated[
         Literal["squash", "center"], typer.Option(help="Squash the whole frame into the square, or cut out its centre.")
     ] = "squash",
-    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; one a core by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Decoding processes; one a core by default.")
+    ] = None,
 ) -> None:
     """Check, index and decode a release into a dataset folder; run again, it goes on where it was stopped."""
     from microlens.data.decoding import Settings
@@ -57,8 +59,12 @@ def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
     console.print(f"stored: {counts['clips']:,} clips, {counts['covers']:,} covers, {counts['sound']:,} sound tracks")
     if counts["out_of_order"]:
         console.print(f"sorted: {counts['out_of_order']:,} interactions stood before an earlier one of the same user")
+    for note in manifest.get("notes", []):
+        console.print(f"note: {note}")
     for drop in manifest["dropped"]:
-        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']})")
+        names = [name for name in drop["examples"] if isinstance(name, str)]
+        examples = f": {', '.join(names[:3])}{', ...' if drop['count'] > 3 else ''}" if names else ""
+        console.print(f"dropped: {drop['count']:,} {drop['what']} ({drop['why']}){examples}")
     faults = manifest["faults"]
     for fault in faults[:20]:
         fate = "lost" if fault["lost"] else "kept"

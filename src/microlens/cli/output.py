@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from rich.console import Console
+from microlens.terminal import Console
 
-# Titles and paths are printed as they are: no markup, no emoji.
-AS_IT_IS: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
-console = Console(**AS_IT_IS)
+console = Console()
+LARGEST_SEED = 2**63 - 1  # that NumPy, PyTorch and a file of JSON all take
 
 
 @contextmanager

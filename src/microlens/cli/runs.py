@@ -7,6 +7,11 @@ from typing import Annotated
 import typer
 
 from microlens.cli.output import bar, console
+from microlens.errors import InputError
+
+DatasetOfRun = Annotated[
+    Path | None, typer.Option("--dataset", help="Where the dataset of the run lies now, if it was moved.")
+]
 
 
 def train(
@@ -35,6 +40,8 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="The folder of the study; tune in the run's by default.")] = None,
 ) -> None:
     """Search options by their validation metric, going on where a killed search was; the test part is never read."""
+    if minutes is not None and not minutes > 0:  # which NaN is not
+        raise InputError(f"--minutes is {minutes:g}; it takes minutes above 0.")
     from microlens.progress import row_display
     from microlens.tables import trial_table
     from microlens.tune import Search
@@ -44,7 +51,7 @@ def tune(
 
         def show(number: int, event: str) -> None:
             if event != "started":
-                console.print(f"trial {number}: {event}", markup=False, highlight=False)
+                console.print(f"trial {number}: {event}")
             on_row(f"trial {number}", "started" if event == "started" else "finished")
 
         found = search.run(trials, seconds=None if minutes is None else 60 * minutes, on_trial=show)
@@ -54,13 +61,14 @@ def tune(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    dataset: DatasetOfRun = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the targets of a trained run again, over the whole catalogue."""
     from microlens.run import evaluate as evaluate_run
 
     with bar("targets ranked") as on_progress:
-        measured = evaluate_run(run, on_progress)
+        measured = evaluate_run(run, on_progress, dataset=dataset)
     if as_json:
         typer.echo(json.dumps(measured, indent=1))
     else:
@@ -81,17 +89,20 @@ def recommend(
         Path | None, typer.Option(help="Rank this video, which nobody has seen, among the items.")
     ] = None,
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many.")] = 10,
+    dataset: DatasetOfRun = None,
 ) -> None:
     """Recommend items to a user or for a history, with titles."""
     from microlens.recommend import recommend as recommend_items
     from microlens.tables import recommendation_table
 
-    console.print(recommendation_table(recommend_items(run, user=user, history=history, add_video=add_video, k=k)))
+    found = recommend_items(run, user=user, history=history, add_video=add_video, k=k, dataset=dataset)
+    console.print(recommendation_table(found))
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders on the same data and protocol.")],
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page.")] = None,
+    dataset: DatasetOfRun = None,
 ) -> None:
     """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
     from microlens.page.comparison import read_runs
@@ -101,5 +112,5 @@ def report(
     if html is not None:
         from microlens.page import write_page
 
-        write_page(html, runs)
+        write_page(html, runs, dataset)
         console.print(f"{html} is written; open it in a browser.")

@@ -57,6 +57,11 @@ class ItemContent:
         }
         self._kept: dict[str, list[Rows]] = {}
 
+    @property
+    def item_ids(self) -> Int64:
+        """The original id of each item number, (N+1,)."""
+        return self._item_ids
+
     def keep(self, name: str, arrays: list[Rows]) -> None:
         """Offer ``arrays``, (N, ...) with item number 1 first, as ``NAME.0``, ``NAME.1``, ... in what is read."""
         self._kept[name] = arrays

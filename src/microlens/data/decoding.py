@@ -1,18 +1,15 @@
 """Decoding a release's media in parallel into the stores of a dataset; an interrupted job goes on where it stopped."""
 
 import json
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-from microlens.data.media import ClipSettings, Crop, MediaFault, VideoInfo, read_clip, read_cover
+from microlens.data.media import ClipSettings, Crop, MediaFault, VideoInfo, faults_of, read_clip, read_cover
+from microlens.data.processes import Killed, work
 from microlens.data.release import COVER_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
 from microlens.data.sound import SoundSettings, read_log_mel
 from microlens.data.store import StoreWriter, pack_array, pack_images
@@ -54,7 +51,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one kind of content of one item; ``faults`` of what is stored were survived."""
+    """What became of one kind of content of one item; ``faults`` of what is stored were survived.
+
+    A file that cannot even be read has 0 ``bytes`` and no ``sha256``.
+    """
 
     kind: str
     item_id: int
@@ -76,10 +76,15 @@ def decode_all(
     """Decode every task that ``folder`` does not hold yet, one process a worker, into ``KIND.lmdb``.
 
     A file that cannot be decoded, or whose decoding kills the process, is an outcome with its fault and stops nothing.
-    What was committed survives a kill: content first, then its line in ``outcomes.jsonl``.
+    What was committed survives a kill: content first, then its line in ``outcomes.jsonl``. What was decoded before an
+    error is committed, too.
 
     Returns:
         The outcomes, ordered by kind and item.
+
+    Raises:
+        InputError: processes do not start, or die whatever they do.
+        OSError: the disk is full, or the machine has no more of something else.
     """
     log = folder / "outcomes.jsonl"
     done = _read_outcomes(log)
@@ -110,57 +115,21 @@ Result = list[tuple[Outcome, bytes | None]]
 
 
 def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Generator[Result]:
-    """The result of every task as it becomes ready; a task that kills its process twice, once alone, is at fault."""
-    left = dict.fromkeys(tasks)
-    while left:
-        broken = False
-        with _processes(workers) as pool:
-            futures = {pool.submit(decode, task, settings): task for task in left}
-            for future in as_completed(futures):
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    broken = True
-                    continue
-                del left[futures[future]]
-                yield result
-        if broken:  # tasks start in order, so what killed the pool is among the first that have no result
-            for suspect in list(left)[: 2 * workers]:
-                del left[suspect]
-                yield _alone(suspect, settings)
-
-
-def _alone(task: Task, settings: Settings) -> Result:
-    with _processes(1) as pool:
-        try:
-            return pool.submit(decode, task, settings).result()
-        except BrokenProcessPool:
-            return _results(task, dict.fromkeys(task.kinds, "decoding it kills the decoder"), {}, {})
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)  # who stops early does not wait for the rest
-
-
-def _end_with_parent() -> None:
-    """Watch the parent process: were it killed, this one would wait for work for ever."""
-    Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    """The result of every task as it becomes ready; one that kills a process which had nothing else is at fault."""
+    for task, answer in work(partial(decode, settings=settings), tasks, workers):
+        if isinstance(answer, Killed):
+            yield _lost(task, f"decoding it {answer.how}")
+        else:
+            yield answer
 
 
 def decode(task: Task, settings: Settings) -> Result:
     """Take every kind of content that ``task`` asks for from its file."""
+    try:
+        with faults_of(task.path):
+            file = _file(task.path)
+    except MediaFault as fault:
+        return _lost(task, str(fault))
     values: dict[str, bytes | None] = {}
     faults: dict[str, str] = {}
     survived: dict[str, tuple[str, ...]] = {}
@@ -172,26 +141,35 @@ def decode(task: Task, settings: Settings) -> Result:
                 values[kind], survived[kind], info = pack_images(clip.frames), clip.faults, asdict(clip.info)
             elif kind == "covers":
                 cover = read_cover(task.path, settings.cover_size, settings.cover_crop)
-                values[kind] = pack_images(cover[None])
+                values[kind], survived[kind] = pack_images(cover.pixels[None]), cover.faults
             else:
                 values[kind] = pack_array(read_log_mel(task.path, settings.sound))
         except MediaFault as fault:
             faults[kind] = str(fault)
-    return _results(task, faults, values, info, survived)
+    return _results(task, file, faults, values, info, survived)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _lost(task: Task, fault: str) -> Result:
+    """The result of a task whose file gives nothing."""
+    try:
+        file = _file(task.path)
+    except OSError:
+        file = {"bytes": 0, "sha256": ""}
+    return _results(task, file, dict.fromkeys(task.kinds, fault), {}, {}, {})
 
 
 def _results(
     task: Task,
+    file: dict[str, Any],
     faults: dict[str, str],
     values: dict[str, bytes | None],
     info: dict[str, Any],
-    survived: dict[str, tuple[str, ...]] | None = None,
+    survived: dict[str, tuple[str, ...]],
 ) -> Result:
-    file = {
-        "path": f"{task.path.parent.name}/{task.path.name}",
-        "bytes": task.path.stat().st_size,
-        "sha256": sha256(task.path),
-    }
     results: Result = []
     for kind in task.kinds:
         fault = faults.get(kind)
@@ -200,9 +178,10 @@ def _results(
             kind=kind,
             item_id=task.item_id,
             stored=kind in values,
-            faults=[fault] if fault and not told_already else list((survived or {}).get(kind, ())),
+            faults=[fault] if fault and not told_already else list(survived.get(kind, ())),
             info=info if kind == "clips" else {},
-            **file,  # type: ignore[arg-type]
+            path=f"{task.path.parent.name}/{task.path.name}",
+            **file,
         )
         results.append((outcome, values.get(kind)))
     return results
@@ -228,10 +207,14 @@ def _read_outcomes(log: Path) -> dict[tuple[str, int], Outcome]:
 
 def _batched(values: Iterator[Result], size: int) -> Iterator[list[Result]]:
     batch: list[Result] = []
-    for value in values:
-        batch.append(value)
-        if len(batch) == size:
-            yield batch
-            batch = []
+    try:
+        for value in values:
+            batch.append(value)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except (InputError, OSError):
+        yield batch  # what was finished is kept
+        raise
     if batch:
         yield batch

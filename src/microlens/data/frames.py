@@ -1,106 +1,24 @@
 """Which frames of a video to take, and how to decode no more than they need.
 
-All packets of the video are read first, undecoded: that costs milliseconds and tells every presentation time and every
-keyframe. A wanted frame is then decoded from the last keyframe at or before it; frames that no other frame refers to
-are skipped by the decoder unless they are wanted themselves, which leaves the wanted ones exact to the bit.
-The packets stay in memory meanwhile, so a video needs about the size of its file.
+A wanted frame is decoded from the last keyframe at or before it; frames that no other frame refers to are skipped by
+the decoder unless they are wanted themselves, which leaves the wanted ones exact to the bit.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, TypeAlias
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-Sampling: TypeAlias = Literal["spread", "middle", "keyframes"]
-Times: TypeAlias = NDArray[np.int64]
-Packet: TypeAlias = "av.Packet[VideoStream]"
+from microlens.data.timeline import Timeline, Times
 
-# Only the container's own end is known, not the video track's: sound may well run on for this long.
-_SOUND_MAY_OUTLAST_SECONDS = 0.5
+Sampling: TypeAlias = Literal["spread", "middle", "keyframes"]
+
 # MPEG-4 part 14's box with the HEVC settings: bits 3..5 of this byte count the temporal layers.
 _HEVC_LAYERS_BYTE = 21
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeline:
-    """The N shown frames of a video in presentation order, known from its packets alone.
-
-    Times are in the stream's own unit. `positions[i]` is the packet of frame i. Where the container stores no
-    presentation times (AVI), `counted` is set: frames are then told apart by counting what the decoder gives out.
-    `end` is where the video claims to end, `expected` how many frames it claims to have: more than N when truncated.
-    """
-
-    packets: list[Packet]
-    times: Times
-    positions: NDArray[np.int64]
-    key_positions: NDArray[np.int64]
-    key_times: Times
-    end: int
-    expected: int
-    counted: bool
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-
-def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
-    """The timeline of one video stream; empty when no packet of it can be read."""
-    packets = list(_readable_packets(container, stream))
-    counted = "avi" in container.format.name.split(",") or any(packet.pts is None for packet in packets)
-    if counted:
-        packets = [packet for packet in packets if packet.size > 1]  # DivX fills with packets of one byte
-    shown = np.array([i for i, packet in enumerate(packets) if not packet.is_discard], np.int64)
-    if counted:
-        stamps = [i if packet.dts is None else packet.dts for i, packet in enumerate(packets)]
-    else:
-        stamps = [packet.pts for packet in packets if packet.pts is not None]
-    every_time = np.array(stamps, np.int64)
-    order = np.argsort(every_time[shown], kind="stable")
-    times = every_time[shown][order]
-    keys = np.array([i for i, packet in enumerate(packets) if packet.is_keyframe or i == 0], np.int64)
-    end, expected = _claimed_end(container, stream, packets[shown[order][-1]], times) if len(shown) else (0, 0)
-    return Timeline(
-        packets=packets,
-        times=times,
-        positions=shown[order],
-        key_positions=keys,
-        key_times=every_time[keys],
-        end=end,
-        expected=expected,
-        counted=counted,
-    )
-
-
-def _readable_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    try:
-        yield from (packet for packet in container.demux(stream) if packet.size)
-    except av.error.FFmpegError:
-        return  # the rest of the file is missing or unreadable; the claimed end will tell
-
-
-def _claimed_end(container: InputContainer, stream: VideoStream, last: Packet, times: Times) -> tuple[int, int]:
-    """Where the video ends by its last packet, or by its header if that is clearly later; and its number of frames."""
-    gap = int(np.median(np.diff(times))) if len(times) > 1 else 0
-    end = int(times[-1]) + (last.duration or gap or 1)
-    tolerance = 2 * max(gap, last.duration or 0)
-    if stream.duration is not None:
-        claimed = (stream.start_time or 0) + stream.duration
-    elif container.duration is not None and stream.time_base is not None:
-        units = float(stream.time_base)
-        claimed = round((container.start_time + container.duration) / av.time_base / units)
-        tolerance += round(_SOUND_MAY_OUTLAST_SECONDS / units)
-    else:
-        return end, len(times)
-    if claimed <= end + tolerance:
-        return end, len(times)
-    by_time = round(len(times) * (claimed - int(times[0])) / (end - int(times[0])))
-    return claimed, max(stream.frames or by_time, len(times) + 1)
 
 
 def _segment_centres(timeline: Timeline, number: int) -> Times:
@@ -131,11 +49,11 @@ class FrameDecoder:
         self._may_skip = not timeline.counted and _unreferenced_frames_are_marked(context)
         self.damaged: set[int] = set()
 
-    def exact(self, chosen: NDArray[np.int64]) -> list[av.VideoFrame | None]:
+    def exact(self, chosen: NDArray[np.int64]) -> list[av.VideoFrame]:
         """The frames numbered `chosen`, in that order; an undecodable one becomes its nearest good neighbour.
 
-        That neighbour is the last good frame before it, or the first one after it if none is before. None where the
-        whole video has no good frame.
+        That neighbour is the last good frame before it, or the first one after it if none is before. The list is empty
+        where the whole video has no good frame.
         """
         distinct = np.unique(chosen)
         found: dict[int, av.VideoFrame] = {}
@@ -143,18 +61,23 @@ class FrameDecoder:
         for start in sorted(set(starts)):
             group = {int(index) for index, own in zip(distinct, starts, strict=True) if own == start}
             found |= self._decode_group(start, group)
-        rescued = {int(i): self._neighbour(int(i)) for i in distinct if int(i) not in found}
-        return [found.get(int(index)) or rescued[int(index)] for index in chosen]
+        for index in (int(i) for i in distinct if int(i) not in found):
+            rescue = self._neighbour(index)
+            if rescue is not None:
+                found[index] = rescue
+        good = np.array(sorted(found), np.int64)  # what cannot be rescued either becomes the nearest of these
+        before = np.maximum(np.searchsorted(good, chosen, side="right") - 1, 0)
+        return [found[int(good[place])] for place in before] if found else []
 
-    def nearest_keyframes(self, number: int) -> list[av.VideoFrame | None]:
-        """The keyframe nearest to the centre of each of `number` equal parts; nothing else is decoded."""
+    def nearest_keyframes(self, number: int) -> list[av.VideoFrame]:
+        """The good keyframe nearest to the centre of each of `number` equal parts, if any; nothing else is decoded."""
         keys = self._timeline.key_times
         distances = np.abs(keys[None, :] - _segment_centres(self._timeline, number)[:, None])  # (number, keyframes)
         decoded: dict[int, av.VideoFrame | None] = {}
-        frames = []
+        frames: list[av.VideoFrame] = []
         for row in distances:
             nearest_first = (int(key) for key in np.argsort(row, kind="stable"))
-            frames.append(next(filter(None, (self._keyframe(key, decoded) for key in nearest_first)), None))
+            frames.extend(islice(filter(None, (self._keyframe(key, decoded) for key in nearest_first)), 1))
         return frames
 
     def _keyframe(self, key: int, decoded: dict[int, av.VideoFrame | None]) -> av.VideoFrame | None:
@@ -211,7 +134,8 @@ class FrameDecoder:
             self._context.flush_buffers()
         count = 0
         for position in [*range(start, stop + 1), None]:
-            for frame in self._decode(position, wanted):
+            frames = self._end_of_part(wanted) if position in self._timeline.part_starts and position != start else []
+            for frame in frames + self._decode(position, wanted):
                 mark = count if self._timeline.counted else frame.pts
                 count += 1
                 if frame.is_corrupt:
@@ -223,6 +147,12 @@ class FrameDecoder:
                     if frame.pts is not None and not self._timeline.counted:
                         yield frame.pts, frame
                 return
+
+    def _end_of_part(self, wanted: set[int] | None) -> list[av.VideoFrame]:
+        """What the decoder still holds of a part of joined files, which it then forgets: no other part refers to it."""
+        frames = self._decode(None, wanted)
+        self._context.flush_buffers()
+        return frames
 
     def _decode(self, position: int | None, wanted: set[int] | None) -> list[av.VideoFrame]:
         """What the decoder gives out for one packet, or at the end (None)."""

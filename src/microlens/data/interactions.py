@@ -61,7 +61,7 @@ class Interactions:
     def from_pairs(cls, pairs: Pairs) -> Self:
         """Number the users and items of a release densely, in ascending order of their ids."""
         users, items, times = (pairs.events[name].to_numpy() for name in ("user", "item", "timestamp"))
-        starts = np.flatnonzero(np.diff(users, prepend=users[0] - 1))
+        starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))  # no difference: it may have 65 bits
         item_ids, numbers = np.unique(items, return_inverse=True)
         return cls(
             offsets=np.append(starts, len(users)).astype(np.int64),

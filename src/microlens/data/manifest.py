@@ -69,9 +69,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """
     path = folder / "manifest.json"
     if not path.is_file():
+        looked = path.name if folder.is_absolute() else Path.cwd() / path
         raise InputError(
-            f"{folder} is not a prepared dataset (no manifest.json); make one with: microlens data prepare RELEASE "
-            f"{folder}"
+            f"{folder} is not a prepared dataset (no {looked}); make one with: microlens data prepare RELEASE {folder}"
         )
     version = read_json(path, _Version, PREPARE_AGAIN).format_version
     if version != FORMAT_VERSION:

@@ -4,46 +4,37 @@ Frames are chosen by presentation time, decoded exactly, turned upright, and sca
 A file either yields real pixels, with what had to be survived stated beside them, or raises MediaFault.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import av
 import numpy as np
-import simplejpeg
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from microlens.data.frames import (
-    FrameDecoder,
-    Sampling,
-    Timeline,
-    frames_at_centres,
-    frames_in_the_middle,
-    read_timeline,
-)
+from microlens.data.covers import decode_picture
+from microlens.data.faults import MediaFault, faults_of
+from microlens.data.frames import FrameDecoder, Sampling, frames_at_centres, frames_in_the_middle
+from microlens.data.orientation import frame_orientation
+from microlens.data.pictures import MAX_PIXELS, Crop, Pixels, limit_size, square
+from microlens.data.streams import Film, picture_streams, read_film
+from microlens.data.timeline import Timeline, read_timeline
 from microlens.errors import InputError
 
-Crop: TypeAlias = Literal["squash", "center"]
-Pixels: TypeAlias = NDArray[np.uint8]
+__all__ = ["Clip", "ClipSettings", "Cover", "Crop", "MediaFault", "Pixels", "VideoInfo", "faults_of", "media_url"]
+__all__ += ["open_media", "read_clip", "read_cover"]
 
 # A closed list: the library would otherwise also read text files as videos and fetch what a playlist names.
-VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,asf,ogg"
-_IMAGE_FORMATS = "png_pipe,webp_pipe,jpeg_pipe,bmp_pipe,gif"
-_JPEG_START = b"\xff\xd8"
-_FAILURES_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+VIDEO_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,gif,rm,mxf,dv,ivf,nut,wtv"
+)
+_SEARCH_ALL = {"probesize": str(2**62), "analyzeduration": str(2**62), "scan_all_pmts": "1"}
+_MAX_COVER_BYTES = 2**28
 
 # Damaged files are reported through MediaFault and Clip.faults, not by the library on stderr.
 av.logging.set_level(av.logging.PANIC)
-
-
-class MediaFault(Exception):  # noqa: N818 - the file is at fault, not the program
-    """A media file that cannot be used; its text is one short plain reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,96 +88,97 @@ class Clip:
     faults: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cover:
+    """One upright picture (H, W, 3) uint8 RGB; `faults` says what had to be survived to get it."""
+
+    pixels: Pixels
+    faults: tuple[str, ...]
+
+
 def read_clip(path: Path, settings: ClipSettings) -> Clip:
     """The clip of one video file: F upright frames of H x W pixels.
 
     Raises:
         MediaFault: the file has no frame that can be decoded.
     """
-    with open_media(path, VIDEO_FORMATS) as container:
-        stream = _picture_stream(container)
-        context = stream.codec_context
-        context.thread_count = 1  # preparation runs one process a core
-        timeline = read_timeline(container, stream)
-        if not len(timeline):
-            raise MediaFault("truncated: no frame could be decoded")
-        decoder = FrameDecoder(context, timeline)
-        if settings.frames == "keyframes":
-            decoded = decoder.nearest_keyframes(settings.num_frames)
-        else:
-            choose = frames_at_centres if settings.frames == "spread" else frames_in_the_middle
-            decoded = decoder.exact(choose(timeline, settings.num_frames))
-        good = [frame for frame in decoded if frame is not None]
-        if not good:
-            raise MediaFault("damaged: no frame could be decoded")
-        ratio = float(stream.sample_aspect_ratio or 1)
-        pixels = {id(frame): _upright_pixels(frame, settings.size, settings.crop, ratio) for frame in good}
-        return Clip(
-            frames=np.stack([pixels[id(frame)] for frame in good]),
-            info=_describe(container, stream, timeline, good[0]),
-            faults=_survived(timeline, decoder),
-        )
+    with faults_of(path):
+        for thorough in (False, True):
+            with open_media(path, VIDEO_FORMATS, thorough=thorough) as container:
+                if picture_streams(container):
+                    return _clip(container, settings)
+        raise MediaFault("no video stream")
 
 
-def read_cover(path: Path, size: int, crop: Crop) -> Pixels:
-    """A cover picture (jpg, png, webp) as (H, W, 3) uint8 RGB with H = W = size.
+def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
+    film = read_film(container)
+    context = film.stream.codec_context
+    limit_size(context.width, context.height)
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # of the frames, too, whatever the header says
+    context.thread_count = 1  # preparation runs one process a core
+    timeline = read_timeline(container, film)
+    if not len(timeline):
+        raise MediaFault("truncated: no frame could be decoded")
+    decoder = FrameDecoder(context, timeline)
+    if settings.frames == "keyframes":
+        frames = decoder.nearest_keyframes(settings.num_frames)
+    else:
+        choose = frames_at_centres if settings.frames == "spread" else frames_in_the_middle
+        frames = decoder.exact(choose(timeline, settings.num_frames))
+    if not frames:
+        too_large = "" if context.width else f"; accepted are pictures of up to {MAX_PIXELS:,} pixels"
+        raise MediaFault(f"damaged: no frame could be decoded{too_large}")
+    pixel_ratio = float(film.stream.sample_aspect_ratio or 1)
+    pixels = {
+        id(frame): square(frame, settings.size, settings.crop, frame_orientation(frame), pixel_ratio)
+        for frame in frames
+    }
+    return Clip(
+        frames=np.stack([pixels[id(frame)] for frame in frames]),
+        info=_describe(container, film, timeline, frames[0]),
+        faults=_survived(film, timeline, decoder),
+    )
+
+
+def read_cover(path: Path, size: int, crop: Crop) -> Cover:
+    """A cover picture (JPEG, PNG, WebP, GIF, BMP, AVIF, TIFF) upright, with H = W = size.
 
     Raises:
         MediaFault: the file is not a whole picture.
     """
-    _require_content(path)
-    data = path.read_bytes()
-    if data.startswith(_JPEG_START):
-        try:
-            frame = av.VideoFrame.from_ndarray(simplejpeg.decode_jpeg(data, colorspace="RGB"), format="rgb24")
-        except ValueError as error:
-            raise MediaFault(f"not a whole JPEG picture ({error})") from None
-        return _upright_pixels(frame, size, crop)
-    with open_media(path, _IMAGE_FORMATS) as container:
-        try:
-            decoded = next(container.decode(video=0), None)
-        except av.error.FFmpegError as error:
-            raise MediaFault(f"not a whole picture ({error.strerror})") from None
-        if decoded is None or decoded.is_corrupt:
-            raise MediaFault("not a whole picture")
-        return _upright_pixels(decoded, size, crop)
+    with faults_of(path):
+        _require_content(path)
+        if path.stat().st_size > _MAX_COVER_BYTES:
+            raise MediaFault(f"the file is too large for a cover; accepted are up to {_MAX_COVER_BYTES >> 20} MiB")
+        picture = decode_picture(path.read_bytes())
+        frame = av.VideoFrame.from_ndarray(picture.pixels, format="rgb24")
+        return Cover(pixels=square(frame, size, crop, picture.orientation), faults=picture.faults)
 
 
 @contextmanager
-def faults_of(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while the file ``path`` is read into its MediaFault, so that no file stops a job.
-
-    What is no fault of the file passes: no memory for the process, no file handles, a full disk.
-    """
-    try:
-        yield
-    except MediaFault:
-        raise
-    except av.error.FFmpegError as error:  # before the next, because some of these are MemoryError and OSError, too
-        raise MediaFault(f"it cannot be decoded ({error.strerror})") from error
-    except (MemoryError, RecursionError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FAILURES_OF_THE_MACHINE:
-            raise
-        why = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
-        raise MediaFault(f"it cannot be read ({why})") from error
-
-
-@contextmanager
-def open_media(path: Path, formats: str) -> Iterator[InputContainer]:
+def open_media(path: Path, formats: str, *, thorough: bool = False) -> Iterator[InputContainer]:
     """A media file opened for reading, restricted to the named container formats.
+
+    Streams are looked for in the first megabytes and seconds; if `thorough`, in the whole file.
 
     Raises:
         MediaFault: the file is missing, empty, or none of those formats.
     """
     _require_content(path)
+    options = {"format_whitelist": formats, "max_pixels": str(MAX_PIXELS)}
     try:
-        container = av.open(str(path), metadata_errors="ignore", options={"format_whitelist": formats})
+        container = av.open(
+            media_url(path), metadata_errors="ignore", options=options | (_SEARCH_ALL if thorough else {})
+        )
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaFault(_why_not_opened(path, error)) from None
     with container:
         yield container
+
+
+def media_url(path: Path) -> str:
+    """The name by which the library opens a file: else it takes what comes before a colon for a protocol."""
+    return f"file:{path}"
 
 
 def _require_content(path: Path) -> None:
@@ -198,58 +190,37 @@ def _require_content(path: Path) -> None:
 
 def _why_not_opened(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
-        start = file.read(12)
-    if start[4:8] == b"ftyp":
+        start = file.read(8)
+    if start[4:] == b"ftyp":
         return "truncated: the index (moov) is missing or damaged"
     return f"not a media file of a known kind ({getattr(error, 'strerror', None) or error})"
 
 
-def _picture_stream(container: InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise MediaFault("no video stream")
-
-
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns that bring the frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _upright_pixels(frame: av.VideoFrame, size: int, crop: Crop, pixel_ratio: float = 1.0) -> Pixels:
-    """One frame as (size, size, 3); `pixel_ratio` is the width of its pixels over their height."""
-    width = height = size
-    if crop == "center":
-        shown_width = frame.width * pixel_ratio
-        scale = size / min(shown_width, frame.height)
-        width, height = max(size, round(shown_width * scale)), max(size, round(frame.height * scale))
-    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
-    upright = np.rot90(scaled, _quarter_turns(frame))
-    top, left = (upright.shape[0] - size) // 2, (upright.shape[1] - size) // 2
-    return np.ascontiguousarray(upright[top : top + size, left : left + size])
-
-
-def _describe(container: InputContainer, stream: VideoStream, timeline: Timeline, frame: av.VideoFrame) -> VideoInfo:
-    width, height = round(frame.width * float(stream.sample_aspect_ratio or 1)), frame.height
-    if _quarter_turns(frame) % 2:
+def _describe(container: InputContainer, film: Film, timeline: Timeline, frame: av.VideoFrame) -> VideoInfo:
+    width, height = max(1, round(frame.width * float(film.stream.sample_aspect_ratio or 1))), frame.height
+    if frame_orientation(frame).transposed:
         width, height = height, width
-    duration = float((timeline.end - int(timeline.times[0])) * (stream.time_base or 0))
+    duration = float((timeline.end - int(timeline.times[0])) * (film.stream.time_base or 0))
     return VideoInfo(
         duration=duration,
         width=width,
         height=height,
         fps=timeline.expected / duration if duration else 0.0,
-        codec=stream.codec_context.codec.canonical_name,
+        codec=film.stream.codec_context.codec.canonical_name,
         num_frames=timeline.expected,
         has_sound=bool(container.streams.audio),
     )
 
 
-def _survived(timeline: Timeline, decoder: FrameDecoder) -> tuple[str, ...]:
+def _survived(film: Film, timeline: Timeline, decoder: FrameDecoder) -> tuple[str, ...]:
     faults = []
     if len(timeline) < timeline.expected:
         read, expected = len(timeline), timeline.expected
         faults.append(f"truncated: read {read} of {expected} frames; the last good frame repeated")
+    elif film.unreadable:
+        faults.append(f"the rest of the file cannot be read ({film.unreadable})")
+    elif film.first_part_only or timeline.first_part_only:
+        faults.append("only the first of several files put together is read")
     if decoder.damaged:
         number = len(decoder.damaged)
         faults.append(f"{number} damaged packet{'s' if number > 1 else ''} skipped")

@@ -1,7 +1,8 @@
 """Reading what a release says about its items: titles, tags, likes and views, comments.
 
 These files are dirty in practice (unbalanced quotes, commas inside titles, missing headers, lines that run on), so
-every reader here takes what is well formed and counts what is not; nothing in them can stop a job.
+every reader here takes what is well formed and counts what is not. A table of which much cannot be used is refused:
+it was misunderstood.
 """
 
 from dataclasses import dataclass
@@ -9,81 +10,118 @@ from pathlib import Path
 
 import polars as pl
 
+from microlens.data.columns import COMMENT, ITEM, LIKES, TAG, TITLE, USER, VIEWS, integers, why_no_integer
+from microlens.data.item_table import Form, read_rows
+from microlens.data.text_files import TextFile, read_text
+from microlens.errors import InputError
+
+_MOST_UNUSABLE = 0.1  # of the rows
+_LOST = "\ufffd"
+
+_TITLES = Form(columns={"item_id": ITEM, "title": TITLE}, keys=("item_id",), text="title")
+_TAGS = Form(columns={"item_id": ITEM, "tag": TAG}, keys=("item_id",), text="tag")
+_LIKES = Form(columns={"item_id": ITEM, "likes": LIKES, "views": VIEWS}, keys=("item_id",))
+_COMMENTS = Form(columns={"user_id": USER, "item_id": ITEM, "text": COMMENT}, keys=("user_id", "item_id"), text="text")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """One metadata file: a table keyed by ``item_id`` (or user and item), and how many lines could not be read."""
+    """One metadata file as a table keyed by ``item_id`` (or user and item).
+
+    ``unreadable`` counts the rows that were left out because they could not be read or repeat an item, ``emptied`` the
+    numbers that could not be read; ``notes`` says how the file was read, where there was a choice.
+    """
 
     table: pl.DataFrame
     unreadable: int
+    emptied: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def read_titles(path: Path) -> Metadata:
-    """Read ``item,title`` lines into columns item_id and title.
+    """Read a table of items and titles into columns item_id and title.
 
-    The id ends at the first comma; a title may be quoted, hold commas, and run over several lines when quoted.
+    A title may be quoted, hold bare commas, and run over several lines when quoted.
+
+    Raises:
+        InputError: the file is no text, its columns are not found, or more than a tenth of its rows cannot be used.
     """
-    return _keyed_text(path, "title")
+    return _read(path, _TITLES)
 
 
 def read_tags(path: Path) -> Metadata:
-    """Read ``item,tag`` lines into columns item_id and tag."""
-    return _keyed_text(path, "tag")
+    """Read a table of items and tags into columns item_id and tag; raises as :func:`read_titles`."""
+    return _read(path, _TAGS)
 
 
 def read_likes(path: Path) -> Metadata:
-    """Read ``item TAB likes TAB views`` lines into columns item_id, likes and views."""
-    cells = _lines(path).select(pl.col("line").str.split("\t").alias("cells"))
-    table = cells.select(
-        *(
-            pl.col("cells").list.get(place, null_on_oob=True).str.strip_chars().cast(pl.Int64, strict=False).alias(name)
-            for place, name in enumerate(("item_id", "likes", "views"))
-        )
-    )
-    return _without_unreadable(table, "item_id")
+    """Read a table of items, likes and views into columns item_id, likes and views; raises as :func:`read_titles`."""
+    return _read(path, _LIKES)
 
 
 def read_comments(path: Path) -> Metadata:
-    """Read ``user TAB item TAB text`` lines into columns user_id, item_id and text."""
-    cells = _lines(path).select(pl.col("line").str.splitn("\t", 3).alias("cells")).unnest("cells")
-    table = cells.select(
-        pl.col("field_0").str.strip_chars().cast(pl.Int64, strict=False).alias("user_id"),
-        pl.col("field_1").str.strip_chars().cast(pl.Int64, strict=False).alias("item_id"),
-        pl.col("field_2").alias("text"),
+    """Read a table of comments into columns user_id, item_id and text; raises as :func:`read_titles`."""
+    return _read(path, _COMMENTS)
+
+
+def _read(path: Path, form: Form) -> Metadata:
+    text = read_text(path)
+    rows = read_rows(text, form)
+    written, faults = rows.table, list(rows.faults)
+    notes = [*text.notes, *rows.notes]
+    lost = pl.any_horizontal(pl.col(*form.columns).str.contains(_LOST, literal=True).fill_null(value=False))
+    with_losses = written.filter(lost)["line"].to_list()
+    if text.damaged:
+        faults += [(line, "bytes that are no UTF-8") for line in with_losses]
+        written = written.filter(~lost)
+    elif with_losses:
+        notes.append(f"{path.name}: rows with U+FFFD, which an earlier conversion left: {len(with_losses):,}")
+    numbers = [name for name in form.columns if name != form.text]
+    read = written.with_columns(integers(pl.col(name)) for name in numbers)
+    for name in form.keys:
+        wrong = written.filter(read[name].is_null())
+        faults += [(line, why_no_integer(value)) for line, value in wrong.select("line", name).iter_rows()]
+        written, read = written.filter(read[name].is_not_null()), read.filter(pl.col(name).is_not_null())
+    emptied = _emptied(written, read, [name for name in numbers if name not in form.keys])
+    return _checked(text, form, read, faults, emptied, notes)
+
+
+def _emptied(written: pl.DataFrame, read: pl.DataFrame, names: list[str]) -> list[tuple[int, str]]:
+    """Line and reason of values that are there and no integers."""
+    return [
+        (line, why_no_integer(value))
+        for name in names
+        for line, value in written.filter(read[name].is_null() & (written[name] != "")).select("line", name).iter_rows()
+    ]
+
+
+def _checked(
+    text: TextFile,
+    form: Form,
+    read: pl.DataFrame,
+    faults: list[tuple[int, str]],
+    emptied: list[tuple[int, str]],
+    notes: list[str],
+) -> Metadata:
+    """The table without repeats of an item, which must not be many; rows that say the same twice do no harm."""
+    total = len(read) + len(faults)
+    table = read
+    if form.keys == ("item_id",):
+        distinct = read.unique(list(form.columns), keep="first", maintain_order=True)
+        repeats = distinct.filter(~pl.col("item_id").is_first_distinct())
+        table = distinct.unique("item_id", keep="first", maintain_order=True)
+    else:
+        repeats = read.clear()
+    unusable = sorted([*faults, *emptied, *((line, "a repeated item") for line in repeats["line"])])
+    if len(unusable) > _MOST_UNUSABLE * total:
+        line, why = unusable[0]
+        raise InputError(
+            f"{text.path}: {len(unusable):,} of {total:,} rows cannot be used, the first in line {line} ({why}); "
+            f"expected {form.accepted}."
+        )
+    return Metadata(
+        table=table.select(list(form.columns)),
+        unreadable=total - len(table),
+        emptied=len(emptied),
+        notes=tuple(notes),
     )
-    whole = table.drop_nulls()
-    return Metadata(table=whole, unreadable=len(table) - len(whole))
-
-
-def _lines(path: Path) -> pl.DataFrame:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    lines = pl.DataFrame({"line": text.split("\n")}, schema={"line": pl.String})
-    return lines.with_columns(pl.col("line").str.strip_suffix("\r")).filter(pl.col("line") != "")
-
-
-def _keyed_text(path: Path, name: str) -> Metadata:
-    parts = _lines(path).select(
-        pl.col("line").str.extract(r'^\s*"?(-?\d{1,18})"?\s*,', 1).cast(pl.Int64, strict=False).alias("item_id"),
-        pl.col("line"),
-    )
-    # A line without an id belongs to the record above it; lines before the first record are the header.
-    records = (
-        parts.with_columns(pl.col("item_id").is_not_null().cum_sum().alias("record"))
-        .filter(pl.col("record") > 0)
-        .group_by("record", maintain_order=True)
-        .agg(pl.col("item_id").first(), pl.col("line").str.join(" "))
-    )
-    text = pl.col("line").str.splitn(",", 2).struct.field("field_1").str.strip_chars()
-    quoted = text.str.starts_with('"') & text.str.ends_with('"') & (text.str.len_chars() > 1)
-    unquoted = text.str.slice(1, text.str.len_chars() - 2).str.replace_all('""', '"', literal=True)
-    table = records.select("item_id", pl.when(quoted).then(unquoted).otherwise(text).alias(name))
-    header = parts.head(1).filter(pl.col("item_id").is_null()).height
-    before_first = parts.filter(pl.col("item_id").is_not_null().cum_sum() == 0).height
-    kept = _without_unreadable(table, "item_id")
-    return Metadata(table=kept.table, unreadable=kept.unreadable + before_first - header)
-
-
-def _without_unreadable(table: pl.DataFrame, key: str) -> Metadata:
-    readable = table.filter(pl.col(key).is_not_null())
-    unique = readable.unique(key, keep="first", maintain_order=True)
-    return Metadata(table=unique, unreadable=len(table) - len(unique))

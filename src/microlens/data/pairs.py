@@ -1,137 +1,140 @@
 """Reading the interactions of a release: ``*pairs.csv`` and ``*pairs.tsv``."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from microlens.data.columns import ITEM, TIME, USER, columns_by_name, integers, why_no_integer
+from microlens.data.event_table import ACCEPTED as TABLE_ACCEPTED
+from microlens.data.event_table import COLUMNS, find_columns, read_event_table
+from microlens.data.text_files import TextFile, lines_of, read_text
+from microlens.data.timestamps import ACCEPTED as TIMES_ACCEPTED
+from microlens.data.timestamps import TimestampFault, read_moments
 from microlens.errors import InputError
 
-COLUMNS = ("user", "item", "timestamp")
-_CSV_ACCEPTED = "three integers a line: user,item,timestamp"
-_TSV_ACCEPTED = "a user, a tab, and the user's items separated by single spaces, all integers"
+_SEQUENCES_ACCEPTED = "a user, a tab, and the user's items separated by single spaces, all 64-bit integers"
+_SUFFIX_OF_SEQUENCES = ".tsv"
+_COLUMN_NUMBERS = (0, 1, 2)  # a header that pandas writes for columns without names
+_LONGEST_HEADER = 1 << 16  # bytes; of a longer line the beginning says enough
+_ITEMS = (*ITEM, "items", "itemids", "videos", "videoids", "history", "sequence")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """Events as they lie in a release, sorted by user, then time, then place in the file.
 
-    ``events`` has the integer columns user, item and timestamp (milliseconds; the place in the user's line for a tsv
-    file). ``repeated`` counts the later repeats of a (user, item) pair, which were dropped; ``out_of_order`` counts the
-    events that stood before an earlier one of the same user in the file.
+    ``events`` has the integer columns user, item and timestamp (milliseconds; the place in the user's sequence for a
+    file of sequences). ``repeated`` counts the later repeats of a (user, item) pair, which were dropped;
+    ``out_of_order`` counts the events that stood before an earlier one of the same user in the file; ``notes`` says how
+    the file was read, where there was a choice.
     """
 
     events: pl.DataFrame
     repeated: int
     out_of_order: int
+    notes: tuple[str, ...] = ()
 
 
 def read_pairs(path: Path) -> Pairs:
-    """Read a pairs file, csv with timestamps or tsv in time order.
+    """Read a pairs file: a table with a line an event, or a line a user in time order.
 
     Raises:
-        InputError: the file is empty, or a line has the wrong number of columns or something that is not an integer.
+        InputError: the file is empty or no text, or a line has the wrong number of columns, an id that is no 64-bit
+            integer, or a timestamp that is none or of another format than the others.
     """
-    first = _first_line(path)
-    frame = _read_tsv(path) if path.suffix == ".tsv" else _read_csv(path, first)
+    text = read_text(path)
+    begin, first, line = _first_line(text)
+    if _is_sequence(path, line):
+        return _read_sequences(text)
+    columns = find_columns(text, first, line)
+    frame = read_event_table(text, begin, first, columns)
     if frame.is_empty():
         raise InputError(f"{path} holds no interactions; expected {_accepted(path)}.")
-    return _in_time_order(frame)
+    try:
+        moments = read_moments(frame["timestamp"])
+    except TimestampFault as fault:
+        raise InputError(f"{path}, line {frame['line'][fault.row]}: {fault}; expected are {TIMES_ACCEPTED}.") from None
+    if moments.unit and not columns.header and frame.row(0)[1:] == _COLUMN_NUMBERS:
+        raise InputError(f"{path}, line {first}: '{line}' are the numbers of columns; take the line out.")
+    pairs = _in_time_order(frame.with_columns(moments.values.alias("timestamp")))
+    notes = [*text.notes, *columns.note(path.name), *([f"{path.name}: {moments.note}"] if moments.note else [])]
+    return Pairs(
+        events=pairs.events.with_columns(moments.milliseconds().alias("timestamp")),
+        repeated=pairs.repeated,
+        out_of_order=pairs.out_of_order,
+        notes=tuple(notes),
+    )
 
 
-def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for line in file:
-            if line.strip():
-                return line.strip()
-    raise InputError(f"{path} is empty; expected {_accepted(path)}.")
+def _first_line(text: TextFile) -> tuple[int, int, str]:
+    """Place, number and (the beginning of the) text of the first line that is not blank."""
+    start = re.search(rb"\S", text.content)
+    if start is None:
+        raise InputError(f"{text.path} is empty; expected {_accepted(text.path)}.")
+    begin = text.content.rfind(b"\n", 0, start.start()) + 1
+    line = text.content[begin : begin + _LONGEST_HEADER].partition(b"\n")[0]
+    return begin, text.content.count(b"\n", 0, begin) + 1, line.decode(errors="ignore")
 
 
 def _accepted(path: Path) -> str:
-    return _TSV_ACCEPTED if path.suffix == ".tsv" else _CSV_ACCEPTED
+    return _SEQUENCES_ACCEPTED if _suffix(path) == _SUFFIX_OF_SEQUENCES else TABLE_ACCEPTED
 
 
-def _read_csv(path: Path, first: str) -> pl.DataFrame:
-    names = [name.strip().strip('"').lower() for name in first.split(",")]
-    has_header = not all(_is_integer(name) for name in names)
-    if has_header and sorted(names) != sorted(COLUMNS):
-        raise InputError(f"{path}, line 1: the columns are '{first}'; expected {','.join(COLUMNS)}.")
-    order = names if has_header else list(COLUMNS)
-    frame = pl.DataFrame(schema=COLUMNS)
-    try:
-        frame = pl.read_csv(
-            path,
-            has_header=has_header,
-            new_columns=order,
-            schema_overrides=[pl.Int64] * 3,
-            glob=False,
-            raise_if_empty=False,
-        )
-        readable = frame.width == len(COLUMNS) and not frame.null_count().sum_horizontal().item()
-    except pl.exceptions.PolarsError:
-        readable = False
-    if not readable:
-        _raise_first_fault(path, has_header)
-        frame = frame.drop_nulls()  # nothing but blank lines
-    return frame.select(COLUMNS)
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _read_tsv(path: Path) -> pl.DataFrame:
-    frame = pl.DataFrame(schema=COLUMNS)
-    try:
-        lines = pl.read_csv(
-            path,
-            has_header=False,
-            separator="\t",
-            quote_char=None,
-            new_columns=["user", "items"],
-            schema_overrides=[pl.String] * 2,
-            glob=False,
-        )
-        frame = (
-            lines.select(
-                pl.col("user").str.strip_chars().cast(pl.Int64),
-                pl.col("items").str.strip_chars().str.split(" ").cast(pl.List(pl.Int64)).alias("item"),
-            )
-            .with_columns(pl.int_ranges(pl.col("item").list.len()).alias("timestamp"))
-            .explode("item", "timestamp")
-        )
-        readable = lines.width == 2 and not frame.null_count().sum_horizontal().item()
-    except pl.exceptions.PolarsError:
-        readable = False
-    if not readable:
-        _raise_first_fault(path, has_header=False)
-        frame = frame.drop_nulls()
-    return frame
+def _is_sequence(path: Path, line: str) -> bool:
+    """Whether the first line says that each line is a user with all items, and not one event."""
+    if columns_by_name(line, {"user": USER, "item": ITEM, "timestamp": TIME}) is not None:
+        return False
+    return _suffix(path) == _SUFFIX_OF_SEQUENCES or (line.count("\t") == 1 and "," not in line and ";" not in line)
 
 
-def _raise_first_fault(path: Path, has_header: bool) -> None:
-    """Name the line that the fast reader could not take; returns if there are only blank lines to complain of."""
-    tsv = path.suffix == ".tsv"
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            text = line.strip("\r\n")
-            if (has_header and number == 1) or not text.strip():
-                continue
-            cells = text.split("\t") if tsv else text.split(",")
-            width = 2 if tsv else len(COLUMNS)
-            if len(cells) != width:
-                found = f"{len(cells)} column{'s' if len(cells) != 1 else ''}"
-                raise InputError(f"{path}, line {number}: {found} instead of {width}; expected {_accepted(path)}.")
-            values = [cells[0], *cells[1].strip().split(" ")] if tsv else [cell.strip(' "') for cell in cells]
-            wrong = next((value for value in values if not _is_integer(value)), None)
-            if wrong is not None:
-                raise InputError(f"{path}, line {number}: '{wrong}' is not an integer; expected {_accepted(path)}.")
+def _read_sequences(text: TextFile) -> Pairs:
+    lines = lines_of(text.content)
+    if columns_by_name(lines["text"][0], {"user": USER, "item": _ITEMS}) is not None:
+        lines = lines[1:]
+    cells = pl.col("text").str.count_matches("\t", literal=True) + 1
+    wrong = lines.select("line", cells.alias("found")).filter(pl.col("found") != 2).head(1)
+    for line, found in wrong.iter_rows():
+        columns = f"{found:,} column{'s' if found != 1 else ''} instead of 2"
+        raise InputError(f"{text.path}, line {line}: {columns}; expected {_SEQUENCES_ACCEPTED}.")
+    user, items = (pl.col("text").str.splitn("\t", 2).struct.field(f"field_{place}") for place in (0, 1))
+    items = items.str.strip_chars().str.split(" ")
+    rows = lines.select("line", integers(user).alias("user"), items.cast(pl.List(pl.Int64), strict=False).alias("item"))
+    frame = rows.explode("item")
+    if frame["user"].has_nulls() or frame["item"].has_nulls():
+        raise _first_wrong_value(text, lines.select("line", user.alias("user"), items.alias("item")), frame)
+    if frame.is_empty():
+        raise InputError(f"{text.path} holds no interactions; expected {_SEQUENCES_ACCEPTED}.")
+    # A user's lines follow one another, so that places count on from line to line.
+    frame = frame.sort("user", maintain_order=True)
+    begins = (pl.col("user") != pl.col("user").shift()).fill_null(value=True)
+    place = pl.int_range(pl.len())
+    frame = frame.with_columns((place - pl.when(begins).then(place).forward_fill()).alias("timestamp"))
+    repeated_users = len(rows) - rows["user"].n_unique()
+    notes = [*text.notes]
+    if repeated_users:
+        notes.append(f"{text.path.name}: lines of a user who had one before, appended to it: {repeated_users:,}")
+    pairs = _in_time_order(frame)
+    return Pairs(events=pairs.events, repeated=pairs.repeated, out_of_order=0, notes=tuple(notes))
 
 
-def _is_integer(text: str) -> bool:
-    digits = text.strip().removeprefix("-")
-    return digits.isascii() and digits.isdecimal() and len(digits) < 19
+def _first_wrong_value(text: TextFile, written: pl.DataFrame, read: pl.DataFrame) -> InputError:
+    row = int((read["user"].is_null() | read["item"].is_null()).arg_max() or 0)
+    line, user, item = written.explode("item").row(row)
+    wrong = user if read["user"][row] is None else item
+    return InputError(f"{text.path}, line {line}: {why_no_integer(wrong)}; expected {_SEQUENCES_ACCEPTED}.")
 
 
 def _in_time_order(frame: pl.DataFrame) -> Pairs:
-    backwards = (pl.col("timestamp").diff() < 0) & (pl.col("user").diff() == 0)
-    by_user = frame.sort("user", maintain_order=True)
+    # Compared and not subtracted: a difference of 64-bit integers may have 65 bits.
+    by_user = frame.select(COLUMNS).sort("user", maintain_order=True)
+    same_user = pl.col("user") == pl.col("user").shift()
+    backwards = same_user & (pl.col("timestamp") < pl.col("timestamp").shift())
     out_of_order = int(by_user.select(backwards.sum()).item())
     ordered = by_user.sort("user", "timestamp", maintain_order=True) if out_of_order else by_user
     events = ordered.unique(["user", "item"], keep="first", maintain_order=True)

@@ -4,10 +4,10 @@ import errno
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,35 @@ import microlens
 from microlens.data.decoding import MEDIA, Outcome, Settings, Task, decode_all
 from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
+from microlens.data.media_files import MediaFiles, find_media
 from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.data.pairs import Pairs, read_pairs
 from microlens.data.protocol import Protocol
-from microlens.data.release import Release, find_release, media_by_item
+from microlens.data.release import Release, find_release
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
-from microlens.files import alone_in, sha256, write_text
+from microlens.files import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
 from microlens.schema import read_json
 
+# Part of a release -> its reader, and the columns that it adds to the items.
+_TABLES: dict[str, tuple[Callable[[Path], Metadata], dict[str, type[pl.DataType]]]] = {
+    "titles": (read_titles, {"title": pl.String}),
+    "tags": (read_tags, {"tag": pl.String}),
+    "likes": (read_likes, {"likes": pl.Int64, "views": pl.Int64}),
+    "comments": (read_comments, {}),
+}
+_FRAMES_UNUSED = "taken by other code; clips are made of the videos themselves"
 EXAMPLES = 10  # how many of what was dropped are named in the manifest
 Progress = Callable[[int, int], None]
+# All that is ever written into the folder of an unfinished dataset.
+_WRITTEN = (
+    "request.json",
+    "outcomes.jsonl",
+    "manifest.json",
+    "interactions/*.npy",
+    *(f"{table}.parquet" for table in ("interactions", "users", "items", "comments")),
+    *(f"{kind}.lmdb{ending}" for kind in MEDIA for ending in ("", "-lock")),
+)
 
 
 @dataclass
@@ -40,6 +58,7 @@ class _Preparation:
     settings: Settings
     folder: Path
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def drop(self, what: str, count: int, why: str, examples: list[Any] | None = None) -> None:
         if count:
@@ -57,52 +76,58 @@ def prepare(
     """Read a release and write the dataset folder ``folder``; go on where an interrupted preparation stopped.
 
     Returns:
-        The manifest: format version, sources with size and SHA-256, settings, counts, everything dropped and why, and
-        the faults of media files by item.
+        The manifest: format version, sources with size and SHA-256, settings, counts, everything dropped and why, how
+        tables were read, and the faults of media files by item.
 
     Raises:
-        InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` holds something
-            else. Nothing has been written then.
+        InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` or
+            ``folder.partial`` holds something else: nothing has been written then. Or decoding processes do not start.
         OSError: the disk is full; what was finished is kept.
     """
     release = find_release(release_folder)
-    request = _request(release, settings)
+    media = {kind: find_media(getattr(release, name), suffixes) for kind, (name, suffixes) in MEDIA.items()}
+    request = _request(release, media, settings)
     if folder.exists():
         return _finished(folder, request)
     pairs = read_pairs(release.pairs)
     interactions = Interactions.from_pairs(pairs)
     split = make_split(interactions, Protocol())
+    tables = {part: read(path) for part, (read, _) in _TABLES.items() if (path := getattr(release, part)) is not None}
     partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    claim_folder(partial)
     with alone_in(partial), _full_disk_as_oserror():
         _start_or_go_on(partial, request)
         preparation = _Preparation(release=release, settings=settings, folder=partial)
         _write_interactions(preparation, pairs, interactions)
-        tasks, strangers = _tasks(release, set(interactions.item_ids[1:].tolist()))
-        for kind, paths in strangers.items():
-            names = [path.name for path in paths]
-            preparation.drop(kind, len(paths), "not a file named by the id of an item that has interactions", names)
-        outcomes = decode_all(tasks, settings, partial, workers or os.cpu_count() or 1, on_progress)
-        _write_items(preparation, interactions, outcomes)
+        items = _with_tables(preparation, interactions, tables)
+        known = set(interactions.item_ids[1:].tolist())
+        media = {kind: files.of_items(known) for kind, files in media.items()}
+        _name_unused(preparation, media)
+        outcomes = decode_all(_tasks(media), settings, partial, workers or os.cpu_count() or 1, on_progress)
+        outcomes = [
+            replace(outcome, path=media[_source(outcome, media)].names[outcome.item_id]) for outcome in outcomes
+        ]
+        _write_table(items.with_columns(_media_columns(items, outcomes)), partial / "items.parquet")
         counts = _counts(pairs, interactions, split, outcomes)
         manifest = _manifest(preparation, request, counts, outcomes)
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        for leftover in ("request.json", "outcomes.jsonl", ".lock"):
+        for leftover in ("request.json", "outcomes.jsonl", LOCK):
             (partial / leftover).unlink(missing_ok=True)
         partial.rename(folder)
+        (folder / MARK).unlink()
     return manifest
 
 
-def _request(release: Release, settings: Settings) -> dict[str, Any]:
+def _request(release: Release, media: dict[str, MediaFiles], settings: Settings) -> dict[str, Any]:
     """What identifies a preparation without reading the media: table contents, media names and sizes, settings."""
-    media = {
-        kind: [[path.name, path.stat().st_size] for path in media_by_item(getattr(release, name), suffixes)[0].values()]
-        for kind, (name, suffixes) in MEDIA.items()
+    sizes = {
+        kind: [[files.name_within(item), path.stat().st_size] for item, path in files.by_item.items()]
+        for kind, files in media.items()
     }
     return {
         "format_version": FORMAT_VERSION,
         "tables": {path.name: sha256(path) for path in release.tables},
-        "media": hashlib.sha256(json.dumps(media).encode()).hexdigest(),
+        "media": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
         "settings": asdict(settings),
     }
 
@@ -138,19 +163,17 @@ def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     path = partial / "request.json"
+    clear_folder(partial, (f".*{UNFINISHED}",))
     with suppress(InputError):  # a request that cannot be read is another one
         if read_json(path, dict[str, Any], "it is begun again") == request:
             return
-    for entry in partial.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != ".lock":
-            entry.unlink()
+    clear_folder(partial, _WRITTEN)
     write_text(path, json.dumps(request))
 
 
 def _write_interactions(preparation: _Preparation, pairs: Pairs, interactions: Interactions) -> None:
     folder, protocol = preparation.folder, Protocol()
+    preparation.notes += pairs.notes
     interactions.write(folder / "interactions")
     _write_table(pairs.events, folder / "interactions.parquet")
     users = pairs.events.group_by("user").len("num_interactions").sort("user").rename({"user": "user_id"})
@@ -172,49 +195,54 @@ def _write_table(table: pl.DataFrame, path: Path) -> None:
     path.write_bytes(content.getbuffer())
 
 
-def _tasks(release: Release, known: set[int]) -> tuple[list[Task], dict[str, list[Path]]]:
-    """Every media file to decode, and by folder the files that belong to no item."""
-    files, strangers = {}, {}
-    for kind, (name, suffixes) in MEDIA.items():
-        named, unnamed = media_by_item(getattr(release, name), suffixes)
-        files[kind] = {item: path for item, path in named.items() if item in known}
-        strangers[f"{name} files"] = unnamed + [path for item, path in named.items() if item not in known]
-    # An item without a sound file of its own is heard in its video.
+def _name_unused(preparation: _Preparation, media: dict[str, MediaFiles]) -> None:
+    """Put down what lies in the release and is not read."""
+    for why, names in preparation.release.unused.items():
+        preparation.drop("files and folders of the release", len(names), why, names)
+    unused = [(MEDIA[kind][0], *found) for kind, files in media.items() for found in files.unused.items()]
+    frames = find_media(preparation.release.frames, ()).unused
+    unused += [("frames", (suffix, _FRAMES_UNUSED), names) for (suffix, _), names in frames.items()]
+    for name, (suffix, why), names in unused:
+        preparation.drop(f"{suffix or 'other'} files of {name}", len(names), why, names)
+
+
+def _tasks(media: dict[str, MediaFiles]) -> list[Task]:
+    """Every media file to decode; an item without a sound file of its own is heard in its video."""
+    files = {kind: found.by_item for kind, found in media.items()}
     videos = [
         Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
         for item, path in files["clips"].items()
     ]
-    others = [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
-    return videos + others, strangers
+    return videos + [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
 
 
-def _write_items(preparation: _Preparation, interactions: Interactions, outcomes: list[Outcome]) -> None:
-    release = preparation.release
+def _source(outcome: Outcome, media: dict[str, MediaFiles]) -> str:
+    """The kind of files that an outcome comes from."""
+    heard_in_video = outcome.kind == "sound" and outcome.item_id not in media["sound"].by_item
+    return "clips" if heard_in_video else outcome.kind
+
+
+def _with_tables(preparation: _Preparation, interactions: Interactions, tables: dict[str, Metadata]) -> pl.DataFrame:
+    """The items with what the tables say of them; comments are written to a file of their own."""
     items = pl.DataFrame({"item_id": interactions.item_ids[1:]}).with_row_index("item", offset=1)
-    for path, read, columns in (
-        (release.titles, read_titles, {"title": pl.String}),
-        (release.tags, read_tags, {"tag": pl.String}),
-        (release.likes, read_likes, {"likes": pl.Int64, "views": pl.Int64}),
-    ):
-        if path is None:
+    for part, (_, columns) in _TABLES.items():
+        if part not in tables:
             items = items.with_columns(pl.lit(None, kind).alias(name) for name, kind in columns.items())
             continue
-        metadata = read(path)
-        _count_leftovers(preparation, path, metadata, items)
-        items = items.join(metadata.table, on="item_id", how="left", maintain_order="left")
-    if release.comments is not None:
-        comments = read_comments(release.comments)
-        known = comments.table.filter(pl.col("item_id").is_in(items["item_id"].implode()))
-        _write_table(known, preparation.folder / "comments.parquet")
-        _count_leftovers(preparation, release.comments, comments, items)
-    for column in _media_columns(items, outcomes):
-        items = items.with_columns(column)
-    _write_table(items, preparation.folder / "items.parquet")
+        _count_leftovers(preparation, getattr(preparation.release, part), tables[part], items)
+        if part == "comments":
+            known = tables[part].table.filter(pl.col("item_id").is_in(items["item_id"].implode()))
+            _write_table(known, preparation.folder / "comments.parquet")
+        else:
+            items = items.join(tables[part].table, on="item_id", how="left", maintain_order="left")
+    return items
 
 
 def _count_leftovers(preparation: _Preparation, path: Path, metadata: Metadata, items: pl.DataFrame) -> None:
+    preparation.notes += metadata.notes
     unknown = metadata.table.filter(~pl.col("item_id").is_in(items["item_id"].implode()))["item_id"]
     preparation.drop(f"lines of {path.name}", metadata.unreadable, "could not be read, or repeat an item")
+    preparation.drop(f"numbers of {path.name}", metadata.emptied, "no 64-bit integers; left empty")
     preparation.drop(
         f"lines of {path.name}", len(unknown), "items without interactions", unknown.head(EXAMPLES).to_list()
     )
@@ -259,12 +287,13 @@ def _manifest(
     ]
     return {
         "format_version": FORMAT_VERSION,
-        "name": release.pairs.stem.removesuffix("pairs").rstrip("_-") or release.folder.resolve().name,
+        "name": re.sub(r"(?i)pairs(\.\w+)+$", "", release.pairs.name).rstrip("_-") or release.folder.resolve().name,
         "microlens": microlens.__version__,
         "checksum": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         "counts": counts,
         "settings": asdict(preparation.settings),
         "dropped": preparation.dropped,
+        "notes": preparation.notes,
         "faults": [
             {
                 "item": outcome.item_id,

@@ -11,6 +11,8 @@ from microlens.errors import InputError
 Holdout = Literal["leave-one-out", "random", "global-time", "cold-items"]
 # What the protocol gained after the first reports: at these values they count for no hash, and reports stay comparable.
 ADDED_LATER: dict[str, Any] = {"min_item_count": 0, "seed": 0}
+MOST_HISTORY = 10_000  # items; a batch has a place for each
+MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,17 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check that a user of the least length has something to train on, and that no cut looks into the future."""
+        """Check that a user of the least length has something to train on, and that no cut looks into the future.
+
+        Raises:
+            InputError: they have not, it does, or a number is out of range.
+        """
+        for name, most in (
+            *(("max_history", MOST_HISTORY), ("seed", 2**63 - 1)),
+            *((name, MOST) for name in ("min_length", "max_length", "min_item_count")),
+        ):
+            if getattr(self, name) > most:
+                raise InputError(f"protocol.{name} is {getattr(self, name)}; it must be at most {most:,}.")
         if self.min_length < 3:
             raise InputError(f"protocol.min_length is {self.min_length}; a train, validation and test item need 3.")
         if self.max_length and self.max_length < self.min_length:

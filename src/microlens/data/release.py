@@ -1,20 +1,51 @@
 """The files of a release folder, found by the names that official releases give them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from microlens.data.media_files import name_of
 from microlens.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".ts")
-COVER_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-SOUND_SUFFIXES = (".m4a", ".aac", ".mp3", ".wav", ".flac", ".ogg", ".opus")
-
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".ts", ".3gp", ".3g2", ".wmv", ".asf", ".mpg", ".mpeg",
+    ".m1v", ".m2v", ".m2ts", ".mts", ".vob", ".ogv", ".ogm", ".ogg", ".f4v", ".qt", ".divx", ".xvid", ".mj2", ".mxf",
+    ".dv", ".rm", ".rmvb", ".gif",
+)  # fmt: skip
+COVER_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".apng",
+)  # fmt: skip
+SOUND_SUFFIXES = (
+    ".m4a", ".aac", ".mp3", ".wav", ".flac", ".ogg", ".opus", ".oga", ".spx", ".wma", ".mka", ".weba", ".m4b", ".mp2",
+    ".ac3", ".eac3", ".aif", ".aiff", ".aifc", ".amr", ".au", ".caf", ".w64", ".wv", ".tta", ".mp4", ".webm", ".mov",
+    ".mkv", ".3gp",
+)  # fmt: skip
 _PAIRS_ACCEPTED = "a file named *pairs.csv (user,item,timestamp) or *pairs.tsv (user TAB item item ...)"
+
+# What the names of the parts hold, and the suffixes they have, the likeliest first.
+_TABLES = {
+    "pairs": ("pairs$", (".csv", ".tsv", ".txt")),  # the csv carries timestamps
+    "titles": ("title", (".csv", ".tsv", ".txt")),
+    "tags": (r"tags|\btag\b", (".csv", ".tsv", ".txt")),
+    "likes": ("likes", (".txt", ".tsv", ".csv")),
+    "comments": ("comment", (".txt", ".tsv", ".csv")),
+}
+_FOLDERS = {
+    "videos": r"videos$|\bvideo$",
+    "covers": r"covers$|\bcover$|\bimages?$",
+    "sounds": r"audios$|\baudio$|\bsounds?$",
+    "frames": r"frames( interval \d+ number \d+)?$",
+}
+_ARCHIVE = re.compile(r"\.(zip|z\d+|rar|7z|tar|tgz|tar\.\w+)(\.\d+)?$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Where the parts of a release lie; everything but the pairs may be missing."""
+    """Where the parts of a release lie; everything but the pairs may be missing.
+
+    ``frames`` are folders of pictures that the original code took from videos, which nothing reads; ``unused`` the
+    names of the files and folders that are no part of a release, by the reason why.
+    """
 
     folder: Path
     pairs: Path
@@ -22,9 +53,11 @@ class Release:
     tags: Path | None
     likes: Path | None
     comments: Path | None
-    videos: Path | None
-    covers: Path | None
-    sounds: Path | None
+    videos: tuple[Path, ...]
+    covers: tuple[Path, ...]
+    sounds: tuple[Path, ...]
+    frames: tuple[Path, ...]
+    unused: dict[str, list[str]]
 
     @property
     def tables(self) -> list[Path]:
@@ -40,52 +73,65 @@ def find_release(folder: Path) -> Release:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; a release is a folder with {_PAIRS_ACCEPTED}.")
-    # The csv carries timestamps, so it is preferred where a release has both.
-    pairs = _one_file(folder, "*pairs.csv") or _one_file(folder, "*pairs.tsv")
+    entries = sorted(folder.iterdir())
+    tables = {part: _table(folder, entries, part) for part in _TABLES}
+    pairs = tables.pop("pairs")
     if pairs is None:
         raise InputError(f"{folder} holds no interactions; expected {_PAIRS_ACCEPTED}.")
+    folders = {
+        part: tuple(path for path in entries if _is_called(path, pattern) and path.is_dir())
+        for part, pattern in _FOLDERS.items()
+    }
+    used = {pairs, *tables.values(), *(path for paths in folders.values() for path in paths)}
+    unused: dict[str, list[str]] = {}
+    for path in entries:
+        if path not in used:
+            unused.setdefault(_why_unused(path, {"pairs": pairs, **tables}), []).append(name_of(Path(path.name)))
     return Release(
         folder=folder,
         pairs=pairs,
-        titles=_one_file(folder, "*title*.csv"),
-        tags=_one_file(folder, "*tags*.csv"),
-        likes=_one_file(folder, "*likes*.txt"),
-        comments=_one_file(folder, "*comment*.txt") or _one_file(folder, "*comment*.tsv"),
-        videos=_one_folder(folder, "*videos"),
-        covers=_one_folder(folder, "*covers"),
-        sounds=_one_folder(folder, "*audios"),
+        titles=tables["titles"],
+        tags=tables["tags"],
+        likes=tables["likes"],
+        comments=tables["comments"],
+        videos=folders["videos"],
+        covers=folders["covers"],
+        sounds=folders["sounds"],
+        frames=folders["frames"],
+        unused=unused,
     )
 
 
-def media_by_item(folder: Path | None, suffixes: tuple[str, ...]) -> tuple[dict[int, Path], list[Path]]:
-    """Media files by item id (the file's stem), and what looks like one but is no file or not named by an item id.
-
-    Where an item has several files the suffix that comes first in ``suffixes`` wins.
-    """
-    found: dict[int, Path] = {}
-    strangers: list[Path] = []
-    if folder is None:
-        return found, strangers
-    rank = {suffix: position for position, suffix in enumerate(suffixes)}
-    candidates = [path for path in folder.iterdir() if path.suffix.lower() in rank and not path.name.startswith(".")]
-    for path in sorted(candidates, key=lambda path: (rank[path.suffix.lower()], path.name)):
-        if path.stem.isascii() and path.stem.isdecimal() and path.is_file():
-            found.setdefault(int(path.stem), path)
-        else:
-            strangers.append(path)
-    return dict(sorted(found.items())), strangers
-
-
-def _one_file(folder: Path, pattern: str) -> Path | None:
-    return _one([path for path in folder.glob(pattern) if path.is_file()], folder, pattern)
+def _table(folder: Path, entries: list[Path], part: str) -> Path | None:
+    """The file of a part: of the likeliest suffix that there is, unpacked rather than packed."""
+    pattern, suffixes = _TABLES[part]
+    for suffix in (*suffixes, *(f"{suffix}.gz" for suffix in suffixes)):
+        matches = [
+            path
+            for path in entries
+            if path.name.lower().endswith(suffix)
+            and _is_called(Path(path.name[: -len(suffix)]), pattern)
+            and path.is_file()
+        ]
+        if len(matches) > 1:
+            names = ", ".join(path.name for path in matches)
+            raise InputError(f"{folder} holds several files for the {part} ({names}); keep one.")
+        if matches:
+            return matches[0]
+    return None
 
 
-def _one_folder(folder: Path, pattern: str) -> Path | None:
-    return _one([path for path in folder.glob(pattern) if path.is_dir()], folder, pattern)
+def _is_called(path: Path, pattern: str) -> bool:
+    """Whether ``pattern`` is found in a name, in which an underscore ends a word."""
+    return not path.name.startswith(".") and re.search(pattern, path.name.lower().replace("_", " ")) is not None
 
 
-def _one(matches: list[Path], folder: Path, pattern: str) -> Path | None:
-    if len(matches) > 1:
-        names = ", ".join(sorted(path.name for path in matches))
-        raise InputError(f"{folder} holds several entries named {pattern} ({names}); keep one.")
-    return matches[0] if matches else None
+def _why_unused(path: Path, tables: dict[str, Path | None]) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    if _ARCHIVE.search(path.name.lower()):
+        return "an archive, which has to be unpacked here"
+    for part, table in tables.items():
+        if table is not None and _is_called(Path(path.name), _TABLES[part][0].rstrip("$")) and path.is_file():
+            return f"the {part} are read from {table.name}"
+    return "no part of a release is called so"

@@ -5,23 +5,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
-import av
 import numpy as np
-from av.audio.stream import AudioStream
-from av.container import InputContainer
 from numpy.typing import NDArray
 
-from microlens.data.media import VIDEO_FORMATS, MediaFault, open_media
+from microlens.data.media import faults_of
+from microlens.data.sound_track import Sound, read_sound
 from microlens.errors import InputError
 
 LogMel: TypeAlias = NDArray[np.uint8]
-Packet: TypeAlias = "av.Packet[AudioStream]"
+Energy: TypeAlias = NDArray[np.floating]
 
 FLOOR_DECIBELS = -80.0
 _LOWEST_HERTZ = 20.0
-_SOUND_FORMATS = VIDEO_FORMATS + ",wav,mp3,aac,flac"
-# Decoders of MP3, AAC and Opus need a little of what came before to start cleanly.
-_LEAD_IN_SECONDS = 0.5
+# Channels cancel where their mix, over a quarter of a second, has less energy than this part of theirs together.
+_CANCELLED = 0.1
+_CANCELLED_WINDOWS = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +78,15 @@ def read_log_mel(path: Path, settings: SoundSettings) -> LogMel:
     """Log-mel energies (T, num_mels) uint8 around the middle of the sound track, channels mixed to one.
 
     0..255 stand for -80..0 dB of full scale, linearly (see `decibels`). T = 1 + (samples - window) // hop: 998 for the
-    default settings, fewer where the track is shorter.
+    default settings, fewer where the track is shorter. Where channels cancel each other in the mix, a band is as loud
+    as if they were in phase.
 
     Raises:
-        MediaFault: the file has no sound track, or none of it can be decoded.
+        MediaFault: the file has no sound track, there is no decoder for it, or none of it can be decoded.
     """
-    return log_mel(_read_samples(path, settings), settings)
+    with faults_of(path):
+        sound = read_sound(path, settings.seconds, settings.sample_rate)
+        return _bytes(_energy_of(sound, settings))
 
 
 def log_mel(samples: NDArray[np.float32], settings: SoundSettings) -> LogMel:
@@ -94,12 +95,34 @@ def log_mel(samples: NDArray[np.float32], settings: SoundSettings) -> LogMel:
     0 dB is the energy of a full-scale sine, all of it in one band. Bands are triangles of height 1, evenly spaced on
     the HTK mel scale.
     """
+    return _bytes(_energy(samples, settings))
+
+
+def _energy_of(sound: Sound, settings: SoundSettings) -> Energy:
+    """Energies (T, num_mels) of a mix, with those of its C channels where they cancel each other."""
+    energy = _energy(sound.mix, settings)
+    if len(sound.channels) == 1:
+        return energy
+    channels = np.stack([_energy(channel, settings) for channel in sound.channels])  # (C, T, num_mels)
+    in_phase = np.sqrt(channels).sum(axis=0) ** 2
+    together = channels.sum(axis=0)
+    for rows in np.array_split(np.arange(len(energy)), max(1, len(energy) // _CANCELLED_WINDOWS)):
+        cancelled = energy[rows].sum(axis=0) < _CANCELLED * together[rows].sum(axis=0)  # (num_mels,)
+        energy[rows] = np.where(cancelled, in_phase[rows], energy[rows])
+    return energy
+
+
+def _energy(samples: NDArray[np.float32], settings: SoundSettings) -> Energy:
     samples = np.pad(samples, (0, max(0, settings.window - len(samples))))
     windows = np.lib.stride_tricks.sliding_window_view(samples, settings.window)[:: settings.hop]  # (T, window)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(settings.window) / settings.window)
     spectrum = np.fft.rfft(windows * hann.astype(np.float32), settings.fft_size)
     power = np.abs(spectrum) ** 2 / (settings.fft_size * np.sum(hann**2) / 4)  # sums to 1 for a full-scale sine
-    energy = power @ mel_filterbank(settings.sample_rate, settings.fft_size, settings.num_mels)
+    energy: Energy = power @ mel_filterbank(settings.sample_rate, settings.fft_size, settings.num_mels)
+    return energy
+
+
+def _bytes(energy: Energy) -> LogMel:
     level = 10 * np.log10(np.maximum(energy, 10 ** (FLOOR_DECIBELS / 10)))
     values: LogMel = np.rint(np.clip(1 - level / FLOOR_DECIBELS, 0, 1) * 255).astype(np.uint8)
     return values
@@ -129,55 +152,3 @@ def mel_filterbank(sample_rate: int, fft_size: int, num_mels: int) -> NDArray[np
 
 def _hertz_to_mel(hertz: float) -> float:
     return float(2595 * np.log10(1 + hertz / 700))
-
-
-def _read_samples(path: Path, settings: SoundSettings) -> NDArray[np.float32]:
-    """Mono samples (N,) in -1..1 of the middle of the track, N at most seconds * sample_rate."""
-    with open_media(path, _SOUND_FORMATS) as container:
-        if not container.streams.audio:
-            raise MediaFault("no sound track")
-        stream = container.streams.audio[0]
-        packets = _readable_packets(container, stream)
-        if not packets:
-            raise MediaFault("truncated: no sound could be decoded")
-        unit = float(stream.time_base or 1)
-        begins = np.array([packet.pts or 0 for packet in packets]) * unit
-        start, end = float(begins[0]), float(begins[-1]) + (packets[-1].duration or 0) * unit
-        first = max(start, (start + end - settings.seconds) / 2)
-        last = min(end, first + settings.seconds)
-        near = np.flatnonzero((begins >= first - _LEAD_IN_SECONDS) & (begins < last))
-        return _decode_between(stream, [packets[i] for i in near], first, last, settings.sample_rate)
-
-
-def _readable_packets(container: InputContainer, stream: AudioStream) -> list[Packet]:
-    packets = []
-    try:
-        for packet in container.demux(stream):
-            if packet.size and packet.pts is not None and not packet.is_corrupt:
-                packets.append(packet)  # noqa: PERF401 - what was read before an error counts
-    except av.error.FFmpegError:
-        pass  # the rest of the file is missing; the middle of what is there is taken
-    return packets
-
-
-def _decode_between(
-    stream: AudioStream, packets: list[Packet], first: float, last: float, sample_rate: int
-) -> NDArray[np.float32]:
-    """Samples of the packets from `first` to `last` seconds of the track's own clock."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
-    pieces: list[NDArray[np.float32]] = []
-    begin: float | None = None
-    for packet in [*packets, None]:
-        try:
-            frames = stream.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            continue  # a damaged packet is a few hundredths of a second
-        for frame in frames:
-            begin = frame.time if begin is None else begin
-            pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(frame))
-    if begin is None:
-        raise MediaFault("damaged: no sound could be decoded")
-    pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
-    samples = np.concatenate(pieces)
-    skip = max(0, round((first - begin) * sample_rate))
-    return samples[skip : skip + round((last - first) * sample_rate)]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from microlens.data.store_index import StoreIndex, check_free_pages, read_index
 from microlens.errors import InputError
+from microlens.files import whole
 
 Images: TypeAlias = NDArray[np.uint8]
 
@@ -115,7 +116,10 @@ def unpack_array(value: bytes) -> NDArray[np.uint8]:
     shape = struct.unpack_from(f"<{axes}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
     if axes > _MOST_AXES or len(value) - start != math.prod(shape):
         raise InputError("a stored array is cut short")
-    return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
+    except ValueError:  # empty, with axes that are too long together
+        raise InputError("a stored array has no possible shape") from None
 
 
 class StoreWriter:
@@ -180,17 +184,14 @@ class StoreWriter:
 
     def close(self) -> None:
         """Commits, gives unused pages back, and leaves a single file."""
-        compact = self._path.with_name(self._path.name + ".compact")
-        compact.unlink(missing_ok=True)
         try:
             self.commit()
-            wasteful = _unused_share(self._env) > _WORTH_COMPACTING
-            if wasteful:
-                self._env.copy(str(compact), compact=True)
+            if _unused_share(self._env) > _WORTH_COMPACTING:
+                with whole(self._path) as compact:
+                    compact.unlink(missing_ok=True)  # of a killed process; LMDB writes to new files only
+                    self._env.copy(str(compact), compact=True)
         finally:
             self._env.close()
-        if wasteful:
-            compact.replace(self._path)
         self._path.with_name(self._path.name + "-lock").unlink(missing_ok=True)
 
 
@@ -205,7 +206,10 @@ class _Reader:
         except OSError as error:
             raise InputError(f"{path}: the store cannot be opened ({error.strerror})") from None
         weakref.finalize(self, os.close, self.file)
-        self.index: StoreIndex = read_index(self.file, path)
+        try:
+            self.index: StoreIndex = read_index(self.file, path)
+        except OSError as error:  # of a folder, or of a disk that fails
+            raise InputError(f"{path}: the store cannot be read ({error.strerror})") from None
         self.state = _state_of(os.fstat(self.file))
 
 

@@ -10,20 +10,19 @@ import csv
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microlens.data.processes import Killed, work
 from microlens.data.synthetic_media import ATTRIBUTES, COLOURS, TAGS, Look, comment_on, title_of, write_item
 from microlens.errors import InputError
+from microlens.files import LOCK, MARK, alone_in, claim_folder, clear_folder, remove_folder
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -47,6 +46,12 @@ CLOSING_MS = LAUNCH_MS + 30 * 86_400_000
 
 _CELLS_AT_ONCE = 1 << 22
 _ITEMS_WORTH_A_PROCESS = 50
+# All that is ever written into the folder of an unfinished release.
+_WRITTEN = (
+    *(f"synthetic_{name}" for name in ("pairs.csv", "pairs.tsv", "comments.txt", "likes_and_views.txt")),
+    *(f"synthetic_{name}" for name in ("titles.csv", "tags_to_summary.csv")),
+    *("videos/[0-9]*.mp4", "covers/[0-9]*.jpg", "audios/[0-9]*.m4a", "world.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -220,12 +225,12 @@ def write_release(
         users: Number of users.
         items: Number of items, each with a video, a cover and a sound.
         seed: The same seed gives the same tables, pictures and sounds.
-        workers: Processes that draw and encode, as many as pay off unless told. More than one import the main script
-            again, which must therefore guard its own start with `if __name__ == "__main__"`.
+        workers: Processes that draw and encode, as many as pay off unless told.
         on_progress: Called with (items done, items) after every item.
 
     Raises:
-        InputError: `folder` exists, or users, items, workers or seed are below the least accepted.
+        InputError: `folder` exists, `folder.partial` holds files of others, users, items, workers or seed are below
+            the least accepted, or processes do not start.
     """
     if folder.exists():
         raise InputError(f"{folder} exists already; name a folder that does not.")
@@ -245,13 +250,15 @@ def write_release(
 @contextmanager
 def _renamed_when_whole(folder: Path) -> Iterator[Path]:
     unfinished = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    claim_folder(unfinished)
+    with alone_in(unfinished):
+        clear_folder(unfinished, _WRITTEN)
+        try:
+            yield unfinished
+            unfinished.rename(folder)
+            clear_folder(folder, (LOCK, MARK))
+        finally:
+            remove_folder(unfinished, _WRITTEN)
 
 
 def _write_interactions(folder: Path, world: World) -> None:
@@ -310,15 +317,19 @@ def _write_truth(path: Path, world: World) -> None:
 def _write_media(folder: Path, world: World, workers: int | None) -> Iterator[None]:
     """Draw and encode one item after the other, or several at once, and yield after each."""
     for name in ("videos", "covers", "audios"):
-        (folder / name).mkdir()
-    looks = [world.look(item) for item in range(len(world.is_new))]
-    write, numbers = partial(write_item, folder), range(1, len(looks) + 1)
-    workers = workers or min(os.cpu_count() or 1, 1 + len(looks) // _ITEMS_WORTH_A_PROCESS)
+        (folder / name).mkdir(exist_ok=True)
+    items = list(enumerate((world.look(item) for item in range(len(world.is_new))), start=1))
+    write = partial(_write_item, folder)
+    workers = workers or min(os.cpu_count() or 1, 1 + len(items) // _ITEMS_WORTH_A_PROCESS)
     if workers == 1:
-        yield from map(write, numbers, looks)
+        yield from map(write, items)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(write, numbers, looks, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with closing(work(write, items, workers)) as results:
+        for item, result in results:
+            if isinstance(result, Killed):
+                raise InputError(f"encoding the video of item {item[0]} {result.how}; is there too little memory?")
+            yield
+
+
+def _write_item(folder: Path, item: tuple[int, Look]) -> None:
+    write_item(folder, *item)

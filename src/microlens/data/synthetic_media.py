@@ -15,6 +15,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from microlens.data.media import media_url
+
 Floats = NDArray[np.floating[Any]]
 Pixels = NDArray[np.uint8]
 
@@ -289,7 +291,7 @@ def write_item(folder: Path, number: int, look: Look) -> None:
 
 
 def _encode(path: Path, sound: Floats, clip: Pixels | None = None) -> None:
-    with av.open(path, "w") as container:
+    with av.open(media_url(path), "w") as container:
         if clip is not None:
             video = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
             video.height, video.width = clip.shape[1:3]

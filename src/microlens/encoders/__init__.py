@@ -44,6 +44,9 @@ def build_encoder(table: Mapping[str, Any], world: Mapping[str, Any], where: str
         tables = options.pop("towers", None)
         if not isinstance(tables, list) or len(tables) < 2:
             raise InputError(f"{where}.towers must be a list of at least two encoder tables.")
+        for number, tower in enumerate(tables):
+            if not isinstance(tower, Mapping):
+                raise InputError(f'{where}.towers[{number}] must be an encoder table, such as {{ name = "id" }}.')
         towers = [build_encoder(tower, world, f"{where}.towers[{number}]") for number, tower in enumerate(tables)]
         return build(constructor, options, {**world, "towers": towers}, where)
     return build(constructor, options, world, where)

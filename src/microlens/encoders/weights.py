@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import torch
-from rich.console import Console
 from rich.progress import wrap_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,6 +21,8 @@ from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
 from microlens.files import sha256, whole, write_text
+from microlens.finite import all_finite
+from microlens.terminal import Console
 
 PATIENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 20
@@ -90,7 +91,7 @@ def download(official: Official) -> Path:
 
 @contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -150,7 +151,8 @@ def load_weights(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) 
     When anything else does not fit, ``network`` stays as it was.
 
     Raises:
-        InputError: the file is missing or unreadable, or a name, a shape or a kind of number does not fit.
+        InputError: the file is missing or unreadable, or a name, a shape or a kind of number does not fit, or a
+            number is NaN or infinite.
     """
     state = {name: value for name, value in _read(path).items() if not name.startswith(ignored)}
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith(ignored)}
@@ -163,6 +165,8 @@ def load_weights(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) 
             )
         if value.is_floating_point() != expected[name].is_floating_point():
             raise InputError(f"{path}: '{name}' holds {value.dtype}; this network has {expected[name].dtype}.")
+        if value.is_floating_point() and not all_finite(value):
+            raise InputError(f"{path}: '{name}' holds NaN or infinity.")
     network.load_state_dict(state, strict=False)  # the names are checked above
 
 

@@ -14,13 +14,19 @@ from microlens.page.comparison import chance, open_data, read_runs
 from microlens.page.overview import panels, verdict
 from microlens.page.tables import accuracy_table, cost_table, provenance
 from microlens.page.users import users_section
+from microlens.printable import printable
 from microlens.report import Report
 
 __all__ = ["fill", "write_page"]
 
 
-def write_page(path: Path, runs: list[Path]) -> None:
+def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> None:
     """Write one HTML page, which needs nothing outside it, that compares the run folders ``runs``.
+
+    Args:
+        path: the HTML file.
+        runs: run folders on the same data.
+        dataset: where that lies now, if not where :func:`microlens.run_dataset.find_dataset` looks.
 
     Raises:
         InputError: ``path`` is a folder; there are no runs or more than the page has colours for; one is unfinished
@@ -31,7 +37,7 @@ def write_page(path: Path, runs: list[Path]) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the HTML file to write.")
     compared = read_runs(runs)
-    dataset, split = open_data(compared[0])
+    data, split = open_data(compared[0], dataset)
     guess = chance(split)
     values = {
         "title": f"{escape(compared[0].report.dataset)}: which run recommends best",
@@ -42,7 +48,7 @@ def write_page(path: Path, runs: list[Path]) -> None:
         "cost": cost_table(compared),
         "curves": training_figures(compared),
         "groups": group_figure(compared, guess),
-        "users": users_section(compared, dataset, split),
+        "users": users_section(compared, data, split),
         "provenance": provenance(compared),
     }
     fill(path, "page.html", values)
@@ -53,7 +59,7 @@ def fill(path: Path, template: str, values: Mapping[str, str]) -> None:
     folder = resources.files("microlens.page")
     text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "style.css"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, Template(text).substitute(values, style=style))
+    write_text(path, printable(Template(text).substitute(values, style=style)))
 
 
 def _compared(report: Report, split: Split) -> str:

@@ -16,7 +16,10 @@ from microlens.data.protocol import Protocol
 from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.metrics import CUTOFFS
+from microlens.printable import printable
 from microlens.report import Report, read_epochs, read_ranks
+from microlens.run_dataset import find_dataset
+from microlens.run_files import CONFIG
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours that stand out on white, less the green that marks targets."""
@@ -73,11 +76,11 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     names = [folder.resolve().name for folder in folders]
     runs = [
         ComparedRun(
-            name=name if names.count(name) == 1 else str(folder),
+            name=printable(name if names.count(name) == 1 else str(folder)),
             colour=colour,
             folder=folder,
             report=report,
-            ranks=_test_ranks(folder, report),
+            ranks=read_ranks(folder)["test"][0],
             epochs=read_epochs(folder, report),
         )
         for name, colour, folder, report in zip(names, COLOURS, folders, reports, strict=False)
@@ -99,24 +102,15 @@ def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
             )
 
 
-def _test_ranks(folder: Path, report: Report) -> Int64:
-    ranks = read_ranks(folder)["test"][0]
-    if len(ranks) != report.num_targets["test"]["all"]:
-        raise InputError(f"{folder / 'ranks.npy'} is not that of report.json; train the run again.")
-    return ranks
-
-
-def open_data(run: ComparedRun) -> tuple[Dataset, Split]:
-    """The dataset of a run, and how its protocol splits it.
+def open_data(run: ComparedRun, dataset: Path | None = None) -> tuple[Dataset, Split]:
+    """The dataset of a run, in ``dataset`` if that is given, and how its protocol splits it.
 
     Raises:
         InputError: the dataset has gone, or is not the one that the run was trained on.
     """
-    config = RunConfig.load(run.folder / "config.toml")
-    dataset = Dataset(config.dataset)
-    if dataset.checksum != run.report.provenance["data_hash"]:
-        raise InputError(f"{run.folder} was trained on other data than {config.dataset} now holds.")
-    return dataset, dataset.split(Protocol(**config.protocol.model_dump()))
+    config = RunConfig.load(run.folder / CONFIG)
+    data = find_dataset(run.folder, config.dataset, run.report.provenance["data_hash"], dataset)
+    return data, data.split(Protocol(**config.protocol.model_dump()))
 
 
 def chance(split: Split) -> dict[str, float]:

@@ -1,0 +1,50 @@
+"""Commands on run folders as they lie on disk: whether their files are those that were written."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from microlens.cli.output import console
+from microlens.terminal import Console
+
+Folders = Annotated[list[Path], typer.Argument(help="Run folders, or folders with runs below them.")]
+WRONG = 2
+
+
+def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Compare the files of runs with the SHA-256 in their manifests, and reports with their ranks."""
+    from microlens.report import check_run
+
+    found = {run: check_run(run) for run in _runs(folders)}
+    if as_json:
+        table = {str(run): {"files": files, "problems": problems} for run, (files, problems) in found.items()}
+        typer.echo(json.dumps(table, indent=1))
+    else:
+        for run, (files, _) in found.items():
+            console.print(str(run))
+            for name, state in files.items():
+                console.print(f"  {state:<10}  {name}")
+    wrong = [problem for _, problems in found.values() for problem in problems]
+    for problem in wrong:
+        Console(stderr=True).print(f"microlens: {problem}")
+    if wrong:
+        raise typer.Exit(WRONG)
+
+
+def adopt(folders: Folders) -> None:
+    """Write the manifests of runs of an earlier version, which have none; from then on their files are checked."""
+    from microlens.report import adopt_run
+    from microlens.run_files import MANIFEST
+
+    for run in _runs(folders):
+        if not (run / MANIFEST).exists():
+            adopt_run(run)
+            console.print(f"{run / MANIFEST} is written.")
+
+
+def _runs(folders: list[Path]) -> list[Path]:
+    from microlens.run_files import find_runs
+
+    return list(dict.fromkeys(run for folder in folders for run in find_runs(folder)))

@@ -1,0 +1,188 @@
+"""Opening text tables of unknown origin: packed or not, in several encodings, with any line ends."""
+
+import codecs
+import gzip
+import re
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from microlens.errors import InputError
+
+ACCEPTED = "text in UTF-8, UTF-16 with a byte-order mark or GB18030, plain or packed with gzip"
+
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_GZIP = b"\x1f\x8b"
+_NO_TEXT = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+    b"PAR1": "a Parquet file",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"%PDF": "a PDF file",
+}
+_MOST_TIMES_PACKED = 300  # a table of numbers packs to a quarter; gzip itself reaches a thousandth
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFile:
+    """A text table as UTF-8 without byte-order mark, lines ended by line feeds.
+
+    ``damaged`` says that bytes which are no UTF-8 became U+FFFD in it; ``notes`` how it was read, where not as UTF-8.
+    """
+
+    path: Path
+    content: bytes
+    damaged: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def read_text(path: Path) -> TextFile:
+    """Read a text table.
+
+    Raises:
+        InputError: it is no text, is packed in another way than by gzip, is damaged, or its encoding is not accepted.
+    """
+    raw = path.read_bytes()
+    if raw.startswith(_GZIP):
+        raw = _unpacked(path, raw)
+    for start, what in _NO_TEXT.items():
+        if raw.startswith(start):
+            raise InputError(f"{path} is {what}; accepted is {ACCEPTED}.")
+    content, encoding, damaged = _as_utf8(path, raw)
+    notes = []
+    if encoding != "UTF-8":
+        example = re.search("[^\x00-\x7f\r\n]+", content[:_PIECE].decode(errors="ignore"))
+        notes.append(
+            f"{path.name} was read as {encoding}" + (f", such as '{shown(example[0], 20)}'" if example else "")
+        )
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise InputError(f"{path}, line {_line_of(content, nul)}: a NUL byte; accepted is {ACCEPTED}.")
+    return TextFile(path=path, content=content, damaged=damaged, notes=notes)
+
+
+def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
+    """The lines that are not blank: columns line (their numbers, the first being ``number``) and text."""
+    lines = pl.DataFrame(schema={"text": pl.String})
+    if content:
+        lines = pl.read_csv(
+            content,
+            has_header=False,
+            separator="\0",  # which no text holds
+            quote_char=None,
+            new_columns=["text"],
+            schema_overrides=[pl.String],
+            glob=False,
+        )
+    return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
+
+
+def shown(text: str, most: int = 80) -> str:
+    """The beginning of ``text`` on one line, without control characters, for use in a message."""
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(letter if letter.isprintable() else " " for letter in cut)
+
+
+def _unpacked(path: Path, raw: bytes) -> bytes:
+    most = max(1 << 26, _MOST_TIMES_PACKED * len(raw))
+    pieces, size = [], 0
+    try:
+        with gzip.open(path) as file:
+            while piece := file.read(_PIECE):
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
+                    raise InputError(f"{path} unpacks to more than {_MOST_TIMES_PACKED} times its size; unpack it.")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is a damaged gzip file ({shown(str(error))}); copy it again.") from None
+    return b"".join(pieces)
+
+
+def _as_utf8(path: Path, raw: bytes) -> tuple[bytes, str, bool]:
+    """The text in UTF-8, the encoding it was in, and whether some of it was lost."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if raw.startswith(mark):
+            raw = raw[len(mark) :]
+            if encoding != "utf-8":
+                return _from_wide(path, raw, encoding), encoding[:6].upper(), False
+            break
+    fault = _first_fault(raw)
+    if fault is None:
+        return raw, "UTF-8", False
+    chinese = _from_gb18030(raw)
+    if chinese is not None:
+        return chinese.encode(), "GB18030", False
+    text = raw.decode("utf-8", "replace")
+    good, bad = len(re.findall("[^\x00-\x7f\ufffd]", text)), text.count("\ufffd")
+    if good > bad:  # UTF-8 that was cut in places, not another encoding
+        return text.encode(), "UTF-8", True
+    raise InputError(
+        f"{path}, line {_line_of(raw, fault)}: the byte 0x{raw[fault]:02x} is no UTF-8; accepted is {ACCEPTED}."
+    )
+
+
+def _from_wide(path: Path, raw: bytes, encoding: str) -> bytes:
+    try:
+        return raw.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        line = _line_of(raw[: error.start].decode(encoding, "replace").encode(), error.start)
+        raise InputError(f"{path}, line {line}: no {encoding[:6].upper()} as its byte-order mark says.") from None
+
+
+def _first_fault(raw: bytes) -> int | None:
+    """Where the first byte lies that is no UTF-8, found without holding all of the text."""
+    if raw.isascii():
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(raw), _PIECE):
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(raw[start : start + _PIECE], final=start + _PIECE >= len(raw))
+        except UnicodeDecodeError as error:
+            return start - pending + error.start
+    return None
+
+
+def _from_gb18030(raw: bytes) -> str | None:
+    """The text of GB18030 (or GBK, GB2312); None where the bytes are more likely something else.
+
+    Most other encodings break the rules of this one. What is left to tell apart: Western accents before letters,
+    Cyrillic, Japanese and Korean come out as characters that Chinese text seldom has.
+    """
+    try:
+        text = raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return None
+    if re.search("[\ue000-\uf8ff]", text):  # for private use
+        return None
+    wide = "".join(re.findall("[^\x00-\x7f]", text[:_PIECE]))
+    pairs = np.frombuffer(wide.encode("gbk", "ignore"), np.uint8).reshape(-1, 2)
+    row, cell = pairs[:, 0], pairs[:, 1]
+    common = (row >= 0xB0) & (row <= 0xD7) & (cell >= 0xA1)  # level 1: the 3,755 characters of everyday text
+    symbols = (row >= 0xA1) & (row <= 0xA3) & (cell >= 0xA1)
+    characters = len(row) - int(symbols.sum())
+    if common.sum() < 0.9 * characters:
+        return None
+    hangul_only = characters >= 20 and (row > 0xC8).sum() < 0.05 * characters  # the rows that Korean fills
+    return None if hangul_only else text
+
+
+def _line_of(content: bytes, place: int) -> int:
+    """The number of the line that the byte at ``place`` stands in."""
+    return len((content[:place] + b".").splitlines())
