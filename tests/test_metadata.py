@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
+from microlens.data.text_files import lines_of
 from microlens.errors import InputError
 
 MORE = "".join(f"{item},more\n" for item in range(1000, 1060))  # so that one bad row is less than a tenth
@@ -259,3 +260,8 @@ def test_the_real_metadata_is_read_whole(shared_data: Path) -> None:
     assert found.table.filter(found.table["title"].str.contains('^"|"$')).height < 0.02 * 19_220
     assert len(read_likes(folder / "MicroLens-50k_likes_and_views.txt").table) == 19_220
     assert read_tags(folder / "MicroLens-100k_tags_to_summary.csv").table["tag"].n_unique() == 23
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n", b"\xef\xbb\xbf\n", b"\xef\xbb\xbf\xef\xbb\xbf"])
+def test_text_without_a_line_has_none(content: bytes) -> None:
+    assert lines_of(content)["text"].str.strip_chars("\ufeff").to_list() in ([], [""])

@@ -220,7 +220,7 @@ class Store:
     """A finished store, read-only. Made by `Store.open`; equal to another process's Store of the same path."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
+        self.path = Path(os.path.realpath(path))  # a loop of links is no error yet
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -79,8 +79,7 @@ def read_text(path: Path) -> TextFile:
 
 def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
     """The lines that are not blank: columns line (their numbers, the first being ``number``) and text."""
-    lines = pl.DataFrame(schema={"text": pl.String})
-    if content:
+    try:
         lines = pl.read_csv(
             content,
             has_header=False,
@@ -90,6 +89,8 @@ def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
             schema_overrides=[pl.String],
             glob=False,
         )
+    except pl.exceptions.NoDataError:  # not a line, perhaps a byte-order mark
+        lines = pl.DataFrame(schema={"text": pl.String})
     return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
 
 
