@@ -256,3 +256,11 @@ def test_reading_says_which_item_is_wrong(path):
             read_images(store, [1, wrong])
     with pytest.raises(InputError, match="no items"):
         read_images(store, [])
+
+
+def test_a_store_that_is_a_folder_or_links_to_itself_is_refused(tmp_path):
+    (tmp_path / "folder.lmdb").mkdir()
+    (tmp_path / "loop.lmdb").symlink_to(tmp_path / "loop.lmdb")
+    for name in ("folder", "loop"):
+        with pytest.raises(InputError, match=rf"{name}\.lmdb: the store cannot be (read|opened) \("):
+            Store.open(tmp_path / f"{name}.lmdb")

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from microlens.errors import InputError
 from microlens.printable import shown
 from microlens.suggestions import nearest, nearest_option
 
 T = TypeVar("T")
-FINITE = ConfigDict(allow_inf_nan=False)
 
 LARGEST = 65_536
 """The largest integer that an option takes: of what would be counted, no model has more."""
