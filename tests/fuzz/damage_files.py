@@ -86,7 +86,8 @@ def _other_array(path: Path, random: Random) -> str:
     kinds: tuple[Any, ...] = (np.float64, np.int8, np.uint64, ">i4", np.complex64, bool, "S4", "U2", "M8[ms]")
     flat = array.reshape(-1)
     far = array.copy()
-    far.reshape(-1)[int(random.integers(max(1, far.size)))] = (-1, 0, 2**31 - 1, -(2**31))[int(random.integers(4))]
+    if far.size:
+        far.reshape(-1)[int(random.integers(far.size))] = (-1, 0, 2**31 - 1, -(2**31))[int(random.integers(4))]
     forms: tuple[Any, ...] = (
         lambda: array.astype(kinds[int(random.integers(len(kinds)))]), lambda: flat[:-1], lambda: flat[:0],
         lambda: np.append(flat, flat), lambda: array[None], lambda: array[..., None], lambda: flat[::-1].copy(),
