@@ -48,7 +48,7 @@ types: setup
 
 bench: setup
 	$(INSTALL) -e '.[bench]'
-	$(BIN)/python benchmarks/run_all.py
+	$(BIN)/python speed/run_all.py
 
 # The built wheel in a fresh environment; VERSIONS is oldest, tested or newest.
 WITH ?= $(PYTHON)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from microlens.data.decoding import Settings
-from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
-from microlens.data.synthetic import write_release
+from microlens.media.decoding import Settings
+from microlens.media.reading import ClipSettings
+from microlens.release.synthetic import write_release
 from tests.scheduling import BySetUp, in_order
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -3,7 +3,7 @@
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-LONGEST = ("test_benchmarks.py", "test_baselines.py", "test_cost.py", "test_encoding.py")  # are begun first
+LONGEST = ("test_speed.py", "test_baselines.py", "test_cost.py", "test_gradient_caching.py")  # are begun first
 BY_PARAMETER = ("test_tuning.py",)  # a fixture of the module for each parameter
 ONE_BY_ONE = ("test_baselines.py", "test_every_encoder.py")  # nothing dear is shared
 

@@ -11,7 +11,7 @@ from typer.main import get_command
 import microlens
 from microlens.cli import app
 from tests.conftest import REPOSITORY
-from tests.test_prepare import run_command
+from tests.data.test_prepare import run_command
 
 COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],

@@ -9,16 +9,16 @@ from types import ModuleType
 
 import pytest
 
-from microlens.config import RunConfig
-from microlens.data.decoding import Settings
+from microlens.config.run_config import RunConfig
 from microlens.data.prepare import prepare
 from microlens.encoders import ENCODERS
 from microlens.encoders.video.clip import video_encoder
+from microlens.media.decoding import Settings
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
-from microlens.run import train
+from microlens.runs.run import train
 from tests.conftest import REPOSITORY, write_pairs
-from tests.contracts import test_recommenders as contract
+from tests.recommenders import test_contract as contract
 
 
 def shown_file(document: str, heading: str, folder: Path) -> ModuleType:

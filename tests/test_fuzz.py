@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from microlens.data.pairs import read_pairs
+from microlens.release.pairs import read_pairs
 from tests.fuzz.mutations import Random
 from tests.fuzz.pairs import Pairs
 from tests.fuzz.runner import fuzz

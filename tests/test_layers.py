@@ -13,33 +13,28 @@ from tests.conftest import write_pairs
 PACKAGE = Path(microlens.__file__).parent
 # A module imports from its own package and from the layers above its own in this list.
 LAYERS = [
-    {"printable"},
     {"errors"},
-    {"suggestions", "terminal", "toml_files", "memory"},
-    {"files", "schema", "building", "metrics", "losses", "finite"},
-    {"config", "full_softmax", "run_files"},
+    {"building", "files"},
+    {"config", "environment"},
+    {"media"},
+    {"release"},
     {"data"},
+    {"distributed"},
     {"encoders"},
     {"recommenders"},
-    {"checkpoint", "environment", "distributed", "run_folder"},
-    {"run_dataset"},
-    {"evaluate", "report", "encoding", "extract", "cost"},
-    {"trunk_cache", "training_step"},
-    {"train"},
-    {"progress", "tracking"},
-    {"assembly"},
-    {"run"},
-    {"recommend", "feature_files", "classify", "beyond_accuracy", "tune"},
+    {"evaluation", "cost"},
+    {"training"},
+    {"runs"},
     {"page"},
     {"bench"},
-    {"tables"},
-    {"run_tables"},
     {"cli"},
     {"__main__"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 NEVER = {
-    "data": {"config", "building"},
+    "media": {"config", "building", "environment"},
+    "release": {"config", "building", "environment"},
+    "data": {"config", "building", "environment"},
     "encoders": {"config"},
     "recommenders": {"config"},
 }
@@ -79,9 +74,9 @@ def test_imports_go_one_way(path: Path) -> None:
 
 def test_imports_inside_functions_and_of_modules_by_name_are_seen() -> None:
     source = (
-        "def f():\n    from microlens import train\n\nimport microlens.run\nfrom microlens.data.store import Store\n"
+        "def f():\n    from microlens import training\n\nimport microlens.runs\nfrom microlens.media import store\n"
     )
-    assert imported_parts(source) == {"train", "run", "data"}
+    assert imported_parts(source) == {"training", "runs", "media"}
 
 
 def modules_after(code: str) -> set[str]:
@@ -108,12 +103,14 @@ def test_preparing_loads_no_torch(tmp_path: Path) -> None:
 
 
 def test_reading_and_making_media_loads_no_torch() -> None:
-    loaded = modules_after("from microlens.data import decoding, media, sound, store, synthetic")
+    loaded = modules_after(
+        "from microlens.media import decoding, reading, sound, store; from microlens.release import synthetic"
+    )
     assert "av" in loaded
     assert "torch" not in loaded
 
 
 def test_processes_that_decode_load_what_they_need() -> None:
-    loaded = modules_after("from microlens.data import decoding")
+    loaded = modules_after("from microlens.media import decoding")
     assert {"av", "numpy", "lmdb"} <= loaded
     assert not loaded & {"torch", "polars", "pydantic"}

@@ -9,16 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microlens import metrics
 from microlens.data import holdout, split
 from microlens.data.batches import Batch
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
+from microlens.evaluation import metrics
 from microlens.recommenders import graph, sasrec
-from microlens.train import Trainer
-from tests import test_collaborative, test_holdout, test_losses, test_metrics, test_split, test_train
+from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences
-from tests.contracts import test_recommenders as contract
+from tests.data import test_holdout, test_split
+from tests.evaluation import test_metrics
+from tests.recommenders import test_collaborative
+from tests.recommenders import test_contract as contract
+from tests.training import test_losses, test_trainer
 
 Check = Callable[[], None]
 
@@ -28,9 +31,9 @@ def red(check: Check) -> None:
         check()
 
 
-def test_gradients_that_are_not_zeroed(make_dataset: test_train.MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_that_are_not_zeroed(make_dataset: test_trainer.MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> None:
-        test_train.test_step_equals_a_step_written_by_hand(make_dataset)
+        test_trainer.test_step_equals_a_step_written_by_hand(make_dataset)
 
     check()
     build = Trainer.__init__

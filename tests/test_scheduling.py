@@ -8,8 +8,12 @@ def test_what_shares_a_set_up_is_one_unit_of_work() -> None:
     def unit(nodeid: str) -> str:
         return BySetUp._split_scope(None, nodeid)  # type: ignore[arg-type]
 
-    tuning, baselines = "tests/contracts/test_tuning.py", "tests/test_baselines.py"
-    assert unit("tests/test_page.py::test_one") == unit("tests/test_page.py::test_two[a]") == "tests/test_page.py"
+    tuning, baselines = "tests/encoders/test_tuning.py", "tests/recommenders/test_baselines.py"
+    assert (
+        unit("tests/page/test_page.py::test_one")
+        == unit("tests/page/test_page.py::test_two[a]")
+        == "tests/page/test_page.py"
+    )
     assert unit(f"{tuning}::test_one[x3d_xs-full]") == unit(f"{tuning}::test_two[x3d_xs-full]") != unit(tuning)
     assert unit(f"{tuning}::test_one[x3d_xs-full]") != unit(f"{tuning}::test_one[x3d_xs-top]")
     assert unit(f"{tuning}::test_three") == unit(f"{tuning}::test_four") == tuning

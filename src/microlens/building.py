@@ -1,6 +1,7 @@
 """From a table of options to an object: a constructor's signature is the schema of its options."""
 
 import dataclasses
+import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -9,9 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from microlens.errors import InputError
-from microlens.printable import shown
-from microlens.suggestions import nearest, nearest_option
+from microlens.errors import InputError, shown
 
 T = TypeVar("T")
 
@@ -110,3 +109,93 @@ def _checked(value: object, option: Option, name: str) -> Any:
     if isinstance(checked, int) and abs(checked) > LARGEST:
         raise InputError(f"{name} is {shown(value)}; it must be at most {LARGEST:,}.")
     return checked
+
+
+_CLOSE = 0.75  # of the characters agree; below that a guess misleads more often than it helps
+_LEAST_PREFIX = 3
+
+# Words for options of a run: their own names, and what other programs call the same.
+OPTION_NAMED: dict[str, str] = {
+    word: option
+    for option, words in {
+        "dataset": "dataset data data_dir data_path dataset_path",
+        "output": "output output_dir output_path out out_dir save_dir run_dir",
+        "seed": "seed random_seed random_state rng_seed",
+        "protocol.require": "require",
+        "protocol.min_length": "min_length min_len min_seq_len min_interactions",
+        "protocol.max_length": "max_length",
+        "protocol.max_history": "max_history max_len maxlen max_seq_len max_seq_length seq_len seq_length "
+        "sequence_length history_length history_len max_history_length window",
+        "protocol.split": "split split_mode holdout",
+        "protocol.min_item_count": "min_item_count min_item_freq min_count",
+        "model.name": "model_name",
+        "model.dim": "dim embedding_dim embedding_size embed_dim embed_size emb_dim emb_size hidden_size hidden_dim "
+        "hidden_units d_model latent_dim factors num_factors n_factors",
+        "model.blocks": "blocks num_blocks n_blocks num_layers n_layers",
+        "model.layers": "layers",
+        "model.heads": "heads num_heads n_heads num_attention_heads",
+        "model.dropout": "dropout dropout_rate dropout_prob drop_rate drop hidden_dropout_prob",
+        "encoder.name": "encoder_name backbone",
+        "encoder.weights": "weights pretrained pretrained_weights",
+        "train.epochs": "epochs epoch num_epochs n_epochs max_epochs num_train_epochs",
+        "train.batch_size": "batch_size batch bs train_batch_size",
+        "train.lr": "lr learning_rate learn_rate",
+        "train.encoder_lr": "encoder_lr backbone_lr",
+        "train.weight_decay": "weight_decay wd l2 l2_reg reg reg_weight regularization",
+        "train.clip_norm": "clip_norm clip grad_clip clip_grad_norm max_grad_norm gradient_clip_val",
+        "train.patience": "patience early_stopping early_stop early_stopping_patience",
+        "train.select": "select metric valid_metric monitor",
+        "train.precision": "precision amp fp16 bf16 mixed_precision",
+        "train.device": "device gpu gpus cuda use_cuda use_gpu gpu_id",
+        "train.accelerate": "accelerate compile",
+        "train.micro_batch": "micro_batch micro_batch_size",
+        "train.norm_batch": "norm_batch",
+        "train.negatives": "negatives",
+        "train.loss": "loss loss_function loss_fn criterion",
+        "train.num_negatives": "num_negatives n_negatives neg_num num_neg negative_samples",
+        "train.gbce_calibration": "gbce_calibration gbce_t",
+        "train.cache": "cache",
+        "train.start_from": "start_from init_from resume_from checkpoint",
+        "train.workers": "workers num_workers n_workers",
+        "train.checkpoint_minutes": "checkpoint_minutes checkpoint_every save_every",
+        "track.wandb": "wandb",
+        "track.mlflow": "mlflow",
+    }.items()
+    for word in words.split()
+}
+_ALWAYS_THERE = {"model.name", "model.dim", "encoder.name"}  # whatever the model and the encoder
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` where a known name is close, else the list of what is accepted."""
+    names = sorted(known)
+    found = _nearest(name, names)
+    return f"did you mean '{found}'?" if found else f"accepted: {', '.join(names) or 'nothing'}."
+
+
+def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:
+    """As :func:`nearest` for an option of a table of the configuration; one of another table is named in full.
+
+    Args:
+        name: what was written.
+        accepted: the options of the table.
+        table: the table's name, empty for the top.
+    """
+    names = sorted(accepted)
+    word = name.lower().replace("-", "_")
+    option = OPTION_NAMED.get(word)
+    same = [known for known in names if option is not None and OPTION_NAMED.get(known) == option]
+    if same:
+        return f"did you mean '{same[0]}'?"
+    may_be_absent = option is not None and option.startswith(f"{table}.") and option not in _ALWAYS_THERE
+    if option is None or may_be_absent or _nearest(word, names):
+        return nearest(word, names)
+    return f"did you mean '{option}'?"
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
+    if close:
+        return close[0]
+    begun = [known for known in names if known.startswith(name) and len(name) >= _LEAST_PREFIX]
+    return begun[0] if len(begun) == 1 else None

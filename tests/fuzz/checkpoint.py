@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from microlens.config import RunConfig
-from microlens.run import train
+from microlens.config.run_config import RunConfig
+from microlens.runs.run import train
 from tests.fuzz.damage_files import copy, damage_one
 from tests.fuzz.datasets import write_tables_only
 from tests.fuzz.mutations import Random

@@ -8,9 +8,9 @@ from typing import Any
 
 import tomli_w
 
-from microlens.assembly import build_run
-from microlens.config import RunConfig
+from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
+from microlens.runs.assembly import build_run
 from tests.fuzz.datasets import write_tables_only
 from tests.fuzz.mutations import Random, damage_json, misspelt, odd_value
 from tests.fuzz.target import Target, command

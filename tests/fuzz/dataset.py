@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from microlens.assembly import content_world
 from microlens.data.content import KINDS, ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import Protocol
+from microlens.runs.assembly import content_world
 from tests.fuzz.damage_files import copy, damage_one
 from tests.fuzz.datasets import SETTINGS, write_with_media
 from tests.fuzz.mutations import Random

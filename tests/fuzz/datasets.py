@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from microlens.data.decoding import Settings
-from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
-from microlens.data.sound import SoundSettings
+from microlens.media.decoding import Settings
+from microlens.media.reading import ClipSettings
+from microlens.media.sound import SoundSettings
 from tests.conftest import random_sequences, write_pairs
 from tests.fuzz.media import CLIPS, write_clip, write_covers
 

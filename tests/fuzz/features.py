@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from microlens.data.features import load_features
+from microlens.data.feature_matrix import load_features
 from tests.fuzz.damage_files import copy, damage_one
 from tests.fuzz.mutations import Random, damage
 from tests.fuzz.target import Target

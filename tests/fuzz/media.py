@@ -8,11 +8,11 @@ import av
 import numpy as np
 from PIL import Image
 
-from microlens.data import media
-from microlens.data.decoding import Settings, Task, decode
-from microlens.data.media import ClipSettings, MediaFault
-from microlens.data.sound import SoundSettings, read_log_mel
-from microlens.data.store import unpack_array, unpack_images
+from microlens.media import reading
+from microlens.media.decoding import Settings, Task, decode
+from microlens.media.reading import ClipSettings, MediaFault
+from microlens.media.sound import SoundSettings, read_log_mel
+from microlens.media.store import unpack_array, unpack_images
 from tests.fuzz.mutations import Random, damage
 from tests.fuzz.target import Target, check_answer
 
@@ -105,9 +105,9 @@ class Media(Target):
         elif way == "sound" or (way == "own" and path.stem == "sound"):
             check_sound(read_log_mel(path, sound), sound)
         elif way == "cover" or (way == "own" and is_cover):
-            media.read_cover(path, size, crop)  # its shape is seen in what preparation stores
+            reading.read_cover(path, size, crop)  # its shape is seen in what preparation stores
         else:
-            clip = media.read_clip(path, clips)
+            clip = reading.read_clip(path, clips)
             check_pixels(clip.frames, (frames, size, size, 3))
             for fault in clip.faults:
                 check_answer(fault)

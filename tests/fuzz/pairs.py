@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from microlens.data.interactions import Interactions
-from microlens.data.pairs import read_pairs
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split
+from microlens.release.pairs import read_pairs
 from tests.fuzz.dialects import encoded, rendered
 from tests.fuzz.mutations import Random
 from tests.fuzz.target import Target

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from microlens.data.store import Store, StoreWriter, pack_array, pack_images, read_images, unpack_array, unpack_images
+from microlens.media.store import Store, StoreWriter, pack_array, pack_images, read_images, unpack_array, unpack_images
 from tests.fuzz.mutations import Random, damage
 from tests.fuzz.target import Target
 

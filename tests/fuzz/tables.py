@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from microlens.data.metadata import read_comments, read_likes, read_tags, read_titles
+from microlens.release.metadata import read_comments, read_likes, read_tags, read_titles
 from tests.fuzz.dialects import encoded, rendered
 from tests.fuzz.mutations import Random
 from tests.fuzz.target import Target

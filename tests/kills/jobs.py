@@ -11,10 +11,10 @@ from typing import Any
 
 import lmdb
 
-from microlens.data.decoding import Settings
-from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
-from microlens.data.synthetic import write_release
+from microlens.media.decoding import Settings
+from microlens.media.reading import ClipSettings
+from microlens.release.synthetic import write_release
 
 USERS, ITEMS = 60, 24
 CANARY = "notes.txt"

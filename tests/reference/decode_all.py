@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from microlens.data.media import ClipSettings
+from microlens.media.reading import ClipSettings
 
 
 def counted_times(path: Path) -> list[int]:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from microlens.metrics import METRICS
-from microlens.report import POPULARITY_GROUPS
+from microlens.evaluation.metrics import METRICS
+from microlens.evaluation.report import POPULARITY_GROUPS
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]

@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
-from microlens.data.decoding import Settings
-from microlens.data.media import ClipSettings
 from microlens.data.prepare import prepare
-from microlens.data.synthetic import write_release
-from microlens.feature_files import write_features
-from microlens.progress import progress_bar
-from microlens.terminal import Console
+from microlens.media.decoding import Settings
+from microlens.media.reading import ClipSettings
+from microlens.release.synthetic import write_release
+from microlens.runs.display import progress_bar
+from microlens.runs.feature_files import write_features
+from microlens.runs.terminal import Console
 
 # Name, users, videos, seed, frames a clip and their size, size of covers.
 SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {

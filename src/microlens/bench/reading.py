@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from microlens.bench.rows import Bench, Job, Row, placed, quoted
-from microlens.config import RunConfig
+from microlens.building import nearest
+from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import NAMED_PROTOCOLS, Protocol
 from microlens.errors import InputError
-from microlens.suggestions import nearest
 
 NO_CONFIGURATION = "no configuration"
 SMOKE = ("train.epochs=1", "train.batch_size=32", "model.dim=16")

@@ -12,18 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from microlens.bench.rows import COST, Bench, Job, Row
-from microlens.bench.significance import difference, holm, intervals, mean_metrics
-from microlens.beyond_accuracy import activity_groups, read_beyond, tag_groups
 from microlens.cost.table9 import table_9
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split
 from microlens.errors import InputError
-from microlens.files import write_text
-from microlens.metrics import METRICS
-from microlens.report import Report, cohorts, read_ranks
-from microlens.schema import read_json
+from microlens.evaluation.beyond_accuracy import activity_groups, tag_groups
+from microlens.evaluation.metrics import METRICS
+from microlens.evaluation.report import Report, cohorts, read_ranks
+from microlens.evaluation.significance import difference, holm, intervals, mean_metrics
+from microlens.files.json_files import read_json
+from microlens.files.writing import write_text
+from microlens.runs.list_metrics import read_beyond
 
 # An estimate: what a busy core of a server, and a data-centre GPU, take from the wall, cooling left out.
 WATTS_A_THREAD, WATTS_A_GPU = 12.0, 400.0

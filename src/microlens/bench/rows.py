@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import microlens
-from microlens.config import RunConfig
+from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
-from microlens.report import Report
-from microlens.run_files import BEYOND, REPORT, check
+from microlens.evaluation.report import Report
+from microlens.files.run_manifest import BEYOND, REPORT, check
 
 MOST_SEEDS = 10
 COST = (
@@ -46,7 +46,7 @@ class Job:
 
         Raises:
             InputError: what the table takes from the folder is damaged or was changed; see
-                :meth:`microlens.report.Report.read`.
+                :meth:`microlens.evaluation.report.Report.read`.
         """
         if not (self.folder / REPORT).exists():
             return None

@@ -11,10 +11,10 @@ from threading import Event
 
 from microlens.bench import worker
 from microlens.bench.rows import Bench, Job
-from microlens.beyond_accuracy import read_beyond
 from microlens.errors import InputError
-from microlens.files import alone_in
-from microlens.run_folder import claim_run_folder
+from microlens.files.writing import alone_in
+from microlens.runs.folder import claim_run_folder
+from microlens.runs.list_metrics import read_beyond
 
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 10.0

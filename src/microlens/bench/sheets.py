@@ -26,8 +26,8 @@ from microlens.bench.cells import (
     with_interval,
 )
 from microlens.data.protocol import described
-from microlens.metrics import METRICS, OF_SEVERAL
-from microlens.report import POPULARITY_GROUPS
+from microlens.evaluation.metrics import METRICS, OF_SEVERAL
+from microlens.evaluation.report import POPULARITY_GROUPS
 
 _FIFTHS = "The items in train in five groups of equally many, 1 the least popular."
 

@@ -9,12 +9,12 @@ from multiprocessing import get_context, util
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from microlens.config import RunConfig
+from microlens.config.run_config import RunConfig
 from microlens.errors import sentence_of
-from microlens.terminal import Console, replace_what_cannot_be_encoded
+from microlens.runs.terminal import Console, replace_what_cannot_be_encoded
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl: which signal the process gets when the one that started it ends
-_PRELOADED = ["microlens.run", "microlens.beyond_accuracy"]
+_PRELOADED = ["microlens.runs.run", "microlens.evaluation.beyond_accuracy"]
 
 
 def start(config: RunConfig, log: Path, threads: int | None) -> ForkServerProcess:
@@ -55,8 +55,8 @@ def _train(config: str, folder: Path, environment: dict[str, str], log: Path, th
 def _run(config: RunConfig, threads: int | None) -> int:
     import torch
 
-    from microlens.beyond_accuracy import summarise
-    from microlens.run import train
+    from microlens.runs.list_metrics import summarise
+    from microlens.runs.run import train
 
     if threads:
         torch.set_num_threads(threads)

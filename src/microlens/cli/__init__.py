@@ -6,9 +6,8 @@ from typing import Any, NoReturn
 import typer
 
 from microlens.cli import bench, content, data, run_folders, runs
-from microlens.errors import sentence_of
-from microlens.printable import one_line
-from microlens.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
+from microlens.errors import one_line, sentence_of
+from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, help="Make and prepare datasets.")

@@ -37,7 +37,7 @@ def bench(
 ) -> None:
     """Train the rows of a table that are missing, each in its own process, and print the table beside the paper's."""
     from microlens.bench import Choices
-    from microlens.run_tables import run_tables
+    from microlens.cli.run_tables import run_tables
 
     if dataset is None and not smoke:
         raise InputError("say what to train on with --dataset, or try --smoke.")

@@ -38,7 +38,7 @@ def features(
         _classify(classify, encoder, weights or "default", seed, as_json=as_json)
         return
     assert dataset is not None
-    from microlens.feature_files import read_options, write_features
+    from microlens.runs.feature_files import read_options, write_features
 
     with bar("items") as on_progress:
         files = write_features(
@@ -64,7 +64,7 @@ def features(
 
 
 def _classify(path: Path, encoder: str, weights: str, seed: int, *, as_json: bool) -> None:
-    from microlens.classify import Classifier, classification_accuracy, classify_video
+    from microlens.runs.classify import Classifier, classification_accuracy, classify_video
 
     classifier = Classifier(encoder, weights, seed)
     if path.is_dir():
@@ -100,7 +100,7 @@ def list_names(
     as_json: Annotated[bool, typer.Option("--json", help="With --cost: print JSON.")] = False,
 ) -> None:
     """List models or encoders with their options, or the prepared datasets in ./datasets."""
-    from microlens.tables import dataset_table, option_table
+    from microlens.cli.terminal_tables import dataset_table, option_table
 
     if cost and what == "encoders":
         _show_costs((frames, size), measure=measure, as_json=as_json)
@@ -119,8 +119,8 @@ def list_names(
 def _show_costs(clip_shape: tuple[int, int], *, measure: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from microlens.cli.terminal_tables import cost_table
     from microlens.cost import all_costs
-    from microlens.tables import cost_table
 
     with bar("encoders") as on_progress:
         costs, notes = all_costs(clip_shape, measured=measure, on_progress=on_progress)

@@ -15,7 +15,7 @@ def synth(
     seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Decides everything.")] = 0,
 ) -> None:
     """Write a synthetic release whose right answer is known, in the official layout with real encoded videos."""
-    from microlens.data.synthetic import write_release
+    from microlens.release.synthetic import write_release
 
     with bar("videos") as on_progress:
         write_release(out, users=users, items=items, seed=seed, on_progress=on_progress)
@@ -41,9 +41,9 @@ def prepare(
     ] = None,
 ) -> None:
     """Check, index and decode a release into a dataset folder; run again, it goes on where it was stopped."""
-    from microlens.data.decoding import Settings
-    from microlens.data.media import ClipSettings
     from microlens.data.prepare import prepare as prepare_release
+    from microlens.media.decoding import Settings
+    from microlens.media.reading import ClipSettings
 
     settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
     with bar("media files") as on_progress:

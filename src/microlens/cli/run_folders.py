@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from microlens.cli.output import console
-from microlens.terminal import Console
+from microlens.runs.terminal import Console
 
 Folders = Annotated[list[Path], typer.Argument(help="Run folders, or folders with runs below them.")]
 WRONG = 2
@@ -15,7 +15,7 @@ WRONG = 2
 
 def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Compare the files of runs with the SHA-256 in their manifests, and reports with their ranks."""
-    from microlens.report import check_run
+    from microlens.evaluation.report import check_run
 
     found = {run: check_run(run) for run in _runs(folders)}
     if as_json:
@@ -35,8 +35,8 @@ def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help
 
 def adopt(folders: Folders) -> None:
     """Write the manifests of runs of an earlier version, which have none; from then on their files are checked."""
-    from microlens.report import adopt_run
-    from microlens.run_files import MANIFEST
+    from microlens.evaluation.report import adopt_run
+    from microlens.files.run_manifest import MANIFEST
 
     for run in _runs(folders):
         if not (run / MANIFEST).exists():
@@ -45,6 +45,6 @@ def adopt(folders: Folders) -> None:
 
 
 def _runs(folders: list[Path]) -> list[Path]:
-    from microlens.run_files import find_runs
+    from microlens.files.run_manifest import find_runs
 
     return list(dict.fromkeys(run for folder in folders for run in find_runs(folder)))

@@ -23,8 +23,8 @@ def train(
     ] = False,
 ) -> None:
     """Train one run, or the rest of it, and report; with torchrun on several devices."""
-    from microlens.config import RunConfig
-    from microlens.run import train as train_run
+    from microlens.config.run_config import RunConfig
+    from microlens.runs.run import train as train_run
 
     loaded = RunConfig.load(config, assignments)
     report = train_run(loaded, fresh=fresh)
@@ -42,9 +42,9 @@ def tune(
     """Search options by their validation metric, going on where a killed search was; the test part is never read."""
     if minutes is not None and not minutes > 0:  # which NaN is not
         raise InputError(f"--minutes is {minutes:g}; it takes minutes above 0.")
-    from microlens.progress import row_display
-    from microlens.tables import trial_table
-    from microlens.tune import Search
+    from microlens.cli.terminal_tables import trial_table
+    from microlens.runs.display import row_display
+    from microlens.runs.tune import Search
 
     search = Search(config, assignments, output)
     with row_display(console, trials) as on_row:
@@ -65,7 +65,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the targets of a trained run again, over the whole catalogue."""
-    from microlens.run import evaluate as evaluate_run
+    from microlens.runs.run import evaluate as evaluate_run
 
     with bar("targets ranked") as on_progress:
         measured = evaluate_run(run, on_progress, dataset=dataset)
@@ -76,7 +76,7 @@ def evaluate(
 
 
 def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: dict[str, dict[str, int]]) -> None:
-    from microlens.tables import metrics_table
+    from microlens.cli.terminal_tables import metrics_table
 
     console.print(metrics_table(metrics, num_targets))
 
@@ -92,8 +92,8 @@ def recommend(
     dataset: DatasetOfRun = None,
 ) -> None:
     """Recommend items to a user or for a history, with titles."""
-    from microlens.recommend import recommend as recommend_items
-    from microlens.tables import recommendation_table
+    from microlens.cli.terminal_tables import recommendation_table
+    from microlens.runs.recommend import recommend as recommend_items
 
     found = recommend_items(run, user=user, history=history, add_video=add_video, k=k, dataset=dataset)
     console.print(recommendation_table(found))
@@ -105,8 +105,8 @@ def report(
     dataset: DatasetOfRun = None,
 ) -> None:
     """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
+    from microlens.cli.terminal_tables import comparison_table
     from microlens.page.comparison import read_runs
-    from microlens.tables import comparison_table
 
     console.print(comparison_table({run.name: run.report for run in read_runs(runs)}))
     if html is not None:

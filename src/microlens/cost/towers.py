@@ -8,11 +8,11 @@ import torch
 
 from microlens.building import build
 from microlens.data.batches import ItemBatch
-from microlens.data.sound import SoundSettings
 from microlens.encoders import CONTENT_ENCODERS
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.text import LONGEST_TITLE, TextEncoder, bert_small_trunk
 from microlens.encoders.tuning import Tuning
+from microlens.media.sound import SoundSettings
 
 ClipShape = tuple[int, int]  # F frames, and their height and width
 

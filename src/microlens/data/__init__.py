@@ -1,1 +1,1 @@
-"""From release files to batches."""
+"""From a release to a dataset folder, and from that to batches."""

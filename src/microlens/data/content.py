@@ -10,9 +10,9 @@ from torch import Tensor
 
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
-from microlens.data.rows import Rows
-from microlens.data.store import Store, read_arrays, read_images
+from microlens.data.item_arrays import Rows
 from microlens.errors import InputError
+from microlens.media.store import Store, read_arrays, read_images
 
 KINDS = ("clips", "covers", "sound")
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from microlens.data.decoding import Settings
 from microlens.data.interactions import ARRAYS, Interactions
 from microlens.data.manifest import PREPARE_AGAIN, read_manifest
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
+from microlens.media.decoding import Settings
 
 _KINDS = ("clips", "covers", "sound")
 ITEM_COLUMNS: dict[str, pl.DataType] = {

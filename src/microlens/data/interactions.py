@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from microlens.data.arrays import open_array
-from microlens.data.pairs import Pairs
 from microlens.errors import InputError
+from microlens.release.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, with_config
 
-from microlens.data.decoding import Settings
 from microlens.errors import InputError
-from microlens.schema import parse_json, read_json
+from microlens.files.json_files import parse_json, read_json
+from microlens.media.decoding import Settings
 
 FORMAT_VERSION = 1
 PREPARE_AGAIN = "prepare the dataset again"

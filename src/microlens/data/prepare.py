@@ -16,18 +16,18 @@ import lmdb
 import polars as pl
 
 import microlens
-from microlens.data.decoding import MEDIA, Outcome, Settings, Task, decode_all
 from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
-from microlens.data.media_files import MediaFiles, find_media
-from microlens.data.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
-from microlens.data.pairs import Pairs, read_pairs
 from microlens.data.protocol import Protocol
-from microlens.data.release import Release, find_release
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
-from microlens.files import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
-from microlens.schema import read_json
+from microlens.files.json_files import read_json
+from microlens.files.writing import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
+from microlens.media.decoding import Outcome, Settings, Task, decode_all
+from microlens.release.folder import MEDIA, Release, find_release
+from microlens.release.media_files import MediaFiles, find_media
+from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
+from microlens.release.pairs import Pairs, read_pairs
 
 # Part of a release -> its reader, and the columns that it adds to the items.
 _TABLES: dict[str, tuple[Callable[[Path], Metadata], dict[str, type[pl.DataType]]]] = {

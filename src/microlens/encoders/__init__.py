@@ -5,7 +5,7 @@ from typing import Any
 
 from microlens.building import build, pick
 from microlens.encoders.base import ItemEncoder
-from microlens.encoders.features import FeaturesEncoder
+from microlens.encoders.frozen_features import FeaturesEncoder
 from microlens.encoders.fusion import FUSIONS
 from microlens.encoders.id import IdEncoder
 from microlens.encoders.image import IMAGE_ENCODERS

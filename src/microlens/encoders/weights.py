@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import torch
+from rich.console import Console
 from rich.progress import wrap_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from microlens.encoders.finite import all_finite
 from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
-from microlens.files import sha256, whole, write_text
-from microlens.finite import all_finite
-from microlens.terminal import Console
+from microlens.files.writing import sha256, whole, write_text
 
 PATIENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 20
@@ -113,7 +113,7 @@ def _transfer(url: str, target: Path) -> None:
     # Not torch.hub.download_url_to_file: that takes a connection that breaks off for the end of the file.
     request = Request(url, headers={"User-Agent": "microlens"})  # noqa: S310 - addresses are this package's own
     with urlopen(request, timeout=PATIENCE) as answer, target.open("wb") as file:  # noqa: S310
-        console = Console(stderr=True)
+        console = Console(stderr=True, soft_wrap=True)
         with wrap_file(
             answer,
             answer.length or 0,

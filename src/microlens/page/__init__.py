@@ -8,14 +8,13 @@ from string import Template
 
 from microlens.data.protocol import described
 from microlens.data.split import Split
-from microlens.errors import InputError
-from microlens.files import write_text
+from microlens.errors import InputError, printable
+from microlens.evaluation.report import Report
+from microlens.files.writing import write_text
 from microlens.page.comparison import chance, open_data, read_runs
+from microlens.page.html_tables import accuracy_table, cost_table, provenance
 from microlens.page.overview import panels, verdict
-from microlens.page.tables import accuracy_table, cost_table, provenance
 from microlens.page.users import users_section
-from microlens.printable import printable
-from microlens.report import Report
 
 __all__ = ["fill", "write_page"]
 
@@ -26,7 +25,7 @@ def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> Non
     Args:
         path: the HTML file.
         runs: run folders on the same data.
-        dataset: where that lies now, if not where :func:`microlens.run_dataset.find_dataset` looks.
+        dataset: where that lies now, if not where :func:`microlens.runs.dataset_location.find_dataset` looks.
 
     Raises:
         InputError: ``path`` is a folder; there are no runs or more than the page has colours for; one is unfinished

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microlens.config import RunConfig
+from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split
-from microlens.errors import InputError
-from microlens.metrics import CUTOFFS
-from microlens.printable import printable
-from microlens.report import Report, read_epochs, read_ranks
-from microlens.run_dataset import find_dataset
-from microlens.run_files import CONFIG
+from microlens.errors import InputError, printable
+from microlens.evaluation.metrics import CUTOFFS
+from microlens.evaluation.report import Report, read_epochs, read_ranks
+from microlens.files.run_manifest import CONFIG
+from microlens.runs.dataset_location import find_dataset
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours that stand out on white, less the green that marks targets."""

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from microlens.data.interactions import Int64
 from microlens.data.split import Split
-from microlens.recommend import Ranker
-from microlens.report import Report, cohorts
+from microlens.evaluation.report import Report, cohorts
+from microlens.runs.recommend import Ranker
 
 FIRST = 5
 _MISSED = 10

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from microlens.evaluation.report import POPULARITY_GROUPS
 from microlens.page.charts import Curve, bar_chart, line_chart
 from microlens.page.comparison import METRIC, ComparedRun, percent
-from microlens.report import POPULARITY_GROUPS
 
 
 def training_figures(runs: Sequence[ComparedRun]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from microlens.data.split import Split
-from microlens.metrics import paired_differences
+from microlens.evaluation.metrics import paired_differences
+from microlens.evaluation.report import cohorts
 from microlens.page.comparison import METRIC, Bar, ComparedRun, by_accuracy, percent
-from microlens.report import cohorts
 
 _COHORTS = {
     "all": ("All users", "over all users"),

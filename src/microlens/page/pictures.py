@@ -5,7 +5,7 @@ import numpy as np
 import simplejpeg
 
 from microlens.data.dataset import Dataset
-from microlens.data.store import Store, read_images
+from microlens.media.store import Store, read_images
 
 _LONGER_SIDE = 128
 _JPEG_QUALITY = 80

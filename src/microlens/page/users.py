@@ -7,14 +7,14 @@ from html import escape
 
 import numpy as np
 
-from microlens.assembly import open_run
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.split import Split
 from microlens.page.comparison import ComparedRun
 from microlens.page.examples import Example, choose_examples, first_items
 from microlens.page.pictures import Pictures
-from microlens.recommend import Ranker
+from microlens.runs.assembly import open_run
+from microlens.runs.recommend import Ranker
 
 
 @dataclass(frozen=True, kw_only=True)

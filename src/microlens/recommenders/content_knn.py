@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
-from microlens.data.features import load_features
+from microlens.data.feature_matrix import load_features
 from microlens.data.interactions import Int64
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.base import Recommender
@@ -38,7 +38,7 @@ class ContentKNN(Recommender):
 
     Args:
         item_ids: (N+1,) the id of each item number.
-        features: a ``.npy`` matrix, see :func:`microlens.data.features.load_features`.
+        features: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
         decay: weight of an item as against the one after it, in (0, 1].
     """
 

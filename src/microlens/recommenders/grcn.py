@@ -43,7 +43,7 @@ class GRCN(GraphRecommender):
         num_items: N.
         train_pairs: user numbers (T,) and item numbers (T,) of the train part.
         item_ids: (N+1,) the id of each item number.
-        features: a ``.npy`` matrix, see :func:`microlens.data.features.load_features`, or one a modality.
+        features: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`, or one a modality.
         layers: L, at least 1.
         routings: how often prototypes move.
         dropout: share of the numbers in messages to neighbours that is zeroed in training.

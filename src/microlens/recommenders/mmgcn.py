@@ -33,7 +33,7 @@ class MMGCN(GraphRecommender):
         num_items: N.
         train_pairs: user numbers (T,) and item numbers (T,) of the train part.
         item_ids: (N+1,) the id of each item number.
-        features: a ``.npy`` matrix, see :func:`microlens.data.features.load_features`, or one a modality.
+        features: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`, or one a modality.
         layers: L, at least 1.
         dropout: share of the numbers in messages to neighbours that is zeroed in training.
     """

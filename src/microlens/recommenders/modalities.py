@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from microlens.data.batches import ItemBatch
-from microlens.data.features import load_features
+from microlens.data.feature_matrix import load_features
 from microlens.data.interactions import Int64
 from microlens.encoders.base import ItemEncoder
 
@@ -14,7 +14,7 @@ class Modality(nn.Module):
     """One modality as all nodes see it: the items' frozen features, projected, and a learned vector a user.
 
     Args:
-        path: a ``.npy`` matrix, see :func:`microlens.data.features.load_features`.
+        path: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
         item_ids: (N+1,) the id of each item number.
         dim: D.
         num_users: U.

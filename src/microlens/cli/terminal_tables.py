@@ -1,0 +1,173 @@
+"""Tables for the terminal."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
+
+from microlens.bench.sheets import Sheet
+from microlens.building import options_of
+from microlens.cost import EncoderCost
+from microlens.data.manifest import read_manifest
+from microlens.errors import InputError
+from microlens.evaluation.metrics import METRICS
+from microlens.evaluation.report import COHORTS, Report
+from microlens.runs.recommend import Recommendations
+
+# Constructor parameters that the data gives and a configuration cannot set; ``dim`` is set once, for model and encoder.
+_GIVEN = {
+    *("self", "dim", "num_items", "item_ids", "history_length", "train_counts", "item_encoder"),
+    *("titles", "tags", "clip_shape", "cover_size"),
+}
+
+COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
+frozen, top1, lora: of these, what the regimes train; full and scratch train all
+GMACs: billions of multiply-adds of one item, forward
+kB: an item's raw content, and what a trunk cache keeps of it by regime
+limit: how many times as fast a top1 cache can make a step, by multiply-adds"""
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_targets: Mapping[str, Any]) -> Table:
+    """One row a part and cohort, metrics in percent."""
+    table = Table("part", "targets", *(_right(name) for name in ("number", *METRICS)))
+    for part, by_cohort in metrics.items():
+        for cohort in COHORTS:
+            if num_targets[part][cohort]:
+                values = (f"{100 * by_cohort[cohort][metric]:.2f} %" for metric in METRICS)
+                table.add_row(part, cohort, f"{num_targets[part][cohort]:,}", *values)
+        table.add_section()
+    return table
+
+
+def comparison_table(reports: Mapping[str, Report]) -> Table:
+    """Runs side by side on the test targets, all, warm and cold: percent, and HR@10's 95 % interval over users."""
+    some = next(iter(reports.values()))
+    table = Table("targets", "run", *(_right(name) for name in ("HR@10", "95 % interval", *METRICS[1:])))
+    table.title = f"{some.dataset}, test, full ranking, percent"
+    table.caption = f"protocol {some.protocol['hash']}; data {some.provenance['data_hash'][:12]}"
+    for cohort in COHORTS[:3]:
+        number = some.num_targets["test"][cohort]
+        for place, (name, report) in enumerate(reports.items()):
+            values = report.metrics["test"][cohort]
+            if values:
+                low, high = report.intervals["test"][cohort]["HR@10"]
+                first, *others = (f"{100 * values[metric]:.2f}" for metric in METRICS)
+                interval = f"{100 * low:.2f}-{100 * high:.2f}"
+                table.add_row("" if place else f"{cohort} ({number:,})", name, first, interval, *others)
+        table.add_section()
+    return table
+
+
+def sheet_table(sheet: Sheet) -> Table:
+    """A sheet of a table of runs."""
+    table = Table(
+        Column("", no_wrap=True), *(_right(column) for column in sheet.columns), box=SIMPLE_HEAD, title=sheet.title
+    )
+    table.caption, table.caption_justify = "\n".join(sheet.notes), "left"
+    for group, rows in sheet.groups.items():
+        table.add_row(group, style="bold")
+        for name, *cells in rows:
+            table.add_row(f"  {name}", *cells)
+    return table
+
+
+def trial_table(trials: pl.DataFrame, most: int = 10) -> Table:
+    """The best trials of a search, first those with the highest validation metric."""
+    metric = trials.columns[2]
+    best = trials.sort(metric, descending=True, nulls_last=True).head(most).drop("fault")
+    table = Table(*(_right(column) for column in best.columns), box=SIMPLE_HEAD)
+    for row in best.iter_rows(named=True):
+        percent = {metric: None if row[metric] is None else f"{100 * row[metric]:.2f} %"}
+        table.add_row(*("-" if value is None else _short(value) for value in (row | percent).values()))
+    return table
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def recommendation_table(recommendations: Recommendations) -> Table:
+    """The recommended items, and the place of an added video."""
+    read = ", ".join(str(item_id) for item_id, _ in recommendations.history)
+    table = Table(_right("rank"), _right("item"), "title", _right("score"), title=f"after {read}", title_justify="left")
+    for item in recommendations.items:
+        table.add_row(
+            str(item.rank), "added" if item.item_id is None else str(item.item_id), item.title, f"{item.score:.3f}"
+        )
+    added = recommendations.added
+    if added and added.rank > len(recommendations.items):
+        table.add_section()
+        table.add_row(f"{added.rank} of {recommendations.num_candidates:,}", "added", added.title, f"{added.score:.3f}")
+    return table
+
+
+def option_table(constructors: Mapping[str, Callable[..., Any]]) -> Table:
+    """One row a name, with the options a configuration may set."""
+    table = Table("name", "options", "what it is")
+    for name, constructor in constructors.items():
+        options = [
+            option if schema.default is MISSING else f"{option} = {json.dumps(schema.default)}"
+            for option, schema in options_of(constructor, _GIVEN).items()
+        ]
+        summary = (inspect.getdoc(constructor) or "").partition("\n")[0]
+        table.add_row(name, ", ".join(options) or "-", summary)
+    return table
+
+
+def cost_table(costs: Sequence[EncoderCost]) -> Table:
+    """One row an encoder; the columns of a measured step are there if steps were measured."""
+    some = next((cost.measured for cost in costs if cost.measured), None)
+    counted = ("all", "frozen", "top1", "lora", "GMACs", "raw kB", "top1 kB", "frozen kB", "limit")
+    measured = ("s a step", "peak GB") if some else ()
+    columns = [Column(name, justify="right", overflow="fold") for name in (*counted, *measured)]
+    table = Table(Column("encoder", no_wrap=True), *columns, box=SIMPLE_HEAD, padding=0, caption_justify="left")
+    table.caption = COST_CAPTION
+    if some:
+        table.caption += f"\ns a step, peak GB: a training step under full, {some.batch_size} items, {some.device}"
+    for cost in costs:
+        trained = (cost.trainable_parameters[regime] for regime in ("frozen", "top1", "lora"))
+        stored = (cost.raw_bytes, cost.cached_bytes["top1"], cost.cached_bytes["frozen"])
+        table.add_row(
+            cost.encoder,
+            *("-" if number is None else f"{number / 1e6:.2f}" for number in (cost.parameters, *trained)),
+            f"{cost.multiply_adds / 1e9:.2f}",
+            *(f"{number / 1e3:,.{0 if number >= 1e5 else 1}f}" for number in stored),
+            f"{cost.speedup_limit:.2f}",
+            *_measured_cells(cost),
+        )
+    return table
+
+
+def _measured_cells(cost: EncoderCost) -> Sequence[str]:
+    if cost.measured is None:
+        return ()
+    return f"{cost.measured.seconds_per_step:.3f}", f"{cost.measured.peak_memory_bytes / 1e9:.2f}"
+
+
+def dataset_table(folder: Path) -> Table:
+    """One row a prepared dataset below ``folder``."""
+    table = Table(
+        Column("folder", no_wrap=True),
+        "name",
+        *(_right(name) for name in ("users", "items", "interactions", "clips", "covers", "sound")),
+    )
+    for path in sorted(folder.glob("*/manifest.json")):
+        try:
+            manifest, _ = read_manifest(path.parent)
+        except InputError:
+            table.add_row(str(path.parent), "damaged")
+            continue
+        release, counts = manifest.counts.release, manifest.counts
+        numbers = (release.users, release.items, release.interactions, counts.clips, counts.covers, counts.sound)
+        table.add_row(str(path.parent), manifest.name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _right(name: str) -> Column:
+    return Column(name, justify="right")

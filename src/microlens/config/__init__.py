@@ -1,0 +1,1 @@
+"""The configuration of a run: TOML files and what may stand in them."""

@@ -1,0 +1,262 @@
+"""The configuration of a run: TOML in, strict, one place to look everything up."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from microlens.building import LARGEST, nearest_option
+from microlens.config.toml_files import assign, check_values, read_toml
+from microlens.errors import InputError, shown
+
+# Where things lie and how the work is shared out changes no number.
+NOT_IN_HASH: dict[str, Any] = {
+    "output": True,
+    "dataset": True,
+    "tune": True,
+    "track": True,
+    "train": {"workers", "checkpoint_minutes", "micro_batch"},
+}
+
+
+# What configurations gained later: at these values it counts for no hash, and runs from before stay the same runs.
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "protocol": {"split": "leave-one-out", "min_item_count": 0, "seed": 0},
+    "train": {"start_from": None},
+}
+
+
+MOST = 1_000_000
+"""Of epochs, rows of a batch and the like: what is larger is a slip, and would be tried until the memory is full."""
+
+
+def _named(path: Any) -> Any:
+    if path == "":
+        raise ValueError("a path")
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111 - raises nothing
+
+
+NamedPath = Annotated[Path, BeforeValidator(_named)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A table of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ProtocolSection(Section):
+    """See :class:`microlens.data.protocol.Protocol`."""
+
+    require: tuple[Literal["clips", "covers", "sound"], ...] = ()
+    min_length: int = Field(default=5, ge=3)
+    max_length: int = Field(default=13, ge=0)
+    max_history: int = Field(default=10, ge=1)
+    split: Literal["leave-one-out", "random", "global-time", "cold-items"] = "leave-one-out"
+    min_item_count: int = Field(default=0, ge=0)
+    seed: Seed = 0
+
+
+class NamedSection(Section):
+    """A table that names a model or an encoder; its other keys are that one's options."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+
+class ModelSection(NamedSection):
+    """The recommender: its name, D, and its own options."""
+
+    dim: int = Field(default=64, ge=1, le=LARGEST)
+
+    def options(self) -> dict[str, Any]:
+        """The model's own options."""
+        return self.model_extra or {}
+
+
+class TrainSection(Section):
+    """How to train.
+
+    Rates and decays are the paper's two groups: what sees raw content trains at ``encoder_lr`` without weight decay,
+    everything else at ``lr`` with ``weight_decay``. ``accelerate`` is bf16, channels-last and torch.compile.
+    ``micro_batch`` and ``norm_batch`` are those of :func:`microlens.training.gradient_caching.encode_in_parts`,
+    ``negatives`` says whose items a target is ranked among where several processes train together, and ``cache`` runs
+    frozen trunks once. ``loss`` is one of :mod:`microlens.training.losses`; those that draw items draw
+    ``num_negatives`` for each target, or, for the sampled softmax, for a batch. ``gbce_calibration`` is t of gBCE.
+    ``start_from`` is the ``best.safetensors`` of a run, perhaps on other data, whose weights this one begins with;
+    vectors of ids start anew.
+    """
+
+    epochs: int = Field(default=50, ge=1, le=MOST)
+    batch_size: int = Field(default=512, ge=2, le=MOST)
+    lr: float = Field(default=1e-4, gt=0)
+    encoder_lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    patience: int = Field(default=10, ge=1, le=MOST)
+    select: Literal["HR@10", "NDCG@10", "HR@20", "NDCG@20"] = "HR@10"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerate: bool = False
+    micro_batch: int = Field(default=64, ge=1, le=MOST)
+    norm_batch: int = Field(default=64, ge=2, le=MOST)
+    negatives: Literal["all-processes", "own-process"] = "all-processes"
+    loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"] = "in-batch-softmax"
+    num_negatives: int | None = Field(default=None, ge=1, le=MOST)
+    gbce_calibration: float = Field(default=0.75, ge=0, le=1)
+    cache: bool = True
+    start_from: NamedPath | None = None
+    workers: int = Field(default=2, ge=0, le=1024)
+    checkpoint_minutes: float = Field(default=10.0, gt=0, le=MOST)
+
+
+class TrackSection(Section):
+    """Where to log a run besides TensorBoard: a project of W&B, an experiment of MLflow."""
+
+    wandb: str | None = None
+    mlflow: str | None = None
+
+
+class Range(Section):
+    """What ``microlens tune`` may try of one option: ``choices``, or the numbers from ``low`` to ``high``.
+
+    Two integers are a range of integers. ``step`` keeps to multiples from ``low``, ``log`` draws by the logarithm.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    step: int | float | None = Field(default=None, gt=0)
+    log: bool = False
+    choices: tuple[str | int | float | bool, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("a range with choices, or with low and high")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("a range whose low is below its high")
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        if whole and self.step is not None and not float(self.step).is_integer():
+            raise ValueError("a range of integers whose step is one, too")
+        if self.log and (self.step is not None or self.low is None or self.low <= 0):
+            raise ValueError("a range above 0 without step, to be log")
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The least and the largest value, or the first and the last choice."""
+        return (self.choices[0], self.choices[-1]) if self.choices is not None else (self.low, self.high)
+
+
+class RunConfig(Section):
+    """One run; ``tune`` says what ``microlens tune`` may change of it, by dotted name."""
+
+    dataset: NamedPath
+    output: NamedPath
+    seed: Seed = 42
+    protocol: ProtocolSection = ProtocolSection()
+    model: ModelSection
+    encoder: NamedSection | None = None
+    train: TrainSection = TrainSection()
+    track: TrackSection = TrackSection()
+    tune: dict[str, Range] = {}
+
+    @classmethod
+    def load(cls, path: Path, overrides: list[str] | None = None) -> Self:
+        """Read a TOML file and apply ``key=value`` overrides.
+
+        Raises:
+            InputError: the file is missing or no TOML, or a key is unknown or has a wrong value; names the nearest key.
+        """
+        table = read_toml(path)
+        for override in overrides or []:
+            assign(table, override)
+        check_values(path, table)
+        try:
+            # Through JSON, because there strict types still let a list be a tuple and a string be a path.
+            return cls.model_validate_json(json.dumps(table, default=str), strict=True)
+        except ValidationError as error:
+            raise InputError(f"{path}: {_first_fault(error)}") from None
+
+    def check_output(self) -> None:
+        """Refuse an output whose files would lie among others'; called before anything is written.
+
+        Raises:
+            InputError: it is a file, lies in the dataset, or is the working folder, the home folder or one above.
+        """
+        output, dataset = (Path(os.path.realpath(folder)) for folder in (self.output, self.dataset))
+        if output.exists() and not output.is_dir():
+            raise InputError(f"output is {self.output}, which is a file; name a folder for this run.")
+        if output.is_relative_to(dataset):
+            raise InputError(f"output is {self.output}, which lies in the dataset; name a folder for this run.")
+        for taken in (Path.cwd(), Path(os.path.expanduser("~"))):  # noqa: PTH111 - there may be no home
+            if Path(os.path.realpath(taken)).is_relative_to(output):
+                raise InputError(
+                    f"output is {self.output}, which holds the working or the home folder; name a folder for this run."
+                )
+
+    def on_dataset(self, dataset: Path) -> Self:
+        """The same run on a dataset in another place; files of the dataset that it names move along."""
+        written, moved = (json.dumps(str(folder), ensure_ascii=False)[:-1] for folder in (self.dataset, dataset))
+        text = self.model_dump_json().replace(f"{written}/", f"{moved}/")
+        return self.model_validate_json(text, strict=True).model_copy(update={"dataset": dataset})
+
+    def toml(self) -> str:
+        """The resolved configuration as TOML."""
+        empty = {name for name in ("tune", "track") if not self.model_dump(exclude_none=True)[name]}
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude=empty))
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of everything that can change the numbers."""
+        content = self.model_dump(mode="json", exclude=NOT_IN_HASH)
+        for section, added in ADDED_LATER.items():
+            for name, value in added.items():
+                if content[section][name] == value:
+                    del content[section][name]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _first_fault(error: ValidationError) -> str:
+    """What is wrong first, by the dotted name of its key."""
+    faults = error.errors()
+    first = faults[0]
+    place = _place(first)
+    name = ".".join(map(str, place)) or "the configuration"
+    if first["type"] == "extra_forbidden":
+        table = ".".join(map(str, place[:-1]))
+        return f"{name} is unknown; {nearest_option(str(place[-1]), _accepted(place[:-1]), table)}"
+    if first["type"] == "missing":
+        return f"{name} is missing."
+    accepted = dict.fromkeys(_accepts(fault) for fault in faults if _place(fault) == place)
+    return f"{name} is {shown(first['input'])}; it must be {' or '.join(accepted)}."
+
+
+def _place(fault: ErrorDetails) -> tuple[int | str, ...]:
+    """The keys that lead to a fault, without the type that pydantic tried where a range accepts several."""
+    loc = fault["loc"]
+    return loc[:-1] if len(loc) > 3 and loc[-1] in ("int", "float", "str", "bool") else loc
+
+
+def _accepts(fault: ErrorDetails) -> str:
+    """What is accepted, in the words of TOML."""
+    text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    if fault["type"] == "too_short":
+        return f"at least {fault['ctx']['min_length']} long"
+    return {"an object": "a table", "array": "a list"}.get(text, text)
+
+
+def _accepted(place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at a place."""
+    section: type[BaseModel] = RunConfig
+    for name in place:
+        field = section.model_fields.get(str(name))
+        of_field = (field.annotation, *get_args(field.annotation)) if field else ()
+        section = next((part for part in of_field if isinstance(part, type) and issubclass(part, Section)), section)
+    return list(section.model_fields)

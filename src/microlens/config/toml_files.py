@@ -1,0 +1,155 @@
+"""Reading TOML that somebody wrote by hand: files, ``key=value`` from the command line, and single values."""
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from microlens.errors import InputError, one_line, shown
+
+LARGEST_FILE = 2**16
+LONGEST_LINE = 2**13  # what long dotted keys cost grows with the square of their length
+DEEPEST = 32
+_INT64 = 2**63
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table that a TOML file holds.
+
+    Raises:
+        InputError: the file is missing, cannot be read, is too large, no UTF-8 or no TOML.
+    """
+    content = _content(path)
+    for number, line in enumerate(content.splitlines(), 1):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"{path}, line {number}, has more than {LONGEST_LINE:,} bytes, which no configuration has."
+            )
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        number = 1 + content[: error.start].count(b"\n")
+        raise InputError(f"{path}, line {number}, is not UTF-8; a configuration is a TOML file in UTF-8.") from None
+    except RecursionError:
+        raise InputError(_too_deep(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}.") from None
+    except ValueError:  # of int()
+        raise InputError(f"{path} holds an integer of more than 64 bits.") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; a configuration is a TOML file such as those in configs/.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; name a TOML file such as those in configs/.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(content) > LARGEST_FILE:
+        raise InputError(f"{path} is no configuration: it has more than {LARGEST_FILE:,} bytes.")
+    return content
+
+
+def toml_value(text: str) -> Any:
+    """A value as TOML writes it; what is none is a string, so that a shell needs no nested quotes.
+
+    Raises:
+        InputError: there is more than one value, or one that is no TOML has several lines.
+    """
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        if len(text.splitlines()) > 1:
+            raise InputError(f"{shown(text)} has several lines; one value is accepted.") from None
+        return text
+    if len(table) > 1:
+        raise InputError(f"{shown(text)} is more than one value; one is accepted.")
+    return table["value"]
+
+
+def assign(table: dict[str, Any], assignment: str) -> None:
+    """Put one ``key = value`` into a table; the key as TOML writes it, dotted and perhaps quoted.
+
+    Raises:
+        InputError: it is not one key and one value, or the key leads through something that is no table.
+    """
+    said = f"--set {one_line(assignment, 100)}"
+    if len(assignment) > LONGEST_LINE:
+        raise InputError(f"{said}: at most {LONGEST_LINE:,} characters are accepted.")
+    key, text = _halves(assignment)
+    if not key:
+        raise InputError(f"{said}: expected key=value, such as train.lr=1e-3.")
+    for section in key[:-1]:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{said}: '{section}' is not a table.")
+    try:
+        table[key[-1]] = toml_value(text.strip())
+    except InputError as error:
+        raise InputError(f"{said}: expected one key=value: {error}") from None
+
+
+def _halves(assignment: str) -> tuple[list[str], str]:
+    """The names of a dotted key and the text behind its ``=``; no names where there is no such key."""
+    place = assignment.find("=")
+    while place >= 0:  # a quoted key may hold an equals sign
+        before, after = assignment[:place], assignment[place + 1 :]
+        names = _names(before)
+        if names:
+            return names, after
+        place = assignment.find("=", place + 1)
+    return [], ""
+
+
+def _names(key: str) -> list[str]:
+    if len(key.splitlines()) > 1 or key.lstrip().startswith(("[", "#")):
+        return []
+    try:
+        found: Any = tomllib.loads(f"{key} = 0")
+    except (ValueError, RecursionError):
+        return []
+    names = []
+    while isinstance(found, dict) and found:
+        (name,) = found
+        names.append(name)
+        found = found[name]
+    return names
+
+
+def check_values(path: Path, table: dict[str, Any]) -> None:
+    """Refuse what no option takes and later steps cannot carry.
+
+    Raises:
+        InputError: names the key of a number that is not finite or has more than 64 bits, of text that is no Unicode
+            or holds a NUL, or of tables and lists that are nested too deeply.
+    """
+    _check(path, "", table, DEEPEST)
+
+
+def _check(path: Path, key: str, value: Any, deepest: int) -> None:
+    if isinstance(value, (dict, list)):
+        if not deepest:
+            raise InputError(_too_deep(path))
+        named = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in named:
+            inside = f"{key}.{name}" if key else str(name)
+            _check_text(path, inside, str(name))
+            _check(path, inside, inner, deepest - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{path}: {key} is {value}; it must be a finite number.")
+    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+        raise InputError(f"{path}: {key} is an integer of more than 64 bits.")
+    elif isinstance(value, str):
+        _check_text(path, key, value)
+
+
+def _check_text(path: Path, key: str, text: str) -> None:
+    if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+        raise InputError(f"{path}: {key} is {shown(text)}; text must be UTF-8 without NUL.")
+
+
+def _too_deep(path: Path) -> str:
+    return f"{path} nests tables or lists more than {DEEPEST} deep, which no configuration does."

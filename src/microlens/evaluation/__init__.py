@@ -1,0 +1,1 @@
+"""Full ranking, metrics, reports and significance."""

@@ -1,0 +1,72 @@
+"""Pictures as the squares that networks see: limited in size, scaled, cut, and turned upright."""
+
+from typing import Literal, TypeAlias
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from microlens.media.faults import MediaFault
+from microlens.media.orientation import Orientation
+
+Crop: TypeAlias = Literal["squash", "center"]
+Pixels: TypeAlias = NDArray[np.uint8]
+
+# More than any camera's video has; decoded, such a picture takes some 300 MB.
+MAX_PIXELS = 8192 * 8192
+# A picture longer than this many times its short side is cut before it is scaled: scaled first, it would fill memory.
+_LONGEST_SHAPE = 8
+# The library shrinks no more than some 250 times at once.
+_MOST_SHRUNK_AT_ONCE = 64
+
+
+def limit_size(width: int, height: int) -> None:
+    """Refuse a picture of more than MAX_PIXELS.
+
+    Raises:
+        MediaFault: it has more.
+    """
+    if width * height > MAX_PIXELS:
+        raise MediaFault(f"its pictures have {width} x {height} pixels; accepted are up to {MAX_PIXELS:,}")
+
+
+def square(frame: av.VideoFrame, size: int, crop: Crop, orientation: Orientation, pixel_ratio: float = 1.0) -> Pixels:
+    """One picture upright as (size, size, 3) RGB; `pixel_ratio` is the width of its pixels over their height.
+
+    Raises:
+        MediaFault: it has more than MAX_PIXELS.
+    """
+    limit_size(frame.width, frame.height)
+    width = height = size
+    if crop == "center":
+        shown_width = frame.width * pixel_ratio
+        short, long = sorted((shown_width, frame.height))
+        if long > _LONGEST_SHAPE * short:
+            frame = _middle(frame, short / pixel_ratio, short)
+        else:
+            scale = size / short
+            width, height = max(size, round(shown_width * scale)), max(size, round(frame.height * scale))
+    upright = orientation.upright(_scaled(frame, width, height).to_ndarray())
+    top, left = (upright.shape[0] - size) // 2, (upright.shape[1] - size) // 2
+    return np.ascontiguousarray(upright[top : top + size, left : left + size])
+
+
+def _middle(frame: av.VideoFrame, width: float, height: float) -> av.VideoFrame:
+    """The middle of a frame, of about that width and height and at least one pixel, as RGB."""
+    columns = min(frame.width, max(1, round(width)))
+    rows = min(frame.height, max(1, round(height)))
+    top, left = (frame.height - rows) // 2, (frame.width - columns) // 2
+    pixels: Pixels = np.asarray(frame.reformat(format="rgb24").to_ndarray(), np.uint8)
+    middle = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    return av.VideoFrame.from_ndarray(middle, format="rgb24")
+
+
+def _scaled(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    while frame.width > width * _MOST_SHRUNK_AT_ONCE or frame.height > height * _MOST_SHRUNK_AT_ONCE:
+        frame = frame.reformat(
+            width=max(width, -(-frame.width // _MOST_SHRUNK_AT_ONCE)),
+            height=max(height, -(-frame.height // _MOST_SHRUNK_AT_ONCE)),
+            format="rgb24",
+            interpolation="BILINEAR",
+        )
+    return frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")

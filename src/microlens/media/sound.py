@@ -1,0 +1,154 @@
+"""The sound of a video as a log-mel picture: energy by time and pitch, one byte a value."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microlens.errors import InputError
+from microlens.media.reading import faults_of
+from microlens.media.sound_track import Sound, read_sound
+
+LogMel: TypeAlias = NDArray[np.uint8]
+Energy: TypeAlias = NDArray[np.floating]
+
+FLOOR_DECIBELS = -80.0
+_LOWEST_HERTZ = 20.0
+# Channels cancel where their mix, over a quarter of a second, has less energy than this part of theirs together.
+_CANCELLED = 0.1
+_CANCELLED_WINDOWS = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundSettings:
+    """How a sound track becomes a log-mel picture.
+
+    sample_rate in Hz; num_mels bands from 20 Hz to half the sample rate; a window of `window_milliseconds` every
+    `hop_milliseconds`; `seconds` are taken around the middle of the track.
+
+    Raises:
+        InputError: a value is out of range, or there are too many bands for so short a window.
+    """
+
+    sample_rate: int = 16000
+    num_mels: int = 64
+    window_milliseconds: float = 25.0
+    hop_milliseconds: float = 10.0
+    seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 4000 <= self.sample_rate <= 192000:
+            raise InputError(f"sound settings: sample_rate is {self.sample_rate}; accepted are 4000 to 192000 Hz")
+        if not 0 < self.hop_milliseconds <= self.window_milliseconds <= 1000 * self.seconds:
+            raise InputError("sound settings: accepted are 0 < hop_milliseconds <= window_milliseconds <= the seconds")
+        if self.seconds > 3600:
+            raise InputError(f"sound settings: seconds is {self.seconds:g}; accepted are up to 3600")
+        if self.num_mels < 1 or not mel_filterbank(self.sample_rate, self.fft_size, self.num_mels).any(axis=0).all():
+            raise InputError(
+                f"sound settings: num_mels is {self.num_mels}; accepted are 1 or more, each wide enough for "
+                f"a window of {self.window_milliseconds:g} ms to tell apart"
+            )
+
+    @property
+    def window(self) -> int:
+        """Samples in a window."""
+        return round(self.sample_rate * self.window_milliseconds / 1000)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one window to the next."""
+        return round(self.sample_rate * self.hop_milliseconds / 1000)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The (T, num_mels) of a track as long as is taken."""
+        samples = round(self.seconds * self.sample_rate)
+        return 1 + (samples - self.window) // self.hop, self.num_mels
+
+    @property
+    def fft_size(self) -> int:
+        """The power of two that holds a window."""
+        return 1 << (self.window - 1).bit_length()
+
+
+def read_log_mel(path: Path, settings: SoundSettings) -> LogMel:
+    """Log-mel energies (T, num_mels) uint8 around the middle of the sound track, channels mixed to one.
+
+    0..255 stand for -80..0 dB of full scale, linearly (see `decibels`). T = 1 + (samples - window) // hop: 998 for the
+    default settings, fewer where the track is shorter. Where channels cancel each other in the mix, a band is as loud
+    as if they were in phase.
+
+    Raises:
+        MediaFault: the file has no sound track, there is no decoder for it, or none of it can be decoded.
+    """
+    with faults_of(path):
+        sound = read_sound(path, settings.seconds, settings.sample_rate)
+        return _bytes(_energy_of(sound, settings))
+
+
+def log_mel(samples: NDArray[np.float32], settings: SoundSettings) -> LogMel:
+    """Log-mel energies (T, num_mels) uint8 of mono samples (N,) in -1..1; a shorter sound than one window is padded.
+
+    0 dB is the energy of a full-scale sine, all of it in one band. Bands are triangles of height 1, evenly spaced on
+    the HTK mel scale.
+    """
+    return _bytes(_energy(samples, settings))
+
+
+def _energy_of(sound: Sound, settings: SoundSettings) -> Energy:
+    """Energies (T, num_mels) of a mix, with those of its C channels where they cancel each other."""
+    energy = _energy(sound.mix, settings)
+    if len(sound.channels) == 1:
+        return energy
+    channels = np.stack([_energy(channel, settings) for channel in sound.channels])  # (C, T, num_mels)
+    in_phase = np.sqrt(channels).sum(axis=0) ** 2
+    together = channels.sum(axis=0)
+    for rows in np.array_split(np.arange(len(energy)), max(1, len(energy) // _CANCELLED_WINDOWS)):
+        cancelled = energy[rows].sum(axis=0) < _CANCELLED * together[rows].sum(axis=0)  # (num_mels,)
+        energy[rows] = np.where(cancelled, in_phase[rows], energy[rows])
+    return energy
+
+
+def _energy(samples: NDArray[np.float32], settings: SoundSettings) -> Energy:
+    samples = np.pad(samples, (0, max(0, settings.window - len(samples))))
+    windows = np.lib.stride_tricks.sliding_window_view(samples, settings.window)[:: settings.hop]  # (T, window)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(settings.window) / settings.window)
+    spectrum = np.fft.rfft(windows * hann.astype(np.float32), settings.fft_size)
+    power = np.abs(spectrum) ** 2 / (settings.fft_size * np.sum(hann**2) / 4)  # sums to 1 for a full-scale sine
+    energy: Energy = power @ mel_filterbank(settings.sample_rate, settings.fft_size, settings.num_mels)
+    return energy
+
+
+def _bytes(energy: Energy) -> LogMel:
+    level = 10 * np.log10(np.maximum(energy, 10 ** (FLOOR_DECIBELS / 10)))
+    values: LogMel = np.rint(np.clip(1 - level / FLOOR_DECIBELS, 0, 1) * 255).astype(np.uint8)
+    return values
+
+
+def decibels(values: LogMel) -> NDArray[np.float32]:
+    """The levels in dB of full scale, -80..0, that log-mel bytes of any shape stand for."""
+    levels = (values.astype(np.float32) / 255 - 1) * -FLOOR_DECIBELS
+    return levels.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def mel_filterbank(sample_rate: int, fft_size: int, num_mels: int) -> NDArray[np.float64]:
+    """Weights (fft_size // 2 + 1, num_mels) of triangles with height 1, evenly spaced in mel = 2595 log10(1 + f/700).
+
+    Source: S. Young et al., The HTK Book, section 5.4.
+    """
+    edges_mel = np.linspace(_hertz_to_mel(_LOWEST_HERTZ), _hertz_to_mel(sample_rate / 2), num_mels + 2)
+    edges = 700 * (10 ** (edges_mel / 2595) - 1)
+    frequencies = np.arange(fft_size // 2 + 1)[:, None] * sample_rate / fft_size
+    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+    weights: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    weights.flags.writeable = False
+    return weights
+
+
+def _hertz_to_mel(hertz: float) -> float:
+    return float(2595 * np.log10(1 + hertz / 700))

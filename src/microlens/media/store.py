@@ -1,0 +1,344 @@
+"""Clips, covers and sound on disk: one LMDB file a kind, items as JPEG frames or small arrays, no pickle.
+
+The key of an item is its number in ASCII decimals. A store grows item by item and survives being killed: what was
+committed stays. A reader may be shared by threads, inherited by forked workers, and sent to a spawned one.
+"""
+
+import math
+import os
+import struct
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import lmdb
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from microlens.errors import InputError
+from microlens.files.writing import whole
+from microlens.media.store_index import StoreIndex, check_free_pages, read_index
+
+Images: TypeAlias = NDArray[np.uint8]
+
+_IMAGES_MARK = b"MLJ1"
+_IMAGES_HEADER = struct.Struct("<4sHHH")  # mark, F, H, W; then F lengths, then F JPEG files
+_ARRAY_MARK = b"MLU1"
+_ARRAY_HEADER = struct.Struct("<4sB")  # mark, number of axes; then their sizes, then the bytes
+_MOST_AXES = 8
+_FIRST_MAP_BYTES = 1 << 28
+_COMMIT_BYTES = 16 << 20
+_COMMIT_ITEMS = 1024
+_WORTH_COMPACTING = 0.1  # of the file being unused pages
+
+
+def pack_images(images: Images, quality: int = 90) -> bytes:
+    """Images (F, H, W, 3) uint8 RGB as one value: a header and F JPEG files with full-resolution colour (4:2:0)."""
+    F, H, W, _ = images.shape
+    coded = [
+        simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, colorspace="RGB", colorsubsampling="420")
+        for image in images
+    ]
+    lengths = np.array([len(data) for data in coded], "<u4").tobytes()
+    return b"".join([_IMAGES_HEADER.pack(_IMAGES_MARK, F, H, W), lengths, *coded])
+
+
+def unpack_images(value: bytes) -> Images:
+    """The images (F, H, W, 3) uint8 RGB of one value.
+
+    Raises:
+        InputError: the value holds no images, or is damaged.
+    """
+    pictures, shape = _pictures(value)
+    images = np.empty(shape, np.uint8)
+    _decode(pictures, images)
+    return images
+
+
+def _pictures(value: bytes) -> tuple[list[memoryview], tuple[int, int, int, int]]:
+    """The JPEG files of one value and the shape (F, H, W, 3) that they, too, say they have."""
+    if len(value) < _IMAGES_HEADER.size or value[:4] != _IMAGES_MARK:
+        raise InputError("a stored value is not a set of images")
+    _, F, H, W = _IMAGES_HEADER.unpack_from(value)
+    start = _IMAGES_HEADER.size + 4 * F
+    if len(value) < start:
+        raise InputError("a stored set of images is cut short")
+    ends = [start, *(start + np.cumsum(np.frombuffer(value, "<u4", F, _IMAGES_HEADER.size), dtype=np.int64)).tolist()]
+    if len(value) != ends[-1]:
+        raise InputError("a stored set of images is cut short")
+    view = memoryview(value)
+    pictures = [view[start:end] for start, end in pairwise(ends)]
+    with _damage_named():
+        if any(simplejpeg.decode_jpeg_header(picture)[:2] != (H, W) for picture in pictures):
+            raise InputError("a stored image has another size than its header says")
+    return pictures, (F, H, W, 3)
+
+
+def _decode(pictures: list[memoryview], out: Images) -> None:
+    """Decodes JPEG files straight into `out` (F, H, W, 3), which has their shape."""
+    with _damage_named():
+        for picture, image in zip(pictures, out, strict=True):
+            simplejpeg.decode_jpeg(picture, colorspace="RGB", buffer=image)
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"a stored image is damaged: {error}") from None
+
+
+def pack_array(array: NDArray[np.uint8]) -> bytes:
+    """A uint8 array of any shape as one value: a header with the shape, and the bytes."""
+    sizes = struct.pack(f"<{array.ndim}I", *array.shape)
+    return _ARRAY_HEADER.pack(_ARRAY_MARK, array.ndim) + sizes + array.astype(np.uint8, casting="no").tobytes()
+
+
+def unpack_array(value: bytes) -> NDArray[np.uint8]:
+    """The uint8 array of one value, read-only.
+
+    Raises:
+        InputError: the value holds no array, or is damaged.
+    """
+    if len(value) < _ARRAY_HEADER.size or value[:4] != _ARRAY_MARK:
+        raise InputError("a stored value is not an array")
+    axes = value[4]
+    start = _ARRAY_HEADER.size + 4 * axes
+    shape = struct.unpack_from(f"<{axes}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
+    if axes > _MOST_AXES or len(value) - start != math.prod(shape):
+        raise InputError("a stored array is cut short")
+    try:
+        return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
+    except ValueError:  # empty, with axes that are too long together
+        raise InputError("a stored array has no possible shape") from None
+
+
+class StoreWriter:
+    """Adds items to a store, a new or an unfinished one; for use in a `with` block.
+
+    Items are committed in batches and when the block ends, and survive the process being killed from then on.
+    One writer at a time.
+
+    Raises:
+        InputError: the file exists but is not a store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()
+        existing = self._path.stat().st_size if self._path.exists() else 0
+        _open_readers.pop(str(self._path), None)
+        if existing:
+            reader = _Reader(self._path)  # LMDB would not survive a damaged page
+            check_free_pages(reader.file, self._path)
+        try:
+            self._env = lmdb.open(
+                str(self._path), subdir=False, readahead=False, map_size=max(_FIRST_MAP_BYTES, 2 * existing)
+            )
+        except lmdb.Error as error:
+            raise InputError(f"{path}: this is not a store that can be opened ({error})") from None
+        self._pending: dict[bytes, bytes] = {}
+        self._pending_bytes = 0
+
+    def put(self, item_id: int, value: bytes) -> None:
+        """Adds an item, or replaces it."""
+        self._pending[_key(item_id)] = value
+        self._pending_bytes += len(value)
+        if self._pending_bytes >= _COMMIT_BYTES or len(self._pending) >= _COMMIT_ITEMS:
+            self.commit()
+
+    def has(self, item_id: int) -> bool:
+        """Whether the item is in the store already, committed or about to be."""
+        key = _key(item_id)
+        with self._env.begin(buffers=True) as transaction:
+            return key in self._pending or transaction.get(key) is not None
+
+    def commit(self) -> None:
+        """Makes everything put so far survive a kill."""
+        while True:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    for key in sorted(self._pending):
+                        transaction.put(key, self._pending[key])
+                break
+            except lmdb.MapFullError:
+                self._env.set_mapsize(2 * self._env.info()["map_size"])
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commits, gives unused pages back, and leaves a single file."""
+        try:
+            self.commit()
+            if _unused_share(self._env) > _WORTH_COMPACTING:
+                with whole(self._path) as compact:
+                    compact.unlink(missing_ok=True)  # of a killed process; LMDB writes to new files only
+                    self._env.copy(str(compact), compact=True)
+        finally:
+            self._env.close()
+        self._path.with_name(self._path.name + "-lock").unlink(missing_ok=True)
+
+
+class _Reader:
+    """An open store: where its values lie, and which file it was when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is no such store; prepare the dataset again") from None
+        except OSError as error:
+            raise InputError(f"{path}: the store cannot be opened ({error.strerror})") from None
+        weakref.finalize(self, os.close, self.file)
+        try:
+            self.index: StoreIndex = read_index(self.file, path)
+        except OSError as error:  # of a folder, or of a disk that fails
+            raise InputError(f"{path}: the store cannot be read ({error.strerror})") from None
+        self.state = _state_of(os.fstat(self.file))
+
+
+_open_readers: dict[str, _Reader] = {}
+
+
+class Store:
+    """A finished store, read-only. Made by `Store.open`; equal to another process's Store of the same path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))  # a loop of links is no error yet
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The store in one file.
+
+        Raises:
+            InputError: the file does not exist, is cut short or damaged, or is not a store.
+        """
+        store = cls(path)
+        with suppress(OSError):
+            if store._reader().state != _state_of(store.path.stat()):  # the file is another by now
+                del _open_readers[str(store.path)]
+        store._reader()
+        return store
+
+    def get(self, item_id: int) -> bytes | None:
+        """The item's value, or None.
+
+        Raises:
+            InputError: the file was cut short after it was opened.
+        """
+        reader = self._reader()
+        place = _place_of(item_id, reader.index)
+        if place is None:
+            return None
+        start, length = int(reader.index.starts[place]), int(reader.index.lengths[place])
+        value = os.pread(reader.file, length, start)
+        if len(value) != length:
+            raise InputError(f"{self.path}: the store is cut short; copy or prepare it again")
+        return value
+
+    def __contains__(self, item_id: int) -> bool:
+        return _place_of(item_id, self._reader().index) is not None
+
+    def __len__(self) -> int:
+        return len(self._reader().index.item_ids)
+
+    def item_ids(self) -> NDArray[np.int64]:
+        """The numbers of all items, ascending, shape (number of items,)."""
+        return self._reader().index.item_ids
+
+    def _reader(self) -> _Reader:
+        reader = _open_readers.get(str(self.path))
+        if reader is None:
+            reader = _open_readers[str(self.path)] = _Reader(self.path)
+        return reader
+
+
+def _place_of(item_id: int, index: StoreIndex) -> int | None:
+    place = int(np.searchsorted(index.item_ids, item_id))
+    return place if place < len(index.item_ids) and index.item_ids[place] == item_id else None
+
+
+def _state_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor | None = None) -> Images:
+    """The images of M items, (M, F, H, W, 3) uint8 RGB in one array; with a pool its threads share the decoding.
+
+    Raises:
+        InputError: an item is missing or damaged, or has another number or size of images than the first.
+    """
+    if not len(item_ids):
+        raise InputError(f"{store.path}: no items were asked for")
+    with _item_named(store, item_ids[0]):
+        _, shape = _pictures(_required(store, item_ids[0]))
+    images = np.empty((len(item_ids), *shape), np.uint8)
+
+    def decode(row: int) -> None:
+        with _item_named(store, item_ids[row]):
+            pictures, own_shape = _pictures(_required(store, item_ids[row]))
+            if own_shape != shape:
+                raise InputError(f"a stored clip has shape {own_shape}, others here have {shape}")
+            _decode(pictures, images[row])
+
+    for _ in (pool.map if pool else map)(decode, range(len(item_ids))):
+        pass
+    return images
+
+
+def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The arrays of M items, (M, *shape) uint8, with zeros behind those that have fewer rows.
+
+    Raises:
+        InputError: an item is missing or damaged, or its rows are of another shape or more than `shape` says.
+    """
+    arrays = np.zeros((len(item_ids), *shape), np.uint8)
+    for out, item_id in zip(arrays, item_ids, strict=True):
+        with _item_named(store, item_id):
+            array = unpack_array(_required(store, item_id))
+            if array.ndim != len(shape) or array.shape[1:] != shape[1:] or len(array) > shape[0]:
+                raise InputError(f"a stored array has shape {array.shape}, expected is {shape} or fewer rows")
+            out[: len(array)] = array
+    return arrays
+
+
+@contextmanager
+def _item_named(store: Store, item_id: int) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{store.path}: item {item_id}: {error}; prepare the dataset again") from None
+
+
+def _required(store: Store, item_id: int) -> bytes:
+    value = store.get(item_id)
+    if value is None:
+        raise InputError("there is no such item")
+    return value
+
+
+def _key(item_id: int) -> bytes:
+    return b"%d" % item_id
+
+
+def _unused_share(environment: lmdb.Environment) -> float:
+    statistics = environment.stat()
+    used = sum(statistics[kind] for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
+    total = environment.info()["last_pgno"] + 1
+    return float(1 - (used + 2) / total)  # two pages are LMDB's own header

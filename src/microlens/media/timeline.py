@@ -1,0 +1,218 @@
+"""When each frame of a film is shown and where the film ends, known from its packets alone, without decoding.
+
+All packets of the video are read first: that costs milliseconds and tells every presentation time and every keyframe.
+They stay in memory meanwhile, so a video needs about the size of its file.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TypeAlias
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from microlens.media.streams import Film, Packet
+
+Times: TypeAlias = NDArray[np.int64]
+
+# Formats whose header tells the length of each track.
+_TRACKS_HAVE_LENGTHS = {"mov", "avi"}
+# Formats without a header. Each packet has its own decode time, and the clock starts again where files were joined.
+_STREAMS = {"mpegts", "mpeg", "mpegvideo"}
+_WRAP = 1 << 33
+# A longer step of that clock is a new start, too.
+_LONGEST_STEP_SECONDS = 10
+# Elsewhere the clock starts again only at a keyframe that is earlier than frames before it by more than reordering.
+_REORDERED_SECONDS = 1
+# Where only the length of a whole file is known, its tracks may end so much earlier.
+_TRACKS_END_APART_SECONDS = Fraction(1, 2)
+# Where a file was cut off, all of its tracks end within so much.
+_INTERLEAVED_SECONDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """The N shown frames of a video in presentation order.
+
+    Times are in the stream's own unit. `positions[i]` is the packet of frame i; those in `key_positions` can be decoded
+    without any before them. Where the container stores no presentation times (AVI), `counted` is set: frames are then
+    told apart by counting what the decoder gives out. `end` is where the video claims to end, `expected` how many
+    frames it claims to have: more than N when truncated. `part_starts` are the packets that the parts of joined files
+    begin with, or just the first one; `first_part_only` is set where parts are left out.
+    """
+
+    packets: list[Packet]
+    times: Times
+    positions: NDArray[np.int64]
+    key_positions: NDArray[np.int64]
+    key_times: Times
+    end: int
+    expected: int
+    counted: bool
+    part_starts: frozenset[int]
+    first_part_only: bool
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def read_timeline(container: InputContainer, film: Film) -> Timeline:
+    """The timeline of a film; empty when no packet of it can be read.
+
+    Where the film's clock starts again, its packets are given later times, so that its parts follow one another. Of
+    joined Matroska files, only the first has its header read, and so can be decoded.
+    """
+    packets = film.packets
+    formats = set(container.format.name.split(","))
+    units = 1 / (film.stream.time_base or Fraction(1))  # in a second
+    counted = "avi" in formats or any(packet.pts is None for packet in packets)
+    if counted:
+        packets = [packet for packet in packets if packet.size > 1]  # DivX fills with packets of one byte
+    if formats & _STREAMS:
+        _unwrap(packets)
+    starts = _starts_of_clock(packets, formats, units)
+    first_part_only = "matroska" in formats and len(starts) > 1
+    if first_part_only:
+        packets = packets[: starts[1]]
+        starts = starts[:1]
+    _play_in_file_order(packets, starts)
+    _repeat_settings(packets)
+    shown = np.array([i for i, packet in enumerate(packets) if not packet.is_discard], np.int64)
+    every_time = np.array(_stamps(packets, counted), np.int64)
+    order = np.argsort(every_time[shown], kind="stable")
+    times = every_time[shown][order]
+    keys = np.array([i for i, packet in enumerate(packets) if packet.is_keyframe or i in starts], np.int64)
+    end, expected = 0, 0
+    if len(shown):
+        end, expected = int(times[-1]) + _last_duration(packets[shown[order][-1]], times), len(times)
+        tolerance = 2 * max(_gap(times), end - int(times[-1]))
+        claimed = _claimed_end(container, film, formats, units, end)
+        if len(starts) == 1 and claimed > end + tolerance:
+            by_time = round(expected * (claimed - int(times[0])) / (end - int(times[0])))
+            end, expected = claimed, max(film.stream.frames or by_time, expected + 1)
+    return Timeline(
+        packets=packets,
+        times=times,
+        positions=shown[order],
+        key_positions=keys,
+        key_times=every_time[keys],
+        end=end,
+        expected=expected,
+        counted=counted,
+        part_starts=frozenset(starts),
+        first_part_only=first_part_only,
+    )
+
+
+def _stamps(packets: list[Packet], counted: bool) -> list[int]:
+    """The time by which each packet is placed; where frames are counted and some have none, they are evenly spaced."""
+    if not counted:
+        return [packet.pts for packet in packets if packet.pts is not None]
+    times = [packet.dts for packet in packets if packet.dts is not None]
+    if len(times) == len(packets):
+        return times
+    step = packets[0].duration or 1
+    return list(range(0, step * len(packets), step))
+
+
+def _unwrap(packets: list[Packet]) -> None:
+    """Let the packets' clock of 33 bits run on where it comes back to 0, which is no new start of it."""
+    latest: int | None = None
+    for packet in packets:
+        if packet.dts is not None:
+            packet.dts -= 0 if latest is None else _WRAP * round((packet.dts - latest) / _WRAP)
+            latest = packet.dts
+            if packet.pts is not None:
+                packet.pts -= _WRAP * round((packet.pts - latest) / _WRAP)
+
+
+def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
+    """The packets at which the film's clock starts: the first one, and others where files were joined."""
+    starts = [0]
+    if formats & _TRACKS_HAVE_LENGTHS:
+        return starts
+    latest: int | None = None
+    for i, packet in enumerate(packets):
+        time = packet.dts if formats & _STREAMS else packet.pts
+        if time is None:
+            continue
+        if latest is not None and _starts_again(packet, time - latest, formats, units):
+            starts.append(i)
+            latest = time
+        latest = time if latest is None else max(latest, time)
+    return starts
+
+
+def _starts_again(packet: Packet, step: int, formats: set[str], units: Fraction) -> bool:
+    if formats & _STREAMS:
+        return not 0 <= step <= _LONGEST_STEP_SECONDS * units
+    return packet.is_keyframe and step < -_REORDERED_SECONDS * units
+
+
+def _play_in_file_order(packets: list[Packet], starts: list[int]) -> None:
+    """Give the packets after each further start of the clock times that begin where those before it end."""
+    end: int | None = None
+    for first, stop in pairwise([*starts, len(packets)]):
+        part = packets[first:stop]
+        times = sorted(time for packet in part if (time := _time(packet)) is not None)
+        if not times:
+            continue
+        shift = 0 if end is None else end - times[0]
+        for packet in part if shift else ():
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+        end = times[-1] + shift + _last_duration(part[-1], times)
+
+
+def _repeat_settings(packets: list[Packet]) -> None:
+    """Give every keyframe the decoder's settings that came last before it, where they change within the film."""
+    settings = None
+    for packet in packets:
+        if packet.has_sidedata("new_extradata"):
+            settings = packet.get_sidedata("new_extradata")
+        elif settings is not None and packet.is_keyframe:
+            packet.set_sidedata(settings)
+
+
+def _time(packet: Packet) -> int | None:
+    return packet.dts if packet.pts is None else packet.pts
+
+
+def _last_duration(last: Packet, times: Sequence[int] | Times) -> int:
+    """How long the last frame is shown: as its packet says, or else as long as most."""
+    return max(1, last.duration or _gap(times))
+
+
+def _gap(times: Sequence[int] | Times) -> int:
+    return int(np.median(np.diff(times))) if len(times) > 1 else 0
+
+
+def _claimed_end(container: InputContainer, film: Film, formats: set[str], units: Fraction, end: int) -> int:
+    """Where the film ends by the file's header, or its packets' own `end` where the header does not tell."""
+    stream = film.stream
+    if formats & _STREAMS:  # what is given out as lengths was guessed from the packets
+        return end
+    if formats & _TRACKS_HAVE_LENGTHS and stream.duration is not None:
+        return (stream.start_time or 0) + stream.duration
+    if container.duration is None:
+        return end
+    file_end = Fraction((container.start_time or 0) + container.duration, av.time_base)
+    tagged = _tagged_end(stream.metadata.get("DURATION", "")) if "matroska" in formats else None
+    if tagged is not None and tagged <= file_end:
+        return round(tagged * units)
+    near = file_end - _TRACKS_END_APART_SECONDS
+    goes_on = min(near, end / units + _INTERLEAVED_SECONDS)
+    if end >= near * units or (film.others_end is not None and film.others_end >= goes_on):
+        return end  # nothing is missing: it is the other tracks that go on
+    return round(file_end * units)
+
+
+def _tagged_end(text: str) -> Fraction | None:
+    """The seconds of a Matroska track's tag such as 00:00:04.023000000."""
+    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return 3600 * int(parts[1]) + 60 * int(parts[2]) + Fraction(parts[3]) if parts else None

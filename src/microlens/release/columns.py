@@ -1,0 +1,100 @@
+"""The columns of a text table, found by the names that people give them, and their values as integers."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from microlens.release.text_files import shown
+
+SEPARATORS = (",", "\t", ";", "|")
+
+USER = ("user", "userid", "uid", "useridx", "userno", "usertoken", "useridtoken")
+ITEM = (
+    "item", "itemid", "iid", "itemidx", "itemno", "itemtoken", "itemidtoken", "video", "videoid", "vid", "movie",
+    "movieid", "news", "newsid", "photo", "photoid", "feed", "feedid", "product", "productid", "asin", "article",
+    "articleid", "content", "contentid", "id",
+)  # fmt: skip
+TIME = (
+    "timestamp", "timestampms", "timestamps", "timestampfloat", "time", "timems", "ts", "unixtime", "unixtimestamp",
+    "datetime", "date", "eventtime", "createdat", "watchtime", "clicktime",
+)  # fmt: skip
+TITLE = ("title", "titleen", "titles", "name", "itemname", "videotitle", "movietitle", "caption", "text", "description")
+TAG = ("tag", "tags", "category", "categories", "genre", "genres", "label", "class", "topic")
+LIKES = ("likes", "like", "likecount", "likescount", "numlikes", "likenum", "diggcount")
+VIEWS = ("views", "view", "viewcount", "viewscount", "numviews", "viewnum", "plays", "playcount")
+COMMENT = ("comment", "comments", "commenten", "text", "content", "review", "body")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Where the columns that are read stand: ``places`` by what they hold, out of ``width`` in all.
+
+    ``ignored`` are the names of the others; ``header`` says whether the line they were found in holds names.
+    """
+
+    separator: str
+    width: int
+    places: dict[str, int]
+    header: bool
+    ignored: tuple[str, ...] = ()
+
+    def note(self, name: str) -> list[str]:
+        """What to tell of columns that are not read."""
+        if not self.ignored:
+            return []
+        names = ", ".join(shown(column, 20) or "without a name" for column in self.ignored[:5])
+        more = f" and {len(self.ignored) - 5} more" if len(self.ignored) > 5 else ""
+        return [f"{name}: not read are the columns {names}{more}"]
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """The cells of one line, without quotes and outer blanks."""
+    try:
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        cells = line.split(separator)
+    return [cell.strip() for cell in cells]
+
+
+def columns_by_name(
+    line: str, wanted: Mapping[str, Sequence[str]], required: Sequence[str] | None = None
+) -> Columns | None:
+    """The columns of a header; None if ``line`` is none that names all that is ``required`` (by default, ``wanted``).
+
+    Args:
+        line: the first line of a table.
+        wanted: the accepted names of each column, the likeliest first; in small letters, without other characters.
+        required: those that must be there.
+    """
+    for separator in SEPARATORS:
+        names = split_line(line, separator)
+        plain = [re.sub(r"[\W_]", "", name.lower()) for name in names]
+        places: dict[str, int] = {}
+        for column, accepted in wanted.items():
+            free = [name for name in accepted if name in plain and plain.index(name) not in places.values()]
+            if free:
+                places[column] = plain.index(free[0])
+        if all(column in places for column in (wanted if required is None else required)):
+            ignored = tuple(name for place, name in enumerate(names) if place not in places.values())
+            return Columns(separator=separator, width=len(names), places=places, header=True, ignored=ignored)
+    return None
+
+
+def likeliest_separator(line: str) -> str:
+    """The separator that parts ``line`` into most cells."""
+    return max(SEPARATORS, key=line.count)
+
+
+def integers(text: pl.Expr) -> pl.Expr:
+    """Text as 64-bit integers, null where it is none; ``1.0``, as a table of decimals has it, is one."""
+    return text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0*$", "${1}").cast(pl.Int64, strict=False)
+
+
+def why_no_integer(text: str | None) -> str:
+    """Why :func:`integers` does not take ``text``."""
+    text = (text or "").strip()
+    beyond = re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text)
+    return f"'{shown(text)}' is {'beyond 64-bit integers' if beyond else 'not an integer'}"

@@ -1,0 +1,143 @@
+"""The files of a release folder, found by the names that official releases give them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from microlens.errors import InputError
+from microlens.release.media_files import name_of
+
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".ts", ".3gp", ".3g2", ".wmv", ".asf", ".mpg", ".mpeg",
+    ".m1v", ".m2v", ".m2ts", ".mts", ".vob", ".ogv", ".ogm", ".ogg", ".f4v", ".qt", ".divx", ".xvid", ".mj2", ".mxf",
+    ".dv", ".rm", ".rmvb", ".gif",
+)  # fmt: skip
+COVER_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".jpe", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".apng",
+)  # fmt: skip
+SOUND_SUFFIXES = (
+    ".m4a", ".aac", ".mp3", ".wav", ".flac", ".ogg", ".opus", ".oga", ".spx", ".wma", ".mka", ".weba", ".m4b", ".mp2",
+    ".ac3", ".eac3", ".aif", ".aiff", ".aifc", ".amr", ".au", ".caf", ".w64", ".wv", ".tta", ".mp4", ".webm", ".mov",
+    ".mkv", ".3gp",
+)  # fmt: skip
+MEDIA: dict[str, tuple[str, tuple[str, ...]]] = {
+    "clips": ("videos", VIDEO_SUFFIXES),
+    "covers": ("covers", COVER_SUFFIXES),
+    "sound": ("sounds", SOUND_SUFFIXES),
+}
+"""Kind of content -> the release's folder it comes from, and the suffixes of files in it."""
+_PAIRS_ACCEPTED = "a file named *pairs.csv (user,item,timestamp) or *pairs.tsv (user TAB item item ...)"
+
+# What the names of the parts hold, and the suffixes they have, the likeliest first.
+_TABLES = {
+    "pairs": ("pairs$", (".csv", ".tsv", ".txt")),  # the csv carries timestamps
+    "titles": ("title", (".csv", ".tsv", ".txt")),
+    "tags": (r"tags|\btag\b", (".csv", ".tsv", ".txt")),
+    "likes": ("likes", (".txt", ".tsv", ".csv")),
+    "comments": ("comment", (".txt", ".tsv", ".csv")),
+}
+_FOLDERS = {
+    "videos": r"videos$|\bvideo$",
+    "covers": r"covers$|\bcover$|\bimages?$",
+    "sounds": r"audios$|\baudio$|\bsounds?$",
+    "frames": r"frames( interval \d+ number \d+)?$",
+}
+_ARCHIVE = re.compile(r"\.(zip|z\d+|rar|7z|tar|tgz|tar\.\w+)(\.\d+)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """Where the parts of a release lie; everything but the pairs may be missing.
+
+    ``frames`` are folders of pictures that the original code took from videos, which nothing reads; ``unused`` the
+    names of the files and folders that are no part of a release, by the reason why.
+    """
+
+    folder: Path
+    pairs: Path
+    titles: Path | None
+    tags: Path | None
+    likes: Path | None
+    comments: Path | None
+    videos: tuple[Path, ...]
+    covers: tuple[Path, ...]
+    sounds: tuple[Path, ...]
+    frames: tuple[Path, ...]
+    unused: dict[str, list[str]]
+
+    @property
+    def tables(self) -> list[Path]:
+        """The table files that are present."""
+        return [path for path in (self.pairs, self.titles, self.tags, self.likes, self.comments) if path]
+
+
+def find_release(folder: Path) -> Release:
+    """Look for the parts of a release in ``folder``.
+
+    Raises:
+        InputError: the folder or its pairs file is missing, or two files could be the same part.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; a release is a folder with {_PAIRS_ACCEPTED}.")
+    entries = sorted(folder.iterdir())
+    tables = {part: _table(folder, entries, part) for part in _TABLES}
+    pairs = tables.pop("pairs")
+    if pairs is None:
+        raise InputError(f"{folder} holds no interactions; expected {_PAIRS_ACCEPTED}.")
+    folders = {
+        part: tuple(path for path in entries if _is_called(path, pattern) and path.is_dir())
+        for part, pattern in _FOLDERS.items()
+    }
+    used = {pairs, *tables.values(), *(path for paths in folders.values() for path in paths)}
+    unused: dict[str, list[str]] = {}
+    for path in entries:
+        if path not in used:
+            unused.setdefault(_why_unused(path, {"pairs": pairs, **tables}), []).append(name_of(Path(path.name)))
+    return Release(
+        folder=folder,
+        pairs=pairs,
+        titles=tables["titles"],
+        tags=tables["tags"],
+        likes=tables["likes"],
+        comments=tables["comments"],
+        videos=folders["videos"],
+        covers=folders["covers"],
+        sounds=folders["sounds"],
+        frames=folders["frames"],
+        unused=unused,
+    )
+
+
+def _table(folder: Path, entries: list[Path], part: str) -> Path | None:
+    """The file of a part: of the likeliest suffix that there is, unpacked rather than packed."""
+    pattern, suffixes = _TABLES[part]
+    for suffix in (*suffixes, *(f"{suffix}.gz" for suffix in suffixes)):
+        matches = [
+            path
+            for path in entries
+            if path.name.lower().endswith(suffix)
+            and _is_called(Path(path.name[: -len(suffix)]), pattern)
+            and path.is_file()
+        ]
+        if len(matches) > 1:
+            names = ", ".join(path.name for path in matches)
+            raise InputError(f"{folder} holds several files for the {part} ({names}); keep one.")
+        if matches:
+            return matches[0]
+    return None
+
+
+def _is_called(path: Path, pattern: str) -> bool:
+    """Whether ``pattern`` is found in a name, in which an underscore ends a word."""
+    return not path.name.startswith(".") and re.search(pattern, path.name.lower().replace("_", " ")) is not None
+
+
+def _why_unused(path: Path, tables: dict[str, Path | None]) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    if _ARCHIVE.search(path.name.lower()):
+        return "an archive, which has to be unpacked here"
+    for part, table in tables.items():
+        if table is not None and _is_called(Path(path.name), _TABLES[part][0].rstrip("$")) and path.is_file():
+            return f"the {part} are read from {table.name}"
+    return "no part of a release is called so"

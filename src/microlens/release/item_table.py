@@ -1,0 +1,196 @@
+"""Tables about items as they come: with or without a header, in any order of columns, and dirty."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from microlens.errors import InputError
+from microlens.release.columns import SEPARATORS, Columns, columns_by_name, split_line
+from microlens.release.records import cells_of, joined_records
+from microlens.release.text_files import TextFile, lines_of, shown
+
+_FIRST_LINES = 20  # among which the header or the first record has to be
+_INTEGER = r' *"? *[+-]?\d+(?:\.0*)? *"? *'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What one kind of table holds: the accepted names of its columns, in the order they have without a header.
+
+    ``keys`` are the columns that hold ids; ``text`` is the one with free text.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    keys: tuple[str, ...]
+    text: str | None = None
+
+    @property
+    def accepted(self) -> str:
+        """What to say of the form."""
+        return f"the columns {', '.join(self.columns)}, in this order or under a header that names them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The values of a table: a column ``line``, and those of the form as text.
+
+    ``faults`` gives the line of what could not be read, and why.
+    """
+
+    table: pl.DataFrame
+    faults: list[tuple[int, str]]
+    notes: list[str]
+
+
+def read_rows(text: TextFile, form: Form) -> Rows:
+    """The values of every record that has all columns.
+
+    Raises:
+        InputError: neither a header nor a record is found where it should be.
+    """
+    lines = lines_of(text.content)
+    if lines.is_empty():
+        table = pl.DataFrame(schema={"line": pl.Int64, **dict.fromkeys(form.columns, pl.String)})
+        return Rows(table=table, faults=[], notes=[f"{text.path.name} is empty"])
+    begin, columns, faults = _find_columns(text, lines.head(_FIRST_LINES), form)
+    # Numbers and separators are seldom a part of text: one id may be, two are not.
+    own = _own(columns, form)
+    records = joined_records(lines[begin:], columns.separator, own, most_own=3 if len(form.keys) == 1 else 0)
+    if _is_numbered(records, columns, form):
+        places = {name: place + 1 for name, place in columns.places.items()}
+        columns = replace(columns, width=columns.width + 1, places=places)
+    rows = _read(records, columns, form)
+    return Rows(table=rows.table, faults=[*faults, *rows.faults], notes=columns.note(text.path.name))
+
+
+def _find_columns(text: TextFile, first: pl.DataFrame, form: Form) -> tuple[int, Columns, list[tuple[int, str]]]:
+    """How many lines stand above the records, the columns, and which of those lines are no header."""
+    lines = first["text"].to_list()
+    for place, line in enumerate(lines):
+        named = _named_columns(line, form)
+        if named is not None:
+            return place + 1, named, _no_records(first[:place])
+        columns = _columns_in_order(line, form)
+        if columns is not None:
+            header = place > 0 and _is_header(text, first.row(place - 1), columns, form)
+            return place, columns, _no_records(first[: place - header])
+    raise InputError(f"{text.path}, line {first['line'][0]}: '{shown(lines[0].strip())}'; expected {form.accepted}.")
+
+
+def _no_records(lines: pl.DataFrame) -> list[tuple[int, str]]:
+    return [(line, "neither header nor record") for line in lines["line"]]
+
+
+def _named_columns(line: str, form: Form) -> Columns | None:
+    columns = columns_by_name(line, form.columns, form.keys)
+    values = [name for name in form.columns if name not in form.keys]
+    if columns is None or any(name in columns.places for name in values):
+        return columns
+    if len(values) == 1 and columns.width == len(form.columns):  # the only other column, whatever it is called
+        (place,) = set(range(columns.width)) - set(columns.places.values())
+        return replace(columns, places={**columns.places, values[0]: place}, ignored=())
+    return None
+
+
+def _columns_in_order(line: str, form: Form) -> Columns | None:
+    for separator in SEPARATORS:
+        if re.match((_INTEGER + re.escape(separator)) * len(form.keys), line):
+            places = {name: place for place, name in enumerate(form.columns)}
+            return Columns(separator=separator, width=len(places), places=places, header=False)
+    return None
+
+
+def _is_header(text: TextFile, above: tuple[int, str], columns: Columns, form: Form) -> bool:
+    """Whether the line above the first record is a header, of names that say nothing."""
+    number, line = above
+    width = len(split_line(line, columns.separator))
+    if width > columns.width:
+        raise InputError(
+            f"{text.path}, line {number}: the columns are '{shown(line.strip())}'; expected {form.accepted}."
+        )
+    return width == columns.width and not re.search(r"\d", line.partition(columns.separator)[0])
+
+
+def _read(records: pl.DataFrame, columns: Columns, form: Form) -> Rows:
+    separator, width = columns.separator, columns.width
+    text = columns.places.get(form.text or "")
+    found = pl.col("text").str.count_matches(separator, literal=True) + 1
+    well_formed = (found >= width) if text == width - 1 else (found == width)
+    plain = well_formed & ~pl.col("text").str.contains('"', literal=True)
+    cells = pl.col("text").str.splitn(separator, width).struct
+    table = records.filter(plain).select(
+        "line", *(cells.field(f"field_{columns.places[name]}").str.strip_chars().alias(name) for name in columns.places)
+    )
+    others, faults = _read_one_by_one(records.filter(~plain), columns, form, table.schema)
+    table = pl.concat([table, others]).sort("line") if len(others) else table
+    if form.text:
+        table = table.with_columns(pl.col(form.text).str.replace_all("\n", " ", literal=True))
+    if form.text and table[form.keys[0]].has_nulls():
+        table, lonely = _run_on(table, form.text, form.keys[0])
+        faults += [(line, f"1 instead of {width} columns") for line in lonely]
+    missing = [pl.lit(None, pl.String).alias(name) for name in form.columns if name not in columns.places]
+    return Rows(table=table.with_columns(missing), faults=faults, notes=[])
+
+
+def _read_one_by_one(
+    records: pl.DataFrame, columns: Columns, form: Form, schema: pl.Schema
+) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
+    """The values of records that are not simply parted by separators."""
+    width, text = columns.width, columns.places.get(form.text or "")
+    rows: list[tuple[int | str | None, ...]] = []
+    faults = []
+    for line, record in records.iter_rows():
+        cells: list[str | None] = [*cells_of(record, columns.separator, width, text)]
+        if len(cells) == 1 and text == width - 1:
+            cells = [*[None] * text, *cells]  # goes on with the text above
+        elif len(form.keys) < len(cells) < width and text is None:
+            cells.extend([None] * (width - len(cells)))
+        if len(cells) == width:
+            rows.append((line, *(cells[place] for place in columns.places.values())))
+        else:
+            faults.append((line, f"{len(cells)} instead of {width} columns"))
+    return pl.DataFrame(rows, schema, orient="row"), faults
+
+
+def _run_on(table: pl.DataFrame, text: str, key: str) -> tuple[pl.DataFrame, list[int]]:
+    """The rows with texts that go on in rows without a key, and the lines of such that nothing stands above."""
+    table = table.with_columns(pl.col(key).is_not_null().cum_sum().alias("record"))
+    others = [name for name in table.columns if name not in ("record", text)]
+    joined = (
+        table.filter(pl.col("record") > 0)
+        .group_by("record", maintain_order=True)
+        .agg(pl.col(others).first(), pl.col(text).str.join(" "))
+        .select(*others, text)
+    )
+    return joined, table.filter(pl.col("record") == 0)["line"].to_list()
+
+
+def _own(columns: Columns, form: Form) -> re.Pattern[str]:
+    """What is found in a line that looks like a record: integers where the ids are, beside the text."""
+    separator = re.escape(columns.separator)
+    keys = {columns.places[name] for name in form.keys}
+    cells = [_INTEGER if place in keys else f"[^{separator}]*" for place in range(columns.width)]
+    text = columns.places.get(form.text or "", columns.width)
+    before, after = cells[:text], cells[text + 1 :]
+    if any(place < text for place in keys):
+        return re.compile("^" + "".join(cell + separator for cell in before))
+    return re.compile("".join(separator + cell for cell in after) + "$")
+
+
+def _is_numbered(records: pl.DataFrame, columns: Columns, form: Form) -> bool:
+    """Whether every record begins with its own number, which no column stands for, and ids follow it."""
+    if form.text is None or columns.width > len(form.columns) or columns.places[form.keys[0]] != 0:
+        return False
+    value = r' *("?)([+-]?\d+)(?:\.0*)?("?) *' + re.escape(columns.separator)
+    found = records.select(pl.col("text").str.extract_groups("^" + value * (len(form.keys) + 1)).struct.unnest())
+    quotes = [pl.col(str(group)) == pl.col(str(group + 2)) for group in range(1, 3 * len(form.keys) + 4, 3)]
+    numbers = found["2"].cast(pl.Int64, strict=False)
+    begins = (0, 1) if columns.header else (0,)
+    return bool(
+        len(found)
+        and found.select(pl.all_horizontal(quotes).fill_null(value=False).all()).item()
+        and numbers[0] in begins
+        and (numbers == pl.int_range(numbers[0], numbers[0] + len(numbers), eager=True)).all()
+    )

@@ -1,0 +1,1 @@
+"""Runs from beginning to end: built from a configuration, trained, tuned, opened, asked for recommendations."""

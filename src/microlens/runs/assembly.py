@@ -1,0 +1,197 @@
+"""The one place that turns a configuration into objects."""
+
+import inspect
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from microlens.building import build, pick
+from microlens.config.run_config import RunConfig
+from microlens.data.batches import Place
+from microlens.data.content import ItemContent
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Int64
+from microlens.data.protocol import Protocol
+from microlens.data.split import Split
+from microlens.distributed import local_device
+from microlens.encoders import build_encoder
+from microlens.encoders.finite import broken_weight
+from microlens.environment import parameters_that_fit
+from microlens.errors import InputError
+from microlens.files.run_manifest import BEST, CONFIG, check
+from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders.base import Recommender
+from microlens.recommenders.counting import train_part
+from microlens.recommenders.fitted import Fitted
+from microlens.runs.dataset_location import find_dataset
+from microlens.runs.display import extraction_display
+from microlens.training import checkpoint
+from microlens.training.trunk_cache import use_trunk_caches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The objects that a configuration describes."""
+
+    config: RunConfig
+    dataset: Dataset
+    split: Split
+    content: ItemContent
+    model: Recommender
+    device: torch.device
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must share with this run."""
+        return {"config_hash": self.config.hash, "data_hash": self.dataset.checksum}
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that did best on validation."""
+        return self.config.output / BEST
+
+    def item_ids(self) -> Int64:
+        """The original id of each item number, (N+1,)."""
+        return self.dataset.interactions.item_ids[self.split.items_kept]
+
+
+def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None) -> Run:
+    """Build everything that ``config`` describes; the model's weights depend on the seed alone.
+
+    Args:
+        config: the run.
+        dataset: the data, if not that of ``config``.
+        device: where the model goes, if not where ``config`` says.
+
+    Raises:
+        InputError: the data is missing or does not suit the encoder, an option is wrong, the device is not there, or
+            the model does not fit into memory.
+    """
+    device = device or local_device(config.train.device)
+    dataset = dataset or Dataset(config.dataset)
+    split = dataset.split(Protocol(**config.protocol.model_dump()))
+    item_ids = dataset.interactions.item_ids[split.items_kept]
+    torch.manual_seed(config.seed)
+    with parameters_that_fit():
+        model = _build_model(config, dataset, split, item_ids)
+    encoder = model.item_encoder
+    content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
+    return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
+
+
+def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
+    world: dict[str, Any] = {
+        **content_world(dataset, split.items_kept),
+        "dim": config.model.dim,
+        "num_items": split.num_items,
+        "num_users": split.num_users,
+        "item_ids": item_ids,
+        "history_length": split.history_length,
+        "train_counts": torch.from_numpy(split.train_counts),
+        "train_pairs": tuple(map(torch.from_numpy, train_part(split))),
+    }
+    constructor = pick(RECOMMENDERS, config.model.name, "model.name")
+    takes_encoder = "item_encoder" in inspect.signature(constructor).parameters
+    if takes_encoder and config.encoder is None:
+        raise InputError(
+            f"model.name is '{config.model.name}', which needs an item encoder: add [encoder] name = \"id\"."
+        )
+    if config.encoder is not None:
+        if not takes_encoder:
+            raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
+        world["item_encoder"] = build_encoder(config.encoder.model_dump(), world)
+    return build(constructor, config.model.options(), world, "model")
+
+
+def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
+    """What encoders may ask for of a dataset's content: titles, tags, the shape (F, size) of clips, the size of covers.
+
+    Args:
+        dataset: where the content lies.
+        numbers: (N+1,) the dataset's number of each item number, the first unused.
+    """
+    rows = dataset.items.select(pl.col("title", "tag").fill_null(""))[numbers[1:] - 1]
+    return {
+        "titles": rows["title"].to_list(),
+        "tags": rows["tag"].to_list(),
+        "clip_shape": (dataset.settings.clips.num_frames, dataset.settings.clips.size),
+        "cover_size": dataset.settings.cover_size,
+    }
+
+
+def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
+    """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
+    if not run.config.train.cache:
+        return
+    with extraction_display("frozen trunk", quiet=quiet) as on_progress:
+        use_trunk_caches(
+            run.model.item_encoder,
+            run.content,
+            run.dataset,
+            run.item_ids(),
+            run.device,
+            place=place or Place(),
+            on_progress=on_progress,
+        )
+
+
+def open_run(folder: Path, dataset: Path | None = None) -> Run:
+    """Build a trained run from its folder, with its best weights.
+
+    Args:
+        folder: the run folder.
+        dataset: where its dataset lies now, if not where :func:`microlens.runs.dataset_location.find_dataset` looks.
+
+    Raises:
+        InputError: the folder holds no trained run, its files are not those that were written, its weights are not
+            finite, or its data has changed or is not found.
+    """
+    check(folder, CONFIG)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
+    config = RunConfig.load(folder / CONFIG).model_copy(update={"output": folder})
+    check(folder, BEST)
+    data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
+    data = find_dataset(folder, config.dataset, data_hash, dataset)
+    cpu = None if torch.cuda.is_available() else torch.device("cpu")  # of a run that was trained on a GPU elsewhere
+    run = replace(build_run(config.on_dataset(data.folder), data, cpu), config=config)
+    load_best(run)
+    run.model.eval()
+    use_caches(run, quiet=False)
+    return run
+
+
+def load_best(run: Run) -> None:
+    """Put a run's best weights into its model.
+
+    Raises:
+        InputError: they are missing or damaged, not those that were written, of another model or other data, or not
+            finite.
+    """
+    check(run.config.output, BEST)
+    tensors, facts = checkpoint.load(run.best)
+    if facts.get("data_hash") != run.dataset.checksum:
+        raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
+    checkpoint.load_model(run.model, tensors, run.best)
+    if isinstance(run.model, Fitted) and not run.model.fits(run.split):
+        raise InputError(
+            f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
+        )
+    check_weights(run.model, run.best)
+
+
+def check_weights(model: Recommender, path: Path) -> None:
+    """Refuse weights that nothing can be ranked by.
+
+    Raises:
+        InputError: one that was read from ``path``, or is going to be written there, is NaN or infinite.
+    """
+    name = broken_weight(model)
+    if name is not None:
+        raise InputError(
+            f"the weights '{name}' of {path} are NaN or infinite, and nothing can be ranked by them; train that run "
+            f"again, with other options."
+        )

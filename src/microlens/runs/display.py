@@ -1,0 +1,146 @@
+"""What a person sees while a job runs: a bar with an estimate, a line an epoch, TensorBoard."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from microlens.runs.terminal import Console
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from microlens.training import trainer as training
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with a count, the time passed and an estimate of what is left."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=console,
+        transient=True,
+    )
+
+
+@contextmanager
+def extraction_display(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for what is worked out once of every item; it appears with the first progress."""
+    with progress_bar(Console(quiet=quiet)) as bar:
+        tasks: list[TaskID] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(bar.add_task(description, total=total, note=""))
+            bar.update(tasks[0], completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
+def row_display(console: Console, total: int) -> Iterator[Callable[[str, str], None]]:
+    """A bar over the rows of a table, a line that says how far each row at work is, and one for each that ends."""
+    with progress_bar(console) as bar:
+        whole = bar.add_task("rows", total=total, note="")
+        at_work: dict[str, tuple[float, TaskID]] = {}
+
+        def show(row: str, event: str) -> None:
+            if event == "started":
+                at_work[row] = time.monotonic(), bar.add_task(f"  {row}", total=None, note="starting")
+            elif event in {"finished", "failed", "stopped"}:
+                took = "was there"
+                if row in at_work:
+                    begun, task = at_work.pop(row)
+                    bar.remove_task(task)
+                    took = f"{event} after {time.monotonic() - begun:,.0f} s"
+                bar.console.print(f"{row}: {took}")
+                bar.advance(whole)
+            elif event:
+                bar.update(at_work[row][1], note=event)
+
+        yield show
+
+
+class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
+    """Shows a training run on the terminal and in TensorBoard's files.
+
+    Args:
+        trainer: what is shown.
+        folder: the run folder.
+        quiet: show nothing and write nothing.
+    """
+
+    def __init__(self, trainer: "training.Trainer", folder: Path, *, quiet: bool) -> None:
+        self.trainer = trainer
+        self.console = Console(quiet=quiet)
+        self.bar = progress_bar(self.console)
+        self.board = None if quiet else _tensorboard(folder / "tensorboard", trainer.progress.epoch)
+        total = trainer.steps_per_epoch * trainer.settings.epochs
+        done = trainer.steps_per_epoch * trainer.progress.epoch + trainer.progress.step
+        self.task = self.bar.add_task("training", total=total, completed=done, note="")
+        self.shown = 0.0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        if self.board is not None:
+            self.board.close()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text)
+
+    def step(self, progress: "training.Progress", loss: float) -> None:
+        """Move the bar; ten times a second is enough for the eye."""
+        now = time.monotonic()
+        if now - self.shown < 0.1 and progress.step < self.trainer.steps_per_epoch:
+            return
+        self.shown = now
+        settings = self.trainer.settings
+        users = progress.step * settings.batch_size / max(progress.epoch_seconds, 1e-9)
+        self.bar.update(
+            self.task,
+            completed=self.trainer.steps_per_epoch * progress.epoch + progress.step,
+            description=f"epoch {progress.epoch + 1} of at most {settings.epochs}",
+            note=f"loss {loss:.4f}, {users:,.0f} users/s",
+        )
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Print an epoch's line and log it."""
+        valid, best = line["valid"], self.trainer.progress.best_epoch == line["epoch"]
+        values = "  ".join(f"{name} {100 * value:6.2f} %" for name, value in valid.items())
+        note = f"{line['seconds']:.1f} s{'  best' if best else ''}"
+        self.say(f"epoch {line['epoch']:3d}  loss {line['loss']:.4f}  valid {values}  {note}")
+        if self.board is not None:
+            self.board.add_scalar("loss/train", line["loss"], line["epoch"])
+            for name, value in valid.items():
+                self.board.add_scalar(f"valid/{name}", value, line["epoch"])
+
+
+def _tensorboard(folder: Path, epochs_done: int) -> "SummaryWriter | None":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra [track] is not installed; metrics.jsonl holds the same numbers
+        return None
+    return SummaryWriter(str(folder), purge_step=epochs_done + 1)

@@ -1,0 +1,120 @@
+"""The metrics beyond accuracy of a run, worked out once and kept in its folder."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import FiniteFloat
+
+from microlens.data.feature_matrix import load_features
+from microlens.data.interactions import Int64
+from microlens.data.split import Part
+from microlens.errors import InputError
+from microlens.evaluation.beyond_accuracy import CUTOFF, beyond_accuracy
+from microlens.evaluation.ranking import ROWS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, finite_scores, user_states
+from microlens.evaluation.report import Report
+from microlens.files.json_files import read_json
+from microlens.files.run_manifest import BEYOND, check, replace_text
+from microlens.files.writing import alone_in
+from microlens.runs.assembly import Run, open_run
+
+
+@torch.inference_mode()
+def recommended_lists(
+    run: Run, part: Part = "test", cutoff: int = CUTOFF, on_progress: Callable[[int, int], None] | None = None
+) -> Int64:
+    """The items that a trained run ranks first for every user among those the user has not had.
+
+    Args:
+        run: see :func:`microlens.runs.assembly.open_run`.
+        part: whose histories are read.
+        cutoff: K.
+        on_progress: called with (users done, users).
+
+    Returns:
+        (U, K) item numbers, best first; 0 where a user has no further candidate.
+
+    Raises:
+        InputError: a vector or a score is NaN or infinite.
+    """
+    model, split, device = run.model.eval(), run.split, run.device
+    catalogue = encode_catalogue(model, run.content, split.num_items, device)
+    kept = min(cutoff, split.num_items)
+    lists = torch.zeros(split.num_users, cutoff, dtype=torch.int64)
+    for start in range(0, split.num_users, USERS_AT_ONCE):
+        users = np.arange(start, min(start + USERS_AT_ONCE, split.num_users))
+        inputs, seen = (
+            torch.from_numpy(items.astype(np.int64)).to(device)
+            for items in (split.inputs(part, users), split.history(part, users))
+        )
+        states = user_states(model, catalogue, torch.from_numpy(users).to(device), inputs)
+        for row in range(0, len(users), ROWS_AT_ONCE):
+            rows = slice(row, row + ROWS_AT_ONCE)
+            scores = finite_scores(model, states[rows], catalogue, users[rows])
+            scores.scatter_(1, seen[rows], -torch.inf)
+            scores[:, 0] = -torch.inf
+            best = scores.topk(kept)
+            items = best.indices.masked_fill(best.values == -torch.inf, 0)
+            lists[start + row : start + row + len(items), :kept] = items.cpu()
+        if on_progress:
+            on_progress(int(users[-1]) + 1, split.num_users)
+    return lists.numpy()
+
+
+def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """The metrics beyond accuracy of a run folder, worked out once and kept in ``beyond.json``.
+
+    Returns:
+        "metrics" by name, "features", the file in the dataset's ``features`` that the diversity is by (the first by
+        name that has every item; None without one), and the hashes of configuration and data.
+
+    Raises:
+        InputError: the run is not finished, its files are not those that were written, or its data has gone.
+    """
+    report = Report.read(folder).provenance
+    identity = {name: report[name] for name in ("config_hash", "data_hash")}
+    check(folder, BEYOND)
+    with suppress(InputError):  # what cannot be read is worked out again
+        kept = read_beyond(folder)
+        if kept is not None and {name: kept[name] for name in identity} == identity:
+            return kept
+    run = open_run(folder)
+    lists = recommended_lists(run, on_progress=on_progress)
+    features, vectors = _content_vectors(run)
+    found = {"metrics": beyond_accuracy(lists, run.split, vectors), "features": features, **identity}
+    with alone_in(folder):
+        replace_text(folder, BEYOND, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def read_beyond(folder: Path) -> dict[str, Any] | None:
+    """What :func:`summarise` kept in a run folder, None where it did not run.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / "beyond.json"
+    return asdict(read_json(path, _Kept, "remove it, and it is made again")) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    metrics: dict[str, FiniteFloat]
+    features: str | None
+    config_hash: str
+    data_hash: str
+
+
+def _content_vectors(run: Run) -> tuple[str | None, npt.NDArray[np.float32] | None]:
+    folder = run.dataset.folder / "features"
+    for path in sorted(path for path in folder.glob("*.npy") if not path.name.endswith(".ids.npy")):
+        with suppress(InputError):  # it lacks items, or is no matrix of features
+            matrix = load_features(path, run.item_ids()[1:])
+            return path.name, np.concatenate([np.zeros_like(matrix[:1]), matrix])
+    return None, None

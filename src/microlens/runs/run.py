@@ -1,0 +1,266 @@
+"""Runs from beginning to end: trained or picked up again, ranked, and reported."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import NonNegativeFloat
+
+from microlens import environment
+from microlens.config.run_config import NOT_IN_HASH, RunConfig
+from microlens.cost import run_cost
+from microlens.data.batches import Place
+from microlens.data.examples import Examples
+from microlens.data.interactions import Int64
+from microlens.data.split import Part
+from microlens.distributed import process_group, wait_for_all
+from microlens.environment import refuse_too_large_to_train
+from microlens.errors import InputError
+from microlens.evaluation.ranking import rank_targets
+from microlens.evaluation.report import PARTS, Report, measure, write_ranks
+from microlens.files.run_manifest import (
+    BEST,
+    CONFIG,
+    ENVIRONMENT,
+    LAST,
+    REPORT,
+    check,
+    check_checkpoint,
+    replace_text,
+    replaced,
+)
+from microlens.recommenders.fitted import Fitted
+from microlens.runs.assembly import Run, build_run, check_weights, load_best, open_run, use_caches
+from microlens.runs.dataset_location import places_of
+from microlens.runs.display import TrainingDisplay
+from microlens.runs.folder import clear_run_folder, held_run_folder
+from microlens.runs.tracking import OnEpoch, tracked
+from microlens.training import checkpoint
+from microlens.training.trainer import Progress, Trainer
+
+WAY_OUT = "choose another output, or start again with --fresh."
+
+
+def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Report:
+    """Train a run to its end, or the rest of it, and report; a finished run is only read.
+
+    Args:
+        config: the run.
+        fresh: throw away what the run folder holds and start again.
+        quiet: show nothing.
+
+    Raises:
+        InputError: the configuration cannot be built, its output is no folder for a run, or holds a run of another
+            configuration or other data or files that are not those that a run wrote; or numbers became NaN or infinite.
+    """
+    config.check_output()
+    run = build_run(config)  # before anything is written
+    folder = config.output
+    with process_group(run.device) as place, held_run_folder(folder) if place.rank == 0 else nullcontext():
+        if fresh and place.rank == 0:
+            clear_run_folder(folder)
+        wait_for_all(place)
+        return _train(run, place, quiet or place.rank > 0)
+
+
+def _train(run: Run, place: Place, quiet: bool) -> Report:
+    config, folder = run.config, run.config.output
+    _check_same_run(run)
+    if (folder / REPORT).exists():
+        report = Report.read(folder)
+        if report.provenance.get("data_hash") != run.dataset.checksum:
+            raise _other_data(run)
+        return report
+    if place.rank == 0:
+        replace_text(folder, CONFIG, config.toml())
+        facts = {**environment.describe(run.device), "dataset": places_of(config.dataset, folder)}
+        replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
+    use_caches(run, place, quiet=quiet)
+    progress = Progress()
+    if isinstance(run.model, Fitted):
+        progress.train_seconds = _fit_at_once(run, run.model, place)
+    elif any(parameter.requires_grad for parameter in run.model.parameters()):
+        progress = _fit(run, place, quiet)
+    elif place.rank == 0:
+        _save_untrained(run, {"epoch": 0, **run.identity})
+    return _report(run, progress, place)
+
+
+def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
+    """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
+    if place.rank:
+        return 0.0
+    check(run.config.output, BEST)
+    facts = checkpoint.load_facts(run.best) if run.best.exists() else {}
+    if any(facts.get(name) != value for name, value in run.identity.items()):
+        torch.manual_seed(run.config.seed)
+        started = time.monotonic()
+        model.fit(run.split)
+        facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
+        _save_untrained(run, facts)
+    return checkpoint.checked(facts, _Fit, run.best).seconds
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a checkpoint says of a model without gradients: how long fitting it took."""
+
+    seconds: NonNegativeFloat
+
+
+def _save_untrained(run: Run, facts: dict[str, Any]) -> None:
+    """Save the weights of a model that was not trained step by step."""
+    check_weights(run.model, run.best)
+    with replaced(run.config.output, BEST) as path:
+        checkpoint.save(path, checkpoint.with_prefix("model", run.model.state_dict()), facts)
+
+
+def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
+    """The trainer of a run, where the run folder's checkpoint or the configured start left it; and whether it resumed.
+
+    Raises:
+        InputError: there are more processes than a batch has rows, a checkpoint is not the one that was written, or the
+            configured start does not fit.
+    """
+    place = place or Place()
+    if place.world > run.config.train.batch_size:
+        raise InputError(
+            f"train.batch_size is {run.config.train.batch_size}; {place.world} processes need at least as many."
+        )
+    refuse_too_large_to_train(run.model, run.device)
+    trainer = Trainer(
+        run.model,
+        run.split,
+        run.content,
+        run.config.train,
+        seed=run.config.seed,
+        folder=run.config.output,
+        device=run.device,
+        identity=run.identity,
+        place=place,
+    )
+    torch.manual_seed(run.config.seed + place.rank)
+    resumed = trainer.resume()
+    start = run.config.train.start_from
+    if not resumed and start:
+        check_checkpoint(start)
+        checkpoint.start_from(run.model, start)
+        check_weights(run.model, start)
+    return trainer, resumed
+
+
+def _fit(run: Run, place: Place, quiet: bool) -> Progress:
+    trainer, resumed = trainer_of(run, place)
+    with TrainingDisplay(trainer, run.config.output, quiet=quiet) as display:
+        if resumed:
+            display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
+        with tracked(run.config if place.rank == 0 else None, display.say) as track:
+            trainer.fit(display.step, _both(display.epoch, track))
+    return trainer.progress
+
+
+def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
+    def on_epoch(line: dict[str, Any]) -> None:
+        show(line)
+        track(line)
+
+    return on_epoch
+
+
+def _report(run: Run, progress: Progress, place: Place) -> Report:
+    wait_for_all(place)  # the first process writes the best weights
+    load_best(run)
+    ranks: dict[Part, Int64] = {
+        part: rank_targets(run.model, run.content, run.split, part, run.device, place) for part in PARTS
+    }
+    parameters = list(run.model.parameters())
+    examples = len(Examples(run.split, run.model.examples))
+    steps = progress.epoch * -(-examples // run.config.train.batch_size)
+    report = Report(
+        dataset=run.dataset.name,
+        protocol={**asdict(run.split.protocol), "hash": run.split.protocol.hash},
+        model=run.config.model.name,
+        encoder=run.config.encoder.name if run.config.encoder else "none",
+        **measure(run.split, ranks),
+        cost={
+            "parameters": sum(parameter.numel() for parameter in parameters),
+            "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            "flops_per_step": progress.flops_per_step,
+            "seconds_per_epoch": round(progress.train_seconds / progress.epoch, 3) if progress.epoch else 0.0,
+            "seconds": round(progress.train_seconds, 6),
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch,
+            **run_cost(run.model.item_encoder, run.content, seconds=progress.train_seconds, steps=steps),
+            "peak_memory_bytes": environment.peak_memory_bytes(run.device),
+            "device": environment.device_name(run.device),
+            "processes": place.world,
+        },
+        provenance={
+            "commit": environment.commit(),
+            "seed": run.config.seed,
+            **run.identity,
+            "packages": environment.packages(),
+        },
+    )
+    if place.rank == 0:
+        write_ranks(run.config.output, ranks, run.split)
+        report.write(run.config.output)
+    return report
+
+
+def _check_same_run(run: Run) -> None:
+    folder = run.config.output
+    check(folder, CONFIG)
+    if not (folder / CONFIG).exists():
+        return
+    there = RunConfig.load(folder / CONFIG)
+    if there.hash != run.config.hash:
+        raise InputError(f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {WAY_OUT}")
+    last = folder / LAST
+    if last.exists():
+        check(folder, LAST)
+        if checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
+            raise _other_data(run)
+
+
+def _other_data(run: Run) -> InputError:
+    return InputError(f"{run.config.output} holds a run on other data than {run.config.dataset}; {WAY_OUT}")
+
+
+def _difference(there: RunConfig, here: RunConfig) -> str:
+    old, new = (_flat(config.model_dump(mode="json", exclude=NOT_IN_HASH)) for config in (there, here))
+    name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
+    return f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def evaluate(
+    folder: Path, on_progress: Callable[[int, int], None] | None = None, *, dataset: Path | None = None
+) -> dict[str, Any]:
+    """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report.
+
+    Args:
+        folder: the run folder.
+        on_progress: called with (done, total) targets.
+        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_run`.
+
+    Raises:
+        InputError: see :func:`microlens.runs.assembly.open_run`; or a vector or a score is NaN or infinite.
+    """
+    run = open_run(folder, dataset)
+    ranks = {
+        part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
+        for part in PARTS
+    }
+    return measure(run.split, ranks)

@@ -1,0 +1,109 @@
+"""Training logged with W&B or MLflow, for those who have them; a service that fails never ends a training."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from microlens.config.run_config import RunConfig
+from microlens.errors import InputError
+
+Say = Callable[[str], None]
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+class Service:
+    """One service: begun, sent every epoch, ended; after its first fault it gets nothing more.
+
+    Args:
+        name: of the service, for messages.
+        say: where to say, once, that it failed.
+    """
+
+    def __init__(self, name: str, say: Say) -> None:
+        self.name, self.say, self.works = name, say, True
+
+    def attempt(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """What ``work`` returns; None where it, or something before it, failed."""
+        if not self.works:
+            return None
+        try:
+            return work(*arguments, **named)
+        except Exception as error:
+            self.works = False
+            self.say(f"{self.name} failed and gets nothing more: {error}. Training goes on; metrics.jsonl has it all.")
+            return None
+
+
+@contextmanager
+def tracked(config: RunConfig | None, say: Say) -> Iterator[OnEpoch]:
+    """Log a training with the services that ``config.track`` names; none without a configuration.
+
+    Args:
+        config: the run.
+        say: where to say that a service failed.
+
+    Yields:
+        What to call with every line of ``metrics.jsonl``.
+
+    Raises:
+        InputError: a service is named whose package is not installed.
+    """
+    begun: list[tuple[Service, OnEpoch, Callable[[], Any]]] = []
+    if config is not None and config.track.wandb is not None:
+        begun.append(_wandb(config, Service("wandb", say)))
+    if config is not None and config.track.mlflow is not None:
+        begun.append(_mlflow(config, Service("mlflow", say)))
+
+    def send(line: dict[str, Any]) -> None:
+        for service, log, _ in begun:
+            service.attempt(log, line)
+
+    try:
+        yield send
+    finally:
+        for service, _, end in begun:
+            service.attempt(end)
+
+
+def _wandb(config: RunConfig, service: Service) -> tuple[Service, OnEpoch, Callable[[], Any]]:
+    library = _library("wandb")
+    name = config.output.resolve().name
+    begin = {"project": config.track.wandb, "name": name, "id": config.hash, "resume": "allow", "config": _flat(config)}
+    run = service.attempt(library.init, **begin)
+    return service, lambda line: run.log(_values(line), step=line["epoch"]), lambda: run.finish()
+
+
+def _mlflow(config: RunConfig, service: Service) -> tuple[Service, OnEpoch, Callable[[], Any]]:
+    library = _library("mlflow")
+    service.attempt(library.set_experiment, config.track.mlflow)
+    service.attempt(library.start_run, run_name=config.output.resolve().name)
+    service.attempt(library.log_params, _flat(config))
+
+    def log(line: dict[str, Any]) -> None:
+        plain = {name.replace("@", "_at_"): value for name, value in _values(line).items()}  # names take no @ there
+        library.log_metrics(plain, step=line["epoch"])
+
+    return service, log, library.end_run
+
+
+def _values(line: dict[str, Any]) -> dict[str, float]:
+    return {"loss/train": line["loss"], **{f"valid/{name}": value for name, value in line["valid"].items()}}
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.model_dump(mode="json", exclude={"track", "tune"}).items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _library(service: str) -> ModuleType:
+    try:
+        return import_module(service)
+    except ImportError:
+        raise InputError(
+            f"track.{service} is set, but {service} is not installed; install it with: pip install {service}, or leave "
+            "that key out."
+        ) from None

@@ -1,0 +1,275 @@
+"""Searching a configuration's options by what they reach on the validation targets; the test targets are never read."""
+
+import errno
+import hashlib
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from microlens.config.run_config import Range, RunConfig
+from microlens.data.dataset import Dataset
+from microlens.errors import InputError
+from microlens.evaluation.metrics import all_metrics
+from microlens.evaluation.ranking import rank_targets
+from microlens.files.writing import alone_in, write_text
+from microlens.recommenders.fitted import Fitted
+from microlens.runs.assembly import Run, build_run, check_weights, use_caches
+from microlens.runs.run import trainer_of
+
+if TYPE_CHECKING:
+    import optuna
+
+TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING = 4, 2
+_REMEDY = "remove it to search anew; what its trials trained is used again"
+OnTrial = Callable[[int, str], None]
+_AS_THE_SYSTEM_SAYS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found: the best configuration, its validation metric, and every trial as a table."""
+
+    config: RunConfig
+    value: float
+    trials: pl.DataFrame
+
+
+class Search:
+    """Tries values of a configuration's ``[tune]`` table, those that promise most first (TPE, Bergstra et al. 2011).
+
+    A trial whose validation metric after an epoch is below the median of the others at that epoch is given up. The
+    study is kept in ``study.db``; after a kill the trial at work is begun again, its run goes on where it was, and the
+    trials are those of a search that nobody killed.
+
+    Args:
+        path: the configuration, with a ``[tune]`` table of ranges by dotted name.
+        overrides: ``key=value``, as for a run.
+        output: the folder of the study; ``tune`` in the configuration's output if not given.
+
+    Raises:
+        InputError: Optuna is not installed, a range is wrong or names nothing, or the folder holds another search.
+    """
+
+    def __init__(self, path: Path, overrides: list[str] | None = None, output: Path | None = None) -> None:
+        self.path, self.overrides = path, overrides or []
+        self.base = RunConfig.load(path, self.overrides)
+        self.output = output or self.base.output / "tune"
+        if not self.base.tune:
+            raise InputError(
+                f"{path} has no [tune] table; add ranges to it, such as "
+                '"train.lr" = { low = 1e-4, high = 1e-2, log = true }.'
+            )
+        self.base.model_copy(update={"output": self.output}).check_output()
+        for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
+            build_run(self._config(values))  # says at once what cannot be built
+        self.optuna = _library()
+        self.study: optuna.Study
+
+    def run(self, trials: int, *, seconds: float | None = None, on_trial: OnTrial | None = None) -> Found:
+        """Search until there are so many trials, or no more time.
+
+        Args:
+            trials: how many in all, those of an earlier call included.
+            seconds: after so long no other trial starts.
+            on_trial: called with a trial's number and "started", or how it ended.
+
+        Raises:
+            InputError: another process searches in the folder, or no trial came to an end.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        on_trial = on_trial or (lambda number, event: None)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with alone_in(self.output), _plain_errors(self.output / "study.db"):
+            self.study = self._open()
+            while self._counted() < trials and (deadline is None or time.monotonic() < deadline):
+                self.study.sampler = self._sampler()
+                trial = self.study.ask()
+                on_trial(trial.number, "started")
+                on_trial(trial.number, self._try(trial))
+            return self._found()
+
+    def _open(self) -> "optuna.Study":
+        library = self.optuna
+        request = hashlib.sha256(
+            json.dumps(
+                [self.base.hash, self.base.model_dump(mode="json")["tune"], Dataset(self.base.dataset).checksum]
+            ).encode()
+        ).hexdigest()
+        database = self.output / "study.db"
+        begun = database.exists()
+        if begun:
+            _check_database(database)
+        try:
+            study: optuna.Study = library.create_study(
+                storage=f"sqlite:///{database}", study_name="microlens", load_if_exists=True, direction="maximize",
+                pruner=library.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING),
+            )  # fmt: skip
+        except Exception as error:
+            if not begun:
+                raise
+            # A database of SQLite, but of something else.
+            raise InputError(
+                f"{database} holds no study that can be read ({type(error).__name__}); {_REMEDY}."
+            ) from None
+        if study.user_attrs.get("request", request) != request:
+            raise InputError(
+                f"{self.output} holds a search of another configuration, of other ranges or on other data; choose "
+                "another folder with --output, or remove it."
+            )
+        study.set_user_attr("request", request)
+        for trial in study.get_trials(states=(library.trial.TrialState.RUNNING,)):  # of a search that was killed
+            study.tell(trial.number, state=library.trial.TrialState.FAIL)
+        return study
+
+    def _sampler(self) -> "optuna.samplers.BaseSampler":
+        """Seeded by how many trials ended, so that the one after a kill draws what the killed one drew."""
+        seeds = np.random.SeedSequence([self.base.seed, self._counted()])
+        sampler: optuna.samplers.BaseSampler = self.optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]))
+        return sampler
+
+    def _counted(self) -> int:
+        """How many trials came to an end, by themselves."""
+        states = self.optuna.trial.TrialState
+        ended = self.study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED, states.FAIL))
+        return sum(trial.state is not states.FAIL or "fault" in trial.user_attrs for trial in ended)
+
+    def _try(self, trial: "optuna.Trial") -> str:
+        states = self.optuna.trial.TrialState
+        values = {name: suggest(trial, name, range_) for name, range_ in self.base.tune.items()}
+        config = self._config(values)
+        started = time.monotonic()
+        try:
+            value, epochs, pruned = self._validate(config, trial)
+        except InputError as error:  # such as a loss that is not finite
+            trial.set_user_attr("fault", str(error))
+            self.study.tell(trial, state=states.FAIL)
+            return f"failed: {error}"
+        trial.set_user_attr("value", value)
+        trial.set_user_attr("epochs", epochs)
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+        if pruned:
+            self.study.tell(trial, state=states.PRUNED)
+        else:
+            self.study.tell(trial, value)
+        said = f"{config.train.select} {100 * value:.2f} % on validation"
+        return f"{said}, given up after epoch {epochs}" if pruned else said
+
+    def _validate(self, config: RunConfig, trial: "optuna.Trial") -> tuple[float, int, bool]:
+        """The best validation metric of a configuration, the epochs it took, and whether it was given up."""
+        config.output.mkdir(parents=True, exist_ok=True)
+        run = build_run(config)
+        use_caches(run, quiet=True)
+        if isinstance(run.model, Fitted):
+            torch.manual_seed(config.seed)
+            run.model.fit(run.split)
+            check_weights(run.model, run.best)
+        elif any(parameter.requires_grad for parameter in run.model.parameters()):
+            return self._train(run, trial)
+        ranks = rank_targets(run.model, run.content, run.split, "valid", run.device)
+        return all_metrics(ranks, run.split.target_users("valid"))[config.train.select], 0, False
+
+    def _train(self, run: Run, trial: "optuna.Trial") -> tuple[float, int, bool]:
+        trainer, _ = trainer_of(run)
+        select = run.config.train.select
+        for line in trainer.progress.log:  # of a trial that was killed
+            trial.report(line["valid"][select], line["epoch"])
+
+        def judge(line: dict[str, Any]) -> None:
+            trial.report(line["valid"][select], line["epoch"])
+            if trial.should_prune():
+                raise self.optuna.TrialPruned
+
+        pruned = True
+        with suppress(self.optuna.TrialPruned):
+            trainer.fit(lambda progress, loss: None, judge)
+            pruned = False
+        return trainer.progress.best, trainer.progress.epoch, pruned
+
+    def _config(self, values: dict[str, Any]) -> RunConfig:
+        assignments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
+        config = RunConfig.load(self.path, [*self.overrides, *assignments])
+        return config.model_copy(update={"output": self.output / "trials" / config.hash, "tune": {}})
+
+    def _found(self) -> Found:
+        """Write ``trials.csv`` and ``best.toml``."""
+        trials = self.study.get_trials(deepcopy=False)
+        rows = [
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                self.base.train.select: trial.user_attrs.get("value"),
+                "epochs": trial.user_attrs.get("epochs"),
+                "seconds": trial.user_attrs.get("seconds"),
+                **{name: trial.params.get(name) for name in self.base.tune},
+                "fault": trial.user_attrs.get("fault"),
+            }
+            for trial in trials
+        ]
+        table = pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        write_text(self.output / "trials.csv", table.write_csv())
+        complete = [trial for trial in trials if trial.state is self.optuna.trial.TrialState.COMPLETE]
+        if not complete:
+            faults = [trial.user_attrs["fault"] for trial in trials if "fault" in trial.user_attrs]
+            raise InputError(f"no trial came to an end{f'; the last said: {faults[-1]}' if faults else ''}")
+        best = max(complete, key=lambda trial: trial.values[0])
+        config = self._config(best.params).model_copy(update={"output": self.output / "best"})
+        write_text(self.output / "best.toml", config.toml())
+        return Found(config=config, value=best.values[0], trials=table)
+
+
+@contextmanager
+def _plain_errors(study: Path) -> Iterator[None]:
+    """Say what SQLite has against a study's file in our words, and what it says of a disk as the system does."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = cause.__cause__
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without the details
+        if code in _AS_THE_SYSTEM_SAYS:
+            raise OSError(_AS_THE_SYSTEM_SAYS[code], str(cause)) from None
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise InputError(f"{study} is damaged; remove it, or choose another folder with --output.") from None
+        raise
+
+
+def suggest(trial: "optuna.Trial", name: str, range_: Range) -> Any:
+    """A value of a range, chosen by the study's sampler."""
+    if range_.choices is not None:
+        return trial.suggest_categorical(name, range_.choices)
+    low, high = range_.ends
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high, step=int(range_.step or 1), log=range_.log)
+    return trial.suggest_float(name, low, high, step=range_.step, log=range_.log)
+
+
+def _check_database(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            whole = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.Error:
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is damaged; {_REMEDY}.")
+
+
+def _library() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise InputError(
+            "microlens tune needs the package optuna; install it with: pip install microlens[tune]"
+        ) from None
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    return optuna

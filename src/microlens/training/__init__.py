@@ -1,0 +1,1 @@
+"""One training step, the loop over them, and what is computed once and kept."""

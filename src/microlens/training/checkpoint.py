@@ -1,0 +1,201 @@
+"""Checkpoints: one safetensors file each, its facts as JSON in the header; never a pickle."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from microlens.data.batches import Place
+from microlens.encoders.id import IdEncoder
+from microlens.errors import InputError
+from microlens.files.json_files import parse_json
+from microlens.files.writing import whole
+from microlens.recommenders.base import Recommender
+from microlens.recommenders.fitted import Fitted
+
+FRESH = "train the run again with --fresh"
+T = TypeVar("T")
+_KEPT_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")  # by AdamW
+
+
+def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write ``tensors`` and ``facts`` to ``path``, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as temporary:
+        # Through bytes, because then a full disk is an OSError that says so.
+        temporary.write_bytes(to_bytes(contiguous, metadata={"facts": json.dumps(facts)}))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or not one of ours.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file, path)  # noqa: SIM118
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts of what :func:`save` wrote, without reading its tensors; raises as :func:`load`."""
+    with _opened(path) as file:
+        return _facts(file, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; train the run first.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            if "facts" not in (file.metadata() or {}):
+                raise InputError(f"{path} is not a checkpoint of microlens.")
+            yield file
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except SafetensorError:
+        raise InputError(f"{path} is damaged or not a checkpoint of microlens; {FRESH}.") from None
+
+
+def _facts(file: Any, path: Path) -> dict[str, Any]:
+    return parse_json(file.metadata()["facts"], dict[str, Any], path, FRESH)
+
+
+def checked(facts: dict[str, Any], kind: type[T], path: Path) -> T:
+    """The facts of a checkpoint as ``kind``, a dataclass whose fields they have to hold.
+
+    Raises:
+        InputError: one is missing or has a value of another type.
+    """
+    return parse_json(json.dumps(facts), kind, path, FRESH)
+
+
+def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put ``prefix.`` before every name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors named ``prefix.*``, without the prefix."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
+    }
+
+
+def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put the tensors named ``model.*`` into ``model``.
+
+    Raises:
+        InputError: they are those of another model.
+    """
+    state = under("model", tensors)
+    if isinstance(model, Fitted):
+        model.adopt(state)
+    expected = model.state_dict()
+    differing = sorted(name for name in state.keys() | expected.keys() if not _alike(state, expected, name))
+    if differing:
+        raise InputError(
+            f"{path} is the checkpoint of another model: {len(differing)} of its {len(state)} tensors do not fit "
+            f"(first: '{differing[0]}')."
+        )
+    model.load_state_dict(state)
+
+
+def _alike(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> bool:
+    """Whether both have a tensor of this name, of one shape and type."""
+    if name not in state or name not in expected:
+        return False
+    return state[name].shape == expected[name].shape and state[name].dtype == expected[name].dtype
+
+
+def start_from(model: Recommender, path: Path) -> None:
+    """Begin with the weights of another run, perhaps on other data; vectors of ids stay as they are.
+
+    Raises:
+        InputError: there is no such checkpoint, the model knows users by number, or what both have in common differs.
+    """
+    if not path.is_file():
+        raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
+    if model.known_users_only or isinstance(model, Fitted):
+        raise InputError("train.start_from goes with models that read histories; this one knows its users by number.")
+    tensors, _ = load(path)
+    ids = {name for name, part in model.named_modules() if isinstance(part, IdEncoder)}
+    expected = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not any(name.startswith(f"{tower}.") for tower in ids)
+    }
+    state = {name: tensor for name, tensor in under("model", tensors).items() if name in expected}
+    differing = sorted(name for name in expected if not _alike(state, expected, name))
+    if differing:
+        raise InputError(
+            f"train.start_from is {path}, a checkpoint of another model: {len(differing)} of {len(expected)} tensors "
+            f"do not fit (first: '{differing[0]}')."
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of ``optimizer`` as named tensors, ``INDEX.NAME``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": tensor for index, values in state.items() for name, tensor in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.AdamW, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put back what :func:`optimizer_tensors` gave.
+
+    Raises:
+        InputError: they are those of other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        number = int(index) if index.isdecimal() and len(index) < 9 else len(parameters)
+        if number >= len(parameters) or not _of_parameter(name, tensor, parameters[number]):
+            raise InputError(f"{path} is damaged ('optimizer.{key}' fits no parameter of this model); {FRESH}.")
+        state.setdefault(number, {})[name] = tensor
+    for number, kept in state.items():
+        if len(kept) < len(_KEPT_OF_A_PARAMETER):
+            raise InputError(f"{path} is damaged (only {', '.join(kept)} of 'optimizer.{number}' there); {FRESH}.")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _of_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
+    if name == "step":
+        return tensor.shape == () and tensor.dtype == torch.float32
+    return name in _KEPT_OF_A_PARAMETER and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
+
+
+def load_random_states(tensors: dict[str, Tensor], place: Place, device: torch.device, path: Path) -> None:
+    """Put back the states of PyTorch's generators, named ``RANK.DEVICE``, as far as this process has them.
+
+    Raises:
+        InputError: one is missing or damaged, or there are those of more or fewer processes.
+    """
+    world = len({name.partition(".")[0] for name in tensors})
+    if not world:
+        raise InputError(f"{path} holds no random state; {FRESH}.")
+    if world != place.world:
+        counted = "1 process" if world == 1 else f"{world} processes"
+        raise InputError(
+            f"{path} was written by {counted}, which cannot be gone on with by {place.world}: use as many, or {FRESH}."
+        )
+    for kind in ("cpu", "cuda") if device.type == "cuda" else ("cpu",):
+        name = f"{place.rank}.{kind}"
+        if name not in tensors:
+            raise InputError(f"{path} holds no random state '{name}', it is damaged or of another device; {FRESH}.")
+        try:
+            if kind == "cpu":
+                torch.set_rng_state(tensors[name])
+            else:
+                torch.cuda.set_rng_state(tensors[name], device)
+        except (RuntimeError, TypeError):
+            raise InputError(f"{path} is damaged ('random.{name}' is no state of a generator); {FRESH}.") from None

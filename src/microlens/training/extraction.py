@@ -1,0 +1,192 @@
+"""Working out something of every item once, and keeping it on disk: a row an item, resumable, renamed when whole."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from microlens.data.batches import ItemBatch, Place
+from microlens.data.content import ItemContent
+from microlens.data.interactions import Int64
+from microlens.data.item_arrays import Rows, RowWriter
+from microlens.distributed import wait_for_all
+from microlens.errors import InputError
+from microlens.files.json_files import read_json
+from microlens.files.writing import MARK, UNFINISHED, claim_folder, clear_folder, write_text
+
+ITEMS_AT_ONCE = 32
+SECONDS_BETWEEN_SYNCS = 5.0
+PROVENANCE = "provenance.json"
+WRITTEN = (PROVENANCE, "[0-9]*.npy", "done-[0-9]*", f".*{UNFINISHED}")
+"""All that is ever written into the folder of an extraction, as patterns."""
+_ARRAYS = "arrays"  # in the provenance of what is finished: their shapes and types
+
+Array: TypeAlias = npt.NDArray[Any]
+Compute = Callable[[ItemBatch], tuple[Tensor, ...]]
+OnProgress = Callable[[int, int], None]
+
+
+@torch.inference_mode()
+def extract(
+    compute: Compute,
+    content: ItemContent,
+    num_items: int,
+    folder: Path,
+    provenance: dict[str, Any],
+    *,
+    device: torch.device,
+    half: bool = False,
+    place: Place | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Rows]:
+    """Compute tensors (m, ...) of every item 1..N and keep them as ``0.npy``, ``1.npy``, ... in ``folder``.
+
+    A folder that is there is read. An extraction that was stopped goes on where it stopped, and gives the same bits as
+    one that was not: items are computed in the same groups. Several processes share the items.
+
+    Args:
+        compute: from items on ``device`` to tensors of one row an item.
+        content: what ``compute`` sees.
+        num_items: N.
+        folder: where the arrays go, with ``provenance`` beside them.
+        provenance: what the arrays depend on; must be that of a folder that is there.
+        device: where to compute.
+        half: keep floating-point numbers as float16.
+        place: which process of how many this is.
+        on_progress: called with (done, total) items of this process.
+
+    Raises:
+        InputError: the folder, or that of the unfinished work, holds something else, the disk is too small, or a
+            number is no finite one.
+    """
+    place = place or Place()
+    partial = folder.with_name(f".{folder.name}.partial")
+    if not folder.exists():
+        if place.rank == 0:
+            _begin(partial, provenance)
+        wait_for_all(place)
+        _compute_share(compute, content, num_items, partial, device, half, place, on_progress)
+        wait_for_all(place)
+        if place.rank == 0:
+            arrays = _described(_read(partial, provenance, num_items))
+            write_text(partial / PROVENANCE, json.dumps({**provenance, _ARRAYS: arrays}, indent=1) + "\n")
+            partial.rename(folder)
+            clear_folder(folder, ("done-[0-9]*", MARK))
+        wait_for_all(place)
+    return _read(folder, provenance, num_items)
+
+
+def _read(folder: Path, provenance: dict[str, Any], num_items: int) -> list[Rows]:
+    remedy = f"remove {folder}, and it is made again"
+    made = read_json(folder / PROVENANCE, dict[str, Any], remedy)
+    described = made.pop(_ARRAYS, None)
+    if made != provenance:
+        raise InputError(f"{folder} was made of something else; choose another folder or remove it.")
+    arrays = [Rows(folder / f"{number}.npy") for number in range(len(list(folder.glob("[0-9]*.npy"))))]
+    if not arrays or any(len(rows) != num_items for rows in arrays) or described not in (None, _described(arrays)):
+        raise InputError(f"{folder} does not hold the arrays that were made of {num_items:,} items; {remedy}.")
+    return arrays
+
+
+def _described(arrays: list[Rows]) -> list[Any]:
+    """The shape and type of each array, as JSON has them."""
+    return [[list(rows.shape), rows.dtype.str] for rows in arrays]
+
+
+def _begin(partial: Path, provenance: dict[str, Any]) -> None:
+    """Leave ``partial`` as it is if it was begun for the same thing; else make it anew."""
+    note = partial / PROVENANCE
+    claim_folder(partial)
+    with suppress(InputError):  # what cannot be read was begun for something else
+        begun = read_json(note, dict[str, Any], "it is made again")
+        begun.pop(_ARRAYS, None)
+        if begun == provenance:
+            return
+    clear_folder(partial, WRITTEN)
+    write_text(note, json.dumps(provenance, indent=1) + "\n")
+
+
+def _compute_share(
+    compute: Compute,
+    content: ItemContent,
+    num_items: int,
+    partial: Path,
+    device: torch.device,
+    half: bool,
+    place: Place,
+    on_progress: OnProgress | None,
+) -> None:
+    share = np.arange(1, num_items + 1)[place.share_of(num_items)]
+    record = partial / f"done-{place.rank}-of-{place.world}"
+    done = _done(record, len(share))
+    synced = time.monotonic()
+    with ExitStack() as files:
+        writers: list[RowWriter] = []
+        for start in range(done, len(share), ITEMS_AT_ONCE):
+            items = share[start : start + ITEMS_AT_ONCE]
+            batch = ItemBatch(items=torch.from_numpy(items), content=content.read(items))
+            values = [_storable(value, half, items) for value in compute(batch.to(device))]
+            writers = writers or [files.enter_context(writer) for writer in _writers(partial, num_items, values)]
+            for writer, value in zip(writers, values, strict=True):
+                writer.write(int(items[0]) - 1, value)
+            if time.monotonic() - synced > SECONDS_BETWEEN_SYNCS:
+                for writer in writers:
+                    writer.sync()
+                _record(record, start + len(items), writers)
+                synced = time.monotonic()
+            if on_progress:
+                on_progress(start + len(items), len(share))
+        if writers:
+            for writer in writers:
+                writer.sync()
+            _record(record, len(share), writers)
+
+
+def _record(record: Path, done: int, writers: list[RowWriter]) -> None:
+    """Say how many items of a share are done, and up to which byte each array is written."""
+    write_text(record, " ".join(map(str, [done, *(writer.end for writer in writers)])))
+
+
+def _done(record: Path, of_share: int) -> int:
+    """How many items of its share a process has done: 0 where the record or an array is not as it was left."""
+    try:
+        done, *ends = map(int, record.read_text(encoding="utf-8").split())
+        lengths = [(record.parent / f"{number}.npy").stat().st_size for number in range(len(ends))]
+    except (OSError, ValueError):
+        return 0
+    whole = bool(ends) and all(length >= end for length, end in zip(lengths, ends, strict=True))
+    at_a_group = 0 <= done < of_share and done % ITEMS_AT_ONCE == 0
+    return done if whole and (at_a_group or done == of_share) else 0
+
+
+def _writers(partial: Path, num_items: int, values: list[Array]) -> Iterator[RowWriter]:
+    """A writer of whole arrays for each of ``values`` (m, ...), if the disk has room for them."""
+    paths = [partial / f"{number}.npy" for number in range(len(values))]
+    written = sum(path.stat().st_size for path in paths if path.exists())
+    needed = num_items * sum(value[0].nbytes for value in values) - written
+    free = shutil.disk_usage(partial).free
+    if needed > free:
+        raise InputError(
+            f"{partial.parent} needs room for {needed / 1e9:,.1f} GB and the disk has {free / 1e9:,.1f} GB left; free "
+            f"some, or turn train.cache off."
+        )
+    for path, value in zip(paths, values, strict=True):
+        yield RowWriter(path, (num_items, *value.shape[1:]), value.dtype)
+
+
+def _storable(value: Tensor, half: bool, items: Int64) -> Array:
+    if value.is_floating_point():
+        value = value.to(torch.float16 if half else torch.float32)
+        broken = ~value.flatten(1).isfinite().all(1)
+        if broken.any():
+            beyond = "NaN, infinite or beyond float16 (turn train.cache off)" if half else "NaN or infinite"
+            raise InputError(f"what the encoder makes of item number {items[int(broken.nonzero()[0])]} is {beyond}.")
+    return value.cpu().numpy()

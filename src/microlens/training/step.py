@@ -1,0 +1,154 @@
+"""From a batch to its loss."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microlens.config.run_config import TrainSection
+from microlens.data.batches import Batch, Place
+from microlens.data.negatives import Negatives
+from microlens.data.split import Split
+from microlens.distributed import gather_shares
+from microlens.errors import InputError
+from microlens.recommenders.base import Recommender
+from microlens.recommenders.graph import GraphRecommender
+from microlens.training.full_softmax import full_softmax
+from microlens.training.gradient_caching import encode_in_parts
+from microlens.training.losses import REJECTED, bce, bpr, gbce, in_batch_softmax, log_popularity, sampled_softmax
+
+Loss = Callable[[Batch, Tensor, Tensor], Tensor]
+
+
+def negatives_of(settings: TrainSection, split: Split) -> Negatives | None:
+    """What the loss of ``settings`` ranks targets against beside their batch; None for the batch alone.
+
+    Raises:
+        InputError: ``num_negatives`` is missing, or given to a loss that draws none.
+    """
+    kind = {"full-softmax": "catalogue", "sampled-softmax": "shared", "bpr": "each", "bce": "each", "gbce": "each"}.get(
+        settings.loss
+    )
+    draws = kind in {"shared", "each"}
+    if draws != (settings.num_negatives is not None):
+        needed = "needs train.num_negatives" if draws else "draws no items; leave train.num_negatives out"
+        raise InputError(f"train.loss is '{settings.loss}', which {needed}.")
+    match kind:
+        case "catalogue":
+            return Negatives(split, "catalogue")
+        case "shared":
+            return Negatives(split, "shared", settings.num_negatives or 0)
+        case "each":
+            return Negatives(split, "each", settings.num_negatives or 0)
+    return None
+
+
+class TrainingStep(nn.Module):
+    """From a batch to its loss, the mean over all targets.
+
+    Args:
+        model: the recommender.
+        train_counts: (N+1,) occurrences in the train part.
+        place: which process of how many this is, of those that share the batch.
+        settings: how items are encoded, and the loss.
+    """
+
+    log_q: Tensor
+
+    def __init__(
+        self,
+        model: Recommender,
+        train_counts: Tensor,
+        place: Place | None = None,
+        settings: TrainSection | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings or TrainSection()
+        self.place = place or Place()
+        self.num_items = len(train_counts) - 1
+        self.register_buffer("log_q", log_popularity(train_counts))
+        losses: dict[str, Loss] = {
+            "in-batch-softmax": self._in_batch_softmax,
+            "full-softmax": self._full_softmax,
+            "sampled-softmax": self._sampled_softmax,
+            "bpr": self._pairwise,
+            "bce": self._pairwise,
+            "gbce": self._pairwise,
+        }
+        self.sum_of_losses = losses[self.settings.loss]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss; with several processes, this one's targets over the whole batch's count, times the processes."""
+        states, vectors = self._encode(batch)
+        # Processes' gradients are averaged, so the sum over processes needs this factor.
+        return self.sum_of_losses(batch, states, vectors) * (self.place.world / max(1, batch.num_targets))
+
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The state that each of the Q targets is predicted from, (Q, S), and the M items' vectors, (M, D)."""
+        model, settings, count = self.model, self.settings, len(batch.distinct)
+        if isinstance(model, GraphRecommender):
+            states, share = model.propagate(batch.users, batch.share.items.to(batch.users.device))
+            return states, gather_shares(share, count, self.place)
+        share = encode_in_parts(
+            model,
+            batch.share,
+            batch.users.device,
+            micro_batch=settings.micro_batch,
+            norm_batch=settings.norm_batch,
+        )
+        vectors = gather_shares(share, count, self.place)
+        with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row is padding
+        history = functional.embedding(batch.slots[:, :-1], with_padding)  # (B, L, D)
+        if batch.last_only:
+            return model.last_states(batch.users, batch.history, history), vectors
+        rows, positions, _ = batch.target_slots()
+        return model.encode_users(batch.users, batch.history, history)[rows, positions], vectors
+
+    def _own(self, batch: Batch) -> Tensor:
+        """Whether each of the M items is among the train items of each target's user: (Q, M)."""
+        own = torch.zeros(len(batch.users), len(batch.distinct) + 1, dtype=torch.bool, device=batch.own.device)
+        own.scatter_(1, batch.own, value=self.model.rejects_own)
+        return own[:, :-1][batch.target_slots()[0]]
+
+    def _in_batch_softmax(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
+        return in_batch_softmax(
+            self.model.score(states, vectors),
+            positive=batch.target_slots()[2],
+            log_q=self.log_q[batch.distinct],
+            log_count=batch.counts.float().log(),
+            rejected=self._own(batch),
+        ).sum()
+
+    def _full_softmax(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
+        rows, _, positive = batch.target_slots()
+        if self.model.dot_product:
+            own = batch.own if self.model.rejects_own else batch.own.new_empty(len(batch.own), 0)
+            return full_softmax(states, vectors, positive, own[rows])
+        rejected = self._own(batch).scatter_(1, positive[:, None], value=False)
+        logits = self.model.score(states, vectors).float().masked_fill(rejected, REJECTED)
+        return functional.cross_entropy(logits, positive, reduction="sum")
+
+    def _sampled_softmax(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
+        assert batch.negatives is not None
+        drawn, positive = batch.negatives, batch.target_slots()[2]
+        log_q = self.log_q[batch.distinct]
+        rejected = self._own(batch)[:, drawn] | (drawn == positive[:, None])
+        return sampled_softmax(
+            self.model.score_each(states, vectors[positive][:, None])[:, 0],
+            self.model.score(states, vectors[drawn]),
+            log_q_positive=log_q[positive],
+            log_q_negatives=log_q[drawn],
+            rejected=rejected,
+        ).sum()
+
+    def _pairwise(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
+        assert batch.negatives is not None
+        items = torch.cat([batch.target_slots()[2][:, None], batch.negatives], 1)  # (Q, 1 + K)
+        scores = self.model.score_each(states, functional.embedding(items, vectors))
+        positive, negatives = scores[:, 0], scores[:, 1:]
+        if self.settings.loss == "bpr":
+            return bpr(positive, negatives).sum()
+        if self.settings.loss == "bce":
+            return bce(positive, negatives).sum()
+        return gbce(positive, negatives, self.num_items, self.settings.gbce_calibration).sum()

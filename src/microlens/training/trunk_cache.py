@@ -1,0 +1,107 @@
+"""Frozen trunks run once over the catalogue: what is left to train starts from what they made of each item."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import microlens
+from microlens.data.batches import Place
+from microlens.data.content import ItemContent
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Int64
+from microlens.encoders.base import ItemEncoder
+from microlens.encoders.content import ContentEncoder
+from microlens.training.extraction import OnProgress, extract
+
+
+def use_trunk_caches(
+    encoder: ItemEncoder,
+    content: ItemContent,
+    dataset: Dataset,
+    item_ids: Int64,
+    device: torch.device,
+    *,
+    place: Place | None = None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Let every tower of ``encoder`` with a frozen trunk read that trunk's states from the dataset's ``cache`` folder.
+
+    A cache is made if it is not there: float16, a row an item, known by a digest of the weights, the content, and the
+    place of the cut, so that runs that agree in these share it. ``content`` then reads the cache in its place.
+
+    Raises:
+        InputError: the disk is too small, or a state does not fit float16.
+    """
+    for tower in encoder.towers():
+        if isinstance(tower, ContentEncoder) and tower.cacheable:
+            _use_cache(tower, content, dataset, item_ids, device, place, on_progress)
+    content.reads = encoder.reads
+
+
+def _use_cache(
+    tower: ContentEncoder,
+    content: ItemContent,
+    dataset: Dataset,
+    item_ids: Int64,
+    device: torch.device,
+    place: Place | None,
+    on_progress: OnProgress | None,
+) -> None:
+    provenance = {
+        "trunk": type(tower.trunk).__name__,
+        "sees": sorted(tower.needs),
+        "frozen_links": tower.frozen_links,
+        "frozen_state": frozen_digest(tower),
+        "content": dataset.checksum,
+        "items": hashlib.sha256(np.ascontiguousarray(item_ids).tobytes()).hexdigest(),
+        "microlens": microlens.__version__,
+    }
+    name = "trunk-" + hashlib.sha256(repr(sorted(provenance.items())).encode()).hexdigest()[:12]
+
+    tower.eval()
+    content.reads = tower.needs
+    arrays = extract(
+        tower.frozen_state,
+        content,
+        len(item_ids) - 1,
+        dataset.folder / "cache" / name,
+        provenance,
+        device=device,
+        half=True,
+        place=place,
+        on_progress=on_progress,
+    )
+    content.keep(name, arrays)
+    tower.use_cache(name)
+
+
+def frozen_digest(tower: ContentEncoder) -> str:
+    """The SHA-256 of everything that the frozen state of an item depends on besides its content."""
+    return _digest(_frozen_tensors(tower))
+
+
+def _frozen_tensors(tower: ContentEncoder) -> Iterator[tuple[str, Tensor]]:
+    stages = tower.trunk.stages()
+    held: list[nn.Module] = [tower.trunk]
+    if tower.frozen_links <= len(stages):
+        held = [module for stage in stages[: tower.frozen_links] for module in stage.modules]
+    for number, module in enumerate(held):
+        for name, tensor in module.state_dict().items():
+            yield f"{number}.{name}", tensor
+    for name, tensor in tower.named_buffers(recurse=False):  # statistics of the pixels, tokens of the titles
+        yield name, tensor
+
+
+def _digest(tensors: Iterator[tuple[str, Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
+            if tensor.dim()
+            else repr(tensor.item()).encode()
+        )
+    return digest.hexdigest()

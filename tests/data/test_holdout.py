@@ -1,0 +1,279 @@
+"""What each way of holding out holds out, and that nothing of it is known before."""
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microlens.config.run_config import RunConfig
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Interactions
+from microlens.data.prepare import prepare
+from microlens.data.protocol import NAMED_PROTOCOLS, Protocol, described
+from microlens.data.split import Split, make_split
+from microlens.errors import InputError
+from microlens.evaluation.metrics import METRICS, all_metrics
+from microlens.evaluation.report import PARTS
+from microlens.media.decoding import Settings
+from microlens.page import write_page
+from microlens.page.comparison import chance
+from microlens.runs.assembly import build_run
+from microlens.runs.recommend import recommend
+from microlens.runs.run import evaluate, train
+from tests.conftest import random_sequences
+from tests.data.test_split import interactions_of
+from tests.reference.holdout_loop import Event, Parts, global_time_loop, whole_loop
+
+NAMES = [name for name in NAMED_PROTOCOLS if name != "paper"]
+Sequences = list[list[int]]
+
+
+def protocol_of(name: str, **fields: int) -> Protocol:
+    return Protocol(**{**NAMED_PROTOCOLS[name], **fields})
+
+
+def events_of(sequences: Sequences, seed: int) -> tuple[list[Event], Interactions]:
+    """Interactions at random moments, ten to a moment or so, that go up within a user."""
+    random = np.random.default_rng(seed)
+    interactions = interactions_of(sequences)
+    moments = [np.sort(random.integers(0, 1 + sum(map(len, sequences)) // 2, len(items))) for items in sequences]
+    times = [moment * 1000 + place for of_user in moments for place, moment in enumerate(of_user)]
+    users = np.repeat(np.arange(len(sequences)), list(map(len, sequences)))
+    events = [
+        (int(user), int(interactions.item_ids[item]), int(time))
+        for user, item, time in zip(users, interactions.items, times, strict=True)
+    ]
+    return events, Interactions(**{**vars(interactions), "times": np.array(times)})
+
+
+def parts_of(split: Split, interactions: Interactions) -> Parts:
+    ids = interactions.item_ids[split.items_kept]
+    parts: Parts = {"train": {}, "valid": {}, "test": {}}
+    users, places = split.train_events
+    for name, owners, items in (
+        ("train", users, split.sequences[places]),
+        *((part, split.target_users(part), split.targets(part)) for part in PARTS),
+    ):
+        for user, item in zip(split.users_kept[owners].tolist(), ids[items].tolist(), strict=True):
+            parts[name].setdefault(user, []).append(item)
+    return parts
+
+
+sequences_drawn = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=25, unique=True), min_size=6, max_size=14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequences_drawn, st.integers(0, 99))
+def test_global_time_equals_the_loop_twin(sequences: Sequences, seed: int) -> None:
+    events, interactions = events_of(sequences, seed)
+    expected = global_time_loop(events, least=2)
+    protocol = protocol_of("global-time", min_length=4)
+    if not expected["valid"] or not expected["test"]:
+        with pytest.raises(InputError, match=r"nobody has an item to be found|too many interactions have one"):
+            make_split(interactions, protocol)
+        return
+    split = make_split(interactions, protocol)
+    assert parts_of(split, interactions) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(sequences_drawn)
+def test_whole_histories_equal_the_loop_twin(sequences: Sequences) -> None:
+    long = [items for items in sequences if len(items) >= 4] or [[1, 2, 3, 4]]
+    events, interactions = events_of(long, 0)
+    split = make_split(interactions, protocol_of("whole-histories", min_length=4))
+    assert parts_of(split, interactions) == whole_loop(events, least=2)
+    longest = max(map(len, long))
+    assert split.history("test", np.arange(split.num_users)).shape == (len(long), longest - 1)
+    assert split.train_items(np.arange(split.num_users)).shape == (len(long), longest - 2)
+
+
+def world(seed: int = 0, users: int = 60) -> tuple[Sequences, Interactions]:
+    sequences = random_sequences(users, 60, seed=seed)
+    return sequences, events_of(sequences, seed)[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_interaction_is_in_one_part_and_no_target_is_known(name: str) -> None:
+    sequences, interactions = world()
+    split = make_split(interactions, protocol_of(name))
+    parts = parts_of(split, interactions)
+    for user in split.users_kept.tolist():
+        items = [item for of_part in parts.values() for item in of_part.get(user, [])]
+        assert sorted(items) == sorted(sequences[user])
+    every = np.arange(split.num_users)
+    for part in PARTS:
+        history = split.history(part, every)
+        assert ((history > 0).sum(1) == split.history_lengths(part)).all()
+        for user, target in zip(split.target_users(part), split.targets(part), strict=True):
+            assert target not in history[user]
+        inputs = split.inputs(part, every)
+        width = min(history.shape[1], inputs.shape[1])
+        np.testing.assert_array_equal(inputs[:, -width:], history[:, -width:])
+    train = Counter(item for items in parts["train"].values() for item in items)
+    ids = interactions.item_ids[split.items_kept]
+    assert dict(zip(ids[1:].tolist(), split.train_counts[1:].tolist(), strict=True)) == {
+        item: train[item] for item in ids[1:].tolist()
+    }
+
+
+def test_random_holds_out_a_tenth_and_at_least_one() -> None:
+    lengths = [5, 9, 10, 19, 20, 25, 31]
+    sequences = [list(np.random.default_rng(n).permutation(50)[:n] + 1) for n in lengths]
+    interactions = events_of(sequences, 0)[1]
+    split = make_split(interactions, protocol_of("random"))
+    for part in PARTS:
+        assert np.bincount(split.target_users(part)).tolist() == [1, 1, 1, 1, 2, 2, 3]
+    np.testing.assert_array_equal(split.history_lengths("test"), split.history_lengths("valid"))
+    again, other = (make_split(interactions, protocol_of("random", seed=seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(split.sequences, again.sequences)
+    assert not np.array_equal(split.sequences, other.sequences)
+
+
+def test_random_draws_every_place_alike() -> None:
+    sequences = [list(range(1, 11))] * 3000
+    split = make_split(events_of(sequences, 0)[1], protocol_of("random"))
+    counts = np.bincount(split.targets("test"), minlength=11)[1:]
+    assert (np.abs(counts - 300) < 5 * np.sqrt(300)).all()
+    train = split.train_sequences(np.arange(split.num_users))
+    assert (np.diff(train[:, -8:]) > 0).all()  # what is left stays in order
+
+
+def test_cold_items_have_no_interaction_in_train() -> None:
+    _, interactions = world()
+    split = make_split(interactions, protocol_of("cold-items"))
+    held_out = {part: set(split.targets(part).tolist()) for part in PARTS}
+    assert not held_out["valid"] & held_out["test"]
+    for part in PARTS:
+        assert not split.train_counts[list(held_out[part])].any()
+        assert len(held_out[part]) <= max(1, interactions.num_items // 10)
+        assert not np.isin(
+            split.history(part, np.arange(split.num_users)), list(held_out["valid"] | held_out["test"])
+        ).any()
+
+
+def test_global_time_knows_nothing_of_what_comes_later() -> None:
+    """Whatever happens from the cut on, the train part and the histories at validation stay as they are."""
+    _, interactions = world()
+    split = make_split(interactions, protocol_of("global-time"))
+    cut = np.sort(interactions.times)[int(0.8 * interactions.num_events)]
+    items = interactions.items.copy()
+    later = interactions.times >= cut
+    items[later] = np.random.default_rng(0).permutation(items[later])
+    other = make_split(Interactions(**{**vars(interactions), "items": items}), protocol_of("global-time"))
+    assert not np.array_equal(split.targets("test"), other.targets("test"))
+    first, second = (part.items_kept[part.train_items(np.arange(part.num_users))] for part in (split, other))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_global_time_needs_timestamps_and_no_look_ahead() -> None:
+    with pytest.raises(InputError, match="the release has no timestamps"):
+        make_split(interactions_of(random_sequences(30, 20)), protocol_of("global-time"))
+    with pytest.raises(InputError, match="must not look ahead"):
+        Protocol(split="global-time")
+    with pytest.raises(InputError, match="must not look ahead"):
+        protocol_of("global-time", min_item_count=5)
+    _, interactions = world()
+    still = Interactions(**{**vars(interactions), "times": np.ones(interactions.num_events, np.int64)})
+    with pytest.raises(InputError, match="too many interactions have one timestamp"):
+        make_split(still, protocol_of("global-time"))
+
+
+def test_nothing_to_be_found_is_said() -> None:
+    """All that comes late is of a user who was not there before."""
+    interactions = interactions_of([[1, 2, 3, 4, 5]] * 8 + [[5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
+    moments = Interactions(**{**vars(interactions), "times": np.arange(interactions.num_events) + 7})
+    with pytest.raises(InputError, match=r"8 users with 3 or more items .* nobody has an item to be found"):
+        make_split(moments, protocol_of("global-time"))
+
+
+def test_protocols_differ_by_hash_and_say_what_they_hold_out() -> None:
+    protocols = [protocol_of(name) for name in NAMED_PROTOCOLS]
+    assert len({protocol.hash for protocol in protocols}) == len(NAMED_PROTOCOLS)
+    assert protocol_of("random", seed=1).hash != protocol_of("random").hash
+    assert len({described(asdict(protocol)) for protocol in protocols}) == len(NAMED_PROTOCOLS)
+    assert "13" in described(asdict(Protocol()))
+    assert "13" not in described(asdict(protocol_of("random")))
+
+
+@pytest.fixture(scope="module")
+def timed_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of interactions with timestamps."""
+    folder = tmp_path_factory.mktemp("timed")
+    events, _ = events_of(random_sequences(80, 40), seed=3)
+    (folder / "release").mkdir()
+    lines = (",".join(map(str, event)) for event in events)
+    (folder / "release" / "timed_pairs.csv").write_text("\n".join(["user,item,timestamp", *lines]) + "\n")
+    prepare(folder / "release", folder / "dataset", Settings())
+    return folder / "dataset"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model", ["sasrec", "dssm", "lightgcn", "ease", "co_visitation"])
+def test_models_train_and_are_ranked_under_every_protocol(
+    name: str, model: str, timed_dataset: Path, tmp_path: Path
+) -> None:
+    sections: dict[str, Any] = {"model": {"name": model, "dim": 8}, "protocol": NAMED_PROTOCOLS[name]}
+    if model in ("sasrec", "dssm", "lightgcn"):
+        sections["encoder"] = {"name": "id"}
+    training = {"epochs": 1, "batch_size": 16, "device": "cpu"}
+    config = RunConfig.model_validate(
+        {"dataset": timed_dataset, "output": tmp_path / "run", "train": training, **sections}
+    )
+    report = train(config, quiet=True)
+    split = build_run(config).split
+    for part in PARTS:
+        several = len(split.targets(part)) > len(set(split.target_users(part).tolist()))
+        assert ("Recall@10" in report.metrics[part]["all"]) == several
+        assert report.num_targets[part]["all"] == len(split.targets(part))
+    if name == "cold-items":
+        assert report.num_targets["test"]["warm"] == 0
+    assert evaluate(config.output)["metrics"] == report.metrics
+    assert 0 < chance(split)["HR@10"] < 1
+
+
+def test_chance_of_several_targets_is_that_of_random_orders(timed_dataset: Path) -> None:
+    split = Dataset(timed_dataset).split(protocol_of("cold-items"))
+    random = np.random.default_rng(0)
+    users = split.target_users("test")
+    found = []
+    for _ in range(400):
+        ranks = np.empty(len(users), np.int64)
+        for user in np.unique(users):
+            own = np.flatnonzero(users == user)
+            free = split.num_items - split.history_lengths("test")[user]
+            ranks[own] = random.permutation(free)[: len(own)] + 1
+        found.append(all_metrics(ranks, users))
+    expected = chance(split)
+    for metric in METRICS:
+        assert expected[metric] == pytest.approx(np.mean([of[metric] for of in found]), abs=0.01)
+
+
+def test_a_user_of_a_random_split_is_recommended_to_by_what_they_had_last(timed_dataset: Path, tmp_path: Path) -> None:
+    config = RunConfig.model_validate(
+        {"dataset": timed_dataset, "output": tmp_path / "run", "model": {"name": "popularity"},
+         "protocol": NAMED_PROTOCOLS["random"]}
+    )  # fmt: skip
+    train(config, quiet=True)
+    interactions = Dataset(timed_dataset).interactions
+    in_order = interactions.item_ids[interactions.items[interactions.offsets[4] : interactions.offsets[5]]]
+    shown = recommend(tmp_path / "run", user=int(interactions.user_ids[4])).history
+    assert [item for item, _ in shown] == in_order.tolist()
+
+
+def test_a_page_compares_runs_with_several_targets(timed_dataset: Path, tmp_path: Path) -> None:
+    folders = []
+    for model in ("popularity", "ease"):
+        config = RunConfig.model_validate(
+            {"dataset": timed_dataset, "output": tmp_path / model, "model": {"name": model},
+             "protocol": NAMED_PROTOCOLS["cold-items"]}
+        )  # fmt: skip
+        train(config, quiet=True)
+        folders.append(tmp_path / model)
+    write_page(tmp_path / "page.html", folders)
+    assert "A tenth of the items, drawn at random" in (tmp_path / "page.html").read_text()

@@ -1,0 +1,228 @@
+"""Searching options: what is found, what is never read, and going on after a kill."""
+
+import errno
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from microlens.config.run_config import RunConfig
+from microlens.data.split import Split
+from microlens.errors import InputError
+from microlens.runs.run import train
+from tests.conftest import random_sequences
+
+pytest.importorskip("optuna")
+tune = pytest.importorskip("microlens.runs.tune")
+
+MakeDataset = Callable[[list[list[int]]], Path]
+LEARNABLE = [[1 + (start + step) % 30 for step in range(7)] for start in range(30)] * 4  # the next number comes next
+
+
+def write_config(dataset: Path, ranges: str, model: str = 'name = "sasrec"\ndim = 8', epochs: int = 3) -> Path:
+    encoder = '[encoder]\nname = "id"\n[train]\nbatch_size = 16\nlr = 1e-2\ndevice = "cpu"\n'
+    path = dataset.parent / "config.toml"
+    path.write_text(
+        f'dataset = "{dataset}"\noutput = "{dataset.parent / "run"}"\n[model]\n{model}\n'
+        + (f"{encoder}epochs = {epochs}\n" if "sasrec" in model else "")
+        + f"[tune]\n{ranges}\n"
+    )
+    return path
+
+
+def test_the_better_of_two_values_is_found_and_trains(make_dataset: MakeDataset) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-6, 3e-2] }', epochs=6)
+    search = tune.Search(path)
+    found = search.run(6)
+    assert found.config.train.lr == 3e-2
+    assert set(found.trials["train.lr"]) == {1e-6, 3e-2}
+    best = RunConfig.load(search.output / "best.toml")
+    assert best.tune == {}
+    assert best.output == search.output / "best"
+    report = train(best, quiet=True)
+    assert report.metrics["valid"]["all"]["HR@10"] == pytest.approx(found.value)
+    written = pl.read_csv(search.output / "trials.csv")
+    assert written["HR@10"].max() == pytest.approx(found.value)
+
+
+def test_the_test_part_is_never_read(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-2, log = true }', epochs=1)
+    for name in ("targets", "inputs", "history"):
+        method = getattr(Split, name)
+
+        def refuse(self: Split, part: Any, *users: Any, method: Any = method) -> Any:
+            assert part == "valid", "the test part was read"
+            return method(self, part, *users)
+
+        monkeypatch.setattr(Split, name, refuse)
+    assert len(tune.Search(path).run(2).trials) == 2
+    with pytest.raises(AssertionError, match="the test part was read"):
+        train(RunConfig.load(path), quiet=True)
+
+
+def test_a_killed_search_goes_on_as_if_it_had_not_been(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = '"train.lr" = { low = 1e-4, high = 1e-1, log = true }\n"model.dim" = { choices = [4, 8] }'
+    path = write_config(make_dataset(LEARNABLE), ranges)
+    undisturbed = tune.Search(path, output=path.parent / "undisturbed").run(4)
+    for number in (1, 2, 1):
+        killed = tune.Search(path)
+        monkeypatch.setattr(killed, "_validate", _killed_at(number, killed._validate))
+        with pytest.raises(KeyboardInterrupt):
+            killed.run(4)
+    found = tune.Search(path).run(4)
+    columns = ["state", "HR@10", "epochs", "train.lr", "model.dim"]
+    done = found.trials.filter(pl.col("HR@10").is_not_null())
+    assert done.select(columns).rows() == undisturbed.trials.select(columns).rows()
+    assert len(found.trials) == 4 + 3
+    again = tune.Search(path).run(4)
+    assert again.value == found.value == undisturbed.value
+    assert len(again.trials) == len(found.trials)
+
+
+def test_a_trial_killed_after_its_last_epoch_still_counts_once(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-1, log = true }', epochs=1)
+    undisturbed = tune.Search(path, output=path.parent / "undisturbed").run(2)
+    killed = tune.Search(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(tune.Search, "_found", lambda search: search)
+        killed.run(0)
+        patch.setattr(type(killed.study), "tell", _killed_at(1, type(killed.study).tell))
+        with pytest.raises(KeyboardInterrupt):
+            killed.run(2)
+    found = tune.Search(path).run(2)
+    assert found.value == undisturbed.value
+    assert (
+        found.trials.filter(pl.col("state") == "complete")["HR@10"].to_list() == undisturbed.trials["HR@10"].to_list()
+    )
+
+
+def test_a_full_disk_and_a_damaged_study_are_said_in_a_sentence(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-3] }', epochs=1)
+    search = tune.Search(path)
+
+    def fill(config: RunConfig, trial: Any) -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 2")
+            database.execute("CREATE TABLE t (x)")
+            try:
+                database.execute("INSERT INTO t VALUES (zeroblob(100000))")
+            except sqlite3.OperationalError as error:
+                raise RuntimeError("what a library makes of it") from error
+
+    monkeypatch.setattr(search, "_validate", fill)
+    with pytest.raises(OSError, match="full") as full:
+        search.run(1)
+    assert full.value.errno == errno.ENOSPC
+    assert tune.Search(path).run(1).value > 0
+    study = search.output / "study.db"
+    study.write_bytes(b"no database" * 1000)
+    with pytest.raises(InputError, match=r"study\.db is damaged; remove it"):
+        tune.Search(path).run(1)
+
+
+def _killed_at(number: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    calls: list[int] = []
+
+    def call_or_die(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return call(*arguments)
+
+    return call_or_die
+
+
+def test_what_falls_behind_is_given_up(make_dataset: MakeDataset) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-7, high = 5e-2, log = true }', epochs=8)
+    trials = tune.Search(path).run(12).trials
+    pruned = trials.filter(pl.col("state") == "pruned")
+    complete = trials.filter(pl.col("state") == "complete")
+    assert len(pruned) > 0
+    assert pruned["epochs"].max() < 8
+    assert pruned["HR@10"].mean() < complete["HR@10"].mean()
+
+
+def test_models_in_closed_form_are_searched(make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(random_sequences(60, 25))
+    path = write_config(dataset, '"model.regularization" = { low = 1, high = 500 }', model='name = "ease"')
+    found = tune.Search(path).run(3)
+    assert found.trials["epochs"].to_list() == [0, 0, 0]
+    assert all(isinstance(value, int) for value in found.trials["model.regularization"])
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ("", r"has no \[tune\] table"),
+        ('"train.lrr" = { low = 1e-4, high = 1e-2 }', "train.lrr is unknown; did you mean 'lr'"),
+        ('"model.nonsense" = { low = 1, high = 2 }', "nonsense"),
+        ('"train.lr" = { low = 1e-2, high = 1e-4 }', "a range whose low is below its high"),
+        ('"train.lr" = { low = 1e-2 }', "a range with choices, or with low and high"),
+        ('"train.lr" = { choices = [] }', "at least 1"),
+        ('"train.lr" = { low = 0.0, high = 1.0, log = true }', "a range above 0"),
+        ('"train.epochs" = { choices = ["many"] }', "train.epochs is 'many'"),
+    ],
+)
+def test_what_is_refused(make_dataset: MakeDataset, ranges: str, message: str) -> None:
+    path = write_config(make_dataset(random_sequences(40, 20)), ranges)
+    with pytest.raises(InputError, match=message):
+        tune.Search(path)
+
+
+def test_a_folder_holds_one_search(make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(random_sequences(40, 20))
+    tune.Search(write_config(dataset, '"train.lr" = { low = 1e-4, high = 1e-2 }', epochs=1)).run(1)
+    other = tune.Search(write_config(dataset, '"train.lr" = { low = 1e-4, high = 1e-3 }', epochs=1))
+    with pytest.raises(InputError, match="holds a search of another configuration, of other ranges or on other data"):
+        other.run(1)
+
+
+def test_trials_that_all_fail_are_said(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = tune.Search(
+        write_config(make_dataset(random_sequences(40, 20)), '"train.lr" = { low = 1e-4, high = 1e-2 }')
+    )
+
+    def fail(config: RunConfig, trial: Any) -> Any:
+        raise InputError("The loss is nan.")
+
+    monkeypatch.setattr(search, "_validate", fail)
+    with pytest.raises(InputError, match=r"no trial came to an end; the last said: The loss is nan\."):
+        search.run(2)
+
+
+def test_a_configuration_with_ranges_is_the_same_run(make_dataset: MakeDataset) -> None:
+    path = write_config(make_dataset(random_sequences(40, 20)), '"train.lr" = { low = 1e-4, high = 1e-2 }')
+    config = RunConfig.load(path)
+    assert config.hash == config.model_copy(update={"tune": {}}).hash
+    assert "tune" in config.toml()
+    assert "tune" not in config.model_copy(update={"tune": {}}).toml()
+
+
+def test_without_optuna_one_sentence_says_what_to_install(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(make_dataset(random_sequences(40, 20)), '"train.lr" = { low = 1e-4, high = 1e-2 }')
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"pip install microlens\[tune\]"):
+        tune.Search(path)
+
+
+def test_the_command_shows_the_best_trials(make_dataset: MakeDataset) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-3, 3e-2] }', epochs=1)
+    command = [sys.executable, "-m", "microlens", "tune", str(path), "--trials", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "trial 1:" in done.stdout
+    assert "Next: microlens train" in done.stdout

@@ -1,0 +1,101 @@
+"""The benchmarks run, say what they must, and compare like with like."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "bench_runner")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What all programs wrote, run once at smoke size."""
+    folder = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "speed/run_all.py", "--smoke", "--results", str(folder)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    documents = {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
+    for document in documents.values():
+        for line in document["lines"]:
+            assert line["what"].split()[0] in done.stdout
+    return documents
+
+
+def test_run_all_writes_every_program_and_nothing_else(results: dict[str, dict[str, Any]]) -> None:
+    assert set(results) == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_result_says_where_it_comes_from(results: dict[str, dict[str, Any]], name: str) -> None:
+    document = results[name]
+    assert set(document) == {"name", "environment", "arguments", "results", "lines"}
+    assert document["name"] == name
+    assert document["arguments"]["smoke"] is True
+    assert {"device", "cores", "threads", "packages", "commit", "load_average"} <= set(document["environment"])
+    assert str(REPOSITORY) not in json.dumps(document)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_line_is_reached_on_its_own_side_only(results: dict[str, dict[str, Any]], name: str) -> None:
+    assert results[name]["lines"]
+    for line in results[name]["lines"]:
+        if line["measured"] != line["reach"]:
+            assert line["reached"] == ((line["measured"] > line["reach"]) == (line["bound"] == "at least"))
+
+
+def test_training_is_measured_at_equal_mathematics(results: dict[str, dict[str, Any]]) -> None:
+    cases = results["training"]["results"]["cases"]
+    assert [case["dim"] for case in cases] == [64, 512]
+    for case in cases:
+        ours, theirs = case["loss"]["microlens"], case["loss"]["original algorithm"]
+        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert ours > 1.0
+        assert all(cost["cpu_seconds"] > 0 for cost in case["a_step"].values())
+
+
+def test_evaluation_is_measured_at_equal_ranks(results: dict[str, dict[str, Any]]) -> None:
+    (case,) = results["evaluation"]["results"]["cases"]
+    assert case["same_ranks"] == {"users": 64, "share_equal": 1.0}
+    assert case["original_algorithm_scaled_from_users"] == 64
+    assert (case["users"], case["threads"]) == (300, 1)
+
+
+def test_memory_is_what_comes_on_top_of_the_imports(results: dict[str, dict[str, Any]]) -> None:
+    peaks = results["memory"]["results"]["peak_bytes"]["microlens"]
+    beyond = results["memory"]["results"]["beyond_imports_bytes"]["microlens"]
+    assert 0 < beyond == peaks["after_an_epoch"] - peaks["after_imports"]
+
+
+def test_absent_peers_are_named(results: dict[str, dict[str, Any]]) -> None:
+    (video,) = results["decode"]["results"]["videos"].values()
+    for peer in ("opencv sequential, spread", "decord2, spread"):
+        assert video["timings"][peer] == "absent" or video["timings"][peer]["cpu_seconds"] > 0
+
+
+def test_a_smoke_run_never_overwrites_the_full_results() -> None:
+    command = [sys.executable, "speed/run_all.py", "--smoke"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--results" in done.stderr
+
+
+def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(REPOSITORY, "speed")))
+    import measure
+    import numpy as np
+
+    shape = measure.Shape(users=2000, items=500, interactions=14_388)
+    made = measure.long_tailed_sequences(shape)
+    lengths = np.diff(made.offsets)
+    assert (len(lengths), len(made.items), lengths.min()) == (2000, 14_388, 5)
+    assert np.array_equal(np.unique(made.items), np.arange(1, 501))
+    users = np.repeat(np.arange(2000), lengths)
+    assert len(np.unique(users * 501 + made.items)) == len(made.items)
+    counts = np.sort(np.bincount(made.items)[1:])[::-1]
+    assert counts[:50].sum() > 0.25 * counts.sum()
