@@ -14,7 +14,7 @@ from microlens.errors import sentence_of
 from microlens.runs.terminal import Console, replace_what_cannot_be_encoded
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl: which signal the process gets when the one that started it ends
-_PRELOADED = ["microlens.runs.run", "microlens.evaluation.beyond_accuracy"]
+_PRELOADED = ["microlens.runs.run", "microlens.runs.list_metrics"]
 
 
 def start(config: RunConfig, log: Path, threads: int | None) -> ForkServerProcess:
