@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,11 +127,15 @@ def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
 
 
 def keeping_bytecode(folder: Path) -> dict[str, str]:
-    """The environment for Python processes that keep compiled modules, as installed programs do, in ``folder``.
+    """The environment for Python processes that keep compiled modules, as installed programs do.
 
-    Some machines forbid Python to write them; every process would then compile torch anew, for seconds.
+    Some machines forbid Python to write them; every process would then compile torch anew, for seconds. Where the
+    installed packages lie uncompiled, their modules are kept in ``folder``.
     """
     rest = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    installed = find_spec("torch")
+    if installed is not None and installed.cached is not None and Path(installed.cached).exists():
+        return rest
     return {"PYTHONPYCACHEPREFIX": str(folder), **rest}
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
 
 MakeDataset = Callable[[list[list[int]]], Path]
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def config_of(dataset: Path, name: str = "run", **sections: Any) -> RunConfig:
@@ -199,7 +202,7 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     settings = {"checkpoint_minutes": 1e-9}  # the processes also have to agree on when to save
     runs = {name: config_of(dataset, name, model={"dropout": 0.0}, train=settings) for name in ("one", "two")}
     train(runs["one"], quiet=True)
-    train_in_two_processes(runs["two"], dataset)
+    train_in_two_processes(runs["two"], dataset, TORCHRUN)
     one, two = (
         [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
         for config in runs.values()
@@ -211,10 +214,24 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     assert reports[1].cost["processes"] == 2
 
 
-def train_in_two_processes(config: RunConfig, folder: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "microlens", "train", str(write_config(config, folder))]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def train_in_two_processes(config: RunConfig, folder: Path, launcher: tuple[str, ...] = ()) -> None:
+    """``microlens train`` twice, with the environment that torchrun gives; or by ``launcher``."""
+    command = ["-m", "microlens", "train", str(write_config(config, folder))]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if launcher:
+        subprocess.run([sys.executable, *launcher, *command], check=True, capture_output=True, env=one_thread)
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {**one_thread, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command], env={**group, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL
+        )
+        for rank in ("0", "1")
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
 
 
 @pytest.mark.slow
