@@ -64,21 +64,21 @@ def options_of(constructor: Callable[..., Any], given: Iterable[str]) -> dict[st
     return options
 
 
-def build(constructor: Callable[..., T], options: Mapping[str, Any], world: Mapping[str, Any], where: str) -> T:
-    """Call ``constructor`` with the user's ``options`` and with what it asks for of ``world``.
+def build(constructor: Callable[..., T], options: Mapping[str, Any], given: Mapping[str, Any], where: str) -> T:
+    """Call ``constructor`` with the user's ``options`` and with what it asks for of ``given``.
 
     Args:
-        constructor: its keyword-only parameters are either in ``world`` or options; a parameter that is a dataclass
+        constructor: its keyword-only parameters are either in ``given`` or options; a parameter that is a dataclass
             takes options by the names of its fields.
         options: from a config; checked against the annotations.
-        world: what the data gives (sizes, tables), by parameter name.
+        given: what the data gives (sizes, tables), by parameter name.
         where: the config table the options come from, for messages.
 
     Raises:
         InputError: an option is unknown, missing, or of the wrong type.
     """
-    accepted = options_of(constructor, world)
-    arguments = {name: world[name] for name in inspect.signature(constructor).parameters if name in world}
+    accepted = options_of(constructor, given)
+    arguments = {name: given[name] for name in inspect.signature(constructor).parameters if name in given}
     grouped: dict[str, dict[str, Any]] = {option.group: {} for option in accepted.values() if option.group}
     for name, value in options.items():
         if name not in accepted:

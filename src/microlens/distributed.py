@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from microlens.data.batches import Place
+from microlens.data.batches import Process
 from microlens.errors import InputError
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[Place]:
+def process_group(device: torch.device) -> Iterator[Process]:
     """Join the processes that torchrun started (gloo on a CPU, nccl on GPUs); alone, do nothing."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Place()
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield Process()
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Place(distributed.get_rank(), world)
+        yield Process(distributed.get_rank(), world_size)
     finally:
         distributed.destroy_process_group()
 
@@ -46,40 +46,40 @@ def local_device(wanted: str) -> torch.device:
     return torch.device("cuda", int(number))
 
 
-def wait_for_all(place: Place) -> None:
+def wait_for_all(process: Process) -> None:
     """Go on when every process has come this far."""
-    if place.world > 1:
+    if process.world_size > 1:
         distributed.barrier()
 
 
-def any_process(claim: bool, place: Place, device: torch.device) -> bool:
+def any_process(claim: bool, process: Process, device: torch.device) -> bool:
     """Whether any process makes the claim; clocks differ, and a decision to meet has to be everyone's."""
-    if place.world == 1:
+    if process.world_size == 1:
         return claim
     votes = torch.tensor(int(claim), device=device)
     distributed.all_reduce(votes)
     return bool(votes)
 
 
-def gather_shares(share: Tensor, count: int, place: Place) -> Tensor:
+def gather_shares(share: Tensor, count: int, process: Process) -> Tensor:
     """Put the processes' shares of ``count`` rows together: (m, D) each to (count, D), differentiable.
 
     The gradient of a row is the sum of what all processes made of it, sent to the one that computed the row.
     """
-    if place.world == 1:
+    if process.world_size == 1:
         return share
-    gathered: Tensor = _GatherShares.apply(share, count, place)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _GatherShares.apply(share, count, process)  # type: ignore[no-untyped-call]
     return gathered
 
 
 class _GatherShares(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, share: Tensor, count: int, place: Place) -> Tensor:
-        ctx.place, ctx.count = place, count
-        size = -(-count // place.world)
+    def forward(ctx: Any, share: Tensor, count: int, process: Process) -> Tensor:
+        ctx.process, ctx.count = process, count
+        size = -(-count // process.world_size)
         padded = share.new_zeros(size, *share.shape[1:])
         padded[: len(share)] = share
-        parts = [torch.empty_like(padded) for _ in range(place.world)]
+        parts = [torch.empty_like(padded) for _ in range(process.world_size)]
         distributed.all_gather(parts, padded)
         return torch.cat(parts)[:count]
 
@@ -87,16 +87,16 @@ class _GatherShares(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         gradient = gradients[0].contiguous()
         distributed.all_reduce(gradient)
-        return gradient[ctx.place.share_of(ctx.count)], None, None
+        return gradient[ctx.process.share_of(ctx.count)], None, None
 
 
-def gather_interleaved(values: Tensor, count: int, place: Place) -> Tensor:
-    """Put the processes' values together, where process r has every ``world``-th of ``count`` values from r on."""
-    if place.world == 1:
+def gather_interleaved(values: Tensor, count: int, process: Process) -> Tensor:
+    """Put the processes' values together, where process r has every ``world_size``-th of ``count`` values from r on."""
+    if process.world_size == 1:
         return values
-    size = -(-count // place.world)
+    size = -(-count // process.world_size)
     padded = values.new_zeros(size)
     padded[: len(values)] = values
-    parts = [torch.empty_like(padded) for _ in range(place.world)]
+    parts = [torch.empty_like(padded) for _ in range(process.world_size)]
     distributed.all_gather(parts, padded)
     return torch.stack(parts, dim=1).flatten()[:count]

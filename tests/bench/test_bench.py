@@ -23,7 +23,7 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import all_metrics, paired_differences
 from microlens.evaluation.report import read_ranks
 from microlens.files.run_manifest import BEYOND, REPORT, replace_text
-from microlens.files.writing import alone_in
+from microlens.files.writing import lock_folder
 from microlens.media.decoding import Settings
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
 
@@ -149,7 +149,7 @@ def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, mo
 def test_two_runners_do_not_share_a_folder(dataset: Path, configs: Path) -> None:
     bench = read(dataset, configs, "popularity")
     bench.output.mkdir()
-    with alone_in(bench.output), pytest.raises(InputError, match="is being written by another process"):
+    with lock_folder(bench.output), pytest.raises(InputError, match="is being written by another process"):
         run_rows(bench)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from microlens.data.batches import Batch, Place, train_batches
+from microlens.data.batches import Batch, Process, train_batches
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64, Interactions
 from microlens.data.negatives import Negatives
@@ -129,7 +129,7 @@ def test_the_whole_catalogue_is_in_every_batch(split: Split) -> None:
 def test_processes_share_what_one_would_have(split: Split) -> None:
     negatives = Negatives(split, "each", 3)
     for kind in ("sequences", "rest"):
-        parts = [batches(split, kind, negatives=negatives, place=Place(rank, 2)) for rank in range(2)]
+        parts = [batches(split, kind, negatives=negatives, process=Process(rank, 2)) for rank in range(2)]
         for whole, first, second in zip(batches(split, kind, negatives=negatives), *parts, strict=True):
             assert whole.negatives is not None
             found: dict[int, list[Int64]] = {}

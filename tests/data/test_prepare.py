@@ -24,7 +24,7 @@ import pytest
 
 from microlens.cli import main
 from microlens.data.prepare import prepare
-from microlens.files.writing import LOCK, MARK, alone_in, sha256
+from microlens.files.writing import LOCK, MARK, lock_folder, sha256
 from microlens.media import decoding
 from microlens.media.decoding import Result, Settings, Task, decode
 from microlens.media.reading import ClipSettings
@@ -543,7 +543,7 @@ def test_what_was_begun_with_other_settings_is_begun_again(
 def test_a_folder_that_another_process_writes_is_left_alone(release: Path, tmp_path: Path) -> None:
     partial = tmp_path / "dataset.partial"
     partial.mkdir()
-    with alone_in(partial):
+    with lock_folder(partial):
         status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
     assert status == 2
     assert "dataset.partial is being written by another process" in told

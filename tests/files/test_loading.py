@@ -19,7 +19,7 @@ from torch import Tensor
 
 from microlens.cli.terminal_tables import dataset_table
 from microlens.config.run_config import RunConfig
-from microlens.data.batches import ItemBatch, Place
+from microlens.data.batches import ItemBatch, Process
 from microlens.data.content import KINDS, ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.prepare import prepare
@@ -601,7 +601,7 @@ def test_more_processes_do_not_go_on_with_the_checkpoint_of_fewer(copy: Path) ->
     run = open_run(copy / "sasrec")
     trainer, resumed = trainer_of(run)
     assert resumed
-    trainer.place = Place(rank=1, world=3)
+    trainer.process = Process(rank=1, world_size=3)
     with pytest.raises(InputError, match="was written by 1 process, which cannot be gone on with by 3"):
         trainer.resume()
 

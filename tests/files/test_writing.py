@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from microlens.errors import InputError
-from microlens.files.writing import LOCK, MARK, alone_in, claim_folder, clear_folder, remove_folder, whole, write_text
+from microlens.files.writing import (
+    LOCK,
+    MARK,
+    atomic_write,
+    claim_folder,
+    clear_folder,
+    lock_folder,
+    remove_folder,
+    write_text,
+)
 
 
 def test_a_new_folder_is_claimed_and_claimed_again(tmp_path: Path) -> None:
@@ -44,7 +53,7 @@ def test_a_folder_of_ours_is_removed_but_for_what_others_put_there(tmp_path: Pat
         (tmp_path / name / "videos" / "1.mp4").write_bytes(b"1")
     (tmp_path / "kept" / "videos" / "holiday.mp4").write_bytes(b"2")
     for name in ("empty", "kept"):
-        with alone_in(tmp_path / name):
+        with lock_folder(tmp_path / name):
             remove_folder(tmp_path / name, ["videos/[0-9].mp4"])
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"kept/videos/holiday.mp4", f"kept/{MARK}", f"kept/{LOCK}"}
@@ -57,7 +66,7 @@ def test_files_of_others_beside_one_that_is_written_are_left_as_they_are(tmp_pat
     for name in names:
         (tmp_path / name).write_text("mine")
     write_text(tmp_path / "report.json", "{}")
-    with pytest.raises(ZeroDivisionError), whole(tmp_path / "report.json") as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "report.json") as temporary:
         temporary.write_text(str(1 / 0))
     assert (tmp_path / "report.json").read_text() == "{}"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
@@ -67,7 +76,7 @@ def test_files_of_others_beside_one_that_is_written_are_left_as_they_are(tmp_pat
 
 
 def test_what_a_killed_process_left_of_a_file_is_overwritten(tmp_path: Path) -> None:
-    with whole(tmp_path / "report.json") as temporary:
+    with atomic_write(tmp_path / "report.json") as temporary:
         temporary.write_text("hal")
         copy = temporary.read_text()
     temporary.write_text(copy)
@@ -77,7 +86,8 @@ def test_what_a_killed_process_left_of_a_file_is_overwritten(tmp_path: Path) -> 
 
 def test_a_lock_leaves_the_content_of_a_file_of_its_name(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("mine")
-    with alone_in(tmp_path), pytest.raises(InputError, match="being written by another process"), alone_in(tmp_path):
+    refused = pytest.raises(InputError, match="being written by another process")
+    with lock_folder(tmp_path), refused, lock_folder(tmp_path):
         pass
     assert (tmp_path / LOCK).read_text() == "mine"
 

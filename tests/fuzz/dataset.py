@@ -7,7 +7,7 @@ import numpy as np
 from microlens.data.content import KINDS, ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import Protocol
-from microlens.runs.assembly import content_world
+from microlens.runs.assembly import dataset_arguments
 from tests.fuzz.damage_files import copy, damage_one
 from tests.fuzz.datasets import SETTINGS, write_with_media
 from tests.fuzz.mutations import Random
@@ -34,7 +34,7 @@ class DatasetFolder(Target):
         require = (str(random.choice(KINDS)),) if random.random() < 0.3 else ()
         split = dataset.split(Protocol(min_length=5, require=require))
         item_ids = dataset.interactions.item_ids[split.items_kept]
-        world = content_world(dataset, split.items_kept)
+        world = dataset_arguments(dataset, split.items_kept)
         assert len(world["titles"]) == len(world["tags"]) == split.num_items
         assert 1 <= int(split.sequences.min()) <= int(split.sequences.max()) <= split.num_items
         may_lack = frozenset(KINDS) if random.random() < 0.5 else frozenset()

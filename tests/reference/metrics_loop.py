@@ -5,7 +5,7 @@ import random
 
 
 def rank_loop(scores: list[float], target: int, seen: list[int]) -> int:
-    """Place of the target (from 1) in the sorted list of candidates, ties and NaN before it; scores[0] is padding."""
+    """Process of the target (from 1) in the sorted list of candidates, ties and NaN before it; scores[0] is padding."""
     others = [scores[item] for item in range(1, len(scores)) if item != target and item not in seen]
     own = scores[target]
 

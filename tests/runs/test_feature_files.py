@@ -27,7 +27,7 @@ from microlens.encoders.content import ContentEncoder
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.environment import commit
 from microlens.errors import InputError
-from microlens.files.writing import alone_in, sha256
+from microlens.files.writing import lock_folder, sha256
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.media.store import Store, unpack_images
@@ -387,7 +387,7 @@ def test_another_process_at_the_same_features_is_left_alone(dataset: Path) -> No
     path.unlink()
     working = path.with_name(f".{path.stem}.partial")
     working.mkdir()
-    with alone_in(working), pytest.raises(InputError, match="is being written by another process"):
+    with lock_folder(working), pytest.raises(InputError, match="is being written by another process"):
         write_features(dataset, "x3d_xs")
     write_features(dataset, "x3d_xs")
 

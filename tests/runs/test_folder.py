@@ -6,7 +6,7 @@ import pytest
 
 from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
-from microlens.files.writing import LOCK, MARK, alone_in
+from microlens.files.writing import LOCK, MARK, lock_folder
 from microlens.runs.folder import WRITTEN, claim_run_folder, clear_run_folder, held_run_folder
 
 CONFIG = 'dataset = "x"\noutput = "y"\n[model]\nname = "popularity"\n'
@@ -60,5 +60,5 @@ def test_a_run_of_an_earlier_version_is_ours(tmp_path: Path) -> None:
 
 def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with held_run_folder(run), pytest.raises(InputError, match="another process"), alone_in(run):
+    with held_run_folder(run), pytest.raises(InputError, match="another process"), lock_folder(run):
         pass

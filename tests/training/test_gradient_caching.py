@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from microlens.config.run_config import RunConfig
-from microlens.data.batches import Batch, ItemBatch, Place, train_batches
+from microlens.data.batches import Batch, ItemBatch, Process, train_batches
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.item_arrays import Rows, RowWriter
@@ -52,7 +52,7 @@ def one_batch(run: Run, batch_size: int = 12) -> Batch:
 def loss_and_gradients(config: RunConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Of one step from the same weights; BatchNorm by its running statistics, which no cut into parts moves."""
     run = build_run(config)
-    use_caches(run, Place(), quiet=True)
+    use_caches(run, Process(), quiet=True)
     step = TrainingStep(run.model, torch.from_numpy(run.split.train_counts), settings=config.train).eval()
     loss = step(one_batch(run))
     loss.backward()

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from microlens.cli import main
 from microlens.config.run_config import RunConfig
-from microlens.data.batches import Place, ahead, train_batches
+from microlens.data.batches import Process, prefetch, train_batches
 from microlens.data.prepare import prepare
 from microlens.encoders.base import ContentGroup
 from microlens.errors import InputError
@@ -112,13 +112,13 @@ def test_a_batch_names_each_item_once_and_where_it_stands(make_dataset: MakeData
 
 
 def test_reading_ahead_keeps_order_and_hands_errors_on() -> None:
-    assert list(ahead(range(20), 3)) == list(range(20))
+    assert list(prefetch(range(20), 3)) == list(range(20))
 
     def failing() -> Any:
         yield 1
         raise InputError("broken")
 
-    values = ahead(failing(), 2)
+    values = prefetch(failing(), 2)
     assert next(values) == 1
     with pytest.raises(InputError, match="broken"):
         next(values)
@@ -246,7 +246,13 @@ def test_processes_may_keep_to_their_own_negatives(make_dataset: MakeDataset) ->
     losses = []
     for rank in range(2):
         (batch,) = train_batches(
-            trainer.split, trainer.content, batch_size=61, seed=config.seed, epoch=0, place=Place(rank, 2), alone=True
+            trainer.split,
+            trainer.content,
+            batch_size=61,
+            seed=config.seed,
+            epoch=0,
+            process=Process(rank, 2),
+            alone=True,
         )
         assert len(batch.users) == 31 - rank
         losses.append(float(trainer.step_module(batch).detach()))

@@ -34,12 +34,12 @@ def forest(rows: Sequence[Row], colours: dict[str, str], reference: str | None) 
     axes.tick_params(length=0, labelcolor=QUIET)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_yticks(range(len(lines)), ["" if isinstance(line, str) else line["name"] for line in lines], color=INK)
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if isinstance(line, str):
-            left = axes.annotate(line, (0, place), (4, 0), axes.get_yaxis_transform(), "offset points", va="center")
+            left = axes.annotate(line, (0, index), (4, 0), axes.get_yaxis_transform(), "offset points", va="center")
             left.set(fontweight="bold", color=INK)
         else:
-            _draw_row(figure, place, line, colours.get(line["name"], _OTHER))
+            _draw_row(figure, index, line, colours.get(line["name"], _OTHER))
     named = next((row for row in rows if row["name"] == reference), None)
     if named is not None:
         value = 100 * named["test"]["all"]["HR@10"]
@@ -49,17 +49,17 @@ def forest(rows: Sequence[Row], colours: dict[str, str], reference: str | None) 
     return svg(figure, "forest", "HR@10 of every row with its interval")
 
 
-def _draw_row(figure: Figure, place: int, row: Row, colour: str) -> None:
+def _draw_row(figure: Figure, index: int, row: Row, colour: str) -> None:
     (axes,) = figure.axes
     value = 100 * row["test"]["all"]["HR@10"]
     low, high = (100 * end for end in row["intervals"]["all"]["HR@10"])
-    axes.plot([low, high], [place, place], color=colour, linewidth=3.5, solid_capstyle="butt")
-    (dot,) = axes.plot(value, place, "o", color=colour, markersize=7, zorder=3)
-    dot.set(gid=f"forest-row-{place}", label=f"{row['name']}: {value:.2f} % ({low:.2f} to {high:.2f})")
+    axes.plot([low, high], [index, index], color=colour, linewidth=3.5, solid_capstyle="butt")
+    (dot,) = axes.plot(value, index, "o", color=colour, markersize=7, zorder=3)
+    dot.set(gid=f"forest-row-{index}", label=f"{row['name']}: {value:.2f} % ({low:.2f} to {high:.2f})")
     published = (row["published"] or {}).get("HR@10")
     if published is not None:
-        (diamond,) = axes.plot(100 * published, place, "D", color=INK, mfc="white", markersize=5.5, mew=1.2)
-        diamond.set(gid=f"forest-paper-{place}", label=f"{row['name']}, the paper: {100 * published:.2f} %")
+        (diamond,) = axes.plot(100 * published, index, "D", color=INK, mfc="white", markersize=5.5, mew=1.2)
+        diamond.set(gid=f"forest-paper-{index}", label=f"{row['name']}, the paper: {100 * published:.2f} %")
 
 
 def front(rows: Sequence[Row]) -> list[Row]:

@@ -12,7 +12,7 @@ from threading import Event
 from microlens.bench import worker
 from microlens.bench.rows import Bench, Job
 from microlens.errors import InputError
-from microlens.files.writing import alone_in
+from microlens.files.writing import lock_folder
 from microlens.runs.folder import claim_run_folder
 from microlens.runs.list_metrics import read_beyond
 
@@ -56,7 +56,7 @@ class Runner:
         self.bench.output.mkdir(parents=True, exist_ok=True)
         first = [job for job in self.bench.jobs() if job.data_hash != self.bench.data_hash]
         others = [job for job in self.bench.jobs() if job.data_hash == self.bench.data_hash]
-        with alone_in(self.bench.output):
+        with lock_folder(self.bench.output):
             for jobs in (first, others):
                 self._all(jobs)
         return self.failed

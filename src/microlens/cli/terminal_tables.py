@@ -53,13 +53,13 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
     table.caption = f"protocol {some.protocol['hash']}; data {some.provenance['data_hash'][:12]}"
     for cohort in COHORTS[:3]:
         number = some.num_targets["test"][cohort]
-        for place, (name, report) in enumerate(reports.items()):
+        for index, (name, report) in enumerate(reports.items()):
             values = report.metrics["test"][cohort]
             if values:
                 low, high = report.intervals["test"][cohort]["HR@10"]
                 first, *others = (f"{100 * values[metric]:.2f}" for metric in METRICS)
                 interval = f"{100 * low:.2f}-{100 * high:.2f}"
-                table.add_row("" if place else f"{cohort} ({number:,})", name, first, interval, *others)
+                table.add_row("" if index else f"{cohort} ({number:,})", name, first, interval, *others)
         table.add_section()
     return table
 
@@ -93,7 +93,7 @@ def _short(value: object) -> str:
 
 
 def recommendation_table(recommendations: Recommendations) -> Table:
-    """The recommended items, and the place of an added video."""
+    """The recommended items, and the rank of an added video."""
     read = ", ".join(str(item_id) for item_id, _ in recommendations.history)
     table = Table(_right("rank"), _right("item"), "title", _right("score"), title=f"after {read}", title_justify="left")
     for item in recommendations.items:

@@ -227,18 +227,18 @@ def _first_fault(error: ValidationError) -> str:
     """What is wrong first, by the dotted name of its key."""
     faults = error.errors()
     first = faults[0]
-    place = _place(first)
-    name = ".".join(map(str, place)) or "the configuration"
+    key = _key_of(first)
+    name = ".".join(map(str, key)) or "the configuration"
     if first["type"] == "extra_forbidden":
-        table = ".".join(map(str, place[:-1]))
-        return f"{name} is unknown; {nearest_option(str(place[-1]), _accepted(place[:-1]), table)}"
+        table = ".".join(map(str, key[:-1]))
+        return f"{name} is unknown; {nearest_option(str(key[-1]), _accepted(key[:-1]), table)}"
     if first["type"] == "missing":
         return f"{name} is missing."
-    accepted = dict.fromkeys(_accepts(fault) for fault in faults if _place(fault) == place)
+    accepted = dict.fromkeys(_accepts(fault) for fault in faults if _key_of(fault) == key)
     return f"{name} is {shown(first['input'])}; it must be {' or '.join(accepted)}."
 
 
-def _place(fault: ErrorDetails) -> tuple[int | str, ...]:
+def _key_of(fault: ErrorDetails) -> tuple[int | str, ...]:
     """The keys that lead to a fault, without the type that pydantic tried where a range accepts several."""
     loc = fault["loc"]
     return loc[:-1] if len(loc) > 3 and loc[-1] in ("int", "float", "str", "bool") else loc
@@ -252,10 +252,10 @@ def _accepts(fault: ErrorDetails) -> str:
     return {"an object": "a table", "array": "a list"}.get(text, text)
 
 
-def _accepted(place: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at a place."""
+def _accepted(key: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table that ``key`` leads to."""
     section: type[BaseModel] = RunConfig
-    for name in place:
+    for name in key:
         field = section.model_fields.get(str(name))
         of_field = (field.annotation, *get_args(field.annotation)) if field else ()
         section = next((part for part in of_field if isinstance(part, type) and issubclass(part, Section)), section)

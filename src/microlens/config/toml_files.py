@@ -94,13 +94,13 @@ def assign(table: dict[str, Any], assignment: str) -> None:
 
 def _halves(assignment: str) -> tuple[list[str], str]:
     """The names of a dotted key and the text behind its ``=``; no names where there is no such key."""
-    place = assignment.find("=")
-    while place >= 0:  # a quoted key may hold an equals sign
-        before, after = assignment[:place], assignment[place + 1 :]
+    index = assignment.find("=")
+    while index >= 0:  # a quoted key may hold an equals sign
+        before, after = assignment[:index], assignment[index + 1 :]
         names = _names(before)
         if names:
             return names, after
-        place = assignment.find("=", place + 1)
+        index = assignment.find("=", index + 1)
     return [], ""
 
 

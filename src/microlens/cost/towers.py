@@ -27,7 +27,7 @@ def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEnco
     """
     if name == "bert_small":  # by hand: its tokenizer would have to be downloaded
         return TextEncoder(bert_small_trunk(), torch.ones(2, LONGEST_TITLE, dtype=torch.int32), DIM, tuning=tuning)
-    world = {
+    given = {
         "dim": DIM,
         "tuning": tuning,
         "clip_shape": clip_shape,
@@ -36,7 +36,7 @@ def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEnco
         "weights": "random",
     }
     with _without_warnings():
-        tower = build(CONTENT_ENCODERS[name], {}, world, "encoder")
+        tower = build(CONTENT_ENCODERS[name], {}, given, "encoder")
     assert isinstance(tower, ContentEncoder)
     return tower
 

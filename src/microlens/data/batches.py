@@ -95,15 +95,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Place:
+class Process:
     """Which of how many processes this one is."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     def share_of(self, count: int) -> slice:
         """The contiguous part of ``count`` things that falls to this process; the last part may be shorter."""
-        size = -(-count // self.world)
+        size = -(-count // self.world_size)
         return slice(min(self.rank * size, count), min((self.rank + 1) * size, count))
 
 
@@ -111,7 +111,7 @@ def make_batch(
     sequence: Int32,
     users: Int64,
     content: ItemContent,
-    place: Place | None = None,
+    process: Process | None = None,
     *,
     own: Int32 | None = None,
     negatives: Int64 | None = None,
@@ -124,23 +124,23 @@ def make_batch(
         sequence: item numbers, 0 at padding.
         users: whose they are.
         content: what the item tower reads.
-        place: which process's batch.
+        process: which process's batch.
         own: (B, H) the train items of the users, 0 at padding; None where ``sequence`` holds them all.
         negatives: (Q, K) items drawn for each target of the whole batch, or (K,) for all targets.
         candidates: items that belong to the batch whether they occur or not.
         last_only: whether a row's last item is its only target.
     """
-    place = place or Place()
+    process = process or Process()
     added = [values.ravel() for values in (negatives, candidates) if values is not None]
     distinct, counts = _distinct(sequence, added)
-    share = slice(place.rank, None, place.world)
-    items = distinct[place.share_of(len(distinct))]
+    share = slice(process.rank, None, process.world_size)
+    items = distinct[process.share_of(len(distinct))]
     if last_only:
         targets_of = np.arange(len(sequence))
     else:
         targets_of = np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
     if negatives is not None and negatives.ndim == 2:
-        negatives = negatives[targets_of % place.world == place.rank]
+        negatives = negatives[targets_of % process.world_size == process.rank]
     return Batch(
         users=torch.from_numpy(users[share]),
         sequence=torch.from_numpy(sequence[share].astype(np.int64)),
@@ -174,8 +174,8 @@ def _distinct(sequence: Int32, added: list[Int64]) -> tuple[Int64, Int64]:
 
 def _slots(items: Int32 | Int64, distinct: Int64) -> Tensor:
     """Where each of ``items`` (...) lies among ``distinct`` (M,), ascending; M for what is not among them."""
-    places = np.minimum(np.searchsorted(distinct, items), len(distinct) - 1)
-    return torch.from_numpy(np.where(distinct[places] == items, places, len(distinct)))
+    positions = np.minimum(np.searchsorted(distinct, items), len(distinct) - 1)
+    return torch.from_numpy(np.where(distinct[positions] == items, positions, len(distinct)))
 
 
 def train_batches(
@@ -186,7 +186,7 @@ def train_batches(
     seed: int,
     epoch: int,
     skip: int = 0,
-    place: Place | None = None,
+    process: Process | None = None,
     alone: bool = False,
     examples: ExampleKind = "sequences",
     negatives: Negatives | None = None,
@@ -196,15 +196,15 @@ def train_batches(
     The first ``skip`` batches are left out without being read, which is how an interrupted epoch goes on. With several
     processes, ``alone`` makes each one's examples a batch of their own; a last one with too few for all is left out.
     """
-    place = place or Place()
+    process = process or Process()
     source = Examples(split, examples)
     order = np.random.default_rng([seed, epoch]).permutation(len(source))
     for start in range(skip * batch_size, len(order), batch_size):
         numbers = order[start : start + batch_size]
-        if alone and len(numbers) < place.world:
+        if alone and len(numbers) < process.world_size:
             return
         if alone:
-            numbers = numbers[place.rank :: place.world]
+            numbers = numbers[process.rank :: process.world_size]
         users, sequence = source.rows(numbers)
         own = split.train_items(users)
         drawn = candidates = None
@@ -216,7 +216,7 @@ def train_batches(
             sequence,
             users,
             content,
-            Place() if alone else place,
+            Process() if alone else process,
             own=own,
             negatives=drawn,
             candidates=candidates,
@@ -224,7 +224,7 @@ def train_batches(
         )
 
 
-def ahead(values: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch(values: Iterable[T], depth: int) -> Iterator[T]:
     """Draw ``values`` in a background thread, up to ``depth`` ahead, so that reading content overlaps with training."""
     drawer = ThreadPoolExecutor(1)
     iterator = iter(values)

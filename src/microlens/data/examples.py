@@ -35,12 +35,12 @@ class Examples:
         """The users (B,) and left-padded sequences (B, S) of examples (B,); S is 1 for pairs and else L + 1."""
         if self.kind == "sequences":
             return numbers, self.split.train_sequences(numbers)
-        all_users, all_places = self.split.train_events
-        users, places = all_users[numbers], all_places[numbers]
-        targets = self.split.sequences[places][:, None]
+        all_users, all_positions = self.split.train_events
+        users, positions = all_users[numbers], all_positions[numbers]
+        targets = self.split.sequences[positions][:, None]
         if self.kind == "pairs":
             return users, targets
-        others = _without(self.split.train_items(users), self.split.train_ends[users] - places)
+        others = _without(self.split.train_items(users), self.split.train_ends[users] - positions)
         return users, np.concatenate([_as_wide(others, self.split.history_length), targets], 1)
 
     def targets_of(self, sequence: Int32) -> Int64:
@@ -51,7 +51,7 @@ class Examples:
 
 
 def _without(items: Int32, from_end: Int64) -> Int32:
-    """``items`` (B, W) without the one ``from_end`` (B,) places from the end, 1 being the last: (B, W-1)."""
+    """``items`` (B, W) without the one ``from_end`` (B,) positions from the end, 1 being the last: (B, W-1)."""
     W = items.shape[1]
     columns = np.arange(W - 1)
     taken = columns + (columns >= (W - from_end)[:, None])

@@ -31,12 +31,12 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeated):
         raise InputError(f"{ids_path} names item {repeated[0]} twice; every item may have one row.")
-    places = np.minimum(np.searchsorted(ordered, item_ids), len(ordered) - 1)
-    missing = item_ids[ordered[places] != item_ids]
+    positions = np.minimum(np.searchsorted(ordered, item_ids), len(ordered) - 1)
+    missing = item_ids[ordered[positions] != item_ids]
     if len(missing):
         raise InputError(f"{matrix_path} has no row for {len(missing):,} items (first: item {missing[0]}).")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        rows = np.asarray(matrix[order[places]], np.float32)
+        rows = np.asarray(matrix[order[positions]], np.float32)
     broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
         raise InputError(

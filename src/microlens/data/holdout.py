@@ -32,9 +32,9 @@ def random_share(interactions: Interactions, seed: int) -> Labels:
     held = np.maximum(1, (SHARE * lengths).astype(np.int64))[users]
     drawn = np.random.default_rng(seed).random(interactions.num_events)
     order = np.lexsort((drawn, users))  # by user, at random within
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) - interactions.offsets[users]
-    return np.where(place < held, TEST, np.where(place < 2 * held, VALID, TRAIN)).astype(np.int8)
+    index = np.empty(len(order), np.int64)
+    index[order] = np.arange(len(order)) - interactions.offsets[users]
+    return np.where(index < held, TEST, np.where(index < 2 * held, VALID, TRAIN)).astype(np.int8)
 
 
 def global_time(interactions: Interactions, seed: int) -> Labels:
@@ -46,8 +46,8 @@ def global_time(interactions: Interactions, seed: int) -> Labels:
         InputError: the release has no timestamps, or all are one.
     """
     times = np.asarray(interactions.times)
-    places = np.arange(len(times)) - np.repeat(interactions.offsets[:-1], np.diff(interactions.offsets))
-    if np.array_equal(times, places):
+    positions = np.arange(len(times)) - np.repeat(interactions.offsets[:-1], np.diff(interactions.offsets))
+    if np.array_equal(times, positions):
         raise InputError(
             'protocol.split is "global-time", but the release has no timestamps: prepare it from a pairs file '
             "NAME_pairs.csv with the columns user,item,timestamp."

@@ -32,8 +32,8 @@ class Interactions:
 
     Shapes, with U users, N items and E events: ``offsets`` (U+1,) int64, the events of user u being
     ``offsets[u]:offsets[u+1]``; ``items`` (E,) int32; ``times`` (E,) int64, milliseconds or, for a release without
-    timestamps, the place in the user's sequence; ``user_ids`` (U,) and ``item_ids`` (N+1,) int64, both ascending, with
-    ``item_ids[0]`` unused. Arrays that were opened from disk are memory-mapped and read-only.
+    timestamps, the position in the user's sequence; ``user_ids`` (U,) and ``item_ids`` (N+1,) int64, both ascending,
+    with ``item_ids[0]`` unused. Arrays that were opened from disk are memory-mapped and read-only.
     """
 
     offsets: Int64

@@ -43,9 +43,9 @@ class Rows:
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         flat = values.reshape(len(rows), -1).view(np.uint8)
 
-        def read_one(place: int) -> None:
-            at = self._start + int(rows[place]) * self._row_bytes
-            if os.preadv(self._file, [flat[place].data], at) != self._row_bytes:
+        def read_one(index: int) -> None:
+            at = self._start + int(rows[index]) * self._row_bytes
+            if os.preadv(self._file, [flat[index].data], at) != self._row_bytes:
                 raise InputError(f"{self.path} is cut short; {_REMEDY}.")
 
         for _ in (pool.map if pool else map)(read_one, range(len(rows))):

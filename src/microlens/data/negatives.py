@@ -28,8 +28,8 @@ class Negatives:
     def __post_init__(self) -> None:
         """Check that there is something to draw for everyone."""
         if self.kind == "each":
-            users, places = self.split.train_events
-            pairs = np.unique(users * (self.split.num_items + 1) + self.split.sequences[places])
+            users, positions = self.split.train_events
+            pairs = np.unique(users * (self.split.num_items + 1) + self.split.sequences[positions])
             most = int(np.bincount(pairs // (self.split.num_items + 1)).max())
             if most >= self.split.num_items:
                 raise InputError(

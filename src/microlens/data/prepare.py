@@ -22,7 +22,7 @@ from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
-from microlens.files.writing import LOCK, MARK, UNFINISHED, alone_in, claim_folder, clear_folder, sha256, write_text
+from microlens.files.writing import LOCK, MARK, UNFINISHED, claim_folder, clear_folder, lock_folder, sha256, write_text
 from microlens.media.decoding import Outcome, Settings, Task, decode_all
 from microlens.release.folder import MEDIA, Release, find_release
 from microlens.release.media_files import MediaFiles, find_media
@@ -95,7 +95,7 @@ def prepare(
     tables = {part: read(path) for part, (read, _) in _TABLES.items() if (path := getattr(release, part)) is not None}
     partial = folder.with_name(folder.name + ".partial")
     claim_folder(partial)
-    with alone_in(partial), _full_disk_as_oserror():
+    with lock_folder(partial), _full_disk_as_oserror():
         _start_or_go_on(partial, request)
         preparation = _Preparation(release=release, settings=settings, folder=partial)
         _write_interactions(preparation, pairs, interactions)

@@ -11,7 +11,7 @@ from microlens.errors import InputError
 Holdout = Literal["leave-one-out", "random", "global-time", "cold-items"]
 # What the protocol gained after the first reports: at these values they count for no hash, and reports stay comparable.
 ADDED_LATER: dict[str, Any] = {"min_item_count": 0, "seed": 0}
-MOST_HISTORY = 10_000  # items; a batch has a place for each
+MOST_HISTORY = 10_000  # items; a batch has a slot for each
 MOST = 2**31 - 1
 
 

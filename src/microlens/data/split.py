@@ -61,7 +61,7 @@ class Split:
 
     @cached_property
     def train_events(self) -> tuple[Int64, Int64]:
-        """User of each of the T interactions of the train part (T,), and its place in ``sequences`` (T,), in order."""
+        """User of each of the T interactions of the train part (T,), and its index in ``sequences`` (T,), in order."""
         return _between(self.offsets[:-1], self.train_ends)
 
     def targets(self, part: Part) -> Int32:
@@ -104,9 +104,9 @@ class Split:
         return self.valid_ends if validation_is_known else self.train_ends
 
     def _before(self, ends: Int64, users: Int64, length: int) -> Int32:
-        places = ends[users][:, None] - np.arange(length, 0, -1)
-        real = places >= self.offsets[users][:, None]
-        return np.where(real, self.sequences[np.where(real, places, 0)], np.int32(0))
+        positions = ends[users][:, None] - np.arange(length, 0, -1)
+        real = positions >= self.offsets[users][:, None]
+        return np.where(real, self.sequences[np.where(real, positions, 0)], np.int32(0))
 
 
 def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDArray[np.bool_] | None = None) -> Split:
@@ -147,12 +147,12 @@ def _last_of(interactions: Interactions, users: Int64, most: int) -> Interaction
     """The last ``most`` events of ``users`` (U,), all of them if it is 0, and of nobody else."""
     lengths = np.diff(interactions.offsets)[users]
     kept = np.minimum(lengths, most) if most else lengths
-    _, places = _between(interactions.offsets[users + 1] - kept, interactions.offsets[users + 1])
+    _, positions = _between(interactions.offsets[users + 1] - kept, interactions.offsets[users + 1])
     return replace(
         interactions,
         offsets=np.concatenate([[0], np.cumsum(kept)]),
-        items=interactions.items[places],
-        times=interactions.times[places],
+        items=interactions.items[positions],
+        times=interactions.times[positions],
         user_ids=interactions.user_ids[users],
     )
 
@@ -184,7 +184,7 @@ def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol
 
 
 def _between(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:
-    """Number of each range (Q,) and place within it, of the places from ``starts`` (U,) up to ``ends`` (U,)."""
+    """Number of each range (Q,) and position within it, of the positions from ``starts`` (U,) up to ``ends`` (U,)."""
     lengths = ends - starts
     numbers = np.repeat(np.arange(len(starts)), lengths)
     begins = np.cumsum(lengths) - lengths

@@ -32,7 +32,7 @@ ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
 }
 
 
-def build_encoder(table: Mapping[str, Any], world: Mapping[str, Any], where: str = "encoder") -> ItemEncoder:
+def build_encoder(table: Mapping[str, Any], given: Mapping[str, Any], where: str = "encoder") -> ItemEncoder:
     """Build the item tower that a config table describes; ``towers`` of a fusion are tables of the same kind.
 
     Raises:
@@ -47,6 +47,6 @@ def build_encoder(table: Mapping[str, Any], world: Mapping[str, Any], where: str
         for number, tower in enumerate(tables):
             if not isinstance(tower, Mapping):
                 raise InputError(f'{where}.towers[{number}] must be an encoder table, such as {{ name = "id" }}.')
-        towers = [build_encoder(tower, world, f"{where}.towers[{number}]") for number, tower in enumerate(tables)]
-        return build(constructor, options, {**world, "towers": towers}, where)
-    return build(constructor, options, world, where)
+        towers = [build_encoder(tower, given, f"{where}.towers[{number}]") for number, tower in enumerate(tables)]
+        return build(constructor, options, {**given, "towers": towers}, where)
+    return build(constructor, options, given, where)

@@ -197,7 +197,7 @@ def _as_computed(state: Tensor) -> Tensor:
 
 
 @contextmanager
-def still_statistics(module: nn.Module) -> Iterator[None]:
+def frozen_batchnorm_statistics(module: nn.Module) -> Iterator[None]:
     """Leave the running statistics of BatchNorm layers as they are: for a second pass over the same items."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
     momenta = [norm.momentum for norm in norms]

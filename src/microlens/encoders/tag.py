@@ -32,9 +32,9 @@ class TagEncoder(ItemEncoder):
         names = sorted({tag for tag in tags if tag})
         if not names:
             raise InputError("encoder tag: no item of the dataset has a tag; prepare a release with a tags file.")
-        number = {name: place for place, name in enumerate(names, 1)} | {"": 0}
-        places = torch.tensor([0, *(number[tag] for tag in tags)])
-        self.register_buffer("tag_of_item", places, persistent=False)
+        number = {name: index for index, name in enumerate(names, 1)} | {"": 0}
+        positions = torch.tensor([0, *(number[tag] for tag in tags)])
+        self.register_buffer("tag_of_item", positions, persistent=False)
         self.table = nn.Parameter(init.xavier_normal_(Tensor(len(names) + 1, dim)))
 
     def forward(self, items: ItemBatch) -> Tensor:

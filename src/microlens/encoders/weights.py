@@ -22,7 +22,7 @@ from microlens.encoders.finite import all_finite
 from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
-from microlens.files.writing import sha256, whole, write_text
+from microlens.files.writing import atomic_write, sha256, write_text
 
 PATIENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 20
@@ -97,7 +97,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _fetch(official: Official, path: Path) -> None:
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         _transfer(official.url, temporary)
         digest = sha256(temporary)
         if not digest.startswith(official.sha256):

@@ -70,7 +70,7 @@ class UserRanks:
         return self.ranks[self.starts]
 
     @property
-    def places(self) -> npt.NDArray[np.int64]:
+    def positions(self) -> npt.NDArray[np.int64]:
         """Which of its user's targets each is, from 1 for the best ranked, (Q,)."""
         return np.arange(len(self.ranks)) - np.repeat(self.starts, self.counts) + 1
 
@@ -110,7 +110,7 @@ def reciprocal_rank(ranks: UserRanks, cutoff: int) -> Floats:
 
 def average_precision(ranks: UserRanks, cutoff: int) -> Floats:
     """MAP@cutoff: the precision at every target within ``cutoff``, summed over them, over all targets, (U,)."""
-    return ranks.summed((ranks.ranks <= cutoff) * ranks.places / ranks.ranks) / ranks.counts
+    return ranks.summed((ranks.ranks <= cutoff) * ranks.positions / ranks.ranks) / ranks.counts
 
 
 BY_NAME: dict[str, Callable[[UserRanks, int], Floats]] = {
@@ -203,7 +203,7 @@ def _resampled(
     """One user of each of K kinds (K,), and the share of users of each kind in every resample (R, K)."""
     kinds = max(CUTOFFS) + 1  # ranks up to the last cutoff, and beyond
     if one_each(users):
-        keys = sum(np.minimum(ranks, kinds) * (kinds + 1) ** place for place, ranks in enumerate(rankings[::-1]))
+        keys = sum(np.minimum(ranks, kinds) * (kinds + 1) ** index for index, ranks in enumerate(rankings[::-1]))
         _, members, counts = np.unique(keys, return_index=True, return_counts=True)
     else:
         rows = [user_values(metric, ranks, users) for ranks in rankings for metric in metric_names(users)]

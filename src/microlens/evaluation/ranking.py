@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from microlens.data.batches import ItemBatch, Place
+from microlens.data.batches import ItemBatch, Process
 from microlens.data.content import ItemContent
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
@@ -27,15 +27,15 @@ TRAIN_AGAIN = "nothing can be ranked by that; train the run again, with smaller 
 
 @torch.inference_mode()
 def encode_catalogue(
-    model: Recommender, content: ItemContent, num_items: int, device: torch.device, place: Place | None = None
+    model: Recommender, content: ItemContent, num_items: int, device: torch.device, process: Process | None = None
 ) -> Tensor:
     """Encode every item once, the processes sharing the work: (N+1, D), row 0 being zero.
 
     Raises:
         InputError: the vector of an item is NaN or infinite; names the item by id.
     """
-    place = place or Place()
-    share = place.share_of(num_items)
+    process = process or Process()
+    share = process.share_of(num_items)
     items = np.arange(1, num_items + 1)[share]
     sees_content = any(isinstance(tower, ContentEncoder) for tower in model.item_encoder.towers())
     size = CLIPS_AT_ONCE if sees_content else ITEMS_AT_ONCE
@@ -44,7 +44,7 @@ def encode_catalogue(
         chunk = items[start : start + size]
         batch = ItemBatch(items=torch.from_numpy(chunk), content=content.read(chunk))
         parts.append(model.encode_items(batch.to(device)).float())
-    vectors = gather_shares(torch.cat(parts), num_items, place)
+    vectors = gather_shares(torch.cat(parts), num_items, process)
     if not all_finite(vectors):
         broken = 1 + int(vectors.isfinite().all(1).logical_not().nonzero()[0])
         raise InputError(f"the vector of item {content.item_ids[broken]} is NaN or infinite: {TRAIN_AGAIN}")
@@ -94,7 +94,7 @@ def rank_targets(
     split: Split,
     part: Part,
     device: torch.device,
-    place: Place | None = None,
+    process: Process | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Int64:
     """The rank of every target of ``part`` among all items that its user has not seen: (Q,) from 1.
@@ -104,11 +104,11 @@ def rank_targets(
     Raises:
         InputError: a vector of an item or a user, or a score, is NaN or infinite.
     """
-    place = place or Place()
+    process = process or Process()
     model.eval()
-    catalogue = encode_catalogue(model, content, split.num_items, device, place)
-    users = split.target_users(part)[place.rank :: place.world]
-    targets = split.targets(part)[place.rank :: place.world]
+    catalogue = encode_catalogue(model, content, split.num_items, device, process)
+    users = split.target_users(part)[process.rank :: process.world_size]
+    targets = split.targets(part)[process.rank :: process.world_size]
     # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
     ranks = torch.empty(len(users), dtype=torch.int64)
     for start in range(0, len(users), USERS_AT_ONCE):
@@ -126,4 +126,4 @@ def rank_targets(
             ranks[start + row : start + row + len(ranked)] = ranked
         if on_progress:
             on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
-    return gather_interleaved(ranks, len(split.targets(part)), place).numpy()
+    return gather_interleaved(ranks, len(split.targets(part)), process).numpy()

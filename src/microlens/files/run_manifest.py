@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from microlens.errors import InputError
-from microlens.files.writing import sha256, whole, write_text
+from microlens.files.writing import atomic_write, sha256, write_text
 
 MANIFEST = "run-manifest.json"
 FORMAT_VERSION = 1
@@ -61,7 +61,7 @@ def replaced(folder: Path, name: str) -> Iterator[Path]:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     files = _settled(folder)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         yield temporary
         before, files[name] = files.get(name), _measured(temporary)
         _write(folder, _Manifest(files, {name: before}))

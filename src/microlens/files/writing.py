@@ -17,7 +17,7 @@ _MARK_TEXT = "microlens writes and clears this folder.\n"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; renamed to ``path`` when the block ends well, removed otherwise.
 
     Its name says whose it is, so that one left by a killed process is overwritten and nobody else's file.
@@ -34,12 +34,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the lock vanishes with the process, however it ends.
 
     Raises:

@@ -67,7 +67,7 @@ class FrameDecoder:
                 found[index] = rescue
         good = np.array(sorted(found), np.int64)  # what cannot be rescued either becomes the nearest of these
         before = np.maximum(np.searchsorted(good, chosen, side="right") - 1, 0)
-        return [found[int(good[place])] for place in before] if found else []
+        return [found[int(good[position])] for position in before] if found else []
 
     def nearest_keyframes(self, number: int) -> list[av.VideoFrame]:
         """The good keyframe nearest to the centre of each of `number` equal parts, if any; nothing else is decoded."""

@@ -66,7 +66,7 @@ def _decode(data: bytes) -> Pixels:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The marker, its place and the payload of every segment, skipping what is coded between them.
+    """The marker, its index and the payload of every segment, skipping what is coded between them.
 
     The last one, without payload, is the end marker or what can be no segment of a picture.
     """
@@ -85,8 +85,8 @@ def _scans(data: bytes) -> tuple[int, bool]:
     """Where the last scan of a JPEG file ends, and whether every coefficient was sent to its last bit."""
     end, in_scan, progressive = 0, False, False
     unsent: dict[int, set[int]] = {}  # of each component
-    for marker, place, payload in _segments(data):
-        end = place if in_scan else end
+    for marker, index, payload in _segments(data):
+        end = index if in_scan else end
         in_scan = marker == _SCAN and len(payload) > 3
         if marker in _FRAMES:
             progressive = marker in _PROGRESSIVE

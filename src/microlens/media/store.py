@@ -22,7 +22,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from microlens.errors import InputError
-from microlens.files.writing import whole
+from microlens.files.writing import atomic_write
 from microlens.media.store_index import StoreIndex, check_free_pages, read_index
 
 Images: TypeAlias = NDArray[np.uint8]
@@ -187,7 +187,7 @@ class StoreWriter:
         try:
             self.commit()
             if _unused_share(self._env) > _WORTH_COMPACTING:
-                with whole(self._path) as compact:
+                with atomic_write(self._path) as compact:
                     compact.unlink(missing_ok=True)  # of a killed process; LMDB writes to new files only
                     self._env.copy(str(compact), compact=True)
         finally:
@@ -243,17 +243,17 @@ class Store:
             InputError: the file was cut short after it was opened.
         """
         reader = self._reader()
-        place = _place_of(item_id, reader.index)
-        if place is None:
+        position = _index_of(item_id, reader.index)
+        if position is None:
             return None
-        start, length = int(reader.index.starts[place]), int(reader.index.lengths[place])
+        start, length = int(reader.index.starts[position]), int(reader.index.lengths[position])
         value = os.pread(reader.file, length, start)
         if len(value) != length:
             raise InputError(f"{self.path}: the store is cut short; copy or prepare it again")
         return value
 
     def __contains__(self, item_id: int) -> bool:
-        return _place_of(item_id, self._reader().index) is not None
+        return _index_of(item_id, self._reader().index) is not None
 
     def __len__(self) -> int:
         return len(self._reader().index.item_ids)
@@ -269,9 +269,9 @@ class Store:
         return reader
 
 
-def _place_of(item_id: int, index: StoreIndex) -> int | None:
-    place = int(np.searchsorted(index.item_ids, item_id))
-    return place if place < len(index.item_ids) and index.item_ids[place] == item_id else None
+def _index_of(item_id: int, index: StoreIndex) -> int | None:
+    position = int(np.searchsorted(index.item_ids, item_id))
+    return position if position < len(index.item_ids) and index.item_ids[position] == item_id else None
 
 
 def _state_of(status: os.stat_result) -> tuple[int, ...]:

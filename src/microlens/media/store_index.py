@@ -116,21 +116,21 @@ class _File:
 
     def _children(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The pages that the branch pages ``numbers`` point to."""
-        pages, (row, place) = self._read(numbers, _BRANCH)
-        low, high, highest, _ = self._fields(pages, row, place)
+        pages, (row, position) = self._read(numbers, _BRANCH)
+        low, high, highest, _ = self._fields(pages, row, position)
         return (low | high << 16 | highest << 32).astype(np.uint64)
 
     def _values(self, numbers: NDArray[np.uint64]) -> tuple[Int64, Int64, Int64]:
         """Item id, first byte and length of every value that the leaf pages ``numbers`` hold or point to."""
-        pages, row, place, key_bytes, starts, lengths = self._located(numbers)
-        return self._item_ids(pages, row, place + _NODE_BYTES, key_bytes), starts, lengths
+        pages, row, position, key_bytes, starts, lengths = self._located(numbers)
+        return self._item_ids(pages, row, position + _NODE_BYTES, key_bytes), starts, lengths
 
     def _located(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], Int64, Int64, Int64, Int64, Int64]:
-        """The leaf pages ``numbers``, and of each node its row, its place, the length of its key, and where its value
+        """The leaf pages ``numbers``, and of each node its row, its index, the length of its key, and where its value
         begins and how long that is."""
-        pages, (row, place) = self._read(numbers, _LEAF)
-        low, high, flags, key_bytes = self._fields(pages, row, place)
-        lengths, after = low | high << 16, place + _NODE_BYTES + key_bytes
+        pages, (row, position) = self._read(numbers, _LEAF)
+        low, high, flags, key_bytes = self._fields(pages, row, position)
+        lengths, after = low | high << 16, position + _NODE_BYTES + key_bytes
         elsewhere = flags == _ELSEWHERE
         self._require(bool(np.all(elsewhere | (flags == 0)) and np.all(after <= self.page_bytes)))
         self._require(bool(np.all(after + np.where(elsewhere, 8, lengths) <= self.page_bytes)))
@@ -140,12 +140,12 @@ class _File:
             self._require(bool(np.all((own > 1) & (own < self.pages))))
             starts[elsewhere] = own.astype(np.int64) * self.page_bytes + _PAGE.size
         self._require(bool(np.all(starts + lengths <= self.pages * self.page_bytes)))
-        return pages, row, place, key_bytes, starts, lengths
+        return pages, row, position, key_bytes, starts, lengths
 
-    def _item_ids(self, pages: NDArray[np.uint8], row: Int64, place: Int64, key_bytes: Int64) -> Int64:
+    def _item_ids(self, pages: NDArray[np.uint8], row: Int64, position: Int64, key_bytes: Int64) -> Int64:
         if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
             raise self._no_items()
-        keys = self._bytes(pages, row, place, _LONGEST_KEY)
+        keys = self._bytes(pages, row, position, _LONGEST_KEY)
         keys[np.arange(_LONGEST_KEY) >= key_bytes[:, None]] = 0
         texts = keys.view(f"S{_LONGEST_KEY}")[:, 0]
         try:
@@ -157,7 +157,7 @@ class _File:
         return item_ids
 
     def _read(self, numbers: NDArray[np.uint64], flag: int) -> tuple[NDArray[np.uint8], Nodes]:
-        """The pages (P, bytes) of one kind, and of each of their nodes the row of its page and its place there."""
+        """The pages (P, bytes) of one kind, and of each of their nodes the row of its page and its position there."""
         self._require(bool(np.all((numbers > 1) & (numbers < self.pages))) and len(np.unique(numbers)) == len(numbers))
         pages = np.empty((len(numbers), self.page_bytes), np.uint8)
         for page, number in zip(pages, numbers.tolist(), strict=True):
@@ -169,18 +169,20 @@ class _File:
         counts = (lower - _PAGE.size) // 2
         row = np.repeat(np.arange(len(pages)), counts)
         number_in_page = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        place = halves[row, _PAGE.size // 2 + number_in_page].astype(np.int64)
-        self._require(bool(np.all((place >= upper[row]) & (place <= self.page_bytes - _NODE_BYTES) & (place % 2 == 0))))
-        return pages, (row, place)
+        position = halves[row, _PAGE.size // 2 + number_in_page].astype(np.int64)
+        self._require(
+            bool(np.all((position >= upper[row]) & (position <= self.page_bytes - _NODE_BYTES) & (position % 2 == 0)))
+        )
+        return pages, (row, position)
 
-    def _fields(self, pages: NDArray[np.uint8], row: Int64, place: Int64) -> list[Int64]:
+    def _fields(self, pages: NDArray[np.uint8], row: Int64, position: Int64) -> list[Int64]:
         """The four 16-bit numbers that a node begins with."""
         halves = pages.view(np.uint16)
-        return [halves[row, place // 2 + number].astype(np.int64) for number in range(4)]
+        return [halves[row, position // 2 + number].astype(np.int64) for number in range(4)]
 
-    def _bytes(self, pages: NDArray[np.uint8], row: Int64, place: Int64, count: int) -> NDArray[np.uint8]:
-        """``count`` bytes of each node from ``place`` on, (n, count); zeros for those beyond the page."""
-        columns = place[:, None] + np.arange(count)
+    def _bytes(self, pages: NDArray[np.uint8], row: Int64, position: Int64, count: int) -> NDArray[np.uint8]:
+        """``count`` bytes of each node from ``position`` on, (n, count); zeros for those beyond the page."""
+        columns = position[:, None] + np.arange(count)
         inside = np.minimum(columns, self.page_bytes - 1)
         return np.where(columns < self.page_bytes, pages[row[:, None], inside], np.uint8(0))
 

@@ -34,7 +34,7 @@ _LOOK = {
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Points joined by a line, or without ``xs`` a level at the one of ``ys``; ``marked`` is the place of the best."""
+    """Points joined by a line, or without ``xs`` a level at the one of ``ys``; ``marked`` is the index of the best."""
 
     name: str
     colour: str
@@ -98,12 +98,12 @@ def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, ch
     dots = axes.axhline(chance, color=QUIET, linewidth=1.6, linestyle=(0, (1, 2)), zorder=0.9)
     dots.set(gid=f"{name}-chance", label=f"chance: {percent(chance)} %")
     below = axes.get_xaxis_transform()
-    for place, (_, second, bars) in enumerate(groups):
-        axes.annotate(second, (place, 0), (0, -33), below, "offset points", color=QUIET, ha="center", va="baseline")
+    for position, (_, second, bars) in enumerate(groups):
+        axes.annotate(second, (position, 0), (0, -33), below, "offset points", color=QUIET, ha="center", va="baseline")
         width = min(0.35, 0.8 / max(1, len(bars)))
         for number, bar in enumerate(bars):
-            middle = place + (number - (len(bars) - 1) / 2) * width
-            gid = f"{name}-{{}}-{place + 1}-{number + 1}"
+            middle = position + (number - (len(bars) - 1) / 2) * width
+            gid = f"{name}-{{}}-{position + 1}-{number + 1}"
             _draw_bar(axes, gid, bar, middle, 0.92 * width, with_value=len(bars) <= _MOST_WITH_VALUES)
     return svg(figure, name, label)
 
@@ -138,8 +138,8 @@ def _name_ends(axes: Axes, gid: str, curves: Sequence[Curve]) -> list[Annotation
         end = curve.ys[-1]
         short = curve.name if len(curve.name) <= _LONGEST_LABEL else curve.name[: _LONGEST_LABEL - 1] + "…"
         leader = {**_LEADER, "color": curve.colour}
-        place = ((curve.xs or axes.get_xlim())[-1], end), (1.03, end), "data", axes.get_yaxis_transform()
-        texts.append(axes.annotate(short, *place, leader, annotation_clip=False, va="center_baseline"))
+        anchor = ((curve.xs or axes.get_xlim())[-1], end), (1.03, end), "data", axes.get_yaxis_transform()
+        texts.append(axes.annotate(short, *anchor, leader, annotation_clip=False, va="center_baseline"))
         texts[-1].set(gid=gid.format("name", number), label=curve.name)
     return texts
 

@@ -91,8 +91,8 @@ def _run_row(run: ComparedRun, ranker: Ranker, items: _Items, user: _Shown) -> s
         items.card(item, target=item == user.target, note=f"{number}{', next item' * (item == user.target)}")
         for number, item in enumerate(first, 1)
     ]
-    place = f'<span class="rank">rank <b>{rank:,}</b> <small>of {candidates:,}</small></span>'
-    name = f"{run.label}<br>Next item: {place}"
+    rank_shown = f'<span class="rank">rank <b>{rank:,}</b> <small>of {candidates:,}</small></span>'
+    name = f"{run.label}<br>Next item: {rank_shown}"
     return _row(name, cards)
 
 

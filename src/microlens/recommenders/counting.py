@@ -14,8 +14,8 @@ from microlens.data.split import Split
 
 def train_part(split: Split) -> tuple[Int64, Int64]:
     """User (T,) and item (T,) of each interaction of the train part: user by user, oldest first."""
-    users, places = split.train_events
-    return users, split.sequences[places].astype(np.int64)
+    users, positions = split.train_events
+    return users, split.sequences[positions].astype(np.int64)
 
 
 def user_items(split: Split) -> Any:
@@ -28,7 +28,7 @@ def user_items(split: Split) -> Any:
 
 
 def following_pairs(split: Split) -> Iterator[tuple[int, Int64, Int64]]:
-    """For every gap g from 1: g, and the items (P,) of the train part with those (P,) g places after them."""
+    """For every gap g from 1: g, and the items (P,) of the train part with those (P,) g positions after them."""
     users, items = train_part(split)
     for gap in range(1, len(users)):
         same_user = users[gap:] == users[:-gap]
@@ -81,7 +81,7 @@ class SparseRows(nn.Module):
         lengths = self.offsets.diff()[flat]
         ends = lengths.cumsum(0)
         row = torch.arange(Q * L, device=items.device).repeat_interleave(lengths)  # (E,) whose entry it is
-        places = torch.arange(len(row), device=items.device) + (self.offsets[flat] + lengths - ends)[row]
-        values = self.values[places] * weights.flatten()[row]
+        positions = torch.arange(len(row), device=items.device) + (self.offsets[flat] + lengths - ends)[row]
+        values = self.values[positions] * weights.flatten()[row]
         sums = self.values.new_zeros(Q * width)
-        return sums.index_add_(0, row // L * width + self.columns[places], values).view(Q, width)
+        return sums.index_add_(0, row // L * width + self.columns[positions], values).view(Q, width)

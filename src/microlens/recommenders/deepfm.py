@@ -11,7 +11,7 @@ from microlens.recommenders.factorization import FactorizationMachine, interacti
 class DeepFM(FactorizationMachine):
     """Second-order interactions of the user's items and the candidate, plus a network over all their vectors.
 
-    The network is one hidden layer over the L + 1 vectors side by side, empty places being zero. It is linear before
+    The network is one hidden layer over the L + 1 vectors side by side, empty positions being zero. It is linear before
     its ReLU, so what the history adds is computed once a user and what a candidate adds once an item.
 
     Args:
@@ -33,9 +33,9 @@ class DeepFM(FactorizationMachine):
         """The sum of the vectors, what the network makes of them, and their interactions: (B, 2D + 1)."""
         total, among = interactions(history, vectors)
         real = torch.where((history > 0)[..., None], vectors, 0.0)
-        places = functional.pad(real, (0, 0, self.history_length - real.shape[1], 0)).flatten(1)
-        weight = self.hidden.weight[:, : places.shape[1]]
-        return torch.cat([total, functional.linear(places, weight, self.hidden.bias), among.sum(1, keepdim=True)], 1)
+        positions = functional.pad(real, (0, 0, self.history_length - real.shape[1], 0)).flatten(1)
+        weight = self.hidden.weight[:, : positions.shape[1]]
+        return torch.cat([total, functional.linear(positions, weight, self.hidden.bias), among.sum(1, keepdim=True)], 1)
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """Interactions plus the network's output."""

@@ -110,9 +110,9 @@ class Adjacency(nn.Module):
         """The edges of ``nodes`` (n,): neighbours (E,), weights (E,), and where each node's begin (n,)."""
         lengths = self.offsets[nodes + 1] - self.offsets[nodes]
         begins = lengths.cumsum(0) - lengths
-        places = torch.arange(int(lengths.sum()), device=nodes.device)
-        places += (self.offsets[nodes] - begins).repeat_interleave(lengths)
-        return self.neighbours[places], self.weights[places], begins
+        positions = torch.arange(int(lengths.sum()), device=nodes.device)
+        positions += (self.offsets[nodes] - begins).repeat_interleave(lengths)
+        return self.neighbours[positions], self.weights[positions], begins
 
 
 def ascending(count: int, *nodes: Tensor) -> Tensor:
@@ -125,9 +125,9 @@ def ascending(count: int, *nodes: Tensor) -> Tensor:
 
 def places_in(nodes: Tensor, count: int) -> Tensor:
     """Where each node below ``count`` stands in ``nodes`` (n,), (count,); anything where it does not."""
-    places = torch.empty(count, dtype=torch.int64, device=nodes.device)
-    places[nodes] = torch.arange(len(nodes), device=nodes.device)
-    return places
+    positions = torch.empty(count, dtype=torch.int64, device=nodes.device)
+    positions[nodes] = torch.arange(len(nodes), device=nodes.device)
+    return positions
 
 
 def weighted_sums(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor) -> Tensor:

@@ -44,19 +44,19 @@ class GRU4Rec(LeftToRight):
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The hidden state after each item: (B, L, D), zero at padding."""
         read, vectors = self.what_is_read(history, vectors)
-        places, sizes, _ = step_major(read)
-        states: Tensor = self.layers(self._packed(vectors, places, sizes))[0].data
-        return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, places, states).view_as(vectors)
+        positions, sizes, _ = step_major(read)
+        states: Tensor = self.layers(self._packed(vectors, positions, sizes))[0].data
+        return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, positions, states).view_as(vectors)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The hidden state after the last item: (B, D)."""
         read, vectors = self.what_is_read(history, vectors)
-        places, sizes, order = step_major(read)
-        states: Tensor = self.layers(self._packed(vectors, places, sizes))[1][-1]
+        positions, sizes, order = step_major(read)
+        states: Tensor = self.layers(self._packed(vectors, positions, sizes))[1][-1]
         return states.new_empty(states.shape).index_copy_(0, order, states)
 
-    def _packed(self, vectors: Tensor, places: Tensor, sizes: Tensor) -> PackedSequence:
-        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, places)
+    def _packed(self, vectors: Tensor, positions: Tensor, sizes: Tensor) -> PackedSequence:
+        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, positions)
         return PackedSequence(self.dropout(packed), sizes)
 
 
@@ -67,15 +67,15 @@ def step_major(read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         read: (B, L) true at the items, which stand at the end of each row.
 
     Returns:
-        ``places`` (T,) of the T items in (B*L,), a user without any being given the last position; ``sizes`` (at most
-        L,) how many users have a first, second, ... item, on the CPU; ``order`` (B,) of the users in each step, the
-        longest history first.
+        ``positions`` (T,) of the T items in (B*L,), a user without any being given the last position; ``sizes`` (at
+        most L,) how many users have a first, second, ... item, on the CPU; ``order`` (B,) of the users in each step,
+        the longest history first.
     """
     L = read.shape[1]
     lengths = read.sum(1).clamp(min=1).cpu()  # one wait for the device, and the rest is small
     order = lengths.argsort(descending=True, stable=True)
     columns = L - lengths[order] + torch.arange(L)[:, None]  # (steps, users)
     exists = columns < L
-    places = (order * L + columns)[exists]
+    positions = (order * L + columns)[exists]
     sizes = exists.sum(1)
-    return places.to(read.device), sizes[sizes > 0], order.to(read.device)
+    return positions.to(read.device), sizes[sizes > 0], order.to(read.device)

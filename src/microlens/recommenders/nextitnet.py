@@ -36,9 +36,9 @@ class NextItNet(LeftToRight):
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """Each position sees itself and what is before it: (B, L, D), zero at padding."""
         read, vectors = self.what_is_read(history, vectors)
-        places = read.flatten().nonzero().squeeze(1)
-        states = self._states_at(places, read, vectors)
-        return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, places, states).view_as(vectors)
+        positions = read.flatten().nonzero().squeeze(1)
+        states = self._states_at(positions, read, vectors)
+        return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, positions, states).view_as(vectors)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The last state of each user, (B, D): every convolution runs for what this state depends on alone."""
@@ -47,9 +47,9 @@ class NextItNet(LeftToRight):
         states = self._states_at((has_history + 1) * read.shape[1] - 1, read, vectors)
         return states.new_zeros(len(read), states.shape[1]).index_copy_(0, has_history, states)
 
-    def _states_at(self, places: Tensor, read: Tensor, vectors: Tensor) -> Tensor:
-        """The states at ``places`` (R,) of the (B*L,) positions: (R, D)."""
-        plans, needed = plan_taps(places, read, self.dilations)
+    def _states_at(self, positions: Tensor, read: Tensor, vectors: Tensor) -> Tensor:
+        """The states at ``positions`` (R,) of the (B*L,) positions: (R, D)."""
+        plans, needed = plan_taps(positions, read, self.dilations)
         packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, needed)
         for block, first, second in zip(self.blocks, plans[::2], plans[1::2], strict=True):
             packed = block(packed, first, second)
@@ -68,18 +68,18 @@ class Taps:
     earlier: list[tuple[Tensor, Tensor]]
 
 
-def plan_taps(places: Tensor, read: Tensor, dilations: list[int]) -> tuple[list[Taps], Tensor]:
-    """What a stack of causal convolutions has to compute for the outputs at ``places``, found from the last one back.
+def plan_taps(positions: Tensor, read: Tensor, dilations: list[int]) -> tuple[list[Taps], Tensor]:
+    """What a stack of causal convolutions has to compute for the outputs at ``positions``, from the last one back.
 
     Args:
-        places: (R,) positions in (B*L,), ascending.
+        positions: (R,) positions in (B*L,), ascending.
         read: (B, L) true where there is something to read, which is the end of each row.
         dilations: of the convolutions, first to last.
 
     Returns:
         The taps of each convolution, and the positions that the first one reads, ascending.
     """
-    device, wanted = read.device, places.cpu()  # many small operations on few numbers: the CPU is quicker
+    device, wanted = read.device, positions.cpu()  # many small operations on few numbers: the CPU is quicker
     steps = (read.cumsum(1) - 1).flatten().cpu()  # how many items are before each
     plans = []
     for dilation in reversed(dilations):

@@ -30,14 +30,14 @@ COMMENT = ("comment", "comments", "commenten", "text", "content", "review", "bod
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where the columns that are read stand: ``places`` by what they hold, out of ``width`` in all.
+    """Where the columns that are read stand: ``positions`` by what they hold, out of ``width`` in all.
 
     ``ignored`` are the names of the others; ``header`` says whether the line they were found in holds names.
     """
 
     separator: str
     width: int
-    places: dict[str, int]
+    positions: dict[str, int]
     header: bool
     ignored: tuple[str, ...] = ()
 
@@ -72,14 +72,14 @@ def columns_by_name(
     for separator in SEPARATORS:
         names = split_line(line, separator)
         plain = [re.sub(r"[\W_]", "", name.lower()) for name in names]
-        places: dict[str, int] = {}
+        positions: dict[str, int] = {}
         for column, accepted in wanted.items():
-            free = [name for name in accepted if name in plain and plain.index(name) not in places.values()]
+            free = [name for name in accepted if name in plain and plain.index(name) not in positions.values()]
             if free:
-                places[column] = plain.index(free[0])
-        if all(column in places for column in (wanted if required is None else required)):
-            ignored = tuple(name for place, name in enumerate(names) if place not in places.values())
-            return Columns(separator=separator, width=len(names), places=places, header=True, ignored=ignored)
+                positions[column] = plain.index(free[0])
+        if all(column in positions for column in (wanted if required is None else required)):
+            ignored = tuple(name for position, name in enumerate(names) if position not in positions.values())
+            return Columns(separator=separator, width=len(names), positions=positions, header=True, ignored=ignored)
     return None
 
 

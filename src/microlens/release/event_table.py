@@ -45,7 +45,7 @@ def find_columns(text: TextFile, first: int, line: str) -> Columns:
         raise InputError(f"{text.path}, line {first}: the columns are '{shown(line.strip())}'; expected {ACCEPTED}.")
     if len(cells) != len(COLUMNS):
         raise _wrong_width(text, first, len(cells), len(COLUMNS))
-    return Columns(separator=separator, width=3, places={"user": 0, "item": 1, "timestamp": 2}, header=False)
+    return Columns(separator=separator, width=3, positions={"user": 0, "item": 1, "timestamp": 2}, header=False)
 
 
 def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -> pl.DataFrame:
@@ -80,8 +80,8 @@ _TEXTS = {"line": pl.UInt32, **dict.fromkeys(COLUMNS, pl.String)}
 
 def _all_integers(content: bytes, number: int, columns: Columns) -> pl.DataFrame | None:
     """The events, where every value is a plain 64-bit integer and no line is blank: the fast way."""
-    names = [f"column {place}" for place in range(columns.width)]
-    types = [pl.Int64 if place in columns.places.values() else pl.String for place in range(columns.width)]
+    names = [f"column {index}" for index in range(columns.width)]
+    types = [pl.Int64 if index in columns.positions.values() else pl.String for index in range(columns.width)]
     try:
         frame = pl.read_csv(
             content,
@@ -94,7 +94,7 @@ def _all_integers(content: bytes, number: int, columns: Columns) -> pl.DataFrame
         )
     except pl.exceptions.PolarsError:
         return None
-    frame = frame.select(pl.nth(columns.places[name]).alias(name) for name in COLUMNS)
+    frame = frame.select(pl.nth(columns.positions[name]).alias(name) for name in COLUMNS)
     if frame.null_count().sum_horizontal().item():
         return None
     return frame.with_row_index("line", offset=number)
@@ -108,7 +108,7 @@ def _unquoted_cells(text: TextFile, content: bytes, number: int, columns: Column
         row = int(wrong.arg_max() or 0)
         raise _wrong_width(text, rows["line"][row], widths[row], columns.width)
     cells = pl.col("text").str.split(columns.separator)
-    return rows.select("line", *(cells.list.get(columns.places[name]).alias(name) for name in COLUMNS))
+    return rows.select("line", *(cells.list.get(columns.positions[name]).alias(name) for name in COLUMNS))
 
 
 def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
@@ -128,7 +128,7 @@ def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) 
             continue
         if len(cells) != columns.width:
             raise _wrong_width(text, line, len(cells), columns.width)
-        yield (line, *(cells[columns.places[name]] for name in COLUMNS))  # type: ignore[misc]
+        yield (line, *(cells[columns.positions[name]] for name in COLUMNS))  # type: ignore[misc]
 
 
 def _with_ids(text: TextFile, cells: pl.DataFrame) -> pl.DataFrame:

@@ -59,8 +59,8 @@ def read_rows(text: TextFile, form: Form) -> Rows:
     own = _own(columns, form)
     records = joined_records(lines[begin:], columns.separator, own, most_own=3 if len(form.keys) == 1 else 0)
     if _is_numbered(records, columns, form):
-        places = {name: place + 1 for name, place in columns.places.items()}
-        columns = replace(columns, width=columns.width + 1, places=places)
+        positions = {name: index + 1 for name, index in columns.positions.items()}
+        columns = replace(columns, width=columns.width + 1, positions=positions)
     rows = _read(records, columns, form)
     return Rows(table=rows.table, faults=[*faults, *rows.faults], notes=columns.note(text.path.name))
 
@@ -68,14 +68,14 @@ def read_rows(text: TextFile, form: Form) -> Rows:
 def _find_columns(text: TextFile, first: pl.DataFrame, form: Form) -> tuple[int, Columns, list[tuple[int, str]]]:
     """How many lines stand above the records, the columns, and which of those lines are no header."""
     lines = first["text"].to_list()
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         named = _named_columns(line, form)
         if named is not None:
-            return place + 1, named, _no_records(first[:place])
+            return index + 1, named, _no_records(first[:index])
         columns = _columns_in_order(line, form)
         if columns is not None:
-            header = place > 0 and _is_header(text, first.row(place - 1), columns, form)
-            return place, columns, _no_records(first[: place - header])
+            header = index > 0 and _is_header(text, first.row(index - 1), columns, form)
+            return index, columns, _no_records(first[: index - header])
     raise InputError(f"{text.path}, line {first['line'][0]}: '{shown(lines[0].strip())}'; expected {form.accepted}.")
 
 
@@ -86,19 +86,19 @@ def _no_records(lines: pl.DataFrame) -> list[tuple[int, str]]:
 def _named_columns(line: str, form: Form) -> Columns | None:
     columns = columns_by_name(line, form.columns, form.keys)
     values = [name for name in form.columns if name not in form.keys]
-    if columns is None or any(name in columns.places for name in values):
+    if columns is None or any(name in columns.positions for name in values):
         return columns
     if len(values) == 1 and columns.width == len(form.columns):  # the only other column, whatever it is called
-        (place,) = set(range(columns.width)) - set(columns.places.values())
-        return replace(columns, places={**columns.places, values[0]: place}, ignored=())
+        (index,) = set(range(columns.width)) - set(columns.positions.values())
+        return replace(columns, positions={**columns.positions, values[0]: index}, ignored=())
     return None
 
 
 def _columns_in_order(line: str, form: Form) -> Columns | None:
     for separator in SEPARATORS:
         if re.match((_INTEGER + re.escape(separator)) * len(form.keys), line):
-            places = {name: place for place, name in enumerate(form.columns)}
-            return Columns(separator=separator, width=len(places), places=places, header=False)
+            positions = {name: index for index, name in enumerate(form.columns)}
+            return Columns(separator=separator, width=len(positions), positions=positions, header=False)
     return None
 
 
@@ -115,13 +115,14 @@ def _is_header(text: TextFile, above: tuple[int, str], columns: Columns, form: F
 
 def _read(records: pl.DataFrame, columns: Columns, form: Form) -> Rows:
     separator, width = columns.separator, columns.width
-    text = columns.places.get(form.text or "")
+    text = columns.positions.get(form.text or "")
     found = pl.col("text").str.count_matches(separator, literal=True) + 1
     well_formed = (found >= width) if text == width - 1 else (found == width)
     plain = well_formed & ~pl.col("text").str.contains('"', literal=True)
     cells = pl.col("text").str.splitn(separator, width).struct
     table = records.filter(plain).select(
-        "line", *(cells.field(f"field_{columns.places[name]}").str.strip_chars().alias(name) for name in columns.places)
+        "line",
+        *(cells.field(f"field_{columns.positions[name]}").str.strip_chars().alias(name) for name in columns.positions),
     )
     others, faults = _read_one_by_one(records.filter(~plain), columns, form, table.schema)
     table = pl.concat([table, others]).sort("line") if len(others) else table
@@ -130,7 +131,7 @@ def _read(records: pl.DataFrame, columns: Columns, form: Form) -> Rows:
     if form.text and table[form.keys[0]].has_nulls():
         table, lonely = _run_on(table, form.text, form.keys[0])
         faults += [(line, f"1 instead of {width} columns") for line in lonely]
-    missing = [pl.lit(None, pl.String).alias(name) for name in form.columns if name not in columns.places]
+    missing = [pl.lit(None, pl.String).alias(name) for name in form.columns if name not in columns.positions]
     return Rows(table=table.with_columns(missing), faults=faults, notes=[])
 
 
@@ -138,7 +139,7 @@ def _read_one_by_one(
     records: pl.DataFrame, columns: Columns, form: Form, schema: pl.Schema
 ) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
     """The values of records that are not simply parted by separators."""
-    width, text = columns.width, columns.places.get(form.text or "")
+    width, text = columns.width, columns.positions.get(form.text or "")
     rows: list[tuple[int | str | None, ...]] = []
     faults = []
     for line, record in records.iter_rows():
@@ -148,7 +149,7 @@ def _read_one_by_one(
         elif len(form.keys) < len(cells) < width and text is None:
             cells.extend([None] * (width - len(cells)))
         if len(cells) == width:
-            rows.append((line, *(cells[place] for place in columns.places.values())))
+            rows.append((line, *(cells[index] for index in columns.positions.values())))
         else:
             faults.append((line, f"{len(cells)} instead of {width} columns"))
     return pl.DataFrame(rows, schema, orient="row"), faults
@@ -170,18 +171,18 @@ def _run_on(table: pl.DataFrame, text: str, key: str) -> tuple[pl.DataFrame, lis
 def _own(columns: Columns, form: Form) -> re.Pattern[str]:
     """What is found in a line that looks like a record: integers where the ids are, beside the text."""
     separator = re.escape(columns.separator)
-    keys = {columns.places[name] for name in form.keys}
-    cells = [_INTEGER if place in keys else f"[^{separator}]*" for place in range(columns.width)]
-    text = columns.places.get(form.text or "", columns.width)
+    keys = {columns.positions[name] for name in form.keys}
+    cells = [_INTEGER if index in keys else f"[^{separator}]*" for index in range(columns.width)]
+    text = columns.positions.get(form.text or "", columns.width)
     before, after = cells[:text], cells[text + 1 :]
-    if any(place < text for place in keys):
+    if any(index < text for index in keys):
         return re.compile("^" + "".join(cell + separator for cell in before))
     return re.compile("".join(separator + cell for cell in after) + "$")
 
 
 def _is_numbered(records: pl.DataFrame, columns: Columns, form: Form) -> bool:
     """Whether every record begins with its own number, which no column stands for, and ids follow it."""
-    if form.text is None or columns.width > len(form.columns) or columns.places[form.keys[0]] != 0:
+    if form.text is None or columns.width > len(form.columns) or columns.positions[form.keys[0]] != 0:
         return False
     value = r' *("?)([+-]?\d+)(?:\.0*)?("?) *' + re.escape(columns.separator)
     found = records.select(pl.col("text").str.extract_groups("^" + value * (len(form.keys) + 1)).struct.unnest())

@@ -46,7 +46,7 @@ def find_media(folders: Sequence[Path], suffixes: Sequence[str]) -> MediaFiles:
     Of several files of an item the one is taken whose suffix comes first, then the one that lies in fewer folders, then
     the one with the shorter name, then the first by alphabet.
     """
-    rank = {suffix: place for place, suffix in enumerate(suffixes)}
+    rank = {suffix: index for index, suffix in enumerate(suffixes)}
     unused: dict[tuple[str, str], list[str]] = {}
     candidates: list[tuple[int, int, int, str, Path]] = []
     for folder in folders:

@@ -23,9 +23,9 @@ _ITEMS = (*ITEM, "items", "itemids", "videos", "videoids", "history", "sequence"
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Events as they lie in a release, sorted by user, then time, then place in the file.
+    """Events as they lie in a release, sorted by user, then time, then position in the file.
 
-    ``events`` has the integer columns user, item and timestamp (milliseconds; the place in the user's sequence for a
+    ``events`` has the integer columns user, item and timestamp (milliseconds; the position in the user's sequence for a
     file of sequences). ``repeated`` counts the later repeats of a (user, item) pair, which were dropped;
     ``out_of_order`` counts the events that stood before an earlier one of the same user in the file; ``notes`` says how
     the file was read, where there was a choice.
@@ -69,7 +69,7 @@ def read_pairs(path: Path) -> Pairs:
 
 
 def _first_line(text: TextFile) -> tuple[int, int, str]:
-    """Place, number and (the beginning of the) text of the first line that is not blank."""
+    """Process, number and (the beginning of the) text of the first line that is not blank."""
     start = re.search(rb"\S", text.content)
     if start is None:
         raise InputError(f"{text.path} is empty; expected {_accepted(text.path)}.")
@@ -102,7 +102,7 @@ def _read_sequences(text: TextFile) -> Pairs:
     for line, found in wrong.iter_rows():
         columns = f"{found:,} column{'s' if found != 1 else ''} instead of 2"
         raise InputError(f"{text.path}, line {line}: {columns}; expected {_SEQUENCES_ACCEPTED}.")
-    user, items = (pl.col("text").str.splitn("\t", 2).struct.field(f"field_{place}") for place in (0, 1))
+    user, items = (pl.col("text").str.splitn("\t", 2).struct.field(f"field_{index}") for index in (0, 1))
     items = items.str.strip_chars().str.split(" ")
     rows = lines.select("line", integers(user).alias("user"), items.cast(pl.List(pl.Int64), strict=False).alias("item"))
     frame = rows.explode("item")
@@ -110,11 +110,11 @@ def _read_sequences(text: TextFile) -> Pairs:
         raise _first_wrong_value(text, lines.select("line", user.alias("user"), items.alias("item")), frame)
     if frame.is_empty():
         raise InputError(f"{text.path} holds no interactions; expected {_SEQUENCES_ACCEPTED}.")
-    # A user's lines follow one another, so that places count on from line to line.
+    # A user's lines follow one another, so that positions count on from line to line.
     frame = frame.sort("user", maintain_order=True)
     begins = (pl.col("user") != pl.col("user").shift()).fill_null(value=True)
-    place = pl.int_range(pl.len())
-    frame = frame.with_columns((place - pl.when(begins).then(place).forward_fill()).alias("timestamp"))
+    index = pl.int_range(pl.len())
+    frame = frame.with_columns((index - pl.when(begins).then(index).forward_fill()).alias("timestamp"))
     repeated_users = len(rows) - rows["user"].n_unique()
     notes = [*text.notes]
     if repeated_users:

@@ -28,23 +28,23 @@ def joined_records(lines: pl.DataFrame, separator: str, own: re.Pattern[str], mo
     closes = _Quotes(separator, re.compile(opening), own, most_own)
     joined: dict[int, str] = {}
     within: list[int] = []
-    for place in unclosed.arg_true().to_list():
-        if within and place <= within[-1]:
+    for index in unclosed.arg_true().to_list():
+        if within and index <= within[-1]:
             continue
-        following = text[place + 1 : place + _MOST_LINES].to_list()
+        following = text[index + 1 : index + _MOST_LINES].to_list()
         length = closes.length(following)
         if length:
-            joined[place] = "\n".join([text[place], *following[:length]])
-            within += range(place + 1, place + 1 + length)
+            joined[index] = "\n".join([text[index], *following[:length]])
+            within += range(index + 1, index + 1 + length)
     if not joined:
         return lines
     whole = pl.DataFrame(
-        {"place": list(joined), "whole": list(joined.values())}, {"place": pl.UInt32, "whole": pl.String}
+        {"index": list(joined), "whole": list(joined.values())}, {"index": pl.UInt32, "whole": pl.String}
     )
     return (
-        lines.with_row_index("place")
-        .filter(~pl.col("place").is_in(within))
-        .join(whole, on="place", how="left", maintain_order="left")
+        lines.with_row_index("index")
+        .filter(~pl.col("index").is_in(within))
+        .join(whole, on="index", how="left", maintain_order="left")
         .select("line", pl.coalesce("whole", "text").alias("text"))
     )
 
@@ -61,7 +61,7 @@ class _Quotes:
     def length(self, following: Sequence[str]) -> int:
         """How many of the lines that follow belong to the same record; none if the quotes do not close properly."""
         found_own = 0
-        for place, line in enumerate(following):
+        for index, line in enumerate(following):
             quoted = '"' in line and not re.fullmatch(_INSIDE, line)
             closed = self._closing.match(line) if quoted else None
             own = self._own.search(line)
@@ -73,7 +73,7 @@ class _Quotes:
             if quoted and closed is None:
                 return 0  # the quote stands inside a value
             if closed is not None and not self._opening.search(line, closed.end()):
-                return place + 1
+                return index + 1
         return 0
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microlens.errors import InputError
-from microlens.files.writing import LOCK, MARK, alone_in, claim_folder, clear_folder, remove_folder
+from microlens.files.writing import LOCK, MARK, claim_folder, clear_folder, lock_folder, remove_folder
 from microlens.media.processes import Killed, work
 from microlens.release.synthetic_media import ATTRIBUTES, COLOURS, TAGS, Look, comment_on, title_of, write_item
 
@@ -251,7 +251,7 @@ def write_release(
 def _renamed_when_whole(folder: Path) -> Iterator[Path]:
     unfinished = folder.with_name(folder.name + ".partial")
     claim_folder(unfinished)
-    with alone_in(unfinished):
+    with lock_folder(unfinished):
         clear_folder(unfinished, _WRITTEN)
         try:
             yield unfinished

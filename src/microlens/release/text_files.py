@@ -131,7 +131,7 @@ def _as_utf8(path: Path, raw: bytes) -> tuple[bytes, str, bool]:
         return chinese.encode(), "GB18030", False
     text = raw.decode("utf-8", "replace")
     good, bad = len(re.findall("[^\x00-\x7f\ufffd]", text)), text.count("\ufffd")
-    if good > bad:  # UTF-8 that was cut in places, not another encoding
+    if good > bad:  # UTF-8 that was cut in positions, not another encoding
         return text.encode(), "UTF-8", True
     raise InputError(
         f"{path}, line {_line_of(raw, fault)}: the byte 0x{raw[fault]:02x} is no UTF-8; accepted is {ACCEPTED}."
@@ -184,6 +184,6 @@ def _from_gb18030(raw: bytes) -> str | None:
     return None if hangul_only else text
 
 
-def _line_of(content: bytes, place: int) -> int:
-    """The number of the line that the byte at ``place`` stands in."""
-    return len((content[:place] + b".").splitlines())
+def _line_of(content: bytes, index: int) -> int:
+    """The number of the line that the byte at ``index`` stands in."""
+    return len((content[:index] + b".").splitlines())

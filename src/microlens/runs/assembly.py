@@ -10,7 +10,7 @@ import torch
 
 from microlens.building import build, pick
 from microlens.config.run_config import RunConfig
-from microlens.data.batches import Place
+from microlens.data.batches import Process
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
@@ -83,8 +83,8 @@ def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.d
 
 
 def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
-    world: dict[str, Any] = {
-        **content_world(dataset, split.items_kept),
+    given: dict[str, Any] = {
+        **dataset_arguments(dataset, split.items_kept),
         "dim": config.model.dim,
         "num_items": split.num_items,
         "num_users": split.num_users,
@@ -102,11 +102,11 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: In
     if config.encoder is not None:
         if not takes_encoder:
             raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
-        world["item_encoder"] = build_encoder(config.encoder.model_dump(), world)
-    return build(constructor, config.model.options(), world, "model")
+        given["item_encoder"] = build_encoder(config.encoder.model_dump(), given)
+    return build(constructor, config.model.options(), given, "model")
 
 
-def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
+def dataset_arguments(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
     """What encoders may ask for of a dataset's content: titles, tags, the shape (F, size) of clips, the size of covers.
 
     Args:
@@ -122,7 +122,7 @@ def content_world(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
     }
 
 
-def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
+def use_caches(run: Run, process: Process | None = None, *, quiet: bool) -> None:
     """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
     if not run.config.train.cache:
         return
@@ -133,7 +133,7 @@ def use_caches(run: Run, place: Place | None = None, *, quiet: bool) -> None:
             run.dataset,
             run.item_ids(),
             run.device,
-            place=place or Place(),
+            process=process or Process(),
             on_progress=on_progress,
         )
 

@@ -167,7 +167,7 @@ def _survived(path: Path, clip: Clip) -> list[dict[str, Any]]:
 
 
 def ranks_of_labels(logits: Tensor, labels: Tensor) -> Tensor:
-    """The place (M,) from 1 of each row's label (M,) in logits (M, C), behind those that score the same."""
+    """The rank (M,) from 1 of each row's label (M,) in logits (M, C), behind those that score the same."""
     own = logits.gather(1, labels.unsqueeze(1))
     return (~(logits < own)).sum(1)  # NaN is before everything too
 

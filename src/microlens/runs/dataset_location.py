@@ -11,7 +11,7 @@ from microlens.errors import InputError
 RECORD = "environment.json"
 
 
-def places_of(dataset: Path, run: Path) -> dict[str, str]:
+def location_of(dataset: Path, run: Path) -> dict[str, str]:
     """What a run's ``environment.json`` notes of its dataset: its absolute path, and the one from the run folder."""
     absolute = os.path.abspath(dataset)  # noqa: PTH100 - links stay, they may be moved along
     return {"path": absolute, "from_run": os.path.relpath(absolute, os.path.abspath(run))}  # noqa: PTH100
@@ -32,20 +32,20 @@ def find_dataset(run: Path, written: Path, checksum: str, given: Path | None = N
     Raises:
         InputError: the dataset is at none of these places; names them.
     """
-    places = [given] if given is not None else [written, *_recorded(run)]
+    positions = [given] if given is not None else [written, *_recorded(run)]
     found = []
-    for place in dict.fromkeys(Path(os.path.abspath(place)) for place in places):  # noqa: PTH100
-        if not (place / "manifest.json").is_file():
-            found.append(f"{place} (no dataset)")
+    for index in dict.fromkeys(Path(os.path.abspath(index)) for index in positions):  # noqa: PTH100
+        if not (index / "manifest.json").is_file():
+            found.append(f"{index} (no dataset)")
             continue
         try:
-            dataset = Dataset(place)
+            dataset = Dataset(index)
         except InputError as error:
-            found.append(f"{place} ({error})")
+            found.append(f"{index} ({error})")
             continue
         if dataset.checksum == checksum:
             return dataset
-        found.append(f"{place} (other data)")
+        found.append(f"{index} (other data)")
     raise InputError(
         f"{run} was trained on a dataset that was not found; looked at {', '.join(found)}; say where it is with "
         f"--dataset PATH."

@@ -27,8 +27,8 @@ from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
-from microlens.files.writing import MARK, alone_in, claim_folder, remove_folder, sha256, whole, write_text
-from microlens.runs.assembly import content_world
+from microlens.files.writing import MARK, atomic_write, claim_folder, lock_folder, remove_folder, sha256, write_text
+from microlens.runs.assembly import dataset_arguments
 from microlens.training.extraction import WRITTEN, OnProgress, extract
 from microlens.training.trunk_cache import frozen_digest
 
@@ -100,7 +100,7 @@ def write_features(
     path = out / f"{encoder}-{_digest(identity)}.npy"
     working = out / f".{path.stem}.partial"
     claim_folder(working)
-    with alone_in(working):
+    with lock_folder(working):
         if not path.exists():
             device = local_device("auto")
             provenance = {
@@ -142,8 +142,8 @@ def _frozen_tower(
 ) -> tuple[ContentEncoder, str]:
     """The encoder with its trunk frozen, and the weights it has: "random", "default" or a path."""
     constructor = _content_encoder(name)
-    world = {**content_world(dataset, np.arange(dataset.interactions.num_items + 1)), "dim": 1}
-    schemas = options_of(constructor, world)
+    given = {**dataset_arguments(dataset, np.arange(dataset.interactions.num_items + 1)), "dim": 1}
+    schemas = options_of(constructor, given)
     accepted = {option for option, schema in schemas.items() if schema.group is None} - NO_OPTIONS
     for option in options:
         if option not in accepted:
@@ -154,7 +154,7 @@ def _frozen_tower(
             raise InputError(f"--weights is {weights}, but {name} has random weights only; leave it out.")
         table["weights"] = weights
     torch.manual_seed(seed)
-    tower = build(constructor, table, world, "encoder")
+    tower = build(constructor, table, given, "encoder")
     assert isinstance(tower, ContentEncoder)
     chosen = weights or (schemas["weights"].default if "weights" in schemas else "random")
     return tower.eval().to(local_device("auto")), str(chosen)
@@ -225,7 +225,7 @@ def _compute(
     # Named by machine and versions too: what was begun elsewhere is not gone on with, the bits might differ.
     rows = working / _digest(provenance)
     extract(tower.frozen_state, content, len(item_ids) - 1, rows, provenance, device=device, on_progress=on_progress)
-    with whole(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
+    with atomic_write(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
         np.save(file, item_ids[1:])
     write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
     (rows / "0.npy").replace(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
 from microlens.files.run_manifest import CONFIG, ENVIRONMENT, LISTED, MANIFEST
-from microlens.files.writing import MARK, alone_in, claim_folder, clear_folder
+from microlens.files.writing import MARK, claim_folder, clear_folder, lock_folder
 
 WRITTEN = (*LISTED, MANIFEST, "tensorboard/events.out.tfevents.*")
 """All that a run ever writes into its folder, as patterns; what is cleared when it starts again."""
@@ -35,7 +35,7 @@ def held_run_folder(folder: Path) -> Iterator[None]:
         InputError: see :func:`claim_run_folder`; or another process holds it.
     """
     claim_run_folder(folder)
-    with alone_in(folder):
+    with lock_folder(folder):
         yield
 
 

@@ -21,7 +21,7 @@ from microlens.evaluation.ranking import ROWS_AT_ONCE, USERS_AT_ONCE, encode_cat
 from microlens.evaluation.report import Report
 from microlens.files.json_files import read_json
 from microlens.files.run_manifest import BEYOND, check, replace_text
-from microlens.files.writing import alone_in
+from microlens.files.writing import lock_folder
 from microlens.runs.assembly import Run, open_run
 
 
@@ -88,7 +88,7 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
     lists = recommended_lists(run, on_progress=on_progress)
     features, vectors = _content_vectors(run)
     found = {"metrics": beyond_accuracy(lists, run.split, vectors), "features": features, **identity}
-    with alone_in(folder):
+    with lock_folder(folder):
         replace_text(folder, BEYOND, json.dumps(found, indent=1) + "\n")
     return found
 

@@ -56,19 +56,19 @@ class Ranker:
         """
         split = self.run.split
         user_ids = self.run.dataset.interactions.user_ids[split.users_kept]
-        place = int(np.searchsorted(user_ids, user))
-        if place == len(user_ids) or user_ids[place] != user:
+        position = int(np.searchsorted(user_ids, user))
+        if position == len(user_ids) or user_ids[position] != user:
             raise InputError(
                 f"user {user} is not among the {len(user_ids):,} users with at least {split.protocol.min_length} items."
             )
-        return place
+        return position
 
     def user_history(self, user: int) -> Int64:
         """All items of a user id within the protocol's cut, oldest first, as item numbers; raises as user_number."""
-        split, place = self.run.split, self.user_number(user)
-        interactions, number = self.run.dataset.interactions, split.users_kept[place]
+        split, position = self.run.split, self.user_number(user)
+        interactions, number = self.run.dataset.interactions, split.users_kept[position]
         in_order = interactions.items[interactions.offsets[number] : interactions.offsets[number + 1]]
-        kept = split.items_kept[split.sequences[split.offsets[place] : split.offsets[place + 1]]]
+        kept = split.items_kept[split.sequences[split.offsets[position] : split.offsets[position + 1]]]
         return np.searchsorted(split.items_kept, in_order[np.isin(in_order, kept)])
 
     def numbers(self, item_ids: list[int]) -> Int64:
@@ -77,11 +77,11 @@ class Ranker:
         Raises:
             InputError: an id is unknown.
         """
-        places = np.searchsorted(self.item_ids[1:], item_ids) + 1
-        for item_id, place in zip(item_ids, places, strict=True):
-            if place >= len(self.item_ids) or self.item_ids[place] != item_id:
+        positions = np.searchsorted(self.item_ids[1:], item_ids) + 1
+        for item_id, position in zip(item_ids, positions, strict=True):
+            if position >= len(self.item_ids) or self.item_ids[position] != item_id:
                 raise InputError(f"item {item_id} is not among the {len(self.item_ids) - 1:,} items of this run.")
-        return places
+        return positions
 
     @torch.inference_mode()
     def scores(self, history: Int64, added: Tensor | None = None, user: int | None = None) -> Tensor:
@@ -172,11 +172,11 @@ def recommend(
             rank=rank, item_id=int(ids[number]) if known else None, title=title, score=float(scores[number])
         )
 
-    place = order.index(len(ids)) if add_video else None
+    position = order.index(len(ids)) if add_video else None
     return Recommendations(
         history=[(int(ids[item]), ranker.titles[item]) for item in items],
         items=[entry(rank, number) for rank, number in enumerate(order[:k], 1)],
-        added=None if place is None else entry(place + 1, len(ids)),
+        added=None if position is None else entry(position + 1, len(ids)),
         num_candidates=len(order),
     )
 

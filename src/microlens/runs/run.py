@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat
 from microlens import environment
 from microlens.config.run_config import NOT_IN_HASH, RunConfig
 from microlens.cost import run_cost
-from microlens.data.batches import Place
+from microlens.data.batches import Process
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part
@@ -36,7 +36,7 @@ from microlens.files.run_manifest import (
 )
 from microlens.recommenders.fitted import Fitted
 from microlens.runs.assembly import Run, build_run, check_weights, load_best, open_run, use_caches
-from microlens.runs.dataset_location import places_of
+from microlens.runs.dataset_location import location_of
 from microlens.runs.display import TrainingDisplay
 from microlens.runs.folder import clear_run_folder, held_run_folder
 from microlens.runs.tracking import OnEpoch, tracked
@@ -61,14 +61,14 @@ def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Rep
     config.check_output()
     run = build_run(config)  # before anything is written
     folder = config.output
-    with process_group(run.device) as place, held_run_folder(folder) if place.rank == 0 else nullcontext():
-        if fresh and place.rank == 0:
+    with process_group(run.device) as process, held_run_folder(folder) if process.rank == 0 else nullcontext():
+        if fresh and process.rank == 0:
             clear_run_folder(folder)
-        wait_for_all(place)
-        return _train(run, place, quiet or place.rank > 0)
+        wait_for_all(process)
+        return _train(run, process, quiet or process.rank > 0)
 
 
-def _train(run: Run, place: Place, quiet: bool) -> Report:
+def _train(run: Run, process: Process, quiet: bool) -> Report:
     config, folder = run.config, run.config.output
     _check_same_run(run)
     if (folder / REPORT).exists():
@@ -76,24 +76,24 @@ def _train(run: Run, place: Place, quiet: bool) -> Report:
         if report.provenance.get("data_hash") != run.dataset.checksum:
             raise _other_data(run)
         return report
-    if place.rank == 0:
+    if process.rank == 0:
         replace_text(folder, CONFIG, config.toml())
-        facts = {**environment.describe(run.device), "dataset": places_of(config.dataset, folder)}
+        facts = {**environment.describe(run.device), "dataset": location_of(config.dataset, folder)}
         replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
-    use_caches(run, place, quiet=quiet)
+    use_caches(run, process, quiet=quiet)
     progress = Progress()
     if isinstance(run.model, Fitted):
-        progress.train_seconds = _fit_at_once(run, run.model, place)
+        progress.train_seconds = _fit_at_once(run, run.model, process)
     elif any(parameter.requires_grad for parameter in run.model.parameters()):
-        progress = _fit(run, place, quiet)
-    elif place.rank == 0:
+        progress = _fit(run, process, quiet)
+    elif process.rank == 0:
         _save_untrained(run, {"epoch": 0, **run.identity})
-    return _report(run, progress, place)
+    return _report(run, progress, process)
 
 
-def _fit_at_once(run: Run, model: Fitted, place: Place) -> float:
+def _fit_at_once(run: Run, model: Fitted, process: Process) -> float:
     """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
-    if place.rank:
+    if process.rank:
         return 0.0
     check(run.config.output, BEST)
     facts = checkpoint.load_facts(run.best) if run.best.exists() else {}
@@ -120,17 +120,17 @@ def _save_untrained(run: Run, facts: dict[str, Any]) -> None:
         checkpoint.save(path, checkpoint.with_prefix("model", run.model.state_dict()), facts)
 
 
-def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
+def trainer_of(run: Run, process: Process | None = None) -> tuple[Trainer, bool]:
     """The trainer of a run, where the run folder's checkpoint or the configured start left it; and whether it resumed.
 
     Raises:
         InputError: there are more processes than a batch has rows, a checkpoint is not the one that was written, or the
             configured start does not fit.
     """
-    place = place or Place()
-    if place.world > run.config.train.batch_size:
+    process = process or Process()
+    if process.world_size > run.config.train.batch_size:
         raise InputError(
-            f"train.batch_size is {run.config.train.batch_size}; {place.world} processes need at least as many."
+            f"train.batch_size is {run.config.train.batch_size}; {process.world_size} processes need at least as many."
         )
     refuse_too_large_to_train(run.model, run.device)
     trainer = Trainer(
@@ -142,9 +142,9 @@ def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
         folder=run.config.output,
         device=run.device,
         identity=run.identity,
-        place=place,
+        process=process,
     )
-    torch.manual_seed(run.config.seed + place.rank)
+    torch.manual_seed(run.config.seed + process.rank)
     resumed = trainer.resume()
     start = run.config.train.start_from
     if not resumed and start:
@@ -154,12 +154,12 @@ def trainer_of(run: Run, place: Place | None = None) -> tuple[Trainer, bool]:
     return trainer, resumed
 
 
-def _fit(run: Run, place: Place, quiet: bool) -> Progress:
-    trainer, resumed = trainer_of(run, place)
+def _fit(run: Run, process: Process, quiet: bool) -> Progress:
+    trainer, resumed = trainer_of(run, process)
     with TrainingDisplay(trainer, run.config.output, quiet=quiet) as display:
         if resumed:
             display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
-        with tracked(run.config if place.rank == 0 else None, display.say) as track:
+        with tracked(run.config if process.rank == 0 else None, display.say) as track:
             trainer.fit(display.step, _both(display.epoch, track))
     return trainer.progress
 
@@ -172,11 +172,11 @@ def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
     return on_epoch
 
 
-def _report(run: Run, progress: Progress, place: Place) -> Report:
-    wait_for_all(place)  # the first process writes the best weights
+def _report(run: Run, progress: Progress, process: Process) -> Report:
+    wait_for_all(process)  # the first process writes the best weights
     load_best(run)
     ranks: dict[Part, Int64] = {
-        part: rank_targets(run.model, run.content, run.split, part, run.device, place) for part in PARTS
+        part: rank_targets(run.model, run.content, run.split, part, run.device, process) for part in PARTS
     }
     parameters = list(run.model.parameters())
     examples = len(Examples(run.split, run.model.examples))
@@ -198,7 +198,7 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
             **run_cost(run.model.item_encoder, run.content, seconds=progress.train_seconds, steps=steps),
             "peak_memory_bytes": environment.peak_memory_bytes(run.device),
             "device": environment.device_name(run.device),
-            "processes": place.world,
+            "processes": process.world_size,
         },
         provenance={
             "commit": environment.commit(),
@@ -207,7 +207,7 @@ def _report(run: Run, progress: Progress, place: Place) -> Report:
             "packages": environment.packages(),
         },
     )
-    if place.rank == 0:
+    if process.rank == 0:
         write_ranks(run.config.output, ranks, run.split)
         report.write(run.config.output)
     return report

@@ -21,7 +21,7 @@ from microlens.data.dataset import Dataset
 from microlens.errors import InputError
 from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.ranking import rank_targets
-from microlens.files.writing import alone_in, write_text
+from microlens.files.writing import lock_folder, write_text
 from microlens.recommenders.fitted import Fitted
 from microlens.runs.assembly import Run, build_run, check_weights, use_caches
 from microlens.runs.run import trainer_of
@@ -89,7 +89,7 @@ class Search:
         self.output.mkdir(parents=True, exist_ok=True)
         on_trial = on_trial or (lambda number, event: None)
         deadline = None if seconds is None else time.monotonic() + seconds
-        with alone_in(self.output), _plain_errors(self.output / "study.db"):
+        with lock_folder(self.output), _plain_errors(self.output / "study.db"):
             self.study = self._open()
             while self._counted() < trials and (deadline is None or time.monotonic() < deadline):
                 self.study.sampler = self._sampler()

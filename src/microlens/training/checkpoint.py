@@ -11,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from microlens.data.batches import Place
+from microlens.data.batches import Process
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.files.json_files import parse_json
-from microlens.files.writing import whole
+from microlens.files.writing import atomic_write
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import Fitted
 
@@ -28,7 +28,7 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write ``tensors`` and ``facts`` to ``path``, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         # Through bytes, because then a full disk is an OSError that says so.
         temporary.write_bytes(to_bytes(contiguous, metadata={"facts": json.dumps(facts)}))
 
@@ -174,22 +174,23 @@ def _of_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
     return name in _KEPT_OF_A_PARAMETER and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 
-def load_random_states(tensors: dict[str, Tensor], place: Place, device: torch.device, path: Path) -> None:
+def load_random_states(tensors: dict[str, Tensor], process: Process, device: torch.device, path: Path) -> None:
     """Put back the states of PyTorch's generators, named ``RANK.DEVICE``, as far as this process has them.
 
     Raises:
         InputError: one is missing or damaged, or there are those of more or fewer processes.
     """
-    world = len({name.partition(".")[0] for name in tensors})
-    if not world:
+    world_size = len({name.partition(".")[0] for name in tensors})
+    if not world_size:
         raise InputError(f"{path} holds no random state; {FRESH}.")
-    if world != place.world:
-        counted = "1 process" if world == 1 else f"{world} processes"
+    if world_size != process.world_size:
+        counted = "1 process" if world_size == 1 else f"{world_size} processes"
         raise InputError(
-            f"{path} was written by {counted}, which cannot be gone on with by {place.world}: use as many, or {FRESH}."
+            f"{path} was written by {counted}, which cannot be gone on with by "
+            f"{process.world_size}: use as many, or {FRESH}."
         )
     for kind in ("cpu", "cuda") if device.type == "cuda" else ("cpu",):
-        name = f"{place.rank}.{kind}"
+        name = f"{process.rank}.{kind}"
         if name not in tensors:
             raise InputError(f"{path} holds no random state '{name}', it is damaged or of another device; {FRESH}.")
         try:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from microlens.data.batches import ItemBatch, Place
+from microlens.data.batches import ItemBatch, Process
 from microlens.data.content import ItemContent
 from microlens.data.interactions import Int64
 from microlens.data.item_arrays import Rows, RowWriter
@@ -44,7 +44,7 @@ def extract(
     *,
     device: torch.device,
     half: bool = False,
-    place: Place | None = None,
+    process: Process | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Rows]:
     """Compute tensors (m, ...) of every item 1..N and keep them as ``0.npy``, ``1.npy``, ... in ``folder``.
@@ -60,27 +60,27 @@ def extract(
         provenance: what the arrays depend on; must be that of a folder that is there.
         device: where to compute.
         half: keep floating-point numbers as float16.
-        place: which process of how many this is.
+        process: which process of how many this is.
         on_progress: called with (done, total) items of this process.
 
     Raises:
         InputError: the folder, or that of the unfinished work, holds something else, the disk is too small, or a
             number is no finite one.
     """
-    place = place or Place()
+    process = process or Process()
     partial = folder.with_name(f".{folder.name}.partial")
     if not folder.exists():
-        if place.rank == 0:
+        if process.rank == 0:
             _begin(partial, provenance)
-        wait_for_all(place)
-        _compute_share(compute, content, num_items, partial, device, half, place, on_progress)
-        wait_for_all(place)
-        if place.rank == 0:
+        wait_for_all(process)
+        _compute_share(compute, content, num_items, partial, device, half, process, on_progress)
+        wait_for_all(process)
+        if process.rank == 0:
             arrays = _described(_read(partial, provenance, num_items))
             write_text(partial / PROVENANCE, json.dumps({**provenance, _ARRAYS: arrays}, indent=1) + "\n")
             partial.rename(folder)
             clear_folder(folder, ("done-[0-9]*", MARK))
-        wait_for_all(place)
+        wait_for_all(process)
     return _read(folder, provenance, num_items)
 
 
@@ -121,11 +121,11 @@ def _compute_share(
     partial: Path,
     device: torch.device,
     half: bool,
-    place: Place,
+    process: Process,
     on_progress: OnProgress | None,
 ) -> None:
-    share = np.arange(1, num_items + 1)[place.share_of(num_items)]
-    record = partial / f"done-{place.rank}-of-{place.world}"
+    share = np.arange(1, num_items + 1)[process.share_of(num_items)]
+    record = partial / f"done-{process.rank}-of-{process.world_size}"
     done = _done(record, len(share))
     synced = time.monotonic()
     with ExitStack() as files:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from microlens.training.losses import REJECTED, at_least_single
+from microlens.training.losses import REJECTED, upcast_half
 
 CHUNK = 128  # targets at once: their scores of 20,000 items are 10 MB, which processors' caches hold
 
@@ -32,7 +32,7 @@ def full_softmax(states: Tensor, items: Tensor, positive: Tensor, rejected: Tens
     # What is padding stands for the positive, whose entry is ignored.
     columns = torch.where(rejected < len(items), rejected, positive[:, None])
     loss: Tensor = _FullSoftmax.apply(  # type: ignore[no-untyped-call]
-        at_least_single(states), at_least_single(items), positive[:, None], columns
+        upcast_half(states), upcast_half(items), positive[:, None], columns
     )
     return loss
 

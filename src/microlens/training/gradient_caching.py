@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from microlens.data.batches import ItemBatch
-from microlens.encoders.content import ContentEncoder, still_statistics
+from microlens.encoders.content import ContentEncoder, frozen_batchnorm_statistics
 from microlens.recommenders.base import Recommender
 
 LARGE_BLOCK = 8 * 1024**2
@@ -46,7 +46,7 @@ def encode_in_parts(
         return model.encode_items(items.at(slice(first, last)).to(device))
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), still_statistics(encoder)
+        return nullcontext(), frozen_batchnorm_statistics(encoder)
 
     vectors = []
     for first, last in equal_parts(len(items), size):

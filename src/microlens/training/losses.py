@@ -55,8 +55,8 @@ def sampled_softmax(
     Returns:
         (Q,) the loss of each target.
     """
-    corrected = (at_least_single(negatives) - log_q_negatives).masked_fill(rejected, REJECTED)
-    logits = torch.cat([(at_least_single(positive) - log_q_positive)[:, None], corrected], 1)  # (Q, 1 + K)
+    corrected = (upcast_half(negatives) - log_q_negatives).masked_fill(rejected, REJECTED)
+    logits = torch.cat([(upcast_half(positive) - log_q_positive)[:, None], corrected], 1)  # (Q, 1 + K)
     return functional.cross_entropy(logits, positive.new_zeros(len(positive), dtype=torch.long), reduction="none")
 
 
@@ -70,7 +70,7 @@ def bpr(positive: Tensor, negatives: Tensor) -> Tensor:
     Returns:
         (Q,) the loss of each target.
     """
-    return functional.softplus(at_least_single(negatives) - at_least_single(positive)[:, None]).mean(1)
+    return functional.softplus(upcast_half(negatives) - upcast_half(positive)[:, None]).mean(1)
 
 
 def bce(positive: Tensor, negatives: Tensor) -> Tensor:
@@ -107,12 +107,12 @@ def gbce(positive: Tensor, negatives: Tensor, num_items: int, calibration: float
 
 
 def _binary(positive: Tensor, negatives: Tensor, positive_weight: float) -> Tensor:
-    attracted = positive_weight * functional.softplus(-at_least_single(positive))  # softplus(-s) is -log sigmoid(s)
-    repelled = functional.softplus(at_least_single(negatives)).sum(1)
+    attracted = positive_weight * functional.softplus(-upcast_half(positive))  # softplus(-s) is -log sigmoid(s)
+    repelled = functional.softplus(upcast_half(negatives)).sum(1)
     return (attracted + repelled) / (negatives.shape[1] + 1)
 
 
-def at_least_single(scores: Tensor) -> Tensor:
+def upcast_half(scores: Tensor) -> Tensor:
     """Half precision in float32, anything else as it is."""
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 

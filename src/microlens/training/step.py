@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microlens.config.run_config import TrainSection
-from microlens.data.batches import Batch, Place
+from microlens.data.batches import Batch, Process
 from microlens.data.negatives import Negatives
 from microlens.data.split import Split
 from microlens.distributed import gather_shares
@@ -50,7 +50,7 @@ class TrainingStep(nn.Module):
     Args:
         model: the recommender.
         train_counts: (N+1,) occurrences in the train part.
-        place: which process of how many this is, of those that share the batch.
+        process: which process of how many this is, of those that share the batch.
         settings: how items are encoded, and the loss.
     """
 
@@ -60,12 +60,12 @@ class TrainingStep(nn.Module):
         self,
         model: Recommender,
         train_counts: Tensor,
-        place: Place | None = None,
+        process: Process | None = None,
         settings: TrainSection | None = None,
     ) -> None:
         super().__init__()
         self.model, self.settings = model, settings or TrainSection()
-        self.place = place or Place()
+        self.process = process or Process()
         self.num_items = len(train_counts) - 1
         self.register_buffer("log_q", log_popularity(train_counts))
         losses: dict[str, Loss] = {
@@ -82,14 +82,14 @@ class TrainingStep(nn.Module):
         """The loss; with several processes, this one's targets over the whole batch's count, times the processes."""
         states, vectors = self._encode(batch)
         # Processes' gradients are averaged, so the sum over processes needs this factor.
-        return self.sum_of_losses(batch, states, vectors) * (self.place.world / max(1, batch.num_targets))
+        return self.sum_of_losses(batch, states, vectors) * (self.process.world_size / max(1, batch.num_targets))
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The state that each of the Q targets is predicted from, (Q, S), and the M items' vectors, (M, D)."""
         model, settings, count = self.model, self.settings, len(batch.distinct)
         if isinstance(model, GraphRecommender):
             states, share = model.propagate(batch.users, batch.share.items.to(batch.users.device))
-            return states, gather_shares(share, count, self.place)
+            return states, gather_shares(share, count, self.process)
         share = encode_in_parts(
             model,
             batch.share,
@@ -97,7 +97,7 @@ class TrainingStep(nn.Module):
             micro_batch=settings.micro_batch,
             norm_batch=settings.norm_batch,
         )
-        vectors = gather_shares(share, count, self.place)
+        vectors = gather_shares(share, count, self.process)
         with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row is padding
         history = functional.embedding(batch.slots[:, :-1], with_padding)  # (B, L, D)
         if batch.last_only:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from microlens.config.run_config import TrainSection
 from microlens.cost.counting import flop_counter
-from microlens.data.batches import Batch, Place, ahead, train_batches
+from microlens.data.batches import Batch, Process, prefetch, train_batches
 from microlens.data.content import ItemContent
 from microlens.data.examples import Examples
 from microlens.data.split import Split
@@ -73,7 +73,7 @@ class Trainer:
         folder: the run folder; checkpoints and ``metrics.jsonl`` go there.
         device: where ``model`` is.
         identity: facts that a checkpoint must share to be resumed (hashes of configuration and data).
-        place: which process of how many this is.
+        process: which process of how many this is.
     """
 
     def __init__(
@@ -87,17 +87,17 @@ class Trainer:
         folder: Path,
         device: torch.device,
         identity: dict[str, str],
-        place: Place | None = None,
+        process: Process | None = None,
     ) -> None:
         self.model, self.split, self.content, self.settings = model, split, content, settings
         self.seed, self.folder, self.device, self.identity = seed, folder, device, identity
-        self.place = place or Place()
+        self.process = process or Process()
         self.progress = Progress()
-        self.sharing = self.place if settings.negatives == "all-processes" else Place()
+        self.sharing = self.process if settings.negatives == "all-processes" else Process()
         counts = torch.from_numpy(split.train_counts)
         self.negatives = negatives_of(settings, split)
         self.step_module: nn.Module = TrainingStep(model, counts, self.sharing, settings).to(device)
-        if self.place.world > 1:
+        if self.process.world_size > 1:
             self.step_module = DistributedDataParallel(self.step_module)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.precision = "bf16" if settings.accelerate else settings.precision
@@ -107,7 +107,7 @@ class Trainer:
             keep_freed_memory()
         if device.type == "cpu" and self.precision != "fp32":
             keep_convolutions_in_float32(model, HALF[self.precision])
-            if self.place.rank == 0:
+            if self.process.rank == 0:
                 setting = "train.accelerate" if settings.accelerate else f'train.precision = "{self.precision}"'
                 warn_where_half_precision_is_slow(setting, HALF[self.precision])
         if settings.accelerate:
@@ -149,8 +149,8 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        detached: Tensor = loss.detach() / self.place.world
-        if self.place.world > 1:
+        detached: Tensor = loss.detach() / self.process.world_size
+        if self.process.world_size > 1:
             distributed.all_reduce(detached)
         if not detached.isfinite():
             raise InputError(
@@ -173,7 +173,7 @@ class Trainer:
         progress, settings = self.progress, self.settings
         while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
             loss = self._train_epoch(on_step)
-            ranks = rank_targets(self.model, self.content, self.split, "valid", self.device, self.place)
+            ranks = rank_targets(self.model, self.content, self.split, "valid", self.device, self.process)
             metrics = all_metrics(ranks, self.split.target_users("valid"))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             line = {
@@ -208,7 +208,7 @@ class Trainer:
                 now,
             )
             due = now - saved > 60 * self.settings.checkpoint_minutes
-            if any_process(due, self.place, self.device):
+            if any_process(due, self.process, self.device):
                 self._check_weights()
                 self.save()
                 saved = now
@@ -232,16 +232,16 @@ class Trainer:
             seed=self.seed,
             epoch=self.progress.epoch,
             skip=self.progress.step,
-            place=self.place,
+            process=self.process,
             alone=self.settings.negatives == "own-process",
             examples=self.model.examples,
             negatives=self.negatives,
         )
-        return ahead(batches, BATCHES_AHEAD) if self.content.reads else batches
+        return prefetch(batches, BATCHES_AHEAD) if self.content.reads else batches
 
     def save_best(self) -> None:
         """Keep the present weights as the best."""
-        if self.place.rank == 0:
+        if self.process.rank == 0:
             facts = {"epoch": self.progress.epoch, **self.identity}
             with replaced(self.folder, BEST) as path:
                 checkpoint.save(path, checkpoint.with_prefix("model", self.model.state_dict()), facts)
@@ -249,7 +249,7 @@ class Trainer:
     def save(self) -> None:
         """Write everything a resumed run needs, and ``metrics.jsonl``."""
         random_states = self._random_states()
-        if self.place.rank:
+        if self.process.rank:
             return
         tensors = {
             **checkpoint.with_prefix("model", self.model.state_dict()),
@@ -285,14 +285,14 @@ class Trainer:
             raise InputError(f"{path} is damaged (its progress is beyond an epoch's end); {checkpoint.FRESH}.")
         self.scaler.load_state_dict(facts["scaler"])
         self.progress = saved.progress
-        checkpoint.load_random_states(checkpoint.under("random", tensors), self.place, self.device, path)
+        checkpoint.load_random_states(checkpoint.under("random", tensors), self.process, self.device, path)
         return True
 
     def _random_states(self) -> dict[str, Tensor]:
         own = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self.device)
-        gathered: list[dict[str, Tensor]] = [own] * self.place.world
-        if self.place.world > 1:
+        gathered: list[dict[str, Tensor]] = [own] * self.process.world_size
+        if self.process.world_size > 1:
             distributed.all_gather_object(gathered, own)
         return {f"{rank}.{kind}": state for rank, states in enumerate(gathered) for kind, state in states.items()}

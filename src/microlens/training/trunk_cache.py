@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import microlens
-from microlens.data.batches import Place
+from microlens.data.batches import Process
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
@@ -24,7 +24,7 @@ def use_trunk_caches(
     item_ids: Int64,
     device: torch.device,
     *,
-    place: Place | None = None,
+    process: Process | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
     """Let every tower of ``encoder`` with a frozen trunk read that trunk's states from the dataset's ``cache`` folder.
@@ -37,7 +37,7 @@ def use_trunk_caches(
     """
     for tower in encoder.towers():
         if isinstance(tower, ContentEncoder) and tower.cacheable:
-            _use_cache(tower, content, dataset, item_ids, device, place, on_progress)
+            _use_cache(tower, content, dataset, item_ids, device, process, on_progress)
     content.reads = encoder.reads
 
 
@@ -47,7 +47,7 @@ def _use_cache(
     dataset: Dataset,
     item_ids: Int64,
     device: torch.device,
-    place: Place | None,
+    process: Process | None,
     on_progress: OnProgress | None,
 ) -> None:
     provenance = {
@@ -71,7 +71,7 @@ def _use_cache(
         provenance,
         device=device,
         half=True,
-        place=place,
+        process=process,
         on_progress=on_progress,
     )
     content.keep(name, arrays)
