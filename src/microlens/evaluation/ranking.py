@@ -1,6 +1,8 @@
 """Full ranking: every held-out target among the whole catalogue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from microlens.data.batches import ItemBatch, Process
 from microlens.data.content import ItemContent
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int32, Int64
 from microlens.data.split import Part, Split
 from microlens.distributed import gather_interleaved, gather_shares
 from microlens.encoders.content import ContentEncoder
@@ -18,6 +20,7 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import rank_of_target
 from microlens.recommenders.base import Recommender
 
+Float32 = npt.NDArray[np.float32]
 USERS_AT_ONCE = 1024
 ROWS_AT_ONCE = 64  # a row of scores is a whole catalogue long; this many keep in the processor's cache best
 ITEMS_AT_ONCE = 4096
@@ -87,6 +90,60 @@ def finite_scores(model: Recommender, states: Tensor, items: Tensor, users: npt.
     return scores
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredUsers:
+    """The scores of the whole catalogue for a few users.
+
+    ``rows`` says which of the users that were asked for; ``scores`` (B, C) includes padding in column 0; ``seen``
+    (B, H) holds the items that are no candidates, padded with 0.
+    """
+
+    rows: slice
+    scores: Tensor
+    seen: Tensor
+
+    def candidates(self) -> Tensor:
+        """The scores (B, C) with minus infinity at padding and at items already seen; overwrites ``scores``."""
+        self.scores.scatter_(1, self.seen, -torch.inf)
+        self.scores[:, 0] = -torch.inf
+        return self.scores
+
+
+@torch.inference_mode()
+def score_users(
+    model: Recommender,
+    catalogue: Tensor,
+    users: Int64,
+    histories: Callable[[slice], tuple[Int32, Int32]],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[ScoredUsers]:
+    """Score the whole catalogue for every user, a few users at a time; all rankings read these scores.
+
+    Args:
+        model: the recommender, in eval mode.
+        catalogue: (C, D) item vectors, padding first; see :func:`encode_catalogue`.
+        users: (U,) user numbers.
+        histories: gives for a slice of ``users`` the items that the model reads (B, L) and all items that are no
+            candidates (B, H), both left-padded with 0.
+        on_progress: called with (users done, users).
+
+    Raises:
+        InputError: the state of a user or a score is NaN or infinite.
+    """
+    device = catalogue.device
+    for start in range(0, len(users), USERS_AT_ONCE):
+        here = slice(start, min(start + USERS_AT_ONCE, len(users)))
+        chunk = users[here]
+        read, seen = (torch.from_numpy(items.astype(np.int64)).to(device) for items in histories(here))
+        states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), read)
+        for row in range(0, len(chunk), ROWS_AT_ONCE):
+            rows = slice(row, min(row + ROWS_AT_ONCE, len(chunk)))
+            scores = finite_scores(model, states[rows], catalogue, chunk[rows])
+            yield ScoredUsers(rows=slice(start + rows.start, start + rows.stop), scores=scores, seen=seen[rows])
+        if on_progress:
+            on_progress(here.stop, len(users))
+
+
 @torch.inference_mode()
 def rank_targets(
     model: Recommender,
@@ -108,22 +165,71 @@ def rank_targets(
     model.eval()
     catalogue = encode_catalogue(model, content, split.num_items, device, process)
     users = split.target_users(part)[process.rank :: process.world_size]
-    targets = split.targets(part)[process.rank :: process.world_size]
+    targets = torch.from_numpy(split.targets(part)[process.rank :: process.world_size].astype(np.int64)).to(device)
     # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
     ranks = torch.empty(len(users), dtype=torch.int64)
-    for start in range(0, len(users), USERS_AT_ONCE):
-        here = slice(start, start + USERS_AT_ONCE)
-        chunk = users[here]
-        history, wanted, seen = (
-            torch.from_numpy(values.astype(np.int64)).to(device)
-            for values in (split.inputs(part, chunk), targets[here], split.history(part, chunk))
-        )
-        states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), history)
-        for row in range(0, len(states), ROWS_AT_ONCE):
-            rows = slice(row, row + ROWS_AT_ONCE)
-            scores = finite_scores(model, states[rows], catalogue, chunk[rows])
-            ranked = rank_of_target(scores, wanted[rows], seen[rows])
-            ranks[start + row : start + row + len(ranked)] = ranked
-        if on_progress:
-            on_progress(min(start + USERS_AT_ONCE, len(users)), len(users))
+    for scored in score_users(model, catalogue, users, known_before(split, part, users), on_progress):
+        ranks[scored.rows] = rank_of_target(scored.scores, targets[scored.rows], scored.seen)
     return gather_interleaved(ranks, len(split.targets(part)), process).numpy()
+
+
+def known_before(split: Split, part: Part, users: Int64) -> Callable[[slice], tuple[Int32, Int32]]:
+    """The histories of ``users`` (U,) before their targets of ``part``, as :func:`score_users` takes them."""
+    return lambda rows: (split.inputs(part, users[rows]), split.history(part, users[rows]))
+
+
+@torch.inference_mode()
+def top_items(
+    model: Recommender,
+    catalogue: Tensor,
+    users: Int64,
+    histories: Callable[[slice], tuple[Int32, Int32]],
+    k: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Int64, Float32]:
+    """The ``k`` items with the highest scores for every user, among those the user has not seen.
+
+    Arguments as :func:`score_users`.
+
+    Returns:
+        Item numbers (U, k), best first, ties by number, 0 where a user has no further candidate; and scores (U, k).
+
+    Raises:
+        InputError: the state of a user or a score is NaN or infinite.
+    """
+    items, scores = np.zeros((len(users), k), np.int64), np.full((len(users), k), -np.inf, np.float32)
+    for scored in score_users(model, catalogue, users, histories, on_progress):
+        best = best_of(scored.candidates(), k)
+        width = best.indices.shape[1]
+        items[scored.rows, :width] = best.indices.masked_fill(best.values == -torch.inf, 0).cpu().numpy()
+        scores[scored.rows, :width] = best.values.cpu().numpy()
+    return items, scores
+
+
+class Best(NamedTuple):
+    """The highest scores (B, k) of each row, in descending order, and the columns (B, k) they are from."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def best_of(scores: Tensor, k: int) -> Best:
+    """The ``k`` highest of each row of ``scores`` (B, C), or all where C < k; ties by column.
+
+    ``topk`` alone breaks ties in any order, and differently from one shape to the next.
+    """
+    found = scores.topk(min(k + 1, scores.shape[1]))
+    indices = found.indices[:, :k].sort(1).values
+    if found.values.shape[1] > k:
+        edge, after = found.values[:, k - 1], found.values[:, k]
+        tied = ((edge == after) & (after > -torch.inf)).nonzero()[:, 0]
+        indices[tied] = _first_of_tied(scores[tied], edge[tied, None], k)
+    values, order = scores.gather(1, indices).sort(dim=1, descending=True, stable=True)
+    return Best(values, indices.gather(1, order))
+
+
+def _first_of_tied(scores: Tensor, edge: Tensor, k: int) -> Tensor:
+    """The columns (B, k) of the scores (B, C) above ``edge`` (B, 1), and of the first that equal it; ascending."""
+    above, equal = scores > edge, scores == edge
+    kept = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    return kept.nonzero()[:, 1].view(-1, k)

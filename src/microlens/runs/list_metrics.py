@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import FiniteFloat
 
 from microlens.data.feature_matrix import load_features
@@ -17,7 +16,7 @@ from microlens.data.interactions import Int64
 from microlens.data.split import Part
 from microlens.errors import InputError
 from microlens.evaluation.beyond_accuracy import CUTOFF, beyond_accuracy
-from microlens.evaluation.ranking import ROWS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, finite_scores, user_states
+from microlens.evaluation.ranking import encode_catalogue, known_before, top_items
 from microlens.evaluation.report import Report
 from microlens.files.json_files import read_json
 from microlens.files.run_manifest import BEYOND, check, replace_text
@@ -25,7 +24,6 @@ from microlens.files.writing import lock_folder
 from microlens.runs.assembly import Run, open_run
 
 
-@torch.inference_mode()
 def recommended_lists(
     run: Run, part: Part = "test", cutoff: int = CUTOFF, on_progress: Callable[[int, int], None] | None = None
 ) -> Int64:
@@ -43,28 +41,10 @@ def recommended_lists(
     Raises:
         InputError: a vector or a score is NaN or infinite.
     """
-    model, split, device = run.model.eval(), run.split, run.device
-    catalogue = encode_catalogue(model, run.content, split.num_items, device)
-    kept = min(cutoff, split.num_items)
-    lists = torch.zeros(split.num_users, cutoff, dtype=torch.int64)
-    for start in range(0, split.num_users, USERS_AT_ONCE):
-        users = np.arange(start, min(start + USERS_AT_ONCE, split.num_users))
-        inputs, seen = (
-            torch.from_numpy(items.astype(np.int64)).to(device)
-            for items in (split.inputs(part, users), split.history(part, users))
-        )
-        states = user_states(model, catalogue, torch.from_numpy(users).to(device), inputs)
-        for row in range(0, len(users), ROWS_AT_ONCE):
-            rows = slice(row, row + ROWS_AT_ONCE)
-            scores = finite_scores(model, states[rows], catalogue, users[rows])
-            scores.scatter_(1, seen[rows], -torch.inf)
-            scores[:, 0] = -torch.inf
-            best = scores.topk(kept)
-            items = best.indices.masked_fill(best.values == -torch.inf, 0)
-            lists[start + row : start + row + len(items), :kept] = items.cpu()
-        if on_progress:
-            on_progress(int(users[-1]) + 1, split.num_users)
-    return lists.numpy()
+    model, split = run.model.eval(), run.split
+    catalogue = encode_catalogue(model, run.content, split.num_items, run.device)
+    users = np.arange(split.num_users)
+    return top_items(model, catalogue, users, known_before(split, part, users), cutoff, on_progress)[0]
 
 
 def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
