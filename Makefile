@@ -31,7 +31,7 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-# The dearest comparisons with published numbers: three CPU minutes, where the real files are (docs/data.md).
+# Models trained for long: against published numbers where the real files are (docs/data.md), and in a known order.
 published: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m published
 

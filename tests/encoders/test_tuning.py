@@ -50,12 +50,16 @@ class Tower(Recommender):
         raise NotImplementedError
 
 
-BUILT = [(name, regime) for name in NAMES for regime in REGIMES if (name, regime) != ("sound_cnn", "lora")]
-
-
-# Networks that another one differs from in depth or in weights only, and a regime that is another with other weights.
-SAME_CODE = {"x3d_l": "x3d_xs", "slowfast_r101": "slowfast_r50", "mvit_b_32x3": "mvit_b_16x4"}
-SAME_CODE |= {"videomae_kinetics": "videomae", "scratch": "full"}
+# Networks that another one differs from in depth or in weights only: their boundaries are their own, their code is not.
+SAME_CODE = ("x3d_l", "slowfast_r101", "mvit_b_32x3", "videomae_kinetics")
+# "scratch" is "full" with other weights.
+SCRATCH = ("x3d_xs", "r3d_r18", "resnet18", "minilm")
+BUILT = [
+    (name, regime)
+    for name in NAMES
+    for regime in (("top1", "top") if name in SAME_CODE else REGIMES)
+    if (name, regime) != ("sound_cnn", "lora") and (regime != "scratch" or name in SCRATCH)
+]
 
 
 @pytest.fixture(scope="module", params=BUILT, ids="-".join)
@@ -166,11 +170,12 @@ def step(encoder: ContentEncoder, micro_batch: int) -> tuple[Tensor, dict[str, T
 
 
 def test_micro_batches_change_nothing(encoder: ContentEncoder, request: pytest.FixtureRequest) -> None:
-    if SAME_CODE.keys() & set(request.node.callspec.params["built"]):
-        pytest.skip("another network or regime runs this code")
+    name, regime = request.node.callspec.params["built"]
+    if name in SAME_CODE:
+        pytest.skip("another network runs this code")
     vectors, gradients, buffers = step(encoder, N)
     gradients = {name: gradient.clone() for name, gradient in gradients.items()}
-    for micro_batch in (4, 1):
+    for micro_batch in (4, 1) if regime == "full" else (4,):
         other_vectors, other_gradients, other_buffers = step(encoder, micro_batch)
         torch.testing.assert_close(other_vectors, vectors, rtol=1e-3, atol=1e-4)
         assert other_gradients.keys() == gradients.keys()

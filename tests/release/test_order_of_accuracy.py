@@ -66,7 +66,7 @@ def reports(make_dataset: Callable[[list[list[int]]], Path], tmp_path: Path) -> 
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.published
 def test_the_order_is_as_the_world_predicts(reports: dict[str, Report], tmp_path: Path) -> None:
     metrics = {name: report.metrics["test"] for name, report in reports.items()}
     warm, cold = ({name: of[cohort]["HR@10"] for name, of in metrics.items()} for cohort in ("warm", "cold"))
