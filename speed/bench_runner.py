@@ -21,7 +21,7 @@ from measure import MICROLENS_100K, SMOKE, Line, Shape, made_run, print_result, 
 
 from microlens.bench import Bench, Choices, Runner, read_bench
 from microlens.runs.list_metrics import summarise
-from microlens.runs.run import train
+from microlens.runs.train import train
 
 ROWS = 5
 OVERHEAD_SECONDS, ALL_SECONDS = 2.0, 20 * 60.0
@@ -45,7 +45,7 @@ def by_the_runner(bench: Bench) -> None:
 def one_after_another(bench: Bench) -> None:
     """The work of the rows alone."""
     for job in bench.jobs():
-        train(job.config, quiet=True)
+        train(job.config)
         summarise(job.folder)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from microlens.runs.assembly import Run
+    from microlens.runs.assembly import Experiment
 
 Int64 = npt.NDArray[np.int64]
 
@@ -97,7 +97,7 @@ def sasrec(dim: int, batch_size: int, dropout: float = 0.1) -> dict[str, dict[st
     return {"model": {"name": "sasrec", "dim": dim, "dropout": dropout}, "train": {"batch_size": batch_size}}
 
 
-def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Mapping[str, Any]) -> "Run":
+def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Mapping[str, Any]) -> "Experiment":
     """A fresh recommender on item ids, built from a configuration over a dataset prepared from made interactions.
 
     The dataset is prepared at the first call and shared by later ones with the same ``folder``.
@@ -105,7 +105,7 @@ def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Map
     from microlens.config.run_config import RunConfig
     from microlens.data.prepare import prepare
     from microlens.media.decoding import Settings
-    from microlens.runs.assembly import build_run
+    from microlens.runs.assembly import build_experiment
 
     dataset = folder / "dataset"
     if not dataset.exists():
@@ -117,7 +117,7 @@ def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Map
         "encoder": {"name": "id"},
         "train": {**train, "device": "cpu"},
     }
-    return build_run(RunConfig.model_validate(configuration))
+    return build_experiment(RunConfig.model_validate(configuration))
 
 
 def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:

@@ -74,7 +74,7 @@ def train_ours(case: Case, dataset: Path, epochs: int) -> dict[str, float]:
     from microlens.config.run_config import RunConfig
     from microlens.data.dataset import Dataset
     from microlens.data.protocol import Protocol
-    from microlens.runs.assembly import build_run
+    from microlens.runs.assembly import build_experiment
 
     torch.set_num_threads(THREADS)
     split = Dataset(dataset).split(Protocol())
@@ -88,7 +88,7 @@ def train_ours(case: Case, dataset: Path, epochs: int) -> dict[str, float]:
             "encoder": {"name": "id"},
             "train": {**case.train, "batch_size": batch_size, "device": "cpu"},
         }
-        trainer = trainer_of(build_run(RunConfig.model_validate(configuration)), Path(folder))
+        trainer = trainer_of(build_experiment(RunConfig.model_validate(configuration)), Path(folder))
         seconds = []
         for _ in range(epochs):
             start, targets = time.perf_counter(), 0

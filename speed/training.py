@@ -19,7 +19,7 @@ from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_re
 from original_algorithm import OriginalAlgorithm, OriginalTraining, collate
 
 from microlens.data.split import Split
-from microlens.runs.assembly import Run
+from microlens.runs.assembly import Experiment
 from microlens.training.trainer import Trainer
 
 BATCH_SIZE = 128
@@ -30,7 +30,7 @@ ORIGINAL_SEQUENCES_PER_SECOND = {64: 2100.0, 512: 95.0}
 TIMES_FASTER = {64: 3.0, 512: 2.0}
 
 
-def trainer_of(run: Run, folder: Path) -> Trainer:
+def trainer_of(run: Experiment, folder: Path) -> Trainer:
     """The trainer of a run, with the order of users fixed."""
     return Trainer(
         run.model, run.split, run.content, run.config.train,

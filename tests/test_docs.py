@@ -16,7 +16,7 @@ from microlens.encoders.video.clip import video_encoder
 from microlens.media.decoding import Settings
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.conftest import REPOSITORY, write_pairs
 from tests.recommenders import test_contract as contract
 
@@ -74,7 +74,7 @@ def test_the_added_recommender_trains(recommender: str, tmp_path: Path) -> None:
             "train": {"epochs": 15, "batch_size": 20, "lr": 0.03, "device": "cpu"},
         }
     )
-    report = train(config, quiet=True)
+    report = train(config)
     assert report.metrics["test"]["all"]["HR@10"] > 3 * 10 / 40
 
 
@@ -98,7 +98,7 @@ def test_the_sixteenth_encoder_trains(
             "train": {"epochs": 1, "batch_size": 12, "device": "cpu"},
         }
     )
-    report = train(config, quiet=True)
+    report = train(config)
     assert report.encoder == "three_convolutions"
     assert report.cost["trainable_parameters"] > 64 * 8
 

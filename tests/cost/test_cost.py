@@ -25,7 +25,7 @@ from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.conftest import REPOSITORY
 from tests.data.test_prepare import run_command
 from tests.reference.multiply_adds_loop import convolution_loop
@@ -352,7 +352,7 @@ def run_config(dataset: Path, output: Path, encoder: dict[str, object]) -> RunCo
 
 def test_a_report_says_what_an_item_and_a_step_cost(dataset: Path, tmp_path: Path) -> None:
     towers_of = [{"name": "x3d_xs", "tune": "top1"}, {"name": "sound_cnn"}, {"name": "id"}]
-    told = train(run_config(dataset, tmp_path / "run", {"name": "sum", "towers": towers_of}), quiet=True).cost
+    told = train(run_config(dataset, tmp_path / "run", {"name": "sum", "towers": towers_of})).cost
     video, sound = (encoder_cost(name, (2, 32)) for name in ("x3d_xs", "sound_cnn"))
     (cache,) = (dataset / "cache").iterdir()
     rows = np.load(cache / "0.npy", mmap_mode="r")
@@ -363,9 +363,9 @@ def test_a_report_says_what_an_item_and_a_step_cost(dataset: Path, tmp_path: Pat
 
 
 def test_a_report_without_a_cache_or_content_says_so(dataset: Path, tmp_path: Path) -> None:
-    told = train(run_config(dataset, tmp_path / "ids", {"name": "id"}), quiet=True).cost
+    told = train(run_config(dataset, tmp_path / "ids", {"name": "id"})).cost
     assert told["multiply_adds_per_item"] == 0
     assert "cached_bytes_per_item" not in told
-    told = train(run_config(dataset, tmp_path / "full", {"name": "x3d_xs"}), quiet=True).cost
+    told = train(run_config(dataset, tmp_path / "full", {"name": "x3d_xs"})).cost
     assert told["multiply_adds_per_item"] > 0
     assert "cached_bytes_per_item" not in told

@@ -22,9 +22,9 @@ from microlens.evaluation.report import PARTS
 from microlens.media.decoding import Settings
 from microlens.page import write_page
 from microlens.page.comparison import chance
-from microlens.runs.assembly import build_run
+from microlens.runs.assembly import build_experiment
 from microlens.runs.recommend import recommend
-from microlens.runs.run import evaluate, train
+from microlens.runs.train import evaluate, train
 from tests.conftest import random_sequences
 from tests.data.test_split import interactions_of
 from tests.reference.holdout_loop import Event, Parts, global_time_loop, whole_loop
@@ -225,8 +225,8 @@ def test_models_train_and_are_ranked_under_every_protocol(
     config = RunConfig.model_validate(
         {"dataset": timed_dataset, "output": tmp_path / "run", "train": training, **sections}
     )
-    report = train(config, quiet=True)
-    split = build_run(config).split
+    report = train(config)
+    split = build_experiment(config).split
     for part in PARTS:
         several = len(split.targets(part)) > len(set(split.target_users(part).tolist()))
         assert ("Recall@10" in report.metrics[part]["all"]) == several
@@ -259,7 +259,7 @@ def test_a_user_of_a_random_split_is_recommended_to_by_what_they_had_last(timed_
         {"dataset": timed_dataset, "output": tmp_path / "run", "model": {"name": "popularity"},
          "protocol": NAMED_PROTOCOLS["random"]}
     )  # fmt: skip
-    train(config, quiet=True)
+    train(config)
     interactions = Dataset(timed_dataset).interactions
     in_order = interactions.item_ids[interactions.items[interactions.offsets[4] : interactions.offsets[5]]]
     shown = recommend(tmp_path / "run", user=int(interactions.user_ids[4])).history
@@ -273,7 +273,7 @@ def test_a_page_compares_runs_with_several_targets(timed_dataset: Path, tmp_path
             {"dataset": timed_dataset, "output": tmp_path / model, "model": {"name": model},
              "protocol": NAMED_PROTOCOLS["cold-items"]}
         )  # fmt: skip
-        train(config, quiet=True)
+        train(config)
         folders.append(tmp_path / model)
     write_page(tmp_path / "page.html", folders)
     assert "A tenth of the items, drawn at random" in (tmp_path / "page.html").read_text()

@@ -14,8 +14,8 @@ import torch
 
 from microlens.config.run_config import RunConfig
 from microlens.encoders.video import VIDEO_ENCODERS
-from microlens.runs.assembly import build_run
-from microlens.runs.run import train
+from microlens.runs.assembly import build_experiment
+from microlens.runs.train import train
 from microlens.training import checkpoint
 
 PAPER = (
@@ -57,8 +57,8 @@ def test_it_trains(video_dataset: Path, output: Path, name: str, tune: str) -> N
             "train": {"epochs": 1, "batch_size": 12, "device": "cpu", "micro_batch": 8, "norm_batch": 8},
         }
     )
-    model = build_run(config).model
-    report = train(config, quiet=True)
+    model = build_experiment(config).model
+    report = train(config)
     line = json.loads((output / "metrics.jsonl").read_text())
     assert math.isfinite(line["loss"])
     assert report.num_targets["test"]["all"] == 24

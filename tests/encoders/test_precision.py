@@ -13,7 +13,7 @@ from microlens.config.run_config import RunConfig
 from microlens.encoders import precision
 from microlens.encoders.precision import HALF, keep_convolutions_in_float32
 from microlens.encoders.video.depthwise import DepthwiseConv3d
-from microlens.runs.assembly import build_run
+from microlens.runs.assembly import build_experiment
 from microlens.training.trainer import Trainer
 
 PICTURES = 64  # a sum of as many numbers, rounded to half precision after each, is off by several roundings
@@ -155,7 +155,7 @@ def test_half_precision_is_warned_of_where_it_is_slower(
             "train": {"device": "cpu", **setting},
         }
     )
-    run = build_run(config)
+    run = build_experiment(config)
     with caplog.at_level(logging.WARNING, logger="microlens"):
         Trainer(
             run.model, run.split, run.content, config.train, seed=1, folder=tmp_path, device=run.device, identity={}

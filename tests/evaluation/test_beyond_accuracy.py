@@ -24,9 +24,9 @@ from microlens.evaluation.metrics import BY_NAME, user_values
 from microlens.evaluation.ranking import encode_catalogue, user_states
 from microlens.files.run_manifest import BEYOND, replace_text
 from microlens.media.decoding import Settings
-from microlens.runs.assembly import open_run
+from microlens.runs.assembly import open_experiment
 from microlens.runs.list_metrics import recommended_lists, summarise
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_split import interactions_of
 from tests.reference.beyond_loop import beyond_loop, gini_loop
@@ -43,7 +43,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "encoder": {"name": "id"},
         "train": {"epochs": 1, "batch_size": 32, "device": "cpu"},
     }
-    train(RunConfig.model_validate(config), quiet=True)
+    train(RunConfig.model_validate(config))
     return folder / "run"
 
 
@@ -81,7 +81,7 @@ def test_gini_at_its_ends() -> None:
 
 
 def test_lists_are_the_best_scored_items_that_a_user_has_not_had(run_folder: Path) -> None:
-    run = open_run(run_folder)
+    run = open_experiment(run_folder)
     lists = recommended_lists(run)
     users = np.arange(run.split.num_users)
     with torch.inference_mode():
@@ -95,7 +95,7 @@ def test_lists_are_the_best_scored_items_that_a_user_has_not_had(run_folder: Pat
 
 
 def test_a_catalogue_smaller_than_the_list_leaves_zeros(run_folder: Path) -> None:
-    run = open_run(run_folder)
+    run = open_experiment(run_folder)
     lists = recommended_lists(run, cutoff=40)
     had = (run.split.history("test", np.arange(run.split.num_users)) > 0).sum(1)
     assert lists.shape == (run.split.num_users, 40)
@@ -124,7 +124,7 @@ def test_activity_groups_part_the_users_by_length() -> None:
 
 
 def test_tag_groups_are_of_the_target(run_folder: Path) -> None:
-    run = open_run(run_folder)
+    run = open_experiment(run_folder)
     assert tag_groups(run.split, run.dataset, "test") == {}
 
     class Tagged(Dataset):

@@ -23,10 +23,10 @@ from microlens.media.decoding import Settings
 from microlens.page import write_page
 from microlens.recommenders.ease import EASE
 from microlens.recommenders.sasrec import SASRec
-from microlens.runs.assembly import Run, build_run, open_run
+from microlens.runs.assembly import Experiment, build_experiment, open_experiment
 from microlens.runs.list_metrics import recommended_lists, summarise
 from microlens.runs.recommend import Ranker, recommend
-from microlens.runs.run import evaluate, train
+from microlens.runs.train import evaluate, train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
@@ -106,7 +106,7 @@ def test_options_of_models_that_are_not_finite_are_refused(dataset: Path, tmp_pa
     config = config_of(dataset, tmp_path / "run")
     config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": value})})
     with pytest.raises(InputError, match=rf"model\.dropout is {value}; it must be a finite number"):
-        build_run(config)
+        build_experiment(config)
     with pytest.raises(InputError, match=rf"model\.regularization is {value}; it must be a finite number"):
         build(EASE, {"regularization": value}, {"num_items": 5}, "model")
 
@@ -151,13 +151,13 @@ def test_the_last_step_of_an_epoch_is_looked_at(
     monkeypatch.setattr(Trainer, "fit", fit)
     explode_at(monkeypatch, 4, value)
     with pytest.raises(InputError, match=r"weights 'positions' are NaN or infinite in epoch 2, after step 2; t"):
-        train(config, quiet=True)
+        train(config)
     assert {name: (config.output / name).read_bytes() for name in (BEST, LAST)} == saved
     assert checkpoint.load_facts(config.output / BEST)["epoch"] == 1
     assert not (config.output / REPORT).exists()
     assert evaluate(config.output)["metrics"]["test"]["all"]["HR@10"] <= 1
     monkeypatch.undo()
-    assert train(config, quiet=True).cost["epochs"] == 2  # the rest from where it was
+    assert train(config).cost["epochs"] == 2  # the rest from where it was
 
 
 def test_a_broken_weight_is_not_kept_in_the_middle_of_an_epoch(
@@ -166,24 +166,24 @@ def test_a_broken_weight_is_not_kept_in_the_middle_of_an_epoch(
     config = config_of(dataset, tmp_path / "run", checkpoint_minutes=1e-9)
     explode_at(monkeypatch, 3)
     with pytest.raises(InputError, match=r"in epoch 2, after step 1; try a smaller train\.lr"):
-        train(config, quiet=True)
+        train(config)
     assert checkpoint.load_facts(config.output / LAST)["progress"]["epoch"] == 1
     monkeypatch.undo()
-    assert train(config, quiet=True).cost["epochs"] == 2
+    assert train(config).cost["epochs"] == 2
 
 
 def test_a_rate_beyond_all_reason_gives_no_report(dataset: Path, tmp_path: Path) -> None:
     for rate in (1e20, 1e38, 1e300):
         config = config_of(dataset, tmp_path / f"{rate}", lr=rate)
         with pytest.raises(InputError, match=r"NaN|nan|infinite|inf"):
-            train(config, quiet=True)
+            train(config)
         assert not (config.output / REPORT).exists()
 
 
 @pytest.fixture(scope="module")
 def trained(dataset: Path) -> Path:
     output = dataset.parent / "trained"
-    train(config_of(dataset, output), quiet=True)
+    train(config_of(dataset, output))
     return output
 
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_with_a_broken_weight_is_read_by_nothing(
         summarise,
         lambda folder: recommend(folder, user=1),
         lambda folder: write_page(tmp_path / "page.html", [folder]),
-        lambda folder: train(config_of(dataset, tmp_path / "next", start_from=folder / BEST), quiet=True),
+        lambda folder: train(config_of(dataset, tmp_path / "next", start_from=folder / BEST)),
     ):
         with pytest.raises(InputError, match=rf"the weights 'norm\.weight' of {run / BEST} are NaN or infinite"):
             read(run)
@@ -217,18 +217,18 @@ def test_what_is_fitted_at_once_is_looked_at_too(
     monkeypatch.setattr(EASE, "fit", fit)
     config = config_of(dataset, tmp_path / "run", "ease")
     with pytest.raises(InputError, match=r"the weights 'weights' of .* are NaN or infinite"):
-        train(config, quiet=True)
+        train(config)
     assert not (config.output / BEST).exists()
 
 
-def ranked(run: Run) -> np.ndarray:
+def ranked(run: Experiment) -> np.ndarray:
     return rank_targets(run.model, run.content, run.split, "test", run.device)
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITY])
 def test_an_item_whose_vector_is_broken_is_named(trained: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     """By its id; such an item would come first everywhere, or take others' places."""
-    run = open_run(trained)
+    run = open_experiment(trained)
     original = type(run.model).encode_items
 
     def encode(self: SASRec, items: Any) -> torch.Tensor:
@@ -244,7 +244,7 @@ def test_an_item_whose_vector_is_broken_is_named(trained: Path, monkeypatch: pyt
 
 
 def test_a_user_whose_vector_is_broken_is_named(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = open_run(trained)
+    run = open_experiment(trained)
     original = type(run.model).last_states
 
     def last_states(self: SASRec, users: torch.Tensor, history: Any, vectors: Any) -> torch.Tensor:
@@ -264,7 +264,7 @@ def test_a_score_that_is_broken_is_named(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also of models whose score is no dot product, of those over a graph, and of those that count."""
-    run = build_run(config_of(dataset, tmp_path / "run", name))
+    run = build_experiment(config_of(dataset, tmp_path / "run", name))
     if name == "markov":
         run.model.fit(run.split)
     assert ranked(run).min() >= 1
@@ -286,7 +286,7 @@ def test_a_score_that_is_broken_is_named(
 @pytest.mark.parametrize("name", ["sasrec", "lightgcn", "deepfm"])
 def test_scores_beyond_what_numbers_can_hold_are_refused(dataset: Path, tmp_path: Path, name: str) -> None:
     """Every weight is finite, and the products are not."""
-    run = build_run(config_of(dataset, tmp_path / "run", name))
+    run = build_experiment(config_of(dataset, tmp_path / "run", name))
     for parameter in run.model.parameters():
         parameter.data.mul_(1e30)
     assert broken_weight(run.model) is None

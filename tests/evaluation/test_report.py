@@ -12,8 +12,8 @@ from microlens.data.split import make_split
 from microlens.errors import InputError
 from microlens.evaluation.report import COHORTS, PARTS, Report, cohorts, measure, read_ranks, write_ranks
 from microlens.files.run_manifest import REPORT, replace_text
-from microlens.runs.assembly import build_run
-from microlens.runs.run import train
+from microlens.runs.assembly import build_experiment
+from microlens.runs.train import train
 from tests.conftest import REPOSITORY, random_sequences
 from tests.data.test_split import interactions_of
 
@@ -31,7 +31,7 @@ def test_cohorts_by_hand(make_dataset: MakeDataset) -> None:
     train_part = [[5, 4, 3], [5, 4, 3], [5, 4, 2], [5, 4, 1], [5, 3, 2]]
     held_out = [[1, 9], [2, 1], [3, 9], [2, 3], [1, 4]]
     sequences = [part + pair for part, pair in zip(train_part, held_out, strict=True)]
-    split = build_run(popularity_config(make_dataset(sequences))).split
+    split = build_experiment(popularity_config(make_dataset(sequences))).split
     assert split.train_counts.tolist() == [0, 1, 2, 3, 4, 5, 0]
     masks = cohorts(split, "test")
     assert masks["all"].tolist() == [True] * 5
@@ -44,7 +44,7 @@ def test_cohorts_by_hand(make_dataset: MakeDataset) -> None:
 
 
 def test_groups_part_the_warm_targets(make_dataset: MakeDataset) -> None:
-    split = build_run(popularity_config(make_dataset(random_sequences(200, 50)))).split
+    split = build_experiment(popularity_config(make_dataset(random_sequences(200, 50)))).split
     for part in ("valid", "test"):
         masks = cohorts(split, part)
         groups = np.stack([masks[f"popularity-{number}"] for number in range(1, 6)])
@@ -54,7 +54,7 @@ def test_groups_part_the_warm_targets(make_dataset: MakeDataset) -> None:
 
 def test_a_cohort_without_targets_has_no_metrics(make_dataset: MakeDataset) -> None:
     sequences = [[1, 2, 3, 4, 5], [2, 3, 4, 5, 1], [3, 4, 5, 1, 2]]
-    split = build_run(popularity_config(make_dataset(sequences))).split
+    split = build_experiment(popularity_config(make_dataset(sequences))).split
     measured = measure(split, {"test": np.array([1, 2, 3])})
     assert measured["num_targets"]["test"]["cold"] == 0
     assert measured["metrics"]["test"]["cold"] == {}
@@ -62,7 +62,7 @@ def test_a_cohort_without_targets_has_no_metrics(make_dataset: MakeDataset) -> N
 
 
 def test_ranks_survive_the_disk(make_dataset: MakeDataset, tmp_path: Path) -> None:
-    split = build_run(popularity_config(make_dataset([[1, 2, 3, 4, 5], [2, 3, 4, 5, 1]]))).split
+    split = build_experiment(popularity_config(make_dataset([[1, 2, 3, 4, 5], [2, 3, 4, 5, 1]]))).split
     write_ranks(tmp_path, {"valid": np.array([1, 2]), "test": np.array([3, 4])}, split)
     read = read_ranks(tmp_path)
     assert np.load(tmp_path / "ranks.npy").tolist() == [[1, 2], [3, 4]]
@@ -83,8 +83,8 @@ def test_ranks_of_several_targets_survive_with_their_users(tmp_path: Path) -> No
 
 def test_popularity_ranks_by_train_counts(make_dataset: MakeDataset) -> None:
     config = popularity_config(make_dataset(random_sequences(120, 40)))
-    report = train(config, quiet=True)
-    split = build_run(config).split
+    report = train(config)
+    split = build_experiment(config).split
     ranks = {part: of_part for part, (of_part, _) in read_ranks(config.output).items()}
     for part in ("valid", "test"):
         for user in range(split.num_users):
@@ -99,7 +99,7 @@ def test_popularity_ranks_by_train_counts(make_dataset: MakeDataset) -> None:
 
 def test_a_report_carries_what_others_rely_on(make_dataset: MakeDataset) -> None:
     config = popularity_config(make_dataset(random_sequences(40, 20)))
-    train(config, quiet=True)
+    train(config)
     report = Report.read(config.output)
     assert report.dataset == "tiny"
     assert report.protocol["hash"] == Protocol().hash

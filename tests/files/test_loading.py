@@ -30,10 +30,10 @@ from microlens.files.writing import MARK
 from microlens.media.decoding import _read_outcomes
 from microlens.media.store import Store, StoreWriter, pack_array, pack_images
 from microlens.page.comparison import read_runs
-from microlens.runs.assembly import open_run
+from microlens.runs.assembly import open_experiment
 from microlens.runs.list_metrics import read_beyond, summarise
 from microlens.runs.recommend import recommend
-from microlens.runs.run import evaluate, train, trainer_of
+from microlens.runs.train import evaluate, train, trainer_of
 from microlens.training import checkpoint
 from microlens.training.extraction import extract
 
@@ -72,7 +72,7 @@ def healthy(video_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
                 **encoder,
             }
         )
-        train(config, quiet=True)
+        train(config)
     return folder
 
 
@@ -334,7 +334,7 @@ def test_commands_on_a_damaged_dataset_end_in_its_sentence(copy: Path) -> None:
     (copy / "dataset" / "items.parquet").unlink()
     config = RunConfig.load(copy / "sasrec" / "config.toml", [f'output="{copy / "new"}"'])
     for command in (
-        lambda: train(config, quiet=True),
+        lambda: train(config),
         lambda: evaluate(copy / "sasrec", dataset=copy / "dataset"),
         lambda: recommend(copy / "sasrec", user=1, dataset=copy / "dataset"),
     ):
@@ -382,7 +382,7 @@ def test_outcomes_that_cannot_be_read_are_forgotten(tmp_path: Path) -> None:
 def resume(folder: Path) -> None:
     """Go on with a run that was stopped just before its report."""
     (folder / "sasrec" / "report.json").unlink()
-    train(RunConfig.load(folder / "sasrec" / "config.toml"), quiet=True)
+    train(RunConfig.load(folder / "sasrec" / "config.toml"))
 
 
 def report(folder: Path) -> None:
@@ -407,7 +407,7 @@ def evaluate_markov(folder: Path) -> None:
 
 def train_markov(folder: Path) -> None:
     (folder / "markov" / "report.json").unlink()
-    train(RunConfig.load(folder / "markov" / "config.toml"), quiet=True)
+    train(RunConfig.load(folder / "markov" / "config.toml"))
 
 
 def progress(**values: Any) -> Damage:
@@ -598,7 +598,7 @@ def test_no_ranks_are_unpickled(copy: Path) -> None:
 
 
 def test_more_processes_do_not_go_on_with_the_checkpoint_of_fewer(copy: Path) -> None:
-    run = open_run(copy / "sasrec")
+    run = open_experiment(copy / "sasrec")
     trainer, resumed = trainer_of(run)
     assert resumed
     trainer.process = Process(rank=1, world_size=3)
@@ -617,7 +617,7 @@ def test_what_a_run_starts_from_is_never_unpickled(copy: Path, kind: str) -> Non
         path.write_text("weights")
     overrides = [f'output="{copy / "new"}"', f'train.start_from="{path}"']
     with pytest.raises(InputError, match=r"start\.pt"):
-        train(RunConfig.load(copy / "sasrec" / "config.toml", overrides), quiet=True)
+        train(RunConfig.load(copy / "sasrec" / "config.toml", overrides))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b'{"metrics": {"coverage@10": "x"}}'])
@@ -783,7 +783,7 @@ def test_random_damage_to_a_run_is_an_input_error_or_harmless(healthy: Path, cop
     for _ in restored(healthy, copy, [REPORT, RANKS, EPOCHS]):
         with suppress(InputError):
             report(copy)
-    run = open_run(copy / "sasrec")
+    run = open_experiment(copy / "sasrec")
     trainer, _ = trainer_of(run)
     for _ in restored(healthy, copy, [LAST]):
         with suppress(InputError):

@@ -33,7 +33,7 @@ from microlens.media.decoding import Settings
 from microlens.page.comparison import read_runs
 from microlens.runs.list_metrics import summarise
 from microlens.runs.recommend import recommend
-from microlens.runs.run import evaluate, train
+from microlens.runs.train import evaluate, train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
@@ -62,7 +62,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(dataset: Path) -> Path:
     """A finished run, to be copied."""
     output = dataset.parent / "trained"
-    train(config_of(dataset, output), quiet=True)
+    train(config_of(dataset, output))
     summarise(output)
     return output
 
@@ -165,12 +165,12 @@ def test_a_run_killed_at_any_rename_goes_on_to_the_same_numbers(dataset: Path, t
         config = config_of(dataset, tmp_path / str(number), checkpoint_minutes=1e-9)
         try:
             with killed_before_rename(number):
-                train(config, quiet=True)
+                train(config)
         except KilledError:
             stops += 1
             if (config.output / MANIFEST).exists():
                 assert problems(config.output) == []
-            assert train(config, quiet=True).metrics == whole.metrics
+            assert train(config).metrics == whole.metrics
         assert problems(config.output) == []
         assert Report.read(config.output).intervals == whole.intervals
         if stops * 7 <= number:
@@ -209,15 +209,15 @@ def test_training_does_not_go_on_from_a_changed_file(run: Path, dataset: Path, n
     (run / REPORT).unlink()
     flip_a_bit(run / name, 8 * (run / name).stat().st_size - 20)
     with pytest.raises(InputError, match=rf"{name} is not the file that microlens wrote"):
-        train(config_of(dataset, run), quiet=True)
-    assert train(config_of(dataset, run), fresh=True, quiet=True).metrics
+        train(config_of(dataset, run))
+    assert train(config_of(dataset, run), fresh=True).metrics
     assert problems(run) == []
 
 
 def test_a_finished_run_is_read_only_as_it_was_written(run: Path, dataset: Path) -> None:
     flip_a_bit(run / RANKS, 8 * (run / RANKS).stat().st_size - 20)
     with pytest.raises(InputError, match=r"ranks\.npy is not the file that microlens wrote"):
-        train(config_of(dataset, run), quiet=True)
+        train(config_of(dataset, run))
 
 
 def test_a_run_starts_from_no_changed_checkpoint(run: Path, dataset: Path, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_run_starts_from_no_changed_checkpoint(run: Path, dataset: Path, tmp_p
     shutil.copy(start, tmp_path / "copy.safetensors")
     flip_a_bit(start, 8 * start.stat().st_size - 20)
     with pytest.raises(InputError, match=r"best.safetensors is not the file that microlens wrote"):
-        train(config_of(dataset, tmp_path / "next", start_from=start), quiet=True)
-    train(config_of(dataset, tmp_path / "other", start_from=tmp_path / "copy.safetensors"), quiet=True)
+        train(config_of(dataset, tmp_path / "next", start_from=start))
+    train(config_of(dataset, tmp_path / "other", start_from=tmp_path / "copy.safetensors"))
 
 
 def forge(report: Path, part: str, metric: str, value: float) -> None:
@@ -299,13 +299,13 @@ def test_a_run_that_is_moved_or_copied_stays_whole(run: Path, tmp_path: Path) ->
 
 def test_a_run_without_a_manifest_is_refused_until_it_is_adopted(run: Path, dataset: Path) -> None:
     (run / MANIFEST).unlink()
-    for read in (evaluate, Report.read, summarise, lambda folder: train(config_of(dataset, folder), quiet=True)):
+    for read in (evaluate, Report.read, summarise, lambda folder: train(config_of(dataset, folder))):
         with pytest.raises(InputError, match=rf"has no {MANIFEST}.*microlens runs adopt {run}"):
             read(run)
     assert run_command("runs", "adopt", run.parent) == (0, f"{run / MANIFEST} is written.\n", "")
     assert run_command("runs", "adopt", run.parent) == (0, "", "")
     assert problems(run) == []
-    assert evaluate(run)["metrics"] == train(config_of(dataset, run), quiet=True).metrics
+    assert evaluate(run)["metrics"] == train(config_of(dataset, run)).metrics
     with pytest.raises(InputError, match=r"has a run-manifest\.json already"):
         run_manifest.adopt(run)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from microlens.config.run_config import RunConfig
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.fuzz.damage_files import copy, damage_one
 from tests.fuzz.datasets import write_tables_only
 from tests.fuzz.mutations import Random
@@ -29,7 +29,7 @@ class Checkpoint(Target):
         write_tables_only(folder)
         text = CONFIG.format(dataset=folder / "dataset", output=folder / "run")
         (folder / "config.toml").write_text(text)
-        train(RunConfig.load(folder / "config.toml"), quiet=True)
+        train(RunConfig.load(folder / "config.toml"))
         (folder / "said.json").write_text(
             json.dumps([command(*words, folder / "run", *more) for words, more in COMMANDS])
         )

@@ -10,7 +10,7 @@ import tomli_w
 
 from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
-from microlens.runs.assembly import build_run
+from microlens.runs.assembly import build_experiment
 from tests.fuzz.datasets import write_tables_only
 from tests.fuzz.mutations import Random, damage_json, misspelt, odd_value
 from tests.fuzz.target import Target, command
@@ -87,7 +87,7 @@ class Configuration(Target):
         loaded = RunConfig.load(again)
         assert loaded.hash == config.hash, f"written and read again it is another configuration: {config.toml()}"
         try:
-            build_run(config)
+            build_experiment(config)
             whole = True
         except InputError:
             raise

@@ -17,7 +17,13 @@ from tests.fuzz.worker import work
 
 MEMORY = 2 * 1024**3
 CASES_A_PROCESS = 250  # readers may keep files open for as long as a process lives
-PRELOADED = ["microlens.runs.run", "microlens.runs.recommend", "microlens.page", "torch._dynamo", "tests.fuzz.targets"]
+PRELOADED = [
+    "microlens.runs.train",
+    "microlens.runs.recommend",
+    "microlens.page",
+    "torch._dynamo",
+    "tests.fuzz.targets",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

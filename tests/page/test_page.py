@@ -27,9 +27,9 @@ from microlens.page.charts import Curve, bar_chart, line_chart
 from microlens.page.comparison import Bar, chance, open_data, percent, read_runs
 from microlens.page.examples import choose_examples, first_items
 from microlens.page.pictures import Pictures
-from microlens.runs.assembly import open_run
+from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.conftest import random_sequences, write_pairs
 from tests.test_layers import modules_after
 
@@ -55,7 +55,7 @@ def train_run(folder: Path, name: str, protocol: dict[str, Any]) -> Path:
     if name == "sasrec":
         settings["encoder"] = {"name": "id"}
     config = RunConfig.model_validate(settings)
-    train(config, quiet=True)
+    train(config)
     return config.output
 
 
@@ -271,7 +271,7 @@ def test_target_is_framed_wherever_it_is_shown(page: str, runs: list[Path]) -> N
 
 def test_first_items_leave_out_the_history_and_agree_with_the_report(runs: list[Path]) -> None:
     for folder in runs:
-        ranker = Ranker(open_run(folder))
+        ranker = Ranker(open_experiment(folder))
         split, ranks = ranker.run.split, read_ranks(folder)["test"][0]
         for user in range(0, split.num_users, 7):
             history = split.history("test", np.array([user]))[0]

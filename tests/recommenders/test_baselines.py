@@ -26,9 +26,9 @@ from microlens.recommenders.base import Recommender
 from microlens.recommenders.ease import available_memory, check_memory
 from microlens.recommenders.fitted import Fitted
 from microlens.release.pairs import read_pairs
-from microlens.runs.assembly import open_run
+from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker, recommend
-from microlens.runs.run import evaluate, train
+from microlens.runs.train import evaluate, train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
 from tests.recommenders.test_contract import FITTED
@@ -294,11 +294,11 @@ def test_a_run_is_fitted_once_and_opened_as_it_was(
     name: str, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(make_dataset(random_sequences(60, 30)), name)
-    report = train(config, quiet=True)
+    report = train(config)
     assert report.cost["seconds"] > 0
     monkeypatch.setattr(RECOMMENDERS[name], "fit", None)
     (config.output / "report.json").unlink()
-    again = train(config, quiet=True)  # killed between fitting and reporting
+    again = train(config)  # killed between fitting and reporting
     assert again.metrics == report.metrics
     assert again.cost["seconds"] == report.cost["seconds"]
     assert evaluate(config.output)["metrics"] == report.metrics
@@ -307,8 +307,8 @@ def test_a_run_is_fitted_once_and_opened_as_it_was(
 def test_a_user_known_by_number_is_recommended_for_by_number(make_dataset: MakeDataset) -> None:
     requires_the_library("bpr_mf")
     config = config_of(make_dataset(random_sequences(60, 30)), "bpr_mf")
-    train(config, quiet=True)
-    run = open_run(config.output)
+    train(config)
+    run = open_experiment(config.output)
     scores = run.model.scores(torch.tensor([[4]]))[0]
     for entry in recommend(config.output, user=5, k=3).items:  # user ids begin at 1
         number = int(np.searchsorted(run.item_ids(), entry.item_id))
@@ -327,7 +327,7 @@ def test_what_comes_next_is_found_where_it_is_known(make_dataset: MakeDataset) -
         [((s + np.arange(length)) % 30 + 1).tolist() for s, length in zip(starts, lengths, strict=True)]
     )
     for name in ("markov", "co_visitation"):
-        assert train(config_of(dataset, name), quiet=True).metrics["test"]["all"]["HR@10"] == 1.0
+        assert train(config_of(dataset, name)).metrics["test"]["all"]["HR@10"] == 1.0
 
 
 # Real data

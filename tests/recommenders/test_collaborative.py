@@ -17,9 +17,9 @@ from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.lightgcn import LightGCN
-from microlens.runs.assembly import build_run
+from microlens.runs.assembly import build_experiment
 from microlens.runs.recommend import recommend
-from microlens.runs.run import train
+from microlens.runs.train import train
 from microlens.training.step import TrainingStep
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences
@@ -189,7 +189,7 @@ def config_of(dataset: Path, name: str, loss: str, **train: Any) -> RunConfig:
 @pytest.mark.parametrize("name", ["sasrec", "dssm", "lightgcn", "nfm", "deepfm", "youtube"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_model_learns_with_every_loss(name: str, loss: str, make_dataset: MakeDataset) -> None:
-    run = build_run(config_of(make_dataset(random_sequences(60, 30)), name, loss, lr=3e-2, weight_decay=0.0))
+    run = build_experiment(config_of(make_dataset(random_sequences(60, 30)), name, loss, lr=3e-2, weight_decay=0.0))
     trainer = Trainer(
         run.model, run.split, run.content, run.config.train,
         seed=1, folder=run.config.output, device=run.device, identity=run.identity,
@@ -205,7 +205,7 @@ def test_a_killed_epoch_goes_on_where_it_was(name: str, make_dataset: MakeDatase
     config = config_of(dataset, name, "bpr")
 
     def trainer_of() -> Trainer:
-        run = build_run(config)
+        run = build_experiment(config)
         return Trainer(
             run.model, run.split, run.content, config.train,
             seed=1, folder=config.output, device=run.device, identity=run.identity,
@@ -237,14 +237,14 @@ def test_a_killed_epoch_goes_on_where_it_was(name: str, make_dataset: MakeDatase
 def test_losses_that_draw_say_how_many(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(20, 20))
     with pytest.raises(InputError, match=r"'bpr', which needs train\.num_negatives"):
-        train(config_of(dataset, "dssm", "bpr", num_negatives=None), quiet=True)
+        train(config_of(dataset, "dssm", "bpr", num_negatives=None))
     with pytest.raises(InputError, match=r"draws no items; leave train\.num_negatives out"):
-        train(config_of(dataset, "dssm", "full-softmax", num_negatives=3), quiet=True)
+        train(config_of(dataset, "dssm", "full-softmax", num_negatives=3))
 
 
 def test_models_of_known_users_need_a_user(make_dataset: MakeDataset) -> None:
     config = config_of(make_dataset(random_sequences(20, 20)), "dssm", "bpr")
-    train(config, quiet=True)
+    train(config)
     with pytest.raises(InputError, match="--history needs a model that reads histories"):
         recommend(config.output, history="1,2")
     items = recommend(config.output, user=1).items

@@ -203,7 +203,7 @@ def tastes(rng: np.random.Generator) -> list[list[int]]:
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_learns_a_world_whose_answer_is_known(name: str, make_dataset: Callable[[list[list[int]]], Path]) -> None:
     from microlens.config.run_config import RunConfig
-    from microlens.runs.run import train
+    from microlens.runs.train import train
 
     model = RECOMMENDERS[name]
     in_order = getattr(model, "examples", "") == "sequences" and name != "youtube"  # which reads a mean
@@ -219,7 +219,7 @@ def test_learns_a_world_whose_answer_is_known(name: str, make_dataset: Callable[
             "train": {"epochs": 25, "batch_size": 64, "lr": 5e-3, "select": "NDCG@10", "device": "cpu"},
         }
     )
-    report = train(config, quiet=True)
+    report = train(config)
     if in_order:
         assert report.metrics["test"]["all"]["NDCG@10"] > 0.95
     else:

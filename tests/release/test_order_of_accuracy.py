@@ -11,7 +11,7 @@ from microlens.config.run_config import RunConfig
 from microlens.evaluation.report import Report, read_ranks
 from microlens.release.synthetic import World, build_world
 from microlens.release.synthetic_media import ATTRIBUTES
-from microlens.runs.run import train
+from microlens.runs.train import train
 
 USERS, ITEMS = 5000, 300
 MODELS: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def reports(make_dataset: Callable[[list[list[int]]], Path], tmp_path: Path) -> 
             sections = {**sections, "encoder": content}
         training = {"patience": 5, "device": "cpu", **sections.get("train", {})}
         table = {"dataset": dataset, "output": tmp_path / name, **sections, "train": training}
-        found[name] = train(RunConfig.model_validate(table), quiet=True)
+        found[name] = train(RunConfig.model_validate(table))
     return found
 
 

@@ -33,7 +33,7 @@ from microlens.media.reading import ClipSettings
 from microlens.media.store import Store, unpack_images
 from microlens.release.synthetic import write_release
 from microlens.runs import feature_files
-from microlens.runs.assembly import build_run
+from microlens.runs.assembly import build_experiment
 from microlens.runs.feature_files import FeatureFiles, write_features
 from microlens.training import extraction as extraction
 from microlens.training.trunk_cache import frozen_digest
@@ -128,7 +128,7 @@ def test_random_weights_are_those_of_a_run_with_the_seed(dataset: Path) -> None:
         "dataset": dataset, "output": dataset / "run", "seed": 9,
         "model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "x3d_xs", "tune": "frozen"},
     }  # fmt: skip
-    tower = build_run(RunConfig.model_validate(table)).model.item_encoder
+    tower = build_experiment(RunConfig.model_validate(table)).model.item_encoder
     assert isinstance(tower, ContentEncoder)
     assert write_features(dataset, "x3d_xs", seed=9).provenance["trunk_state"] == frozen_digest(tower)
 

@@ -15,9 +15,9 @@ from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
-from microlens.runs.assembly import open_run
+from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker, Recommendation, Recommendations, recommend
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.data.test_prepare import run_command
 
 ITEMS = 14
@@ -32,7 +32,7 @@ def train_run(folder: Path, name: str, encoder: str) -> Path:
         "encoder": {"name": encoder},
         "train": {"epochs": 1, "batch_size": 8, "lr": 1e-2, "encoder_lr": 1e-3, "device": "cpu"},
     }
-    train(RunConfig.model_validate(settings), quiet=True)
+    train(RunConfig.model_validate(settings))
     return folder / name
 
 
@@ -78,7 +78,7 @@ def test_a_user_gets_every_unseen_item_once_in_order_of_score(folder: Path, id_r
 
 def test_the_scores_are_those_of_the_model(id_run: Path) -> None:
     """Said again without the ranker: encode the whole catalogue, read the history, multiply."""
-    run = open_run(id_run)
+    run = open_experiment(id_run)
     table = run.model.item_encoder.table
     history = [5, 2, 9]
     vectors = table[history][None]
@@ -180,7 +180,7 @@ def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -
 
 
 def test_the_catalogue_is_encoded_once_for_many_histories(video_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = open_run(video_run)
+    run = open_experiment(video_run)
     read: list[int] = []
     original = run.content.read
     monkeypatch.setattr(run.content, "read", lambda items: (read.extend(items.tolist()), original(items))[1])

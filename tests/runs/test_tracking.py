@@ -9,7 +9,7 @@ import pytest
 
 from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.conftest import random_sequences
 from tests.training.test_trainer import config_of
 
@@ -45,7 +45,7 @@ def test_both_services_get_every_epoch(make_dataset: MakeDataset, monkeypatch: p
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     config = tracked_run(make_dataset, wandb="videos", mlflow="videos")
-    report = train(config, quiet=True)
+    report = train(config)
     ((_, begun),) = wandb.named("init")
     assert (begun["project"], begun["id"], begun["config"]["model.name"]) == ("videos", config.hash, "sasrec")
     assert [named["step"] for _, named in wandb.named("log")] == [1, 2]
@@ -73,7 +73,7 @@ def test_a_service_that_fails_ends_no_training(
 def test_a_service_without_its_package_is_named(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InputError, match=r"track\.mlflow is set, but mlflow is not installed"):
-        train(tracked_run(make_dataset, mlflow="videos"), quiet=True)
+        train(tracked_run(make_dataset, mlflow="videos"))
 
 
 def test_where_a_run_is_logged_is_not_in_its_hash() -> None:

@@ -15,7 +15,7 @@ import pytest
 from microlens.config.run_config import RunConfig
 from microlens.data.split import Split
 from microlens.errors import InputError
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.conftest import random_sequences
 
 pytest.importorskip("optuna")
@@ -45,7 +45,7 @@ def test_the_better_of_two_values_is_found_and_trains(make_dataset: MakeDataset)
     best = RunConfig.load(search.output / "best.toml")
     assert best.tune == {}
     assert best.output == search.output / "best"
-    report = train(best, quiet=True)
+    report = train(best)
     assert report.metrics["valid"]["all"]["HR@10"] == pytest.approx(found.value)
     written = pl.read_csv(search.output / "trials.csv")
     assert written["HR@10"].max() == pytest.approx(found.value)
@@ -63,7 +63,7 @@ def test_the_test_part_is_never_read(make_dataset: MakeDataset, monkeypatch: pyt
         monkeypatch.setattr(Split, name, refuse)
     assert len(tune.Search(path).run(2).trials) == 2
     with pytest.raises(AssertionError, match="the test part was read"):
-        train(RunConfig.load(path), quiet=True)
+        train(RunConfig.load(path))
 
 
 def test_a_killed_search_goes_on_as_if_it_had_not_been(

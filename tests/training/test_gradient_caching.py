@@ -18,8 +18,8 @@ from microlens.data.dataset import Dataset
 from microlens.data.item_arrays import Rows, RowWriter
 from microlens.encoders.content import ContentEncoder
 from microlens.errors import InputError
-from microlens.runs.assembly import Run, build_run, use_caches
-from microlens.runs.run import evaluate, train
+from microlens.runs.assembly import Experiment, build_experiment, use_caches
+from microlens.runs.train import evaluate, train
 from microlens.training.extraction import ITEMS_AT_ONCE, extract
 from microlens.training.gradient_caching import equal_parts
 from microlens.training.step import TrainingStep
@@ -45,14 +45,14 @@ def config_of(dataset: Path, output: Path, encoder: dict[str, Any], **settings: 
     )
 
 
-def one_batch(run: Run, batch_size: int = 12) -> Batch:
+def one_batch(run: Experiment, batch_size: int = 12) -> Batch:
     return next(train_batches(run.split, run.content, batch_size=batch_size, seed=1, epoch=0))
 
 
 def loss_and_gradients(config: RunConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Of one step from the same weights; BatchNorm by its running statistics, which no cut into parts moves."""
-    run = build_run(config)
-    use_caches(run, Process(), quiet=True)
+    run = build_experiment(config)
+    use_caches(run, Process())
     step = TrainingStep(run.model, torch.from_numpy(run.split.train_counts), settings=config.train).eval()
     loss = step(one_batch(run))
     loss.backward()
@@ -97,7 +97,7 @@ def test_a_cached_trunk_equals_one_that_is_run(video_dataset: Path, tmp_path: Pa
 def test_batch_statistics_do_not_depend_on_the_memory_there_is(video_dataset: Path, tmp_path: Path) -> None:
     states = []
     for size in (1000, 3):
-        run = build_run(config_of(video_dataset, tmp_path, {"name": "x3d_xs"}, micro_batch=size, norm_batch=5))
+        run = build_experiment(config_of(video_dataset, tmp_path, {"name": "x3d_xs"}, micro_batch=size, norm_batch=5))
         trainer = Trainer(
             run.model, run.split, run.content, run.config.train,
             seed=1, folder=tmp_path, device=run.device, identity={},
@@ -120,17 +120,17 @@ def test_a_run_on_a_cache_reports_what_evaluating_it_finds(video_dataset: Path, 
     dataset = tmp_path / "dataset"
     shutil.copytree(video_dataset, dataset, ignore=shutil.ignore_patterns("cache"))
     config = config_of(dataset, tmp_path / "run", {"name": "x3d_xs", "tune": "top1"})
-    report = train(config, quiet=True)
+    report = train(config)
     (cache,) = (dataset / "cache").iterdir()
     assert json.loads((cache / "provenance.json").read_text())["frozen_links"] == 4
     assert np.load(cache / "0.npy").dtype == np.float16
     assert evaluate(config.output)["metrics"] == report.metrics
     changed = (cache / "0.npy").stat().st_mtime_ns
-    train(config, fresh=True, quiet=True)
+    train(config, fresh=True)
     assert [path.name for path in (dataset / "cache").iterdir()] == [cache.name]
     assert (cache / "0.npy").stat().st_mtime_ns == changed
     other = config.model_copy(update={"seed": 7, "output": tmp_path / "other"})  # other random weights
-    train(other, quiet=True)
+    train(other)
     assert len(list((dataset / "cache").iterdir())) == 2
 
 
@@ -141,7 +141,7 @@ def test_items_without_a_kind_are_an_error_or_a_mask(video_dataset: Path, tmp_pa
     without = Dataset(dataset).items.with_columns(covers=pl.lit(False))
     without.write_parquet(dataset / "items.parquet")
     with pytest.raises(InputError, match=r"14 of 14 items have no covers .* encoder.missing"):
-        build_run(config_of(dataset, tmp_path, {"name": "resnet18", "missing": "mask"}))
+        build_experiment(config_of(dataset, tmp_path, {"name": "resnet18", "missing": "mask"}))
     item_ids = np.append(np.arange(15), 999)  # an item nobody filmed
     opened = Dataset(video_dataset)
     with pytest.raises(InputError, match=r"1 of 15 items have no clips \(items 999\)"):
@@ -238,7 +238,7 @@ def test_rows_are_those_of_numpy(tmp_path: Path) -> None:
 
 
 def test_frozen_links_run_without_a_graph(video_dataset: Path, tmp_path: Path) -> None:
-    run = build_run(config_of(video_dataset, tmp_path, {"name": "x3d_xs", "tune": "top1"}))
+    run = build_experiment(config_of(video_dataset, tmp_path, {"name": "x3d_xs", "tune": "top1"}))
     encoder = run.model.item_encoder
     assert isinstance(encoder, ContentEncoder)
     state = encoder.frozen_state(one_batch(run).share)
@@ -256,7 +256,7 @@ def test_acceleration_keeps_the_loss(video_dataset: Path, tmp_path: Path) -> Non
     losses = {}
     for accelerate in (False, True):
         config = config_of(video_dataset, tmp_path, {"name": "sound_cnn"}, accelerate=accelerate, **COMPILED_ONCE)
-        run = build_run(config)
+        run = build_experiment(config)
         batch = one_batch(run, batch_size=24)
         assert list(equal_parts(len(batch.distinct), 6)) == [(0, 6), (6, 12)]
         trainer = Trainer(
@@ -269,7 +269,7 @@ def test_acceleration_keeps_the_loss(video_dataset: Path, tmp_path: Path) -> Non
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: Path, tmp_path: Path) -> None:
     config = config_of(video_dataset, tmp_path / "run", {"name": "id"})
-    run = build_run(config)
+    run = build_experiment(config)
     with torch.no_grad():
         next(run.model.parameters()).fill_(float("nan"))
     trainer = Trainer(
@@ -284,6 +284,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: P
 def test_a_whole_run_in_half_precision(video_dataset: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     """A sound encoder under torch.compile, and convolutions over time in bfloat16, up to the report with its costs."""
     encoder = {"name": "sound_cnn"} if "accelerate" in settings else {"name": "slowfast_r50"}
-    report = train(config_of(video_dataset, tmp_path / "run", encoder, **settings), quiet=True)
+    report = train(config_of(video_dataset, tmp_path / "run", encoder, **settings))
     assert report.cost["multiply_adds_per_item"] > 0
     assert evaluate(tmp_path / "run")["metrics"] == report.metrics

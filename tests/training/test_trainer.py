@@ -27,8 +27,8 @@ from microlens.errors import InputError
 from microlens.evaluation.report import Report, read_ranks
 from microlens.files.run_manifest import BEST, replaced
 from microlens.media.decoding import Settings
-from microlens.runs.assembly import build_run
-from microlens.runs.run import evaluate, train
+from microlens.runs.assembly import build_experiment
+from microlens.runs.train import evaluate, train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
@@ -53,7 +53,7 @@ def config_of(dataset: Path, name: str = "run", **sections: Any) -> RunConfig:
 
 
 def trainer_of(config: RunConfig) -> Trainer:
-    run = build_run(config)
+    run = build_experiment(config)
     return Trainer(
         run.model, run.split, run.content, config.train,
         seed=config.seed, folder=config.output, device=run.device, identity=run.identity,
@@ -140,7 +140,7 @@ def test_a_resumed_run_ends_in_the_same_weights(
 ) -> None:
     """Stopped in the middle of an epoch, after a checkpoint there, the rest is the same bit for bit."""
     dataset = make_dataset(random_sequences(60, 25))
-    whole = train(config_of(dataset, "whole"), quiet=True)
+    whole = train(config_of(dataset, "whole"))
     config = config_of(dataset, "stopped", train={"checkpoint_minutes": 1e-9})
     steps = 0
     original = Trainer.step
@@ -154,9 +154,9 @@ def test_a_resumed_run_ends_in_the_same_weights(
 
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(StoppedError):
-        train(config, quiet=True)
+        train(config)
     monkeypatch.setattr(Trainer, "step", original)
-    resumed = train(config, quiet=True)
+    resumed = train(config)
     assert_same_numbers(whole, resumed)
     lines = [
         [json.loads(line) for line in (dataset.parent / name / "metrics.jsonl").read_text().splitlines()]
@@ -179,7 +179,7 @@ def write_config(config: RunConfig, folder: Path) -> Path:
 def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(400, 60))
     settings = {"epochs": 12, "patience": 12, "batch_size": 8}
-    whole = train(config_of(dataset, "whole", train=settings), quiet=True)
+    whole = train(config_of(dataset, "whole", train=settings))
     config = config_of(dataset, "killed", train=settings)
     command = [sys.executable, "-m", "microlens", "train", str(write_config(config, dataset))]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over threads round differently
@@ -201,7 +201,7 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(61, 25))
     settings = {"checkpoint_minutes": 1e-9}  # the processes also have to agree on when to save
     runs = {name: config_of(dataset, name, model={"dropout": 0.0}, train=settings) for name in ("one", "two")}
-    train(runs["one"], quiet=True)
+    train(runs["one"])
     train_in_two_processes(runs["two"], dataset, TORCHRUN)
     one, two = (
         [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
@@ -276,7 +276,7 @@ def test_two_processes_share_a_trunk_cache_and_gradient_caching(video_dataset: P
         if name == "two":
             train_in_two_processes(config, tmp_path)
         else:
-            train(config, quiet=True)
+            train(config)
         losses.append(json.loads((config.output / "metrics.jsonl").read_text())["loss"])
     assert len(list((dataset / "cache").iterdir())) == 1
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], writes_before: int
 ) -> None:
     dataset = make_dataset(random_sequences(60, 25))
-    undisturbed = train(config_of(dataset, "undisturbed"), quiet=True)
+    undisturbed = train(config_of(dataset, "undisturbed"))
     config = config_of(dataset, "disturbed")
     monkeypatch.setattr(sys, "argv", ["microlens", "train", str(write_config(config, dataset))])
     left = writes_before
@@ -317,23 +317,23 @@ def test_a_finished_run_is_read_and_not_trained_again(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(make_dataset(random_sequences(40, 20)))
-    first = train(config, quiet=True)
+    first = train(config)
     monkeypatch.setattr(Trainer, "step", None)
-    assert_same_numbers(first, train(config, quiet=True))
+    assert_same_numbers(first, train(config))
 
 
 def test_a_run_folder_of_another_configuration_is_refused_unless_fresh(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(40, 20))
-    train(config_of(dataset), quiet=True)
+    train(config_of(dataset))
     other = config_of(dataset, train={"lr": 2e-2})
     with pytest.raises(InputError, match=r"another configuration \(train.lr was 0.01, now 0.02\)"):
-        train(other, quiet=True)
-    assert train(other, fresh=True, quiet=True).provenance["config_hash"] == other.hash
+        train(other)
+    assert train(other, fresh=True).provenance["config_hash"] == other.hash
 
 
 def test_evaluate_finds_the_numbers_of_the_report(make_dataset: MakeDataset) -> None:
     config = config_of(make_dataset(random_sequences(80, 30)))
-    report = train(config, quiet=True)
+    report = train(config)
     assert evaluate(config.output)["metrics"] == report.metrics
     ranks = read_ranks(config.output)["test"][0]
     assert report.metrics["test"]["all"]["HR@10"] == pytest.approx((ranks <= 10).mean())
@@ -342,8 +342,8 @@ def test_evaluate_finds_the_numbers_of_the_report(make_dataset: MakeDataset) -> 
 def test_the_checkpoint_of_another_model_is_refused(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(40, 20))
     small, large = config_of(dataset, "small"), config_of(dataset, "large", model={"dim": 16})
-    train(small, quiet=True)
-    train(large, quiet=True)
+    train(small)
+    train(large)
     for content, sentence in (
         ((large.output / BEST).read_bytes(), "is the checkpoint of another model"),
         (b"not a checkpoint", "damaged or not a checkpoint"),
@@ -358,7 +358,7 @@ def test_mixed_precision_trains(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(60, 25))
     losses = {}
     for precision in ("fp32", "bf16"):
-        train(config_of(dataset, precision, model={"dropout": 0.0}, train={"precision": precision}), quiet=True)
+        train(config_of(dataset, precision, model={"dropout": 0.0}, train={"precision": precision}))
         lines = (dataset.parent / precision / "metrics.jsonl").read_text().splitlines()
         losses[precision] = [json.loads(line)["loss"] for line in lines]
     assert losses["bf16"] != losses["fp32"]
@@ -367,16 +367,16 @@ def test_mixed_precision_trains(make_dataset: MakeDataset) -> None:
 
 def test_a_run_starts_from_another_whose_items_are_others(make_dataset: MakeDataset, tmp_path: Path) -> None:
     source = config_of(make_dataset(random_sequences(40, 20)), "source")
-    train(source, quiet=True)
+    train(source)
     best = source.output / "checkpoints" / "best.safetensors"
     others = write_pairs(tmp_path / "target" / "release", random_sequences(50, 30, seed=1))
     prepare(others, tmp_path / "target" / "dataset", Settings())
     config = config_of(tmp_path / "target" / "dataset", train={"start_from": best, "epochs": 1})
     assert config.hash != config_of(config.dataset, train={"epochs": 1}).hash
 
-    expected = build_run(source).model.state_dict()
-    checkpoint.load_model(trained := build_run(source).model, checkpoint.load(best)[0], best)
-    started = build_run(config).model
+    expected = build_experiment(source).model.state_dict()
+    checkpoint.load_model(trained := build_experiment(source).model, checkpoint.load(best)[0], best)
+    started = build_experiment(config).model
     ids = started.item_encoder.state_dict()
     checkpoint.start_from(started, best)
     for name, tensor in started.state_dict().items():
@@ -385,12 +385,12 @@ def test_a_run_starts_from_another_whose_items_are_others(make_dataset: MakeData
         else:
             assert tensor.equal(trained.state_dict()[name])
     assert any(not tensor.equal(expected[name]) for name, tensor in trained.state_dict().items())
-    assert train(config, quiet=True).cost["epochs"] == 1
+    assert train(config).cost["epochs"] == 1
 
 
 def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_path: Path) -> None:
     source = config_of(make_dataset(random_sequences(40, 20)), "source", train={"epochs": 1})
-    train(source, quiet=True)
+    train(source)
     best = source.output / "checkpoints" / "best.safetensors"
     for message, sections in (
         ("which does not exist", {"train": {"start_from": tmp_path / "none.safetensors"}}),
@@ -398,4 +398,4 @@ def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_pat
         ("knows its users by number", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
     ):
         with pytest.raises(InputError, match=message):
-            train(config_of(source.dataset, message.split()[0], **sections), quiet=True)
+            train(config_of(source.dataset, message.split()[0], **sections))

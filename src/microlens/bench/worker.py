@@ -14,7 +14,7 @@ from microlens.errors import sentence_of
 from microlens.runs.terminal import Console, replace_what_cannot_be_encoded
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl: which signal the process gets when the one that started it ends
-_PRELOADED = ["microlens.runs.run", "microlens.runs.list_metrics"]
+_PRELOADED = ["microlens.runs.train", "microlens.runs.list_metrics"]
 
 
 def start(config: RunConfig, log: Path, threads: int | None) -> ForkServerProcess:
@@ -56,12 +56,12 @@ def _run(config: RunConfig, threads: int | None) -> int:
     import torch
 
     from microlens.runs.list_metrics import summarise
-    from microlens.runs.run import train
+    from microlens.runs.train import train
 
     if threads:
         torch.set_num_threads(threads)
     try:
-        train(config)
+        train(config, progress=True)
         summarise(config.output)
     except BaseException as error:
         sentence = sentence_of(error)

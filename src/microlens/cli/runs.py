@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Train one run, or the rest of it, and report; with torchrun on several devices."""
     from microlens.config.run_config import RunConfig
-    from microlens.runs.run import train as train_run
+    from microlens.runs.train import train as train_run
 
     loaded = RunConfig.load(config, assignments)
     report = train_run(loaded, fresh=fresh)
@@ -65,7 +65,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the targets of a trained run again, over the whole catalogue."""
-    from microlens.runs.run import evaluate as evaluate_run
+    from microlens.runs.train import evaluate as evaluate_run
 
     with bar("targets ranked") as on_progress:
         measured = evaluate_run(run, on_progress, dataset=dataset)

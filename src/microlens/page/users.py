@@ -13,7 +13,7 @@ from microlens.data.split import Split
 from microlens.page.comparison import ComparedRun
 from microlens.page.examples import Example, choose_examples, first_items
 from microlens.page.pictures import Pictures
-from microlens.runs.assembly import open_run
+from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
 
 
@@ -65,7 +65,7 @@ def users_section(runs: Sequence[ComparedRun], dataset: Dataset, split: Split) -
     rows: list[list[str]] = [[] for _ in shown]
     pictures = Pictures(dataset)
     for run in runs:  # one catalogue in memory at a time
-        ranker = Ranker(open_run(run.folder, dataset.folder))
+        ranker = Ranker(open_experiment(run.folder, dataset.folder))
         items = _Items(ids=ranker.item_ids, titles=ranker.titles, pictures=pictures)
         for user, own_rows in zip(shown, rows, strict=True):
             own_rows.append(_run_row(run, ranker, items, user))

@@ -33,7 +33,7 @@ from microlens.training.trunk_cache import use_trunk_caches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Experiment:
     """The objects that a configuration describes."""
 
     config: RunConfig
@@ -58,7 +58,9 @@ class Run:
         return self.dataset.interactions.item_ids[self.split.items_kept]
 
 
-def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None) -> Run:
+def build_experiment(
+    config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None
+) -> Experiment:
     """Build everything that ``config`` describes; the model's weights depend on the seed alone.
 
     Args:
@@ -79,7 +81,9 @@ def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.d
         model = _build_model(config, dataset, split, item_ids)
     encoder = model.item_encoder
     content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
-    return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
+    return Experiment(
+        config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device
+    )
 
 
 def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
@@ -122,11 +126,11 @@ def dataset_arguments(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
     }
 
 
-def use_caches(run: Run, process: Process | None = None, *, quiet: bool) -> None:
+def use_caches(run: Experiment, process: Process | None = None, *, progress: bool = False) -> None:
     """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
     if not run.config.train.cache:
         return
-    with extraction_display("frozen trunk", quiet=quiet) as on_progress:
+    with extraction_display("frozen trunk", progress=progress) as on_progress:
         use_trunk_caches(
             run.model.item_encoder,
             run.content,
@@ -138,12 +142,13 @@ def use_caches(run: Run, process: Process | None = None, *, quiet: bool) -> None
         )
 
 
-def open_run(folder: Path, dataset: Path | None = None) -> Run:
+def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool = False) -> Experiment:
     """Build a trained run from its folder, with its best weights.
 
     Args:
         folder: the run folder.
         dataset: where its dataset lies now, if not where :func:`microlens.runs.dataset_location.find_dataset` looks.
+        progress: show a bar while frozen trunks are run over the catalogue.
 
     Raises:
         InputError: the folder holds no trained run, its files are not those that were written, its weights are not
@@ -157,14 +162,14 @@ def open_run(folder: Path, dataset: Path | None = None) -> Run:
     data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
     data = find_dataset(folder, config.dataset, data_hash, dataset)
     cpu = None if torch.cuda.is_available() else torch.device("cpu")  # of a run that was trained on a GPU elsewhere
-    run = replace(build_run(config.on_dataset(data.folder), data, cpu), config=config)
+    run = replace(build_experiment(config.on_dataset(data.folder), data, cpu), config=config)
     load_best(run)
     run.model.eval()
-    use_caches(run, quiet=False)
+    use_caches(run, progress=progress)
     return run
 
 
-def load_best(run: Run) -> None:
+def load_best(run: Experiment) -> None:
     """Put a run's best weights into its model.
 
     Raises:

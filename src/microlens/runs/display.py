@@ -40,9 +40,9 @@ def progress_bar(console: Console) -> Progress:
 
 
 @contextmanager
-def extraction_display(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def extraction_display(description: str, *, progress: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar for what is worked out once of every item; it appears with the first progress."""
-    with progress_bar(Console(quiet=quiet)) as bar:
+    with progress_bar(Console(quiet=not progress)) as bar:
         tasks: list[TaskID] = []
 
         def show(done: int, total: int) -> None:
@@ -83,14 +83,14 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
     Args:
         trainer: what is shown.
         folder: the run folder.
-        quiet: show nothing and write nothing.
+        progress: show a bar and a line an epoch, and write files for TensorBoard.
     """
 
-    def __init__(self, trainer: "training.Trainer", folder: Path, *, quiet: bool) -> None:
+    def __init__(self, trainer: "training.Trainer", folder: Path, *, progress: bool) -> None:
         self.trainer = trainer
-        self.console = Console(quiet=quiet)
+        self.console = Console(quiet=not progress)
         self.bar = progress_bar(self.console)
-        self.board = None if quiet else _tensorboard(folder / "tensorboard", trainer.progress.epoch)
+        self.board = _tensorboard(folder / "tensorboard", trainer.progress.epoch) if progress else None
         total = trainer.steps_per_epoch * trainer.settings.epochs
         done = trainer.steps_per_epoch * trainer.progress.epoch + trainer.progress.step
         self.task = self.bar.add_task("training", total=total, completed=done, note="")

@@ -21,16 +21,16 @@ from microlens.evaluation.report import Report
 from microlens.files.json_files import read_json
 from microlens.files.run_manifest import BEYOND, check, replace_text
 from microlens.files.writing import lock_folder
-from microlens.runs.assembly import Run, open_run
+from microlens.runs.assembly import Experiment, open_experiment
 
 
 def recommended_lists(
-    run: Run, part: Part = "test", cutoff: int = CUTOFF, on_progress: Callable[[int, int], None] | None = None
+    run: Experiment, part: Part = "test", cutoff: int = CUTOFF, on_progress: Callable[[int, int], None] | None = None
 ) -> Int64:
     """The items that a trained run ranks first for every user among those the user has not had.
 
     Args:
-        run: see :func:`microlens.runs.assembly.open_run`.
+        run: see :func:`microlens.runs.assembly.open_experiment`.
         part: whose histories are read.
         cutoff: K.
         on_progress: called with (users done, users).
@@ -64,7 +64,7 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
         kept = read_beyond(folder)
         if kept is not None and {name: kept[name] for name in identity} == identity:
             return kept
-    run = open_run(folder)
+    run = open_experiment(folder)
     lists = recommended_lists(run, on_progress=on_progress)
     features, vectors = _content_vectors(run)
     found = {"metrics": beyond_accuracy(lists, run.split, vectors), "features": features, **identity}
@@ -91,7 +91,7 @@ class _Kept:
     data_hash: str
 
 
-def _content_vectors(run: Run) -> tuple[str | None, npt.NDArray[np.float32] | None]:
+def _content_vectors(run: Experiment) -> tuple[str | None, npt.NDArray[np.float32] | None]:
     folder = run.dataset.folder / "features"
     for path in sorted(path for path in folder.glob("*.npy") if not path.name.endswith(".ids.npy")):
         with suppress(InputError):  # it lacks items, or is no matrix of features

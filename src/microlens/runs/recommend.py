@@ -15,7 +15,7 @@ from microlens.errors import InputError
 from microlens.evaluation.ranking import TRAIN_AGAIN, encode_catalogue, finite_scores, user_states
 from microlens.media.reading import MediaFault, read_clip
 from microlens.media.store import pack_images, unpack_images
-from microlens.runs.assembly import Run, open_run
+from microlens.runs.assembly import Experiment, open_experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Recommendations:
 class Ranker:
     """Ranks a trained run's catalogue for histories; encodes the catalogue once."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Experiment) -> None:
         self.run = run
         self.item_ids = np.asarray(run.item_ids())
         self.catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
@@ -150,14 +150,14 @@ def recommend(
         history: after which items.
         add_video: a video to rank among the items.
         k: how many items.
-        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_run`.
+        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_experiment`.
 
     Raises:
         InputError: not exactly one of ``user`` and ``history`` is given, or one of them is unknown.
     """
     if (user is None) == (history is None):
         raise InputError("say for whom: either --user ID or --history 1,2,3.")
-    ranker = Ranker(open_run(folder, dataset))
+    ranker = Ranker(open_experiment(folder, dataset))
     items = ranker.user_history(user) if user is not None else ranker.numbers(_ids(history or ""))
     added = ranker.encode_video(add_video) if add_video else None
     scores = ranker.scores(items, added, None if user is None else ranker.user_number(user))

@@ -23,8 +23,8 @@ from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.ranking import rank_targets
 from microlens.files.writing import lock_folder, write_text
 from microlens.recommenders.fitted import Fitted
-from microlens.runs.assembly import Run, build_run, check_weights, use_caches
-from microlens.runs.run import trainer_of
+from microlens.runs.assembly import Experiment, build_experiment, check_weights, use_caches
+from microlens.runs.train import trainer_of
 
 if TYPE_CHECKING:
     import optuna
@@ -71,7 +71,7 @@ class Search:
             )
         self.base.model_copy(update={"output": self.output}).check_output()
         for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
-            build_run(self._config(values))  # says at once what cannot be built
+            build_experiment(self._config(values))  # says at once what cannot be built
         self.optuna = _library()
         self.study: optuna.Study
 
@@ -167,8 +167,8 @@ class Search:
     def _validate(self, config: RunConfig, trial: "optuna.Trial") -> tuple[float, int, bool]:
         """The best validation metric of a configuration, the epochs it took, and whether it was given up."""
         config.output.mkdir(parents=True, exist_ok=True)
-        run = build_run(config)
-        use_caches(run, quiet=True)
+        run = build_experiment(config)
+        use_caches(run)
         if isinstance(run.model, Fitted):
             torch.manual_seed(config.seed)
             run.model.fit(run.split)
@@ -178,7 +178,7 @@ class Search:
         ranks = rank_targets(run.model, run.content, run.split, "valid", run.device)
         return all_metrics(ranks, run.split.target_users("valid"))[config.train.select], 0, False
 
-    def _train(self, run: Run, trial: "optuna.Trial") -> tuple[float, int, bool]:
+    def _train(self, run: Experiment, trial: "optuna.Trial") -> tuple[float, int, bool]:
         trainer, _ = trainer_of(run)
         select = run.config.train.select
         for line in trainer.progress.log:  # of a trial that was killed

@@ -35,7 +35,7 @@ from microlens.files.run_manifest import (
     replaced,
 )
 from microlens.recommenders.fitted import Fitted
-from microlens.runs.assembly import Run, build_run, check_weights, load_best, open_run, use_caches
+from microlens.runs.assembly import Experiment, build_experiment, check_weights, load_best, open_experiment, use_caches
 from microlens.runs.dataset_location import location_of
 from microlens.runs.display import TrainingDisplay
 from microlens.runs.folder import clear_run_folder, held_run_folder
@@ -46,29 +46,29 @@ from microlens.training.trainer import Progress, Trainer
 WAY_OUT = "choose another output, or start again with --fresh."
 
 
-def train(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> Report:
+def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> Report:
     """Train a run to its end, or the rest of it, and report; a finished run is only read.
 
     Args:
         config: the run.
         fresh: throw away what the run folder holds and start again.
-        quiet: show nothing.
+        progress: show a bar and a line an epoch, and write files for TensorBoard.
 
     Raises:
         InputError: the configuration cannot be built, its output is no folder for a run, or holds a run of another
             configuration or other data or files that are not those that a run wrote; or numbers became NaN or infinite.
     """
     config.check_output()
-    run = build_run(config)  # before anything is written
+    run = build_experiment(config)  # before anything is written
     folder = config.output
     with process_group(run.device) as process, held_run_folder(folder) if process.rank == 0 else nullcontext():
         if fresh and process.rank == 0:
             clear_run_folder(folder)
         wait_for_all(process)
-        return _train(run, process, quiet or process.rank > 0)
+        return _train(run, process, progress and process.rank == 0)
 
 
-def _train(run: Run, process: Process, quiet: bool) -> Report:
+def _train(run: Experiment, process: Process, show: bool) -> Report:
     config, folder = run.config, run.config.output
     _check_same_run(run)
     if (folder / REPORT).exists():
@@ -80,18 +80,18 @@ def _train(run: Run, process: Process, quiet: bool) -> Report:
         replace_text(folder, CONFIG, config.toml())
         facts = {**environment.describe(run.device), "dataset": location_of(config.dataset, folder)}
         replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
-    use_caches(run, process, quiet=quiet)
+    use_caches(run, process, progress=show)
     progress = Progress()
     if isinstance(run.model, Fitted):
         progress.train_seconds = _fit_at_once(run, run.model, process)
     elif any(parameter.requires_grad for parameter in run.model.parameters()):
-        progress = _fit(run, process, quiet)
+        progress = _fit(run, process, show)
     elif process.rank == 0:
         _save_untrained(run, {"epoch": 0, **run.identity})
     return _report(run, progress, process)
 
 
-def _fit_at_once(run: Run, model: Fitted, process: Process) -> float:
+def _fit_at_once(run: Experiment, model: Fitted, process: Process) -> float:
     """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
     if process.rank:
         return 0.0
@@ -113,14 +113,14 @@ class _Fit:
     seconds: NonNegativeFloat
 
 
-def _save_untrained(run: Run, facts: dict[str, Any]) -> None:
+def _save_untrained(run: Experiment, facts: dict[str, Any]) -> None:
     """Save the weights of a model that was not trained step by step."""
     check_weights(run.model, run.best)
     with replaced(run.config.output, BEST) as path:
         checkpoint.save(path, checkpoint.with_prefix("model", run.model.state_dict()), facts)
 
 
-def trainer_of(run: Run, process: Process | None = None) -> tuple[Trainer, bool]:
+def trainer_of(run: Experiment, process: Process | None = None) -> tuple[Trainer, bool]:
     """The trainer of a run, where the run folder's checkpoint or the configured start left it; and whether it resumed.
 
     Raises:
@@ -154,9 +154,9 @@ def trainer_of(run: Run, process: Process | None = None) -> tuple[Trainer, bool]
     return trainer, resumed
 
 
-def _fit(run: Run, process: Process, quiet: bool) -> Progress:
+def _fit(run: Experiment, process: Process, show: bool) -> Progress:
     trainer, resumed = trainer_of(run, process)
-    with TrainingDisplay(trainer, run.config.output, quiet=quiet) as display:
+    with TrainingDisplay(trainer, run.config.output, progress=show) as display:
         if resumed:
             display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
         with tracked(run.config if process.rank == 0 else None, display.say) as track:
@@ -172,7 +172,7 @@ def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
     return on_epoch
 
 
-def _report(run: Run, progress: Progress, process: Process) -> Report:
+def _report(run: Experiment, progress: Progress, process: Process) -> Report:
     wait_for_all(process)  # the first process writes the best weights
     load_best(run)
     ranks: dict[Part, Int64] = {
@@ -213,7 +213,7 @@ def _report(run: Run, progress: Progress, process: Process) -> Report:
     return report
 
 
-def _check_same_run(run: Run) -> None:
+def _check_same_run(run: Experiment) -> None:
     folder = run.config.output
     check(folder, CONFIG)
     if not (folder / CONFIG).exists():
@@ -228,7 +228,7 @@ def _check_same_run(run: Run) -> None:
             raise _other_data(run)
 
 
-def _other_data(run: Run) -> InputError:
+def _other_data(run: Experiment) -> InputError:
     return InputError(f"{run.config.output} holds a run on other data than {run.config.dataset}; {WAY_OUT}")
 
 
@@ -253,12 +253,12 @@ def evaluate(
     Args:
         folder: the run folder.
         on_progress: called with (done, total) targets.
-        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_run`.
+        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_experiment`.
 
     Raises:
-        InputError: see :func:`microlens.runs.assembly.open_run`; or a vector or a score is NaN or infinite.
+        InputError: see :func:`microlens.runs.assembly.open_experiment`; or a vector or a score is NaN or infinite.
     """
-    run = open_run(folder, dataset)
+    run = open_experiment(folder, dataset)
     ranks = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
         for part in PARTS

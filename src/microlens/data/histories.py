@@ -1,0 +1,56 @@
+"""Everything that is known of each user, oldest first: what a recommendation of the next item starts from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from microlens.data.interactions import Int32, Int64, Interactions
+from microlens.data.split import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histories:
+    """The items of U users, each oldest first: those of user u are ``items[offsets[u]:offsets[u+1]]``."""
+
+    offsets: Int64
+    items: Int32
+
+    @classmethod
+    def of(cls, histories: Sequence[Int64]) -> Self:
+        """Put the histories of several users, arrays of item numbers (H,), together."""
+        return cls(
+            offsets=np.cumsum([0, *map(len, histories)]),
+            items=np.concatenate([np.zeros(0, np.int32), *histories]).astype(np.int32),
+        )
+
+    @classmethod
+    def of_split(cls, split: Split, interactions: Interactions) -> Self:
+        """All interactions that ``split`` keeps of its users, validation and test among them, in the order of time."""
+        starts, ends = interactions.offsets[split.users_kept], interactions.offsets[split.users_kept + 1]
+        lengths = ends - starts
+        users = np.repeat(np.arange(split.num_users), lengths)
+        events = np.arange(len(users)) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        items = interactions.items[events].astype(np.int64)
+        number = np.zeros(interactions.num_items + 1, np.int64)  # of each item in the split; 0 where it is left out
+        number[split.items_kept] = np.arange(split.num_items + 1)
+        size = split.num_items + 1
+        owners = np.repeat(np.arange(split.num_users), np.diff(split.offsets))
+        kept = np.isin(users * size + number[items], owners * size + split.sequences)
+        return cls(
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(users[kept], minlength=split.num_users))]),
+            items=number[items[kept]].astype(np.int32),
+        )
+
+    def __getitem__(self, user: int) -> Int32:
+        """The items of one user, oldest first: (H,)."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def last(self, users: Int64, length: int | None = None) -> Int32:
+        """The last ``length`` items of ``users`` (B,), or all of them, left-padded with 0: (B, length)."""
+        width = int(np.diff(self.offsets)[users].max(initial=1)) if length is None else length
+        positions = self.offsets[users + 1][:, None] - np.arange(width, 0, -1)
+        real = positions >= self.offsets[users][:, None]
+        items = np.append(self.items, np.int32(0))  # for users without any item, past the end
+        return np.where(real, items[np.where(real, positions, -1)], np.int32(0))
