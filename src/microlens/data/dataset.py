@@ -82,6 +82,16 @@ class Dataset:
         return interactions
 
     @cached_property
+    def item_ids(self) -> pl.Series:
+        """The ids of the items, in the order of their numbers from 1."""
+        return pl.Series("item", np.array(self.interactions.item_ids[1:]))
+
+    @cached_property
+    def user_ids(self) -> pl.Series:
+        """The ids of the users, in the order of their numbers from 0."""
+        return pl.Series("user", np.array(self.interactions.user_ids))
+
+    @cached_property
     def items(self) -> pl.DataFrame:
         """One row an item, in the order of item numbers: id, title, tag, likes, views, what content it has, faults."""
         path = self.folder / "items.parquet"

@@ -1,125 +1,141 @@
-"""Recommendations of a trained run: for a user, for a history, and with a video nobody has seen."""
+"""Lists of recommended items: for users of the dataset, for any history, and with videos that nobody has seen."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
+from microlens.data.histories import Histories
 from microlens.data.interactions import Int64
 from microlens.encoders.finite import all_finite
 from microlens.errors import InputError
-from microlens.evaluation.ranking import TRAIN_AGAIN, encode_catalogue, finite_scores, user_states
+from microlens.evaluation.ranking import TRAIN_AGAIN, best_of, encode_catalogue, score_users
 from microlens.media.reading import MediaFault, read_clip
 from microlens.media.store import pack_images, unpack_images
-from microlens.runs.assembly import Experiment, open_experiment
+from microlens.runs.assembly import Experiment
+
+OnProgress = Callable[[int, int], None]
+CHUNK = 100_000  # users; their lists are one table in memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """One place of a list: rank from 1, item id (None for an added video), title, and the model's score."""
+class AddedVideo:
+    """A video outside the dataset that competes with its items: the path, and its vector (1, D)."""
 
-    rank: int
-    item_id: int | None
-    title: str
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recommendations:
-    """The items read, the first k recommended, and the place of the added video among all, if there is one."""
-
-    history: list[tuple[int, str]]
-    items: list[Recommendation]
-    added: Recommendation | None
-    num_candidates: int
+    path: Path
+    vector: Tensor
 
 
 class Ranker:
-    """Ranks a trained run's catalogue for histories; encodes the catalogue once."""
+    """Ranks the catalogue of a trained run for histories; encodes the catalogue once.
+
+    Item numbers and user numbers are those of the run's split: items from 1, users from 0.
+    """
 
     def __init__(self, run: Experiment) -> None:
         self.run = run
-        self.item_ids = np.asarray(run.item_ids())
+        self.item_ids = run.dataset.item_ids.gather(run.split.items_kept[1:] - 1)
+        self.user_ids = run.dataset.user_ids.gather(run.split.users_kept)
+        self.titles = run.dataset.items["title"].fill_null("").gather(run.split.items_kept[1:] - 1)
         self.catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
-        titles = run.dataset.items.select(pl.col("title").fill_null(""))["title"].to_list()
-        self.titles = ["", *(titles[number - 1] for number in run.split.items_kept[1:])]
+        self.histories = Histories.of_split(run.split, run.dataset.interactions)
 
-    def user_number(self, user: int) -> int:
-        """The number of a user id.
-
-        Raises:
-            InputError: the user is unknown, or the protocol dropped them.
-        """
-        split = self.run.split
-        user_ids = self.run.dataset.interactions.user_ids[split.users_kept]
-        position = int(np.searchsorted(user_ids, user))
-        if position == len(user_ids) or user_ids[position] != user:
-            raise InputError(
-                f"user {user} is not among the {len(user_ids):,} users with at least {split.protocol.min_length} items."
-            )
-        return position
-
-    def user_history(self, user: int) -> Int64:
-        """All items of a user id within the protocol's cut, oldest first, as item numbers; raises as user_number."""
-        split, position = self.run.split, self.user_number(user)
-        interactions, number = self.run.dataset.interactions, split.users_kept[position]
-        in_order = interactions.items[interactions.offsets[number] : interactions.offsets[number + 1]]
-        kept = split.items_kept[split.sequences[split.offsets[position] : split.offsets[position + 1]]]
-        return np.searchsorted(split.items_kept, in_order[np.isin(in_order, kept)])
-
-    def numbers(self, item_ids: list[int]) -> Int64:
-        """Item numbers of ids.
+    def user_numbers(self, users: Sequence[Any]) -> Int64:
+        """The numbers of user ids, (U,).
 
         Raises:
-            InputError: an id is unknown.
+            InputError: a user is unknown, or the protocol dropped them.
         """
-        positions = np.searchsorted(self.item_ids[1:], item_ids) + 1
-        for item_id, position in zip(item_ids, positions, strict=True):
-            if position >= len(self.item_ids) or self.item_ids[position] != item_id:
-                raise InputError(f"item {item_id} is not among the {len(self.item_ids) - 1:,} items of this run.")
-        return positions
+        least = self.run.split.protocol.min_length
+        return _numbers(users, self.user_ids, "user", f"users with at least {least} items")
 
-    @torch.inference_mode()
+    def item_numbers(self, items: Sequence[Any]) -> Int64:
+        """The numbers of item ids, (M,).
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return _numbers(items, self.item_ids, "item", "items of this run") + 1
+
     def scores(self, history: Int64, added: Tensor | None = None, user: int | None = None) -> Tensor:
-        """The score of every item after ``history`` (H,), those of history minus infinity: (N+1,), or (N+2,).
+        """The score of every item after one history; those of the history are minus infinity.
 
-        ``added`` (1, D) is the vector of one more item, scored last; ``user`` the number of whose history it is.
+        Args:
+            history: (H,) item numbers, oldest first.
+            added: (1, D) the vector of one more item, scored last.
+            user: the number of the user whose history it is.
+
+        Returns:
+            (N+1,), or (N+2,) with an added item.
 
         Raises:
-            InputError: the model knows users by number, and there is none; or a vector or a score is NaN or infinite.
+            InputError: the model knows its users by number, and there is none; or a score is NaN or infinite.
         """
-        model = self.run.model
-        if user is None and model.known_users_only:
-            name = self.run.config.model.name
-            raise InputError(f"--history needs a model that reads histories, which {name} does not; use --user ID.")
-        L = self.run.split.history_length
-        padded = np.zeros((1, L), np.int64)
-        padded[0, L - len(history[-L:]) :] = history[-L:]
-        device = self.run.device
-        states = user_states(
-            model,
-            self.catalogue,
-            torch.tensor([user or 0], device=device),
-            torch.from_numpy(padded).to(device),
-        )
-        items = self.catalogue if added is None else torch.cat([self.catalogue, added])
-        scores = finite_scores(model, states, items, np.array([user or 0]))[0]
-        scores[torch.from_numpy(np.append(history, 0)).to(device)] = -torch.inf
-        return scores
+        self._require_users(user is None)
+        users = np.array([user or 0])
+        (scored,) = self._walk(Histories.of([history]), users, np.array([0]), added, None)
+        return scored.candidates()[0]
+
+    def table(
+        self,
+        k: int,
+        *,
+        users: Int64 | None = None,
+        history: Int64 | None = None,
+        added: AddedVideo | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> pl.DataFrame:
+        """The ``k`` best items for each user, or after one history.
+
+        Args:
+            k: how many items each.
+            users: (U,) user numbers.
+            history: (H,) item numbers, oldest first, in place of ``users``.
+            added: a video that competes with the items; its rank is listed even where it is beyond ``k``.
+            on_progress: called with (users done, users).
+
+        Returns:
+            A row an item: user, item, rank (from 1), score and title; item is null for the added video, whose title is
+            its path; there is no user column for a history.
+
+        Raises:
+            InputError: the model knows its users by number and a history is given; or a score is NaN or infinite.
+        """
+        self._require_users(history is not None)
+        histories = self.histories if history is None else Histories.of([history])
+        users = np.array([0]) if users is None else users
+        parts: list[pl.DataFrame] = []
+        vector = None if added is None else added.vector
+        rows = users if history is None else np.array([0])
+        for scored in self._walk(histories, users, rows, vector, on_progress):
+            scores = scored.candidates()
+            best = best_of(scores, k)
+            parts.append(_lists(best.values, best.indices, scored.rows.start))
+            if added is not None:
+                place = 1 + (scores[:, :-1] >= scores[:, -1:]).sum(1)
+                parts.append(_beyond(place, scores[:, -1], k, scored.rows.start, scores.shape[1] - 1))
+        listed = pl.concat(parts).sort("row", "rank", maintain_order=True)
+        return self._with_ids(listed, users, history is None, added)
 
     def encode_video(self, path: Path) -> Tensor:
         """The vector of a video file as the run's encoder sees it, (1, D).
 
         Raises:
-            InputError: the encoder does not live on videos alone, or the file cannot be decoded.
+            InputError: the encoder needs more than a video, or the file cannot be decoded.
         """
         encoder = self.run.model.item_encoder
         if encoder.needs != {"clips"} or encoder.known_items_only:
-            raise InputError("--add-video needs a run whose encoder sees videos and nothing else, such as x3d_xs.")
+            raise InputError(
+                f"{path} cannot be ranked by this run: its items have vectors of more than their videos; use a run whose "
+                f"encoder sees videos and nothing else, such as x3d_xs."
+            )
         try:
             clip = read_clip(path, self.run.dataset.settings.clips)
         except MediaFault as fault:
@@ -129,60 +145,101 @@ class Ranker:
         with torch.inference_mode():
             vector = self.run.model.encode_items(batch.to(self.run.device)).float()
         if not all_finite(vector):
-            raise InputError(f"what the run's encoder makes of {path} is NaN or infinite; {TRAIN_AGAIN}")
+            raise InputError(f"the vector of {path} is NaN or infinite; {TRAIN_AGAIN}")
         return vector
 
+    def similar(self, item: int, k: int) -> pl.DataFrame:
+        """The ``k`` items whose vectors have the highest cosine with that of item number ``item``.
 
-def recommend(
-    folder: Path,
-    *,
-    user: int | None = None,
-    history: str | None = None,
-    add_video: Path | None = None,
-    k: int = 10,
-    dataset: Path | None = None,
-) -> Recommendations:
-    """The first ``k`` items of a trained run for a user id, or for item ids such as ``"1,2,3"``, oldest first.
+        Returns:
+            A row an item: item, rank, score (the cosine) and title.
 
-    Args:
-        folder: the run folder.
-        user: whom to recommend to, or
-        history: after which items.
-        add_video: a video to rank among the items.
-        k: how many items.
-        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_experiment`.
+        Raises:
+            InputError: the model has no item vectors.
+        """
+        vectors = functional.normalize(self.vectors(), dim=1)
+        cosines = torch.cat([vectors.new_full((1,), -torch.inf), vectors @ vectors[item - 1]])[None]
+        cosines[0, item] = -torch.inf
+        best = best_of(cosines, k)
+        return self._with_ids(_lists(best.values, best.indices, 0), np.array([0]), False, None)
 
-    Raises:
-        InputError: not exactly one of ``user`` and ``history`` is given, or one of them is unknown.
-    """
-    if (user is None) == (history is None):
-        raise InputError("say for whom: either --user ID or --history 1,2,3.")
-    ranker = Ranker(open_experiment(folder, dataset))
-    items = ranker.user_history(user) if user is not None else ranker.numbers(_ids(history or ""))
-    added = ranker.encode_video(add_video) if add_video else None
-    scores = ranker.scores(items, added, None if user is None else ranker.user_number(user))
-    by_score = torch.argsort(scores, descending=True, stable=True)
-    order: list[int] = by_score[scores[by_score] > -torch.inf].tolist()
-    ids = ranker.item_ids
+    def vectors(self) -> Tensor:
+        """The vector of every item: (N, D).
 
-    def entry(rank: int, number: int) -> Recommendation:
-        known = number < len(ids)
-        title = ranker.titles[number] if known else str(add_video)
-        return Recommendation(
-            rank=rank, item_id=int(ids[number]) if known else None, title=title, score=float(scores[number])
-        )
+        Raises:
+            InputError: the model has no item vectors, as one that counts has not.
+        """
+        if self.run.model.fits_at_once:
+            raise InputError(f"{self.run.config.model.name} has no item vectors; use a model that is trained on them.")
+        return self.catalogue[1:]
 
-    position = order.index(len(ids)) if add_video else None
-    return Recommendations(
-        history=[(int(ids[item]), ranker.titles[item]) for item in items],
-        items=[entry(rank, number) for rank, number in enumerate(order[:k], 1)],
-        added=None if position is None else entry(position + 1, len(ids)),
-        num_candidates=len(order),
+    def _walk(
+        self, histories: Histories, users: Int64, rows: Int64, added: Tensor | None, on_progress: OnProgress | None
+    ) -> Iterator[Any]:
+        catalogue = self.catalogue if added is None else torch.cat([self.catalogue, added])
+        L = self.run.split.history_length
+
+        def known(here: slice) -> tuple[Any, Any]:
+            return histories.last(rows[here], L), histories.last(rows[here])
+
+        return score_users(self.run.model, catalogue, users, known, on_progress)
+
+    def _require_users(self, by_history: bool) -> None:
+        if by_history and self.run.model.known_users_only:
+            name = self.run.config.model.name
+            raise InputError(f"{name} knows its users by number and cannot read a history; give a user of the dataset.")
+
+    def _with_ids(
+        self, listed: pl.DataFrame, users: Int64, of_users: bool, added: AddedVideo | None
+    ) -> pl.DataFrame:
+        """The lists (row, number, rank, score) with the ids of users and items, and titles."""
+        own = listed["number"] <= len(self.item_ids)
+        numbers = pl.Series(np.where(own, listed["number"], 1) - 1)
+        path = None if added is None else str(added.path)
+        columns = [
+            self.item_ids.gather(numbers).zip_with(own, pl.Series([None], dtype=self.item_ids.dtype)).alias("item"),
+            listed["rank"],
+            listed["score"],
+            self.titles.gather(numbers).zip_with(own, pl.Series([path], dtype=pl.String)).alias("title"),
+        ]
+        if of_users:
+            columns.insert(0, self.user_ids.gather(users[listed["row"].to_numpy()]).alias("user"))
+        return pl.DataFrame(columns)
+
+
+def _lists(scores: Tensor, numbers: Tensor, start: int) -> pl.DataFrame:
+    """Lists (B, k) as rows: row (from ``start``), number, rank, score; without what is no candidate."""
+    count, k = scores.shape
+    table = pl.DataFrame(
+        {
+            "row": np.repeat(np.arange(start, start + count), k),
+            "number": numbers.flatten().cpu().numpy(),
+            "rank": np.tile(np.arange(1, k + 1), count),
+            "score": scores.flatten().cpu().numpy(),
+        }
     )
+    return table.filter(pl.col("score") > -np.inf)
 
 
-def _ids(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--history {text}: expected item ids separated by commas, such as 1,2,3.") from None
+def _beyond(places: Tensor, scores: Tensor, k: int, start: int, number: int) -> pl.DataFrame:
+    """The rows of an added video that is not among the first ``k``: its ranks (B,) and scores (B,)."""
+    table = pl.DataFrame(
+        {
+            "row": np.arange(start, start + len(places)),
+            "number": np.full(len(places), number),
+            "rank": places.cpu().numpy(),
+            "score": scores.cpu().numpy(),
+        }
+    )
+    return table.filter(pl.col("rank") > k)
+
+
+def _numbers(wanted: Sequence[Any], ids: pl.Series, what: str, among: str) -> Int64:
+    """The index of each wanted id in ``ids``; an integer may be written as text, and the other way round."""
+    texts = pl.Series([str(value) for value in wanted], dtype=pl.String)
+    known = pl.DataFrame({"id": ids.cast(pl.String), "number": np.arange(len(ids))})
+    found = texts.to_frame("id").join(known, on="id", how="left", maintain_order="left")["number"]
+    if found.null_count():
+        unknown = texts.filter(found.is_null())[0]
+        raise InputError(f"{what} {unknown} is not among the {len(ids):,} {among}.")
+    return found.to_numpy()

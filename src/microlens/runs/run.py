@@ -1,0 +1,218 @@
+"""A trained run as an object: its report, its recommendations, its vectors."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from microlens.config.run_config import RunConfig
+from microlens.data.dataset import Dataset
+from microlens.errors import InputError
+from microlens.evaluation.report import Report
+from microlens.files.run_manifest import CONFIG
+from microlens.runs.assembly import Experiment, open_experiment
+from microlens.runs.display import extraction_display
+from microlens.runs.recommend import AddedVideo, OnProgress, Ranker
+from microlens.runs.train import evaluate
+from microlens.runs.write_lists import write_lists
+
+Id = int | str
+
+
+class Run:
+    """A finished run in a folder. The model is loaded when it is first needed.
+
+    Args:
+        folder: the run folder.
+        dataset: where the run's dataset lies now; by default where it was when the run was trained, as seen from here
+            or from the run folder.
+        progress: show bars while the catalogue is encoded or ranked.
+
+    Raises:
+        InputError: the folder holds no finished run, or its files are not those that were written.
+    """
+
+    def __init__(self, folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False) -> None:
+        self.folder = Path(folder)
+        self.report = Report.read(self.folder)
+        self.config = RunConfig.load(self.folder / CONFIG)
+        self.progress = progress
+        self._dataset = dataset.folder if isinstance(dataset, Dataset) else None if dataset is None else Path(dataset)
+
+    @property
+    def name(self) -> str:
+        """The name of the run folder."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The model with its best weights, the split and the content that it was trained on."""
+        return open_experiment(self.folder, self._dataset, progress=self.progress)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset of the run."""
+        return self.experiment.dataset
+
+    @cached_property
+    def _ranker(self) -> Ranker:
+        return Ranker(self.experiment)
+
+    def recommend(
+        self,
+        users: Sequence[Id] | None = None,
+        *,
+        history: Sequence[Id] | None = None,
+        add_video: str | Path | None = None,
+        k: int = 10,
+    ) -> pl.DataFrame:
+        """The ``k`` best items that a user has not had yet.
+
+        Args:
+            users: user ids; everyone if neither users nor a history is given.
+            history: item ids, oldest first, of somebody who need not be in the dataset.
+            add_video: a video outside the dataset that competes with the items.
+            k: how many items each.
+
+        Returns:
+            Columns user, item, rank (from 1), score, title; no user with a ``history``. The added video has no item id,
+            its path as title, and a row of its rank even beyond ``k``.
+
+        Raises:
+            InputError: a user or an item is unknown, both users and a history are given, the model cannot read a
+                history, or the video cannot be decoded or ranked by this model.
+        """
+        if users is not None and history is not None:
+            raise InputError("recommend takes users or a history, not both.")
+        _check_k(k)
+        ranker = self._ranker
+        added = self._added(add_video)
+        if history is not None:
+            return ranker.table(k, history=ranker.item_numbers(_listed(history, "history")), added=added)
+        numbers = ranker.user_numbers(_listed(users, "users")) if users is not None else _everyone(ranker)
+        with self._bar("users") as on_progress:
+            return ranker.table(k, users=numbers, added=added, on_progress=on_progress)
+
+    def write_recommendations(self, path: str | Path, users: Sequence[Id] | None = None, *, k: int = 10) -> int:
+        """Write what :meth:`recommend` returns to a Parquet, CSV or JSON-lines file, by its suffix.
+
+        Works in chunks of users, so that the memory needed does not depend on how many they are.
+
+        Args:
+            path: a file ending in .parquet, .csv or .jsonl; replaced only when it is complete.
+            users: user ids; everyone if not given.
+            k: how many items each.
+
+        Returns:
+            The number of users.
+
+        Raises:
+            InputError: a user is unknown, or the suffix is another.
+        """
+        _check_k(k)
+        ranker = self._ranker
+        numbers = ranker.user_numbers(_listed(users, "users")) if users is not None else _everyone(ranker)
+        with self._bar("users") as on_progress:
+            write_lists(Path(path), ranker, numbers, k, on_progress)
+        return len(numbers)
+
+    def history(self, user: Id) -> list[Any]:
+        """The ids of the items of a user that the protocol keeps, oldest first.
+
+        Raises:
+            InputError: the user is unknown.
+        """
+        ranker = self._ranker
+        items = ranker.histories[int(ranker.user_numbers([user])[0])]
+        ids: list[Any] = ranker.item_ids.gather(items.astype(np.int64) - 1).to_list()
+        return ids
+
+    def similar(self, item: Id, k: int = 10) -> pl.DataFrame:
+        """The ``k`` items with the most similar vectors, by cosine: columns item, rank, score, title.
+
+        Raises:
+            InputError: the item is unknown, or the model has no item vectors.
+        """
+        _check_k(k)
+        return self._ranker.similar(int(self._ranker.item_numbers([item])[0]), k)
+
+    def item_vectors(self) -> pl.DataFrame:
+        """The vector of every item: columns item and vector, an array of D float32.
+
+        Raises:
+            InputError: the model has no item vectors.
+        """
+        vectors = self._ranker.vectors().cpu().numpy()
+        return pl.DataFrame({"item": self._ranker.item_ids, "vector": vectors})
+
+    def encode_video(self, path: str | Path) -> npt.NDArray[np.float32]:
+        """The vector (D,) of a video file, in the space of :meth:`item_vectors`.
+
+        Raises:
+            InputError: the encoder needs more than a video, or the file cannot be decoded.
+        """
+        vector: npt.NDArray[np.float32] = self._ranker.encode_video(Path(path))[0].cpu().numpy()
+        return vector
+
+    def evaluate(self) -> dict[str, Any]:
+        """Rank the validation and test targets again: metrics, intervals and counts as in the report."""
+        with self._bar("targets") as on_progress:
+            return evaluate(self.experiment, on_progress)
+
+    def _added(self, video: str | Path | None) -> AddedVideo | None:
+        return None if video is None else AddedVideo(path=Path(video), vector=self._ranker.encode_video(Path(video)))
+
+    @contextmanager
+    def _bar(self, what: str) -> Iterator[OnProgress | None]:
+        if not self.progress:
+            yield None
+            return
+        with extraction_display(what, progress=True) as on_progress:
+            yield on_progress
+
+    def _summary(self) -> dict[str, str]:
+        found = self.report.metrics["test"]["all"]
+        return {
+            "folder": str(self.folder),
+            "model": self.report.model,
+            "encoder": self.report.encoder,
+            "dataset": self.report.dataset,
+            **{f"test {name}": f"{100 * value:.2f} %" for name, value in list(found.items())[:2]},
+        }
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={value!r}" for name, value in self._summary().items())
+        return f"Run({facts})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._summary().items()
+        )
+        return f"<table>{rows}</table>"
+
+
+def load(folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False) -> Run:
+    """Open a finished run, also one that was moved or copied; see :class:`Run`."""
+    return Run(folder, dataset, progress=progress)
+
+
+def _everyone(ranker: Ranker) -> npt.NDArray[np.int64]:
+    return np.arange(len(ranker.user_ids))
+
+
+def _listed(ids: Sequence[Id], name: str) -> list[Id]:
+    """A list of ids; a lone id is what people write, and a string would be a sequence of letters."""
+    if isinstance(ids, (str, int)):
+        raise InputError(f"{name} is {ids!r}; it takes a list of ids, such as {name}=[{ids!r}].")
+    return list(ids)
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k is {k}; it must be at least 1.")

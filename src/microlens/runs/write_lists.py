@@ -1,0 +1,64 @@
+"""Recommended lists of many users, written to a file chunk by chunk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from microlens.data.interactions import Int64
+from microlens.errors import InputError
+from microlens.files.writing import atomic_write
+from microlens.runs.recommend import CHUNK, OnProgress, Ranker
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file of an unknown kind.
+
+    Raises:
+        InputError: the suffix is none of :data:`SUFFIXES`, or the folder does not exist.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path} ends in '{path.suffix}'; accepted are {', '.join(SUFFIXES)}.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is no folder; make it first.")
+
+
+def write_lists(path: Path, ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None) -> None:
+    """Write the ``k`` best items of ``users`` (U,) to ``path``, atomically.
+
+    Raises:
+        InputError: see :func:`check_suffix`; or a score is NaN or infinite.
+    """
+    check_suffix(path)
+    chunks = _chunks(ranker, users, k, on_progress)
+    with atomic_write(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            _write_parquet(temporary, chunks)
+            return
+        with temporary.open("wb") as file:
+            for number, chunk in enumerate(chunks):
+                if path.suffix.lower() == ".csv":
+                    chunk.write_csv(file, include_header=number == 0)
+                else:
+                    chunk.write_ndjson(file)
+
+
+def _chunks(ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None) -> Iterator[pl.DataFrame]:
+    for start in range(0, len(users), CHUNK):
+
+        def moved(done: int, _: int, start: int = start) -> None:
+            if on_progress is not None:
+                on_progress(start + done, len(users))
+
+        yield ranker.table(k, users=users[start : start + CHUNK], on_progress=moved)
+
+
+def _write_parquet(path: Path, chunks: Iterator[pl.DataFrame]) -> None:
+    """One Parquet file of all chunks; Parquet cannot be appended to, so each is a file first."""
+    with TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as folder:
+        for number, chunk in enumerate(chunks):
+            chunk.write_parquet(Path(folder) / f"{number:06}.parquet")
+        pl.scan_parquet(Path(folder) / "*.parquet").sink_parquet(path)
