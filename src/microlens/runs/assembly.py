@@ -25,7 +25,6 @@ from microlens.files.run_manifest import BEST, CONFIG, check
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
-from microlens.recommenders.fitted import Fitted
 from microlens.runs.dataset_location import find_dataset
 from microlens.runs.display import extraction_display
 from microlens.training import checkpoint
@@ -176,7 +175,7 @@ def load_best(run: Run) -> None:
     if facts.get("data_hash") != run.dataset.checksum:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
-    if isinstance(run.model, Fitted) and not run.model.fits(run.split):
+    if not run.model.fits(run.split):
         raise InputError(
             f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
         )

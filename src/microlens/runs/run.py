@@ -34,7 +34,6 @@ from microlens.files.run_manifest import (
     replace_text,
     replaced,
 )
-from microlens.recommenders.fitted import Fitted
 from microlens.runs.assembly import Run, build_run, check_weights, load_best, open_run, use_caches
 from microlens.runs.dataset_location import location_of
 from microlens.runs.display import TrainingDisplay
@@ -82,8 +81,8 @@ def _train(run: Run, process: Process, quiet: bool) -> Report:
         replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
     use_caches(run, process, quiet=quiet)
     progress = Progress()
-    if isinstance(run.model, Fitted):
-        progress.train_seconds = _fit_at_once(run, run.model, process)
+    if run.model.fits_at_once:
+        progress.train_seconds = _fit_at_once(run, process)
     elif any(parameter.requires_grad for parameter in run.model.parameters()):
         progress = _fit(run, process, quiet)
     elif process.rank == 0:
@@ -91,7 +90,7 @@ def _train(run: Run, process: Process, quiet: bool) -> Report:
     return _report(run, progress, process)
 
 
-def _fit_at_once(run: Run, model: Fitted, process: Process) -> float:
+def _fit_at_once(run: Run, process: Process) -> float:
     """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
     if process.rank:
         return 0.0
@@ -100,7 +99,7 @@ def _fit_at_once(run: Run, model: Fitted, process: Process) -> float:
     if any(facts.get(name) != value for name, value in run.identity.items()):
         torch.manual_seed(run.config.seed)
         started = time.monotonic()
-        model.fit(run.split)
+        run.model.fit(run.split)
         facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
         _save_untrained(run, facts)
     return checkpoint.checked(facts, _Fit, run.best).seconds
