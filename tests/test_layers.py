@@ -25,7 +25,7 @@ LAYERS = [
     {"evaluation", "cost"},
     {"training"},
     {"runs"},
-    {"page"},
+    {"page", "testing"},
     {"bench"},
     {"cli"},
     {"__main__"},

@@ -1,7 +1,6 @@
 """The faults that recommenders are known for, planted one by one: each turns a check red that is green without it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,14 @@ from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.evaluation import metrics
 from microlens.recommenders import graph, sasrec
+from microlens.testing import RecommenderContract
+from microlens.testing.recommender import ready_recommender
+from microlens.testing.worlds import small_split
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences
 from tests.data import test_holdout, test_split
 from tests.evaluation import test_metrics
 from tests.recommenders import test_collaborative
-from tests.recommenders import test_contract as contract
 from tests.training import test_losses, test_trainer
 
 Check = Callable[[], None]
@@ -73,9 +74,10 @@ def test_a_held_out_target_one_too_early(monkeypatch: pytest.MonkeyPatch) -> Non
     red(check)
 
 
-def test_attention_to_the_future(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_attention_to_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> None:
-        contract.test_the_future_does_not_leak(contract.build_recommender("sasrec", tmp_path).eval())
+        model = ready_recommender({"name": "sasrec"}, small_split())
+        RecommenderContract().test_the_future_does_not_leak(model)
 
     check()
 

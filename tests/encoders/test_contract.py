@@ -1,4 +1,4 @@
-"""What every item tower must do."""
+"""Encoders of the package keep the contract that the package ships, and tables of encoders are checked."""
 
 from pathlib import Path
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from microlens.data.batches import ItemBatch
 from microlens.encoders import CONTENT_ENCODERS, ENCODERS, build_encoder
-from microlens.encoders.base import ItemEncoder
 from microlens.encoders.fusion import FUSIONS
 from microlens.encoders.video.x3d import X3D_NETWORKS
 from microlens.errors import InputError
+from microlens.testing import EncoderContract
+from microlens.testing.worlds import N, constructor_arguments, items_with_content, small_split
 
-N, D, SIZE = 9, 8, 32
-CHEAP_VIDEO = "x3d_xs"  # the other encoders of content have a contract of their own, in test_tuning.py
+CHEAP_VIDEO, CHEAP_SOUND = (
+    "x3d_xs",
+    "sound_cnn",
+)  # the other encoders of content have a contract of their own, in test_tuning.py
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def tables(features: Path) -> dict[str, dict[str, Any]]:
         "popularity_bins": {"name": "popularity_bins"},
         "tag": {"name": "tag"},
         CHEAP_VIDEO: {"name": CHEAP_VIDEO},
+        CHEAP_SOUND: {"name": CHEAP_SOUND},
     }
     towers = [{"name": "id"}, {"name": "features", "path": str(features)}, {"name": "id"}]
     by_name |= {name: {"name": name, "towers": towers} for name in FUSIONS}
@@ -42,73 +44,13 @@ def tables(features: Path) -> dict[str, dict[str, Any]]:
     return by_name
 
 
-WORLD: dict[str, Any] = {
-    "dim": D,
-    "num_items": N,
-    "item_ids": np.append(0, np.arange(1, N + 1) * 10),
-    "train_counts": torch.arange(N + 1),
-    "tags": [*"hgfedcba", ""],
-}
+WORLD: dict[str, Any] = {**constructor_arguments(small_split())}
 
 
-@pytest.fixture(params=["id", "features", "popularity_bins", "tag", *FUSIONS, CHEAP_VIDEO])
-def encoder(request: pytest.FixtureRequest, features: Path) -> ItemEncoder:
-    torch.manual_seed(2)
-    return build_encoder(tables(features)[request.param], WORLD).eval()
-
-
-def items(*numbers: int) -> ItemBatch:
-    clips = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (N + 1, 2, SIZE, SIZE, 3), dtype=np.uint8))
-    return ItemBatch(items=torch.tensor(numbers), content={"clips": clips[list(numbers)]})
-
-
-def encode(encoder: ItemEncoder, batch: ItemBatch) -> Tensor:
-    vectors: Tensor = encoder(batch)
-    return vectors
-
-
-def test_shape(encoder: ItemEncoder) -> None:
-    assert encode(encoder, items(1, 5, 9)).shape == (3, D)
-
-
-def test_a_row_depends_on_its_item_alone(encoder: ItemEncoder) -> None:
-    together, alone = encode(encoder, items(4, 2, 9)), encode(encoder, items(2))
-    torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(together[0], together[1])
-
-
-def test_eval_mode_is_repeatable(encoder: ItemEncoder) -> None:
-    torch.testing.assert_close(encode(encoder, items(1, 2)), encode(encoder, items(1, 2)), rtol=0, atol=0)
-
-
-def test_gradients_reach_every_parameter(encoder: ItemEncoder) -> None:
-    with torch.no_grad():  # a residual network starts with silent branches
-        for parameter in encoder.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    encoder.train()
-    # A loss that is not a sum: a BatchNorm would return no gradient for a constant one.
-    (encode(encoder, items(*range(1, N + 1))) * torch.randn(N, D)).sum().backward()
-    silent = [
-        name for name, parameter in encoder.named_parameters() if parameter.grad is None or not parameter.grad.any()
-    ]
-    assert silent == []
-
-
-def test_content_parameters_are_its_own(encoder: ItemEncoder) -> None:
-    own = {id(parameter) for parameter in encoder.parameters()}
-    seeing = {id(parameter) for group in encoder.content_groups() for parameter in group.parameters}
-    assert seeing <= own
-    assert bool(seeing) == bool(encoder.needs)
-
-
-def test_a_state_dict_brings_everything_back(
-    encoder: ItemEncoder, request: pytest.FixtureRequest, features: Path
-) -> None:
-    torch.manual_seed(3)
-    other = build_encoder(tables(features)[request.node.callspec.params["encoder"]], WORLD).eval()
-    assert not torch.allclose(encode(other, items(1, 2)), encode(encoder, items(1, 2)))
-    other.load_state_dict(encoder.state_dict())
-    torch.testing.assert_close(encode(other, items(1, 2)), encode(encoder, items(1, 2)), rtol=0, atol=0)
+class TestEveryEncoder(EncoderContract):
+    @pytest.fixture(params=["id", "features", "popularity_bins", "tag", *FUSIONS, CHEAP_VIDEO, CHEAP_SOUND])
+    def encoder_table(self, request: pytest.FixtureRequest, features: Path) -> dict[str, Any]:
+        return tables(features)[request.param]
 
 
 def test_features_are_matched_by_id(features: Path) -> None:
@@ -119,18 +61,11 @@ def test_features_are_matched_by_id(features: Path) -> None:
         np.testing.assert_array_equal(encoder.features[number - 1].numpy(), row)  # type: ignore[operator, index]
 
 
-def test_who_reads_the_item_number_says_so(encoder: ItemEncoder) -> None:
-    """What is not for known items only gives a vector of the content alone, whatever the number."""
-    batch = items(1, 2)
-    renumbered = ItemBatch(items=torch.tensor([3, 4]), content=batch.content)
-    same = torch.allclose(encode(encoder, batch), encode(encoder, renumbered))
-    assert same is not encoder.known_items_only
-
-
 def test_a_sum_is_a_sum(features: Path) -> None:
     encoder = build_encoder(tables(features)["sum"], WORLD)
-    parts = [encode(tower, items(1, 2)) for tower in encoder.parts]  # type: ignore[union-attr, arg-type]
-    torch.testing.assert_close(encode(encoder, items(1, 2)), parts[0] + parts[1] + parts[2])
+    batch = items_with_content(1, 2)
+    parts = [tower(batch) for tower in encoder.towers()]
+    torch.testing.assert_close(encoder(batch), parts[0] + parts[1] + parts[2])
 
 
 @pytest.mark.parametrize(

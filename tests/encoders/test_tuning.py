@@ -46,7 +46,7 @@ WORLD: dict[str, Any] = {
 class Tower(Recommender):
     """A recommender of which only the item tower is of interest."""
 
-    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         raise NotImplementedError
 
 

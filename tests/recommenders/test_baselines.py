@@ -31,11 +31,10 @@ from microlens.runs.recommend import Ranker, recommend
 from microlens.runs.train import evaluate, train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
-from tests.recommenders.test_contract import FITTED
+from tests.recommenders.test_contract import FITTED, FROM_THE_LIBRARY, requires_the_library
 from tests.reference import baselines as loops
 
 MakeDataset = Callable[[list[list[int]]], Path]
-FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 MEMORIES = [[], [3], [5, 2], [1, 8, 4, 2], [7, 6, 5, 4, 3, 2]]  # histories; what lies beyond N is cut off
 
 
@@ -80,11 +79,6 @@ def all_scores(model: Recommender, split: Split, histories: list[list[int]], len
     catalogue = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
     states = model.last_states(torch.arange(len(padded)), padded, catalogue[padded]).float()
     return model.score(states, catalogue)
-
-
-def requires_the_library(name: str) -> None:
-    if name in FROM_THE_LIBRARY:
-        pytest.importorskip("implicit", reason="implicit is not installed (make setup)")
 
 
 @pytest.fixture(params=FITTED)
@@ -163,53 +157,10 @@ def test_item_neighbours_are_the_similarities_of_the_library() -> None:
     torch.testing.assert_close(scores[:, 1:].double(), torch.tensor(expected)[:, 1:], rtol=1e-5, atol=1e-6)
 
 
-def test_only_the_train_part_is_read(name: str) -> None:
-    split = small_split()
-    sequences = split.sequences.copy()
-    for end in split.offsets[1:]:
-        sequences[end - 2 : end] = sequences[[end - 1, end - 2]]
-    # The held-out items of all users change places, so that every item that occurs still does.
-    held_out = np.concatenate([split.offsets[1:] - 1, split.offsets[1:] - 2])
-    sequences[held_out] = np.random.default_rng(0).permutation(sequences[held_out])
-    other = replace(split, sequences=sequences)
-    assert (other.targets("test") != split.targets("test")).any()
-    first, second = (all_scores(fitted(name, part), part, MEMORIES) for part in (split, other))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-    third = replace(split, sequences=np.where(split.sequences == 1, 2, split.sequences).astype(np.int32))
-    assert not torch.equal(first, all_scores(fitted(name, third), third, MEMORIES))
-
-
-def test_saving_and_loading_brings_the_scores_back(name: str, tmp_path: Path) -> None:
-    split = small_split()
-    model = fitted(name, split)
-    path = tmp_path / "model.safetensors"
-    checkpoint.save(path, checkpoint.with_prefix("model", model.state_dict()), {})
-    again = build(RECOMMENDERS[name], {}, {"dim": 8}, "model")
-    checkpoint.load_model(again, checkpoint.load(path)[0], path)
-    expected = all_scores(model, split, MEMORIES)
-    torch.testing.assert_close(all_scores(again, split, MEMORIES), expected, rtol=0, atol=0)
-
-
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     tensors = checkpoint.with_prefix("model", fitted("ease", small_split()).state_dict())
     with pytest.raises(InputError, match="another model"):
         checkpoint.load_model(build(RECOMMENDERS["markov"], {}, {}, "model"), tensors, tmp_path)
-
-
-def test_fitting_again_gives_the_same(name: str) -> None:
-    split = small_split()
-    first, second = (all_scores(fitted(name, split), split, MEMORIES) for _ in range(2))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-
-
-def test_padding_and_company_do_not_matter(name: str) -> None:
-    split = small_split()
-    model = fitted(name, split)
-    together = all_scores(model, split, MEMORIES)
-    wider = all_scores(model, split, MEMORIES, length=15)
-    torch.testing.assert_close(wider, together, rtol=1e-5, atol=1e-6)
-    first = all_scores(model, split, MEMORIES[:1])
-    torch.testing.assert_close(first, together[:1], rtol=1e-5, atol=1e-6)
 
 
 def test_states_at_every_position_are_those_of_the_history_so_far(name: str) -> None:
@@ -223,16 +174,6 @@ def test_states_at_every_position_are_those_of_the_history_so_far(name: str) -> 
         so_far = model.last_states(users, history[:, :end], vectors[:, :end])
         expected = model.score(so_far, catalogue)
         torch.testing.assert_close(model.score(states[:, end - 1], catalogue), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_any_items_can_be_scored(name: str) -> None:
-    split = small_split()
-    model = fitted(name, split)
-    state = model.last_states(torch.tensor([0]), torch.tensor([[3, 4]]), torch.zeros(1, 2, 1))
-    catalogue = torch.arange(split.num_items + 1)[:, None].float()
-    items = torch.tensor([7, 2, 11])
-    expected = model.score(state, catalogue)[:, items]
-    torch.testing.assert_close(model.score(state, catalogue[items]), expected)
 
 
 @pytest.mark.parametrize(

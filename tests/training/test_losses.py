@@ -52,6 +52,9 @@ class FixedStates(Recommender):
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         return self.states
 
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        return self.states[:, -1]
+
 
 def random_case(seed: int, repeats: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Sequences with padding (and repeats inside a user), states, and train counts."""

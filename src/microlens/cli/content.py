@@ -110,10 +110,10 @@ def list_names(
     if what == "datasets":
         console.print(dataset_table(Path("datasets")))
         return
-    from microlens.encoders import ENCODERS
-    from microlens.recommenders import RECOMMENDERS
+    from microlens.encoders import ENCODER_REGISTRY
+    from microlens.recommenders import RECOMMENDER_REGISTRY
 
-    console.print(option_table(RECOMMENDERS if what == "models" else ENCODERS))
+    console.print(option_table(RECOMMENDER_REGISTRY if what == "models" else ENCODER_REGISTRY))
 
 
 def _show_costs(clip_shape: tuple[int, int], *, measure: bool, as_json: bool) -> None:

@@ -13,18 +13,14 @@ from rich.table import Column, Table
 
 from microlens.bench.sheets import Sheet
 from microlens.building import options_of
+from microlens.building.registry import Registry, package_of
 from microlens.cost import EncoderCost
 from microlens.data.manifest import read_manifest
 from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS
 from microlens.evaluation.report import COHORTS, Report
+from microlens.runs.assembly import GIVEN
 from microlens.runs.recommend import Recommendations
-
-# Constructor parameters that the data gives and a configuration cannot set; ``dim`` is set once, for model and encoder.
-_GIVEN = {
-    *("self", "dim", "num_items", "item_ids", "history_length", "train_counts", "item_encoder"),
-    *("titles", "tags", "clip_shape", "cover_size"),
-}
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
 frozen, top1, lora: of these, what the regimes train; full and scratch train all
@@ -107,17 +103,27 @@ def recommendation_table(recommendations: Recommendations) -> Table:
     return table
 
 
-def option_table(constructors: Mapping[str, Callable[..., Any]]) -> Table:
-    """One row a name, with the options a configuration may set."""
+def option_table(registry: Registry[Any]) -> Table:
+    """One row a name, with the options a configuration may set; of entry points also the package."""
     table = Table("name", "options", "what it is")
-    for name, constructor in constructors.items():
-        options = [
-            option if schema.default is MISSING else f"{option} = {json.dumps(schema.default)}"
-            for option, schema in options_of(constructor, _GIVEN).items()
-        ]
-        summary = (inspect.getdoc(constructor) or "").partition("\n")[0]
-        table.add_row(name, ", ".join(options) or "-", summary)
+    for name, constructor in registry.own.items():
+        table.add_row(name, *_options_and_summary(constructor))
+    for name, entries in sorted(registry.offered().items()):
+        packages = ", ".join(sorted({package_of(entry) for entry in entries}))
+        try:
+            cells = _options_and_summary(registry.load(entries, "name"))
+        except InputError as error:
+            cells = "-", f"cannot be used: {error}"
+        table.add_row(f"{name} (of {packages})", *cells)
     return table
+
+
+def _options_and_summary(constructor: Callable[..., Any]) -> tuple[str, str]:
+    options = [
+        option if schema.default is MISSING else f"{option} = {json.dumps(schema.default, default=str)}"
+        for option, schema in options_of(constructor, GIVEN).items()
+    ]
+    return ", ".join(options) or "-", (inspect.getdoc(constructor) or "").partition("\n")[0]
 
 
 def cost_table(costs: Sequence[EncoderCost]) -> Table:

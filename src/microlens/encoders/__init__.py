@@ -1,9 +1,11 @@
 """Item towers: what turns an item's content into a vector. A new encoder is one file and one line here."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from microlens.building import build, pick
+from microlens.building import build
+from microlens.building.registry import Registry
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.frozen_features import FeaturesEncoder
 from microlens.encoders.fusion import FUSIONS
@@ -31,16 +33,20 @@ ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     **CONTENT_ENCODERS,
 }
 
+ENCODER_REGISTRY: Registry[ItemEncoder] = Registry(
+    own=ENCODERS, kind=ItemEncoder, word="item encoder", group="microlens.encoders", document="docs/encoders.md"
+)
+
 
 def build_encoder(table: Mapping[str, Any], given: Mapping[str, Any], where: str = "encoder") -> ItemEncoder:
     """Build the item tower that a config table describes; ``towers`` of a fusion are tables of the same kind.
 
     Raises:
-        InputError: the table names an unknown encoder or option.
+        InputError: the table names an unknown encoder or option, or one that cannot be imported.
     """
     options = dict(table)
-    constructor = pick(ENCODERS, options.pop("name", None), f"{where}.name")
-    if constructor in FUSIONS.values():
+    constructor = ENCODER_REGISTRY.find(options.pop("name", None), f"{where}.name")
+    if "towers" in inspect.signature(constructor).parameters:
         tables = options.pop("towers", None)
         if not isinstance(tables, list) or len(tables) < 2:
             raise InputError(f"{where}.towers must be a list of at least two encoder tables.")

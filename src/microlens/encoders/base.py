@@ -50,6 +50,18 @@ class ItemEncoder(nn.Module, ABC):
         """Whether an item's vector depends, in training, on the items it is encoded with."""
         return False
 
+    @property
+    def sees_content(self) -> bool:
+        """Whether encoding an item runs a network over its content, so that only a few are encoded at once."""
+        return bool(self.needs)
+
     def content_groups(self) -> list[ContentGroup]:
-        """Parameters that see raw content; the paper trains them at their own rate and without weight decay."""
-        return []
+        """Parameters that see raw content, trained at a rate of their own and without weight decay.
+
+        By default all trained parameters of an encoder that needs content.
+        """
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [ContentGroup(trained)] if self.needs and trained else []
+
+    def accelerate(self) -> None:
+        """Prepare for ``train.accelerate``: change memory layouts or compile; by default nothing."""

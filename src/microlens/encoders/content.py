@@ -139,6 +139,11 @@ class ContentEncoder(ItemEncoder):
         self._trained_part = torch.compile(self.trained_part)
 
     @property
+    def sees_content(self) -> bool:
+        """Always; a text encoder keeps the tokens of the titles itself and needs no content of a batch."""
+        return True
+
+    @property
     def reads(self) -> frozenset[str]:
         """The kinds of content that a batch has to hold, with the cache in place of what it was made of."""
         if self._cache is None:

@@ -45,6 +45,11 @@ class Fusion(ItemEncoder):
         """Whether any tower has them."""
         return any(tower.batch_statistics for tower in self.towers())
 
+    @property
+    def sees_content(self) -> bool:
+        """Whether any tower does."""
+        return any(tower.sees_content for tower in self.towers())
+
     def content_groups(self) -> list[ContentGroup]:
         """Those of all towers."""
         return [group for tower in self.towers() for group in tower.content_groups()]

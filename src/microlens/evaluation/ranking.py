@@ -14,7 +14,6 @@ from microlens.data.content import ItemContent
 from microlens.data.interactions import Int32, Int64
 from microlens.data.split import Part, Split
 from microlens.distributed import gather_interleaved, gather_shares
-from microlens.encoders.content import ContentEncoder
 from microlens.encoders.finite import all_finite
 from microlens.errors import InputError
 from microlens.evaluation.metrics import rank_of_target
@@ -40,8 +39,7 @@ def encode_catalogue(
     process = process or Process()
     share = process.share_of(num_items)
     items = np.arange(1, num_items + 1)[share]
-    sees_content = any(isinstance(tower, ContentEncoder) for tower in model.item_encoder.towers())
-    size = CLIPS_AT_ONCE if sees_content else ITEMS_AT_ONCE
+    size = CLIPS_AT_ONCE if model.item_encoder.sees_content else ITEMS_AT_ONCE
     parts = []
     for start in range(0, len(items), size):
         chunk = items[start : start + size]

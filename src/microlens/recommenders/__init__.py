@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from microlens.building.registry import Registry
 from microlens.recommenders.als import ALS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.bpr_mf import BPRMF
@@ -42,3 +43,11 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "sasrec": SASRec,
     "youtube": YouTube,
 }
+
+RECOMMENDER_REGISTRY: Registry[Recommender] = Registry(
+    own=RECOMMENDERS,
+    kind=Recommender,
+    word="recommender",
+    group="microlens.recommenders",
+    document="docs/recommenders.md",
+)

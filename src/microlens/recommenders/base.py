@@ -1,20 +1,26 @@
 """The contract of every recommender."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
 from microlens.data.examples import ExampleKind
+from microlens.data.split import Split
 from microlens.encoders.base import ItemEncoder
 
 
-class Recommender(nn.Module):
+class Recommender(nn.Module, ABC):
     """An item tower, a user tower that reads item vectors, and a score.
 
-    A model says what it is trained on (``examples``), whether it knows users by number and cannot score a history
-    alone (``known_users_only``), and whether a user's other train items are left out of a target's negatives
-    (``rejects_own``). It defines ``last_states``, or ``encode_users``, or both where one is cheaper.
+    A subclass defines ``last_states``; one that is trained on sequences also defines ``encode_users``, because the
+    default computes each position by itself. Class attributes state what it is trained on (``examples``), whether it
+    knows users by number and cannot score a history alone (``known_users_only``), whether a user's other train items
+    are left out of a target's negatives (``rejects_own``), and whether :meth:`fit` learns everything at once, without
+    gradients (``fits_at_once``).
 
     Letters: B users, L history length, D vector size, Q user states of size S, C and M items.
     """
@@ -22,6 +28,7 @@ class Recommender(nn.Module):
     examples: ExampleKind = "sequences"
     known_users_only: bool = False
     rejects_own: bool = True
+    fits_at_once: bool = False
 
     def __init__(self, item_encoder: ItemEncoder) -> None:
         super().__init__()
@@ -54,9 +61,9 @@ class Recommender(nn.Module):
         ]
         return torch.stack(prefixes, 1)
 
+    @abstractmethod
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The state of each user after the whole history, what ranking needs: (B, S); arguments as encode_users."""
-        return self.encode_users(users, history, vectors)[:, -1]
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """Score user states (Q, S) against item vectors (C, D): (Q, C), higher is better."""
@@ -65,6 +72,17 @@ class Recommender(nn.Module):
     def score_each(self, users: Tensor, items: Tensor) -> Tensor:
         """Score user states (Q, S) against items of their own, (Q, K, D): (Q, K)."""
         return torch.einsum("qd,qkd->qk", users, items)
+
+    def fit(self, split: Split) -> None:
+        """Learn everything at once from the train part of ``split``; called if ``fits_at_once`` is set."""
+        raise NotImplementedError(f"{type(self).__name__} sets fits_at_once and does not define fit")
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Prepare for loading ``state``: resize buffers whose length :meth:`fit` decides."""
+
+    def fits(self, split: Split) -> bool:
+        """Whether the buffers that :meth:`fit` filled have the numbers of users and items of ``split``."""
+        return True
 
     @property
     def dot_product(self) -> bool:

@@ -35,6 +35,7 @@ class Fitted(Recommender):
     Letters, besides the usual: N items.
     """
 
+    fits_at_once = True
     sizes: ClassVar[Mapping[str, tuple[Literal["items", "users"], ...]]] = {}
 
     def __init__(self) -> None:
@@ -56,8 +57,12 @@ class Fitted(Recommender):
         """Score states (Q, L) against the items whose numbers are ``items`` (C, 1): (Q, C)."""
         return self.scores(users.long()).index_select(1, items[:, 0].long())
 
+    def score_each(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score states (Q, L) against items of their own, whose numbers are ``items`` (Q, K, 1): (Q, K)."""
+        return self.scores(users.long()).gather(1, items[..., 0].long())
+
     def adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Take the tensors of a state dict as buffers, however long they are where fitting decides that."""
+        """Take the tensors of ``state`` as buffers where they differ in the length that fitting decides."""
         for name, buffer in list(self.named_buffers()):
             if name in state and state[name].dtype == buffer.dtype and _extends(state[name], buffer):
                 owner, _, own_name = name.rpartition(".")

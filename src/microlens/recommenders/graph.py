@@ -1,6 +1,6 @@
 """The contract of models that propagate over the graph of users and their train items, and that graph."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from microlens.errors import InputError
 from microlens.recommenders.base import Recommender
 
 
-class GraphRecommender(Recommender, ABC):
+class GraphRecommender(Recommender):
     """Users and items are nodes whose vectors come out of one propagation together.
 
     Nodes are numbered users first, 0..U-1, then items, item i being node U + i - 1. A training step computes the

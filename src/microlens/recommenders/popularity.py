@@ -40,3 +40,7 @@ class Popularity(Recommender):
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The same state for every user: ones (B, L, 1)."""
         return torch.ones_like(vectors)
+
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """The same state for every user: ones (B, 1)."""
+        return torch.ones_like(vectors[:, -1])

@@ -3,12 +3,13 @@
 import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import polars as pl
 import torch
+from torch import Tensor
 
-from microlens.building import build, pick
+from microlens.building import build
 from microlens.config.run_config import RunConfig
 from microlens.data.batches import Process
 from microlens.data.content import ItemContent
@@ -22,10 +23,9 @@ from microlens.encoders.finite import broken_weight
 from microlens.environment import parameters_that_fit
 from microlens.errors import InputError
 from microlens.files.run_manifest import BEST, CONFIG, check
-from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
-from microlens.recommenders.fitted import Fitted
 from microlens.runs.dataset_location import find_dataset
 from microlens.runs.display import extraction_display
 from microlens.training import checkpoint
@@ -58,6 +58,31 @@ class Experiment:
         return self.dataset.interactions.item_ids[self.split.items_kept]
 
 
+class ContentArguments(TypedDict):
+    """What encoders may ask for of a dataset's content."""
+
+    titles: list[str]
+    tags: list[str]
+    clip_shape: tuple[int, int]
+    cover_size: int
+
+
+class ConstructorArguments(ContentArguments):
+    """What models and encoders may ask for by parameter name; every other parameter is an option."""
+
+    dim: int
+    num_items: int
+    num_users: int
+    item_ids: Int64
+    history_length: int
+    train_counts: Tensor
+    train_pairs: tuple[Tensor, Tensor]
+
+
+GIVEN = ConstructorArguments.__required_keys__ | {"item_encoder", "towers"}
+"""The parameters of models and encoders that are no options: those above, and what the encoder tables describe."""
+
+
 def build_experiment(
     config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None
 ) -> Experiment:
@@ -87,7 +112,8 @@ def build_experiment(
 
 
 def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
-    given: dict[str, Any] = {
+    users, items = train_part(split)
+    given: ConstructorArguments = {
         **dataset_arguments(dataset, split.items_kept),
         "dim": config.model.dim,
         "num_items": split.num_items,
@@ -95,9 +121,9 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: In
         "item_ids": item_ids,
         "history_length": split.history_length,
         "train_counts": torch.from_numpy(split.train_counts),
-        "train_pairs": tuple(map(torch.from_numpy, train_part(split))),
+        "train_pairs": (torch.from_numpy(users), torch.from_numpy(items)),
     }
-    constructor = pick(RECOMMENDERS, config.model.name, "model.name")
+    constructor = RECOMMENDER_REGISTRY.find(config.model.name, "model.name")
     takes_encoder = "item_encoder" in inspect.signature(constructor).parameters
     if takes_encoder and config.encoder is None:
         raise InputError(
@@ -106,11 +132,12 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: In
     if config.encoder is not None:
         if not takes_encoder:
             raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
-        given["item_encoder"] = build_encoder(config.encoder.model_dump(), given)
+        encoder = build_encoder(config.encoder.model_dump(), given)
+        return build(constructor, config.model.options(), {**given, "item_encoder": encoder}, "model")
     return build(constructor, config.model.options(), given, "model")
 
 
-def dataset_arguments(dataset: Dataset, numbers: Int64) -> dict[str, Any]:
+def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:
     """What encoders may ask for of a dataset's content: titles, tags, the shape (F, size) of clips, the size of covers.
 
     Args:
@@ -181,7 +208,7 @@ def load_best(run: Experiment) -> None:
     if facts.get("data_hash") != run.dataset.checksum:
         raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
     checkpoint.load_model(run.model, tensors, run.best)
-    if isinstance(run.model, Fitted) and not run.model.fits(run.split):
+    if not run.model.fits(run.split):
         raise InputError(
             f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
         )

@@ -189,9 +189,7 @@ class Ranker:
             name = self.run.config.model.name
             raise InputError(f"{name} knows its users by number and cannot read a history; give a user of the dataset.")
 
-    def _with_ids(
-        self, listed: pl.DataFrame, users: Int64, of_users: bool, added: AddedVideo | None
-    ) -> pl.DataFrame:
+    def _with_ids(self, listed: pl.DataFrame, users: Int64, of_users: bool, added: AddedVideo | None) -> pl.DataFrame:
         """The lists (row, number, rank, score) with the ids of users and items, and titles."""
         own = listed["number"] <= len(self.item_ids)
         numbers = pl.Series(np.where(own, listed["number"], 1) - 1)

@@ -38,7 +38,9 @@ class Run:
         InputError: the folder holds no finished run, or its files are not those that were written.
     """
 
-    def __init__(self, folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.report = Report.read(self.folder)
         self.config = RunConfig.load(self.folder / CONFIG)

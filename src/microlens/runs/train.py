@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,8 +33,7 @@ from microlens.files.run_manifest import (
     replace_text,
     replaced,
 )
-from microlens.recommenders.fitted import Fitted
-from microlens.runs.assembly import Experiment, build_experiment, check_weights, load_best, open_experiment, use_caches
+from microlens.runs.assembly import Experiment, build_experiment, check_weights, load_best, use_caches
 from microlens.runs.dataset_location import location_of
 from microlens.runs.display import TrainingDisplay
 from microlens.runs.folder import clear_run_folder, held_run_folder
@@ -82,8 +80,8 @@ def _train(run: Experiment, process: Process, show: bool) -> Report:
         replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
     use_caches(run, process, progress=show)
     progress = Progress()
-    if isinstance(run.model, Fitted):
-        progress.train_seconds = _fit_at_once(run, run.model, process)
+    if run.model.fits_at_once:
+        progress.train_seconds = _fit_at_once(run, process)
     elif any(parameter.requires_grad for parameter in run.model.parameters()):
         progress = _fit(run, process, show)
     elif process.rank == 0:
@@ -91,7 +89,7 @@ def _train(run: Experiment, process: Process, show: bool) -> Report:
     return _report(run, progress, process)
 
 
-def _fit_at_once(run: Experiment, model: Fitted, process: Process) -> float:
+def _fit_at_once(run: Experiment, process: Process) -> float:
     """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
     if process.rank:
         return 0.0
@@ -100,7 +98,7 @@ def _fit_at_once(run: Experiment, model: Fitted, process: Process) -> float:
     if any(facts.get(name) != value for name, value in run.identity.items()):
         torch.manual_seed(run.config.seed)
         started = time.monotonic()
-        model.fit(run.split)
+        run.model.fit(run.split)
         facts = {"epoch": 0, "seconds": time.monotonic() - started, **run.identity}
         _save_untrained(run, facts)
     return checkpoint.checked(facts, _Fit, run.best).seconds
@@ -245,20 +243,16 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def evaluate(
-    folder: Path, on_progress: Callable[[int, int], None] | None = None, *, dataset: Path | None = None
-) -> dict[str, Any]:
+def evaluate(run: Experiment, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report.
 
     Args:
-        folder: the run folder.
+        run: see :func:`microlens.runs.assembly.open_experiment`.
         on_progress: called with (done, total) targets.
-        dataset: where the run's dataset lies now, see :func:`microlens.runs.assembly.open_experiment`.
 
     Raises:
-        InputError: see :func:`microlens.runs.assembly.open_experiment`; or a vector or a score is NaN or infinite.
+        InputError: a vector or a score is NaN or infinite.
     """
-    run = open_experiment(folder, dataset)
     ranks = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, on_progress=on_progress)
         for part in PARTS

@@ -22,7 +22,6 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.ranking import rank_targets
 from microlens.files.writing import lock_folder, write_text
-from microlens.recommenders.fitted import Fitted
 from microlens.runs.assembly import Experiment, build_experiment, check_weights, use_caches
 from microlens.runs.train import trainer_of
 
@@ -169,7 +168,7 @@ class Search:
         config.output.mkdir(parents=True, exist_ok=True)
         run = build_experiment(config)
         use_caches(run)
-        if isinstance(run.model, Fitted):
+        if run.model.fits_at_once:
             torch.manual_seed(config.seed)
             run.model.fit(run.split)
             check_weights(run.model, run.best)

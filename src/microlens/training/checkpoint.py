@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from microlens.data.batches import Process
 from microlens.encoders.id import IdEncoder
@@ -17,7 +17,6 @@ from microlens.errors import InputError
 from microlens.files.json_files import parse_json
 from microlens.files.writing import atomic_write
 from microlens.recommenders.base import Recommender
-from microlens.recommenders.fitted import Fitted
 
 FRESH = "train the run again with --fresh"
 T = TypeVar("T")
@@ -89,15 +88,14 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_model(model: Recommender, tensors: dict[str, Tensor], path: Path) -> None:
     """Put the tensors named ``model.*`` into ``model``.
 
     Raises:
         InputError: they are those of another model.
     """
     state = under("model", tensors)
-    if isinstance(model, Fitted):
-        model.adopt(state)
+    model.adopt(state)
     expected = model.state_dict()
     differing = sorted(name for name in state.keys() | expected.keys() if not _alike(state, expected, name))
     if differing:
@@ -123,7 +121,7 @@ def start_from(model: Recommender, path: Path) -> None:
     """
     if not path.is_file():
         raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
-    if model.known_users_only or isinstance(model, Fitted):
+    if model.known_users_only or model.fits_at_once:
         raise InputError("train.start_from goes with models that read histories; this one knows its users by number.")
     tensors, _ = load(path)
     ids = {name for name, part in model.named_modules() if isinstance(part, IdEncoder)}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from microlens.data.batches import ItemBatch
-from microlens.encoders.content import ContentEncoder, frozen_batchnorm_statistics
+from microlens.encoders.content import frozen_batchnorm_statistics
 from microlens.recommenders.base import Recommender
 
 LARGE_BLOCK = 8 * 1024**2
@@ -35,7 +35,7 @@ def encode_in_parts(
         norm_batch: items that share the statistics of BatchNorm layers.
     """
     encoder = model.item_encoder
-    if not any(isinstance(tower, ContentEncoder) for tower in encoder.towers()):
+    if not encoder.sees_content:
         return model.encode_items(items.to(device))
     size = norm_batch if encoder.batch_statistics else micro_batch
     recompute = len(items) > micro_batch and bool(encoder.content_groups())

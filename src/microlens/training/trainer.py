@@ -21,7 +21,6 @@ from microlens.data.content import ItemContent
 from microlens.data.examples import Examples
 from microlens.data.split import Split
 from microlens.distributed import any_process
-from microlens.encoders.content import ContentEncoder
 from microlens.encoders.finite import broken_weight
 from microlens.encoders.precision import HALF, keep_convolutions_in_float32, warn_where_half_precision_is_slow
 from microlens.environment import keep_freed_memory
@@ -102,8 +101,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.precision = "bf16" if settings.accelerate else settings.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        content_encoders = [tower for tower in model.item_encoder.towers() if isinstance(tower, ContentEncoder)]
-        if device.type == "cpu" and not content_encoders:
+        if device.type == "cpu" and not model.item_encoder.sees_content:
             keep_freed_memory()
         if device.type == "cpu" and self.precision != "fp32":
             keep_convolutions_in_float32(model, HALF[self.precision])
@@ -111,8 +109,8 @@ class Trainer:
                 setting = "train.accelerate" if settings.accelerate else f'train.precision = "{self.precision}"'
                 warn_where_half_precision_is_slow(setting, HALF[self.precision])
         if settings.accelerate:
-            for encoder in content_encoders:
-                encoder.accelerate()
+            for tower in model.item_encoder.towers():
+                tower.accelerate()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.settings

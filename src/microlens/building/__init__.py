@@ -18,19 +18,15 @@ LARGEST = 65_536
 """The largest integer that an option takes: of what would be counted, no model has more."""
 
 
-def pick(table: Mapping[str, T], name: object, where: str) -> T:
+def pick(table: Mapping[str, T], name: str, where: str) -> T:
     """The entry ``name`` of ``table``.
 
     Raises:
         InputError: there is none; names the nearest.
     """
-    if not isinstance(name, str) or name not in table:
-        raise InputError(f"{where} is {_quoted(name)}, which is unknown; {nearest(str(name), table)}")
+    if name not in table:
+        raise InputError(f"{where} is '{name}', which is unknown; {nearest(name, table)}")
     return table[name]
-
-
-def _quoted(name: object) -> str:
-    return f"'{name}'" if isinstance(name, str) else shown(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +42,18 @@ class Option:
 
 
 def options_of(constructor: Callable[..., Any], given: Iterable[str]) -> dict[str, Option]:
-    """The options of ``constructor``: its parameters but those ``given``, dataclasses among them opened up."""
-    hints = get_type_hints(constructor if inspect.isfunction(constructor) else constructor.__init__)
+    """The options of ``constructor``: its parameters but those ``given``, dataclasses among them opened up.
+
+    Raises:
+        InputError: a parameter has no type annotation, or one that cannot be resolved.
+    """
+    hints = _annotations(constructor)
     options: dict[str, Option] = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
-        if name in given:
+        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
+        if name not in hints:
+            raise InputError(f"{constructor.__qualname__} has a parameter '{name}' without a type; options need one.")
         if dataclasses.is_dataclass(hints[name]):
             types = get_type_hints(hints[name])
             options |= {
@@ -62,6 +64,13 @@ def options_of(constructor: Callable[..., Any], given: Iterable[str]) -> dict[st
             default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
             options[name] = Option(hints[name], default)
     return options
+
+
+def _annotations(constructor: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(constructor if inspect.isfunction(constructor) else constructor.__init__)
+    except (NameError, TypeError) as error:
+        raise InputError(f"the types of {constructor.__qualname__} cannot be resolved ({error}).") from error
 
 
 def build(constructor: Callable[..., T], options: Mapping[str, Any], given: Mapping[str, Any], where: str) -> T:
@@ -90,7 +99,7 @@ def build(constructor: Callable[..., T], options: Mapping[str, Any], given: Mapp
         if name not in options and option.default is MISSING:
             raise InputError(f"{where}.{name} is missing.")
     try:
-        hints = get_type_hints(constructor if inspect.isfunction(constructor) else constructor.__init__)
+        hints = _annotations(constructor)
         return constructor(**arguments, **{name: hints[name](**values) for name, values in grouped.items()})
     except InputError:
         raise

@@ -1,0 +1,112 @@
+"""What must hold of every item encoder."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from microlens.data.batches import ItemBatch
+from microlens.data.content import KINDS
+from microlens.encoders import build_encoder
+from microlens.encoders.base import ItemEncoder
+from microlens.testing import worlds
+from microlens.testing.worlds import D, N, items_with_content
+
+
+def encode(encoder: ItemEncoder, items: ItemBatch) -> Tensor:
+    """The vectors of ``items`` (M,): (M, D)."""
+    vectors: Tensor = encoder(items)
+    return vectors
+
+
+class EncoderContract:
+    """Tests of one item encoder; subclass it in a test file and name the class.
+
+    Items have random content of every kind, clips of 2 frames and covers of 32 x 32 pixels.
+
+    Attributes:
+        encoder: the class, or the name that a configuration gives it.
+        options: of ``[encoder]``.
+    """
+
+    encoder: ClassVar[type[ItemEncoder] | Callable[..., ItemEncoder] | str]
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture
+    def encoder_table(self) -> dict[str, Any]:
+        """The table ``[encoder]``: name and options."""
+        return {"name": worlds.name_of(type(self).encoder), **self.options}
+
+    @pytest.fixture
+    def built(self, encoder_table: dict[str, Any]) -> ItemEncoder:
+        """The encoder, in eval mode."""
+        torch.manual_seed(2)
+        return _build(encoder_table)
+
+    def test_shape(self, built: ItemEncoder) -> None:
+        """Vectors are (M, D)."""
+        assert encode(built, items_with_content(1, 5, 9)).shape == (3, D)
+
+    def test_vectors_are_finite(self, built: ItemEncoder) -> None:
+        """No vector holds NaN or infinity."""
+        assert encode(built, items_with_content(*range(1, N + 1))).isfinite().all()
+
+    def test_what_it_needs_exists(self, built: ItemEncoder) -> None:
+        """``needs`` names kinds of content, and ``may_lack`` some of these."""
+        assert built.needs <= set(KINDS)
+        assert built.may_lack <= built.needs
+
+    def test_a_row_depends_on_its_item_alone(self, built: ItemEncoder) -> None:
+        """An item's vector does not depend on the items it is encoded with, and differs from those of others."""
+        together, alone = encode(built, items_with_content(4, 2, 9)), encode(built, items_with_content(2))
+        torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(together[0], together[1])
+
+    def test_eval_mode_is_repeatable(self, built: ItemEncoder) -> None:
+        """The same items have the same vectors, to the bit."""
+        first, second = (encode(built, items_with_content(1, 2)) for _ in range(2))
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+    def test_who_reads_the_item_number_says_so(self, built: ItemEncoder) -> None:
+        """Unless the encoder is for ``known_items_only``, the same content under another number has the same vector."""
+        batch = items_with_content(1, 2)
+        renumbered = ItemBatch(items=torch.tensor([3, 4]), content=batch.content)
+        same = torch.allclose(encode(built, batch), encode(built, renumbered))
+        assert same is not built.known_items_only
+
+    def test_gradients_reach_every_parameter(self, built: ItemEncoder) -> None:
+        """Every trained parameter has a gradient that is not zero."""
+        with torch.no_grad():  # a residual network may start with silent branches
+            for parameter in built.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        built.train()
+        vectors = encode(built, items_with_content(*range(1, N + 1)))
+        # A loss that is not a sum: a BatchNorm would return no gradient for a constant one.
+        (vectors * torch.randn(N, D)).sum().backward()  # type: ignore[no-untyped-call]
+        trained = {name: parameter for name, parameter in built.named_parameters() if parameter.requires_grad}
+        silent = [name for name, parameter in trained.items() if parameter.grad is None or not parameter.grad.any()]
+        assert silent == []
+
+    def test_content_parameters_are_its_own(self, built: ItemEncoder) -> None:
+        """``content_groups`` holds parameters of the encoder, once each, and some if it trains on content."""
+        groups = [id(parameter) for group in built.content_groups() for parameter in group.parameters]
+        trained = {id(parameter) for parameter in built.parameters() if parameter.requires_grad}
+        assert len(groups) == len(set(groups))
+        assert set(groups) <= trained
+        assert bool(groups) == bool(built.needs and trained)
+
+    def test_a_state_dict_brings_everything_back(self, built: ItemEncoder, encoder_table: dict[str, Any]) -> None:
+        """Loaded into an encoder that was built anew, parameters and buffers give the same vectors."""
+        torch.manual_seed(3)
+        other = _build(encoder_table)
+        batch = items_with_content(1, 2)
+        if any(parameter.requires_grad for parameter in built.parameters()):
+            assert not torch.allclose(encode(other, batch), encode(built, batch)), "the seed draws no other weights"
+        other.load_state_dict(built.state_dict())
+        torch.testing.assert_close(encode(other, batch), encode(built, batch), rtol=0, atol=0)
+
+
+def _build(encoder_table: Mapping[str, Any]) -> ItemEncoder:
+    return build_encoder(encoder_table, {**worlds.constructor_arguments(worlds.small_split())}).eval()

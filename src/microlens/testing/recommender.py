@@ -1,0 +1,282 @@
+"""What must hold of every recommender."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from microlens.building import build
+from microlens.config.run_config import RunConfig
+from microlens.data.batches import ItemBatch
+from microlens.data.split import Split
+from microlens.encoders.id import IdEncoder
+from microlens.recommenders import RECOMMENDER_REGISTRY
+from microlens.recommenders.base import Recommender
+from microlens.runs.train import evaluate, train
+from microlens.testing import worlds
+from microlens.testing.worlds import D, L, N
+from microlens.training import checkpoint
+
+Answer = Literal["order", "taste", "nothing"]
+
+TRAINING: dict[str, Any] = {"epochs": 25, "batch_size": 64, "lr": 5e-3, "select": "NDCG@10", "device": "cpu"}
+"""How :meth:`RecommenderContract.test_learns_a_world_whose_answer_is_known` trains."""
+
+
+def build_recommender(model_table: Mapping[str, Any], split: Split) -> Recommender:
+    """Build what the table ``[model]`` describes, with an id encoder if it takes one; not fitted yet."""
+    torch.manual_seed(1)
+    options = dict(model_table)
+    constructor = RECOMMENDER_REGISTRY.find(options.pop("name"), "model.name")
+    dim = options.pop("dim", D)
+    encoder = IdEncoder(num_items=split.num_items, dim=dim)
+    return build(constructor, options, {**worlds.constructor_arguments(split, dim), "item_encoder": encoder}, "model")
+
+
+def ready_recommender(model_table: Mapping[str, Any], split: Split) -> Recommender:
+    """As :func:`build_recommender`; fitted if it fits at once, and in eval mode."""
+    model = build_recommender(model_table, split)
+    if model.fits_at_once:
+        model.fit(split)
+    return model.eval()
+
+
+def encode(model: Recommender, history: Tensor, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The catalogue (N+1, D), zero at padding, and the states (B, L, S) of ``users`` (B,), or of the first B."""
+    users = torch.arange(len(history)) if users is None else users
+    vectors = model.encode_items(ItemBatch(items=torch.arange(1, N + 1)))
+    catalogue = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+    return catalogue, model.encode_users(users, history, catalogue[history])
+
+
+def all_scores(model: Recommender, history: Tensor) -> Tensor:
+    """The scores of all items, (B, N+1), after each of ``history`` (B, L)."""
+    catalogue, _ = encode(model, history)
+    states = model.last_states(torch.arange(len(history)), history, catalogue[history])
+    return model.score(states, catalogue)
+
+
+def usual_answer(model: Recommender) -> Answer:
+    """What a model of its kind has to learn."""
+    return "order" if model.examples == "sequences" and not model.fits_at_once else "taste"
+
+
+class RecommenderContract:
+    """Tests of one recommender; subclass it in a test file and name the class.
+
+    The model stands on an id encoder. Models that are trained on sequences have to learn which item comes next, others
+    which items a user likes; ``learns`` says otherwise.
+
+    Attributes:
+        recommender: the class, or the name that a configuration gives it.
+        options: of ``[model]``.
+        learns: "order" (what comes next), "taste" (what users like) or "nothing" (of data without content).
+        training: of ``[train]``, where the defaults do not suit the model.
+    """
+
+    recommender: ClassVar[type[Recommender] | str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    learns: ClassVar[Answer | None] = None
+    training: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture
+    def model_table(self) -> dict[str, Any]:
+        """The table ``[model]``: name and options."""
+        return {"name": worlds.name_of(self.recommender), **self.options}
+
+    @pytest.fixture
+    def answer(self, model: Recommender) -> Answer:
+        """What the model has to learn."""
+        return self.learns or usual_answer(model)
+
+    @pytest.fixture
+    def split(self) -> Split:
+        """The data that constructors are given sizes of, and that models are fitted on."""
+        return worlds.small_split()
+
+    @pytest.fixture
+    def model(self, model_table: dict[str, Any], split: Split) -> Recommender:
+        """The model, in eval mode."""
+        return ready_recommender(model_table, split)
+
+    def test_shapes(self, model: Recommender) -> None:
+        """States are (B, L, S), scores (B, N+1)."""
+        catalogue, states = encode(model, worlds.histories())
+        assert states.shape[:2] == (5, L)
+        assert states.shape[2] == catalogue.shape[1] or not model.dot_product
+        assert model.score(states[:, -1], catalogue).shape == (5, N + 1)
+
+    def test_scores_are_finite(self, model: Recommender) -> None:
+        """No score of an item is NaN or infinite."""
+        assert all_scores(model, worlds.histories())[:, 1:].isfinite().all()
+
+    def test_scores_of_items_of_ones_own_are_those_among_all(self, model: Recommender) -> None:
+        """``score_each`` agrees with ``score``."""
+        catalogue, states = encode(model, worlds.histories())
+        items = torch.randint(1, N + 1, (5, 4))
+        expected = model.score(states[:, -1], catalogue).gather(1, items)
+        torch.testing.assert_close(model.score_each(states[:, -1], catalogue[items]), expected)
+
+    def test_any_items_can_be_scored(self, model: Recommender) -> None:
+        """An item's score does not depend on the items that are scored beside it."""
+        catalogue, states = encode(model, worlds.histories())
+        items = torch.tensor([7, 2, 11])
+        expected = model.score(states[:, -1], catalogue)[:, items]
+        torch.testing.assert_close(model.score(states[:, -1], catalogue[items]), expected)
+
+    def test_scores_without_gradients_are_the_same(self, model: Recommender) -> None:
+        """Scores do not depend on whether gradients are recorded."""
+        catalogue, states = encode(model, worlds.histories())
+        expected = model.score(states[:, -1], catalogue)
+        with torch.no_grad():
+            torch.testing.assert_close(model.score(states[:, -1], catalogue), expected)
+
+    def test_the_future_does_not_leak(self, model: Recommender) -> None:
+        """Other later items, with random vectors, leave earlier states as they are."""
+        history = worlds.histories()
+        users = torch.arange(5)
+        catalogue, _ = encode(model, history)
+        vectors = catalogue[history]
+        expected = model.encode_users(users, history, vectors)
+        for cut in range(1, L):
+            other, noisy = history.clone(), vectors.clone()
+            other[:, cut:] = torch.where(other[:, cut:] > 0, other[:, cut:] % N + 1, 0)
+            noisy[:, cut:] = torch.randn_like(noisy[:, cut:]) * 3  # a constant shift would hide in LayerNorm
+            real = history[:, :cut] > 0
+            after = model.encode_users(users, other, noisy)[:, :cut]
+            torch.testing.assert_close(after[real], expected[:, :cut][real], rtol=0, atol=0)
+
+    def test_padding_does_not_matter(self, model: Recommender) -> None:
+        """Whatever stands at padding, states at items stay as they are."""
+        history = worlds.histories()
+        catalogue, _ = encode(model, history)
+        vectors = catalogue[history]
+        noisy = torch.where((history > 0)[..., None], vectors, torch.randn_like(vectors) * 3)
+        first, second = (model.encode_users(torch.arange(5), history, values) for values in (vectors, noisy))
+        real = history > 0
+        torch.testing.assert_close(first[real], second[real], rtol=0, atol=1e-6)
+
+    def test_the_amount_of_padding_does_not_matter(self, model: Recommender) -> None:
+        """A history gives the same scores however many empty positions stand before it."""
+        history = worlds.histories()
+        catalogue, states = encode(model, history)
+        for user, length in enumerate((history > 0).sum(1).tolist()):
+            expected = model.score(states[user, L - length :], catalogue)
+            for padding in range(L - length):
+                row = history[user : user + 1, L - length - padding :]
+                _, alone = encode(model, row, torch.tensor([user]))
+                torch.testing.assert_close(model.score(alone[0, padding:], catalogue), expected, rtol=1e-5, atol=1e-6)
+
+    def test_users_without_history_do_not_disturb(self, model: Recommender, split: Split) -> None:
+        """Users without any item, in a batch of their own or among others, have finite states and change no others."""
+        history = worlds.histories()
+        empty = torch.zeros(2, L, dtype=torch.long)
+        catalogue, expected = encode(model, history)
+        nobody = torch.tensor([split.num_users - 2, split.num_users - 1])
+        among_others = torch.cat([empty[:1], history, empty[:1]]), torch.cat([nobody[:1], torch.arange(5), nobody[1:]])
+        for read, users in ((empty, nobody), among_others):
+            states = encode(model, read, users)[1]
+            last = model.last_states(users, read, catalogue[read])
+            assert states.isfinite().all()
+            assert last.isfinite().all()
+            assert model.score(last, catalogue)[:, 1:].isfinite().all()
+        torch.testing.assert_close(states[1:-1, -1], expected[:, -1], rtol=0, atol=1e-6)
+        torch.testing.assert_close(last[1:-1], expected[:, -1], rtol=0, atol=1e-6)
+
+    def test_a_batch_equals_one_by_one(self, model: Recommender) -> None:
+        """A user's state does not depend on the users it is computed with."""
+        history = worlds.histories()
+        catalogue, states = encode(model, history)
+        for user in range(5):
+            row = history[user : user + 1]
+            alone = model.encode_users(torch.tensor([user]), row, catalogue[row])
+            torch.testing.assert_close(alone[:, -1], states[user : user + 1, -1], rtol=0, atol=1e-5)
+
+    def test_the_last_states_are_those_at_the_last_item(self, model: Recommender) -> None:
+        """``last_states`` agrees with ``encode_users``."""
+        history = worlds.histories()
+        catalogue, states = encode(model, history)
+        last = model.last_states(torch.arange(5), history, catalogue[history])
+        torch.testing.assert_close(last, states[:, -1], rtol=0, atol=1e-6)
+
+    def test_items_depend_on_themselves_alone(self, model: Recommender) -> None:
+        """An item's vector does not depend on the items it is encoded with."""
+        together = model.encode_items(ItemBatch(items=torch.tensor([3, 7, 9])))
+        alone = model.encode_items(ItemBatch(items=torch.tensor([7])))
+        torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-6)
+
+    def test_eval_mode_is_repeatable(self, model: Recommender) -> None:
+        """The same input gives the same states, to the bit."""
+        history = worlds.histories()
+        torch.testing.assert_close(encode(model, history)[1], encode(model, history)[1], rtol=0, atol=0)
+
+    def test_the_seed_decides_everything(self, model: Recommender, model_table: dict[str, Any], split: Split) -> None:
+        """Built, and fitted, again with the same seed, the model gives the same scores."""
+        history = worlds.histories()
+        again = all_scores(ready_recommender(model_table, split), history)
+        torch.testing.assert_close(again, all_scores(model, history), rtol=0, atol=0)
+
+    def test_only_the_train_part_is_read(self, model: Recommender, model_table: dict[str, Any], split: Split) -> None:
+        """Other validation and test items change no score; another train part does, where a model is fitted to it."""
+        history = worlds.histories()
+        scores = all_scores(model, history)
+        unchanged = all_scores(ready_recommender(model_table, worlds.with_other_targets(split)), history)
+        torch.testing.assert_close(unchanged, scores, rtol=0, atol=0)
+        if model.fits_at_once:
+            changed = all_scores(ready_recommender(model_table, worlds.with_another_train_part(split)), history)
+            assert not torch.equal(changed, scores)
+
+    def test_a_state_dict_brings_everything_back(
+        self, model: Recommender, model_table: dict[str, Any], split: Split, tmp_path: Path
+    ) -> None:
+        """Saved and loaded into a model that was built anew, parameters and buffers give the same scores."""
+        history = worlds.histories()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model.load_state_dict(model.state_dict())  # forgets what was computed before the change
+        path = tmp_path / "model.safetensors"
+        checkpoint.save(path, checkpoint.with_prefix("model", model.state_dict()), {})
+        other = build_recommender(model_table, split).eval()
+        checkpoint.load_model(other, checkpoint.load(path)[0], path)
+        assert other.fits(split)
+        torch.testing.assert_close(all_scores(other, history), all_scores(model, history), rtol=0, atol=0)
+
+    def test_gradients_reach_every_parameter(self, model: Recommender) -> None:
+        """Every trained parameter of the model has a gradient that is not zero."""
+        model.train()
+        catalogue, states = encode(model, worlds.histories())
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        if not trained:
+            pytest.skip("the model has no parameters to train")
+        model.score(states[:, -1], catalogue).square().sum().backward()  # type: ignore[no-untyped-call]
+        silent = [name for name, parameter in trained.items() if parameter.grad is None or not parameter.grad.any()]
+        assert silent == []
+
+    def test_learns_a_world_whose_answer_is_known(
+        self, model_table: dict[str, Any], answer: Answer, tmp_path: Path
+    ) -> None:
+        """Trained by a run, the model finds what there is to find, and the saved run gives the same metrics again."""
+        dataset = worlds.write_dataset(tmp_path, worlds.ring_walks() if answer == "order" else worlds.tastes())
+        parameters = inspect.signature(RECOMMENDER_REGISTRY.find(model_table["name"], "model.name")).parameters
+        without_dropout = {"dropout": 0.0} if "dropout" in parameters else {}
+        config = RunConfig.model_validate(
+            {
+                "dataset": dataset,
+                "output": tmp_path / "run",
+                "model": {"dim": 32, **without_dropout, **model_table},
+                **({"encoder": {"name": "id"}} if "item_encoder" in parameters else {}),
+                "train": {**TRAINING, **self.training},
+            }
+        )
+        report = train(config)
+        metrics = report.metrics["test"]["all"]
+        if answer == "order":
+            assert metrics["NDCG@10"] > 0.95
+        elif answer == "taste":
+            assert metrics["HR@10"] > 0.95
+        assert evaluate(config.output)["metrics"] == report.metrics
