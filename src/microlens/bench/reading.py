@@ -99,7 +99,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
         raise InputError(f"no row of the table '{name}' can be made: {next(iter(bench.left_out.values()))}")
     if not bench.rows:
         raise InputError(
-            f"{reader.configs} holds no configuration of the table '{name}'; say where they are with --configs."
+            f"{reader.configs} holds no configuration of the table '{name}'; say where they are with configs=FOLDER."
         )
     if not choices.mix:
         _refuse_mixed_protocols(bench.rows, by_group=declared.get("protocol_by_group", False))
@@ -124,7 +124,7 @@ class _Reader:
         names = {_config_name(group, row): row["name"] for group, row in reversed(rows)}
         names |= {row["name"]: row["name"] for _, row in rows}
         if name not in names:
-            raise InputError(f"--against {name} is no row; {nearest(name, names)}")
+            raise InputError(f"against: {name} is no row; {nearest(name, names)}")
         return str(names[name])
 
     def obstacle(self, group: dict[str, Any], row: dict[str, Any]) -> str | None:
@@ -164,7 +164,7 @@ class _Reader:
     def _source_job(self, row: dict[str, Any], path: Path, assignments: list[str]) -> Job:
         source = self.choices.source
         if source is None:
-            raise InputError(f"the row '{row['name']}' starts from another dataset; name it with --source DATASET.")
+            raise InputError(f"the row '{row['name']}' starts from another dataset; name it with source=DATASET.")
         config = self._config(path, assignments, source, self.output.parent / source.resolve().name)
         return Job(name=f"{row['name']}, on the source", config=config, data_hash=Dataset(source).checksum)
 
@@ -182,7 +182,7 @@ def _wanted(declared: dict[str, Any], only: tuple[str, ...]) -> set[str]:
     names = {name for pair in rows for name in pair}
     for name in only:
         if name not in names:
-            raise InputError(f"--only {name} is no row; {nearest(name, sorted(names))}")
+            raise InputError(f"only: {name} is no row; {nearest(name, sorted(names))}")
     return {name for name, config in rows if not only or name in only or config in only}
 
 
@@ -193,7 +193,7 @@ def _refuse_mixed_protocols(rows: list[Row], *, by_group: bool) -> None:
         if row.config.protocol != other.config.protocol:
             raise InputError(
                 f"{other.config_path} and {row.config_path} have different [protocol] tables, so their numbers cannot "
-                "stand in one table; give them the same one, leave rows out with --only, or say --mix."
+                "stand in one table; give them the same one, leave rows out, or accept them with mix=True."
             )
 
 

@@ -22,12 +22,26 @@ app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)
 app.command("recommend")(runs.recommend)
+app.command("similar")(runs.similar)
+app.command("vectors")(runs.vectors)
+app.command("compare")(runs.compare)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
 app.command("features")(content.features)
 app.command("list")(content.list_names)
 
 _INTERRUPTED = 130
+# Arguments of the Python API, as its messages name them, and the options that stand for them here.
+_FLAGS = {
+    "fresh=True": "--fresh",
+    "dataset=PATH": "--dataset PATH",
+    "missing='skip'": "--missing skip",
+    "output=FOLDER": "--output FOLDER",
+    "configs=FOLDER": "--configs FOLDER",
+    "source=DATASET": "--source DATASET",
+    "mix=True": "--mix",
+    "users=[ID]": "--user ID",
+}
 # Of click, of which newer versions of typer have a copy of their own; what is wrong with arguments is one of its kind.
 _UsageError = typer.BadParameter.__bases__[0]
 
@@ -70,5 +84,7 @@ def _usage(error: Any) -> str:
 
 
 def _fail(sentence: str, status: int = 2) -> NoReturn:
+    for argument, flag in _FLAGS.items():
+        sentence = sentence.replace(argument, flag)
     Console(stderr=True).print(f"microlens: {one_line(sentence)}")
     sys.exit(status)

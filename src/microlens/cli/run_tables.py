@@ -1,15 +1,11 @@
 """Tables from the command line: made, shown, written."""
 
 from microlens.bench.demonstration import demonstration
-from microlens.bench.formats import FORMATS
 from microlens.bench.reading import Choices, dataset_folder, read_bench, table_names
-from microlens.bench.results import collect, write_json
-from microlens.bench.rows import Bench
-from microlens.bench.runner import Runner
-from microlens.bench.sheets import fitting, sheets
+from microlens.bench.sheets import fitting
+from microlens.bench.table import Table, failed_rows, make_table
 from microlens.cli.terminal_tables import sheet_table
-from microlens.errors import InputError, printable
-from microlens.files.writing import write_text
+from microlens.errors import InputError
 from microlens.runs.display import row_display
 from microlens.runs.terminal import Console
 
@@ -61,28 +57,16 @@ def run_tables(
             console.print(f"{name} is left out: {error}")
             continue
         with row_display(console, len(bench.jobs())) as on_row:
-            runner = Runner(bench, jobs=jobs, on_row=on_row, seconds=None if minutes is None else 60 * minutes)
-            failed = runner.run()
-        failures += [f"{row} of {name}" for row in failed]
-        show(bench, failed, console, page=page)
+            made = make_table(bench, jobs=jobs, minutes=minutes, html=page, on_row=on_row)
+        failures += [f"{row} of {name}" for row in made.failed]
+        show(made, console)
     if failures:
-        raise InputError(f"{len(failures)} rows failed ({', '.join(failures)}); log.txt in their folders says why.")
+        raise failed_rows(failures)
 
 
-def show(bench: Bench, failed: dict[str, str], console: Console, *, page: bool) -> None:
-    """Print a table and write it in every format."""
-    results = collect(bench, failed)
-    found = sheets(results)
+def show(made: Table, console: Console) -> None:
+    """Print a table, and say where it was written."""
     wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH, soft_wrap=False)
-    for sheet in found:
+    for sheet in made.sheets:
         wide.print(sheet_table(fitting(sheet, wide.width)))
-    write_json(bench.path.with_suffix(".json"), results)
-    for ending, form in FORMATS.items():
-        write_text(bench.path.with_suffix(f".{ending}"), printable(form(found)))
-    written = ["json", *FORMATS]
-    if page:
-        from microlens.bench.page import write_table_page
-
-        write_table_page(bench.path.with_suffix(".html"), bench, results)
-        written.append("html")
-    console.print(f"{bench.path}.{{{','.join(written)}}} are written.")
+    console.print(f"{made.path}.{{{','.join(made.written)}}} are written.")

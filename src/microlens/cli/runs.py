@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from microlens.cli.output import bar, console
+from microlens.cli.output import console
 from microlens.errors import InputError
 
 DatasetOfRun = Annotated[
@@ -27,7 +27,7 @@ def train(
     from microlens.runs.train import train as train_run
 
     loaded = RunConfig.load(config, assignments)
-    report = train_run(loaded, fresh=fresh)
+    report = train_run(loaded, fresh=fresh, progress=True)
     _show_metrics(report.metrics, report.num_targets)
     console.print(f"{loaded.output / 'report.json'} is written. Next: microlens recommend {loaded.output} --user ID")
 
@@ -65,10 +65,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the targets of a trained run again, over the whole catalogue."""
-    from microlens.runs.train import evaluate as evaluate_run
+    from microlens.runs.run import load
 
-    with bar("targets ranked") as on_progress:
-        measured = evaluate_run(run, on_progress, dataset=dataset)
+    measured = load(run, dataset, progress=not as_json).evaluate()
     if as_json:
         typer.echo(json.dumps(measured, indent=1))
     else:
@@ -83,20 +82,108 @@ def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: 
 
 def recommend(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    user: Annotated[int | None, typer.Option(help="A user of the dataset, by id.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the dataset, by id.")] = None,
+    users: Annotated[
+        str | None, typer.Option(help="Several users: all, or a file with an id a line. Goes with --out.")
+    ] = None,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, such as 1,2,3.")] = None,
     add_video: Annotated[
         Path | None, typer.Option(help="Rank this video, which nobody has seen, among the items.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many items a user.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file to write the lists to.")] = None,
     dataset: DatasetOfRun = None,
 ) -> None:
-    """Recommend items to a user or for a history, with titles."""
+    """Recommend items to a user, to many users, or after a history."""
+    if sum(given is not None for given in (user, users, history)) != 1:
+        raise InputError("say for whom: --user ID, --users all, or --history 1,2,3.")
+    if (users is None) != (out is None):
+        raise InputError("--users and --out go together: say for whom, and the file to write to.")
     from microlens.cli.terminal_tables import recommendation_table
-    from microlens.runs.recommend import recommend as recommend_items
+    from microlens.runs.run import load
 
-    found = recommend_items(run, user=user, history=history, add_video=add_video, k=k, dataset=dataset)
-    console.print(recommendation_table(found))
+    opened = load(run, dataset, progress=True)
+    if out is not None:
+        from microlens.runs.write_lists import check_suffix
+
+        check_suffix(out)
+        count = opened.write_recommendations(out, None if users == "all" else read_ids(Path(str(users))), k=k)
+        console.print(f"{out} is written: {k} items for each of {count:,} users.")
+        return
+    if user is not None:
+        read = opened.history(user)
+        found = opened.recommend([user], add_video=add_video, k=k)
+    else:
+        read = split_ids(str(history))
+        found = opened.recommend(history=read, add_video=add_video, k=k)
+    console.print(recommendation_table(found, read))
+
+
+def similar(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    item: Annotated[str, typer.Argument(help="An item of the dataset, by id.")],
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many items.")] = 10,
+    dataset: DatasetOfRun = None,
+) -> None:
+    """List the items whose vectors are most similar to that of an item."""
+    from microlens.cli.terminal_tables import recommendation_table
+    from microlens.runs.run import load
+
+    console.print(recommendation_table(load(run, dataset, progress=True).similar(item, k), [item]))
+
+
+def vectors(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="A .parquet file to write the vectors to.")],
+    video: Annotated[list[Path] | None, typer.Option(help="Encode these videos in place of the items.")] = None,
+    dataset: DatasetOfRun = None,
+) -> None:
+    """Write the vector of every item of a run, or of new videos."""
+    from microlens.runs.run import load
+    from microlens.runs.write_lists import write_vectors
+
+    opened = load(run, dataset, progress=True)
+    count = write_vectors(out, opened.item_vectors() if not video else opened.encode_videos(video))
+    console.print(f"{out} is written: {count:,} vectors.")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the others are compared with the first.")],
+    metric: Annotated[list[str] | None, typer.Option(help="A metric, such as HR@10.")] = None,
+) -> None:
+    """Compare runs user by user: differences to the first, with intervals and a paired test."""
+    from microlens.cli.terminal_tables import frame_table
+    from microlens.runs.compare import compare as compare_runs
+
+    console.print(frame_table(compare_runs(runs, metric or ("HR@10", "NDCG@10"))))
+
+
+def split_ids(text: str) -> list[str]:
+    """The ids of a list such as ``1,2,3``.
+
+    Raises:
+        InputError: one is empty.
+    """
+    ids = [part.strip() for part in text.split(",")]
+    if not all(ids):
+        raise InputError(f"--history {text}: expected item ids separated by commas, such as 1,2,3.")
+    return ids
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a file with one a line.
+
+    Raises:
+        InputError: the file cannot be read or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"--users {path}: expected all, or a text file with a user id a line.") from None
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise InputError(f"{path} holds no user id; expected one a line.")
+    return ids
 
 
 def report(

@@ -20,7 +20,6 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS
 from microlens.evaluation.report import COHORTS, Report
 from microlens.runs.assembly import GIVEN
-from microlens.runs.recommend import Recommendations
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
 frozen, top1, lora: of these, what the regimes train; full and scratch train all
@@ -88,18 +87,23 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def recommendation_table(recommendations: Recommendations) -> Table:
-    """The recommended items, and the rank of an added video."""
-    read = ", ".join(str(item_id) for item_id, _ in recommendations.history)
+def recommendation_table(recommended: pl.DataFrame, history: Sequence[object]) -> Table:
+    """One row a recommended item; an added video, which has no id, may follow with a rank beyond the list."""
+    read = ", ".join(map(str, history))
     table = Table(_right("rank"), _right("item"), "title", _right("score"), title=f"after {read}", title_justify="left")
-    for item in recommendations.items:
-        table.add_row(
-            str(item.rank), "added" if item.item_id is None else str(item.item_id), item.title, f"{item.score:.3f}"
-        )
-    added = recommendations.added
-    if added and added.rank > len(recommendations.items):
-        table.add_section()
-        table.add_row(f"{added.rank} of {recommendations.num_candidates:,}", "added", added.title, f"{added.score:.3f}")
+    for number, row in enumerate(recommended.iter_rows(named=True), 1):
+        if row["rank"] != number:
+            table.add_section()
+        item = "added" if row["item"] is None else str(row["item"])
+        table.add_row(f"{row['rank']:,}", item, row["title"], f"{row['score']:.3f}")
+    return table
+
+
+def frame_table(frame: pl.DataFrame) -> Table:
+    """A table of any columns, numbers to the right."""
+    table = Table(*(_right(name) if kind.is_numeric() else name for name, kind in frame.schema.items()))
+    for row in frame.iter_rows():
+        table.add_row(*("-" if value is None else _short(value) for value in row))
     return table
 
 

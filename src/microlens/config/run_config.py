@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -179,10 +180,22 @@ class RunConfig(Section):
             assign(table, override)
         check_values(path, table)
         try:
+            return cls.of(table)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Self:
+        """The configuration of a table as TOML gives it.
+
+        Raises:
+            InputError: a key is unknown or has a wrong value; names the nearest key.
+        """
+        try:
             # Through JSON, because there strict types still let a list be a tuple and a string be a path.
             return cls.model_validate_json(json.dumps(table, default=str), strict=True)
         except ValidationError as error:
-            raise InputError(f"{path}: {_first_fault(error)}") from None
+            raise InputError(_first_fault(error)) from None
 
     def check_output(self) -> None:
         """Refuse an output whose files would lie among others'; called before anything is written.

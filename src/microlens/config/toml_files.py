@@ -76,7 +76,7 @@ def assign(table: dict[str, Any], assignment: str) -> None:
     Raises:
         InputError: it is not one key and one value, or the key leads through something that is no table.
     """
-    said = f"--set {one_line(assignment, 100)}"
+    said = f"assignment {one_line(assignment, 100)}"
     if len(assignment) > LONGEST_LINE:
         raise InputError(f"{said}: at most {LONGEST_LINE:,} characters are accepted.")
     key, text = _halves(assignment)

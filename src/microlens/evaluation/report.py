@@ -34,7 +34,7 @@ from microlens.files.run_manifest import (
 )
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
-TRAIN_AGAIN = "train the run again, with --fresh"
+TRAIN_AGAIN = "train the run again with fresh=True"
 POPULARITY_GROUPS = 5
 PARTS: tuple[Part, ...] = ("valid", "test")
 COHORTS = ("all", "warm", "cold", *(f"popularity-{group}" for group in range(1, POPULARITY_GROUPS + 1)))

@@ -231,4 +231,4 @@ def _no_manifest(folder: Path) -> str:
 
 def way_out(folder: Path) -> str:
     """What a user can do about a file that was changed."""
-    return f"restore it from a copy, or train the run again, with --fresh or after removing {folder}."
+    return f"restore it from a copy, or train the run again, with fresh=True or after removing {folder}."

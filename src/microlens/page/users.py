@@ -19,17 +19,17 @@ from microlens.runs.recommend import Ranker
 
 @dataclass(frozen=True, kw_only=True)
 class _Items:
-    """How items are drawn, by item number of the split: ``ids`` (N+1,), and titles, empty where unknown."""
+    """How items are drawn, by item number of the split: their keys in the stores (N+1,), ids and titles (N,)."""
 
-    ids: Int64
+    keys: Int64
+    ids: list[int | str]
     titles: list[str]
     pictures: Pictures
 
     def card(self, item: int, *, target: bool = False, note: str = "") -> str:
         """A picture with the title below, or the title alone where there is no picture."""
-        item_id = int(self.ids[item])
-        name = escape(self.titles[item] or f"item {item_id}")
-        jpeg = self.pictures.jpeg(item_id)
+        name = escape(self.titles[item - 1] or f"item {self.ids[item - 1]}")
+        jpeg = self.pictures.jpeg(int(self.keys[item]))
         picture, below = f"<span>{name}</span>", ""
         if jpeg is not None:
             picture, below = (
@@ -48,7 +48,7 @@ class _Shown:
     """An example user: ``history`` (H,) item numbers, the target, and how often it occurs in training."""
 
     example: Example
-    user_id: int
+    user_id: int | str
     history: Int64
     target: int
     train_count: int
@@ -66,7 +66,9 @@ def users_section(runs: Sequence[ComparedRun], dataset: Dataset, split: Split) -
     pictures = Pictures(dataset)
     for run in runs:  # one catalogue in memory at a time
         ranker = Ranker(open_experiment(run.folder, dataset.folder))
-        items = _Items(ids=ranker.item_ids, titles=ranker.titles, pictures=pictures)
+        items = _Items(
+            keys=ranker.run.item_ids(), ids=ranker.item_ids.to_list(), titles=ranker.titles.to_list(), pictures=pictures
+        )
         for user, own_rows in zip(shown, rows, strict=True):
             own_rows.append(_run_row(run, ranker, items, user))
     return "\n".join(_user(user, items, own_rows) for user, own_rows in zip(shown, rows, strict=True))
@@ -77,7 +79,7 @@ def _shown(example: Example, dataset: Dataset, split: Split) -> _Shown:
     history, target = split.history("test", user)[0], int(split.targets("test")[example.target])
     return _Shown(
         example=example,
-        user_id=int(dataset.interactions.user_ids[split.users_kept[example.user]]),
+        user_id=dataset.user_ids[int(split.users_kept[example.user])],
         history=history[history > 0].astype(np.int64),
         target=target,
         train_count=int(split.train_counts[target]),

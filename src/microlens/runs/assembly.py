@@ -1,6 +1,7 @@
 """The one place that turns a configuration into objects."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
@@ -124,17 +125,21 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: In
         "train_pairs": (torch.from_numpy(users), torch.from_numpy(items)),
     }
     constructor = RECOMMENDER_REGISTRY.find(config.model.name, "model.name")
-    takes_encoder = "item_encoder" in inspect.signature(constructor).parameters
-    if takes_encoder and config.encoder is None:
+    if takes_encoder(constructor) and config.encoder is None:
         raise InputError(
             f"model.name is '{config.model.name}', which needs an item encoder: add [encoder] name = \"id\"."
         )
     if config.encoder is not None:
-        if not takes_encoder:
+        if not takes_encoder(constructor):
             raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
         encoder = build_encoder(config.encoder.model_dump(), given)
         return build(constructor, config.model.options(), {**given, "item_encoder": encoder}, "model")
     return build(constructor, config.model.options(), given, "model")
+
+
+def takes_encoder(constructor: Callable[..., Recommender]) -> bool:
+    """True if a recommender is made with an item encoder."""
+    return "item_encoder" in inspect.signature(constructor).parameters
 
 
 def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:

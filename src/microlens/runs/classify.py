@@ -53,12 +53,12 @@ class Classifier:
 
     def __init__(self, encoder: str, weights: str = "default", seed: int = 0) -> None:
         if encoder in ENCODERS and encoder not in VIDEO_NETWORKS:
-            raise InputError(f"--encoder is '{encoder}', which has no Kinetics-400 classifier; one that has is x3d_m.")
-        network = pick(VIDEO_NETWORKS, encoder, "--encoder")
+            raise InputError(f"encoder is '{encoder}', which has no Kinetics-400 classifier; one that has is x3d_m.")
+        network = pick(VIDEO_NETWORKS, encoder, "encoder")
         torch.manual_seed(seed)
         trunk = network.build()
         if not _knows_kinetics(trunk):
-            raise InputError(f"--encoder is '{encoder}', which has no Kinetics-400 classifier; one that has is x3d_m.")
+            raise InputError(f"encoder is '{encoder}', which has no Kinetics-400 classifier; one that has is x3d_m.")
         frozen = Tuning(tune="frozen")
         bring_weights(trunk, weights, network.official, frozen)
         self.name, self.weights = encoder, weights

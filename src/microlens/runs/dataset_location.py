@@ -48,7 +48,7 @@ def find_dataset(run: Path, written: Path, checksum: str, given: Path | None = N
         found.append(f"{index} (other data)")
     raise InputError(
         f"{run} was trained on a dataset that was not found; looked at {', '.join(found)}; say where it is with "
-        f"--dataset PATH."
+        f"dataset=PATH."
     )
 
 

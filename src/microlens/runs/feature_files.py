@@ -129,11 +129,11 @@ def read_options(assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise InputError(f"--option {assignment}: expected key=value, such as source=frame.")
+            raise InputError(f"option {assignment}: expected key=value, such as source=frame.")
         try:
             options[name.strip()] = toml_value(text.strip())
         except InputError as error:
-            raise InputError(f"--option {name.strip()}: {error}") from None
+            raise InputError(f"option {name.strip()}: {error}") from None
     return options
 
 
@@ -147,11 +147,11 @@ def _frozen_tower(
     accepted = {option for option, schema in schemas.items() if schema.group is None} - NO_OPTIONS
     for option in options:
         if option not in accepted:
-            raise InputError(f"--option {option} is unknown for frozen features of {name}; {nearest(option, accepted)}")
+            raise InputError(f"option {option} is unknown for frozen features of {name}; {nearest(option, accepted)}")
     table = {**options, "tune": "frozen"}
     if weights is not None:
         if "weights" not in schemas:
-            raise InputError(f"--weights is {weights}, but {name} has random weights only; leave it out.")
+            raise InputError(f"weights is {weights}, but {name} has random weights only; leave it out.")
         table["weights"] = weights
     torch.manual_seed(seed)
     tower = build(constructor, table, given, "encoder")
@@ -162,8 +162,8 @@ def _frozen_tower(
 
 def _content_encoder(name: str) -> Callable[..., Any]:
     if name in ENCODERS and name not in CONTENT_ENCODERS:
-        raise InputError(f"--encoder is '{name}', which sees no content; accepted: {', '.join(CONTENT_ENCODERS)}.")
-    return pick(CONTENT_ENCODERS, name, "--encoder")
+        raise InputError(f"encoder is '{name}', which sees no content; accepted: {', '.join(CONTENT_ENCODERS)}.")
+    return pick(CONTENT_ENCODERS, name, "encoder")
 
 
 def _identity(
@@ -200,7 +200,7 @@ def _with_content(
         told = "; ".join(
             f"{len(ids):,} of {len(items):,} items have no {kind} ({_some(ids)})" for kind, ids in left_out.items()
         )
-        raise InputError(f"{dataset.folder}: {told}, which {encoder} needs; leave them out with --missing skip.")
+        raise InputError(f"{dataset.folder}: {told}, which {encoder} needs; leave them out with missing='skip'.")
     return np.append(0, np.flatnonzero(present) + 1), left_out
 
 
@@ -239,7 +239,7 @@ def _read_finished(path: Path, identity: dict[str, Any], item_ids: Int64) -> dic
     if other is not None:
         raise InputError(
             f"{path} was made of something else: {note.name} says {other} = {provenance.get(other)!r}, asked for is "
-            f"{identity[other]!r}; remove it or choose another --out."
+            f"{identity[other]!r}; remove it or choose another folder."
         )
     read_json(note, _Shown, f"remove {path}, and it is made again")
     load_features(path, item_ids)

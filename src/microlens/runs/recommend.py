@@ -81,7 +81,8 @@ class Ranker:
         self._require_users(user is None)
         users = np.array([user or 0])
         (scored,) = self._walk(Histories.of([history]), users, np.array([0]), added, None)
-        return scored.candidates()[0]
+        scores: Tensor = scored.candidates()[0]
+        return scores
 
     def table(
         self,
@@ -133,8 +134,8 @@ class Ranker:
         encoder = self.run.model.item_encoder
         if encoder.needs != {"clips"} or encoder.known_items_only:
             raise InputError(
-                f"{path} cannot be ranked by this run: its items have vectors of more than their videos; use a run whose "
-                f"encoder sees videos and nothing else, such as x3d_xs."
+                f"{path} cannot be ranked by this run: its encoder does not see videos alone; use a run whose encoder "
+                f"does, such as x3d_xs."
             )
         try:
             clip = read_clip(path, self.run.dataset.settings.clips)

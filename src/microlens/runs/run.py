@@ -162,6 +162,11 @@ class Run:
         vector: npt.NDArray[np.float32] = self._ranker.encode_video(Path(path))[0].cpu().numpy()
         return vector
 
+    def encode_videos(self, paths: Sequence[str | Path]) -> pl.DataFrame:
+        """The vectors of video files: columns item (the path) and vector, as :meth:`item_vectors`."""
+        vectors = np.stack([self.encode_video(path) for path in paths])
+        return pl.DataFrame({"item": [str(path) for path in paths], "vector": vectors})
+
     def evaluate(self) -> dict[str, Any]:
         """Rank the validation and test targets again: metrics, intervals and counts as in the report."""
         with self._bar("targets") as on_progress:

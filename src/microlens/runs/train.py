@@ -41,7 +41,7 @@ from microlens.runs.tracking import OnEpoch, tracked
 from microlens.training import checkpoint
 from microlens.training.trainer import Progress, Trainer
 
-WAY_OUT = "choose another output, or start again with --fresh."
+WAY_OUT = "choose another output, or start again with fresh=True."
 
 
 def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> Report:

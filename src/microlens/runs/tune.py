@@ -123,7 +123,7 @@ class Search:
         if study.user_attrs.get("request", request) != request:
             raise InputError(
                 f"{self.output} holds a search of another configuration, of other ranges or on other data; choose "
-                "another folder with --output, or remove it."
+                "another folder with output=FOLDER, or remove it."
             )
         study.set_user_attr("request", request)
         for trial in study.get_trials(states=(library.trial.TrialState.RUNNING,)):  # of a search that was killed
@@ -239,7 +239,7 @@ def _plain_errors(study: Path) -> Iterator[None]:
         if code in _AS_THE_SYSTEM_SAYS:
             raise OSError(_AS_THE_SYSTEM_SAYS[code], str(cause)) from None
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise InputError(f"{study} is damaged; remove it, or choose another folder with --output.") from None
+            raise InputError(f"{study} is damaged; remove it, or choose another folder with output=FOLDER.") from None
         raise
 
 

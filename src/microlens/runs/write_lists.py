@@ -14,14 +14,14 @@ from microlens.runs.recommend import CHUNK, OnProgress, Ranker
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: Path, accepted: tuple[str, ...] = SUFFIXES) -> None:
     """Refuse a file of an unknown kind.
 
     Raises:
-        InputError: the suffix is none of :data:`SUFFIXES`, or the folder does not exist.
+        InputError: the suffix is none of ``accepted``, or the folder does not exist.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} ends in '{path.suffix}'; accepted are {', '.join(SUFFIXES)}.")
+    if path.suffix.lower() not in accepted:
+        raise InputError(f"{path} ends in '{path.suffix}'; accepted: {', '.join(accepted)}.")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path.parent} is no folder; make it first.")
 
@@ -44,6 +44,18 @@ def write_lists(path: Path, ranker: Ranker, users: Int64, k: int, on_progress: O
                     chunk.write_csv(file, include_header=number == 0)
                 else:
                     chunk.write_ndjson(file)
+
+
+def write_vectors(path: Path, vectors: pl.DataFrame) -> int:
+    """Write a table of vectors to a Parquet file, atomically; returns how many they are.
+
+    Raises:
+        InputError: the suffix is not .parquet, or the folder does not exist.
+    """
+    check_suffix(path, (".parquet",))
+    with atomic_write(path) as temporary:
+        vectors.write_parquet(temporary)
+    return len(vectors)
 
 
 def _chunks(ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None) -> Iterator[pl.DataFrame]:

@@ -16,7 +16,8 @@ from microlens.data.split import Split
 from microlens.encoders.id import IdEncoder
 from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
-from microlens.runs.train import evaluate, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.testing import worlds
 from microlens.testing.worlds import D, L, N
 from microlens.training import checkpoint
@@ -279,4 +280,4 @@ class RecommenderContract:
             assert metrics["NDCG@10"] > 0.95
         elif answer == "taste":
             assert metrics["HR@10"] > 0.95
-        assert evaluate(config.output)["metrics"] == report.metrics
+        assert load(config.output).evaluate()["metrics"] == report.metrics

@@ -18,7 +18,7 @@ from microlens.files.json_files import parse_json
 from microlens.files.writing import atomic_write
 from microlens.recommenders.base import Recommender
 
-FRESH = "train the run again with --fresh"
+FRESH = "train the run again with fresh=True"
 T = TypeVar("T")
 _KEPT_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")  # by AdamW
 
