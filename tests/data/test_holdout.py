@@ -23,8 +23,8 @@ from microlens.media.decoding import Settings
 from microlens.page import write_page
 from microlens.page.comparison import chance
 from microlens.runs.assembly import build_experiment
-from microlens.runs.recommend import recommend
-from microlens.runs.train import evaluate, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from tests.conftest import random_sequences
 from tests.data.test_split import interactions_of
 from tests.reference.holdout_loop import Event, Parts, global_time_loop, whole_loop
@@ -233,7 +233,7 @@ def test_models_train_and_are_ranked_under_every_protocol(
         assert report.num_targets[part]["all"] == len(split.targets(part))
     if name == "cold-items":
         assert report.num_targets["test"]["warm"] == 0
-    assert evaluate(config.output)["metrics"] == report.metrics
+    assert load(config.output).evaluate()["metrics"] == report.metrics
     assert 0 < chance(split)["HR@10"] < 1
 
 
@@ -262,8 +262,8 @@ def test_a_user_of_a_random_split_is_recommended_to_by_what_they_had_last(timed_
     train(config)
     interactions = Dataset(timed_dataset).interactions
     in_order = interactions.item_ids[interactions.items[interactions.offsets[4] : interactions.offsets[5]]]
-    shown = recommend(tmp_path / "run", user=int(interactions.user_ids[4])).history
-    assert [item for item, _ in shown] == in_order.tolist()
+    shown = load(tmp_path / "run").history(int(interactions.user_ids[4]))
+    assert shown == in_order.tolist()
 
 
 def test_a_page_compares_runs_with_several_targets(timed_dataset: Path, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from microlens.recommenders.ease import EASE
 from microlens.recommenders.sasrec import SASRec
 from microlens.runs.assembly import Experiment, build_experiment, open_experiment
 from microlens.runs.list_metrics import recommended_lists, summarise
-from microlens.runs.recommend import Ranker, recommend
-from microlens.runs.train import evaluate, train
+from microlens.runs.recommend import Ranker
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
@@ -155,7 +156,7 @@ def test_the_last_step_of_an_epoch_is_looked_at(
     assert {name: (config.output / name).read_bytes() for name in (BEST, LAST)} == saved
     assert checkpoint.load_facts(config.output / BEST)["epoch"] == 1
     assert not (config.output / REPORT).exists()
-    assert evaluate(config.output)["metrics"]["test"]["all"]["HR@10"] <= 1
+    assert load(config.output).evaluate()["metrics"]["test"]["all"]["HR@10"] <= 1
     monkeypatch.undo()
     assert train(config).cost["epochs"] == 2  # the rest from where it was
 
@@ -194,9 +195,9 @@ def test_a_checkpoint_with_a_broken_weight_is_read_by_nothing(
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     break_weights(run, "norm.weight", value)
     for read in (
-        evaluate,
+        lambda folder: load(folder).evaluate(),
         summarise,
-        lambda folder: recommend(folder, user=1),
+        lambda folder: load(folder).recommend([1]),
         lambda folder: write_page(tmp_path / "page.html", [folder]),
         lambda folder: train(config_of(dataset, tmp_path / "next", start_from=folder / BEST)),
     ):

@@ -32,8 +32,8 @@ from microlens.media.store import Store, StoreWriter, pack_array, pack_images
 from microlens.page.comparison import read_runs
 from microlens.runs.assembly import open_experiment
 from microlens.runs.list_metrics import read_beyond, summarise
-from microlens.runs.recommend import recommend
-from microlens.runs.train import evaluate, train, trainer_of
+from microlens.runs.run import load
+from microlens.runs.train import train, trainer_of
 from microlens.training import checkpoint
 from microlens.training.extraction import extract
 
@@ -335,8 +335,8 @@ def test_commands_on_a_damaged_dataset_end_in_its_sentence(copy: Path) -> None:
     config = RunConfig.load(copy / "sasrec" / "config.toml", [f'output="{copy / "new"}"'])
     for command in (
         lambda: train(config),
-        lambda: evaluate(copy / "sasrec", dataset=copy / "dataset"),
-        lambda: recommend(copy / "sasrec", user=1, dataset=copy / "dataset"),
+        lambda: load(copy / "sasrec", copy / "dataset").evaluate(),
+        lambda: load(copy / "sasrec", copy / "dataset").recommend([1]),
     ):
         with pytest.raises(InputError, match=r"items.parquet is missing; prepare the dataset again\."):
             command()
@@ -398,11 +398,11 @@ Read = Callable[[Path], object]
 
 
 def evaluate_sasrec(folder: Path) -> None:
-    evaluate(folder / "sasrec")
+    load(folder / "sasrec").evaluate()
 
 
 def evaluate_markov(folder: Path) -> None:
-    evaluate(folder / "markov")
+    load(folder / "markov").evaluate()
 
 
 def train_markov(folder: Path) -> None:

@@ -32,8 +32,8 @@ from microlens.files.run_manifest import (
 from microlens.media.decoding import Settings
 from microlens.page.comparison import read_runs
 from microlens.runs.list_metrics import summarise
-from microlens.runs.recommend import recommend
-from microlens.runs.train import evaluate, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
@@ -179,8 +179,8 @@ def test_a_run_killed_at_any_rename_goes_on_to_the_same_numbers(dataset: Path, t
 
 
 ALL = {
-    BEST: [evaluate, lambda run: recommend(run, user=1)],
-    CONFIG: [evaluate, lambda run: recommend(run, user=1), Report.read],
+    BEST: [lambda run: load(run).evaluate(), lambda run: load(run).recommend([1])],
+    CONFIG: [lambda run: load(run).evaluate(), lambda run: load(run).recommend([1]), Report.read],
     REPORT: [Report.read, lambda run: read_runs([run]), summarise],
     RANKS: [Report.read, lambda run: read_runs([run]), summarise],
     EPOCHS: [lambda run: read_runs([run])],
@@ -289,23 +289,28 @@ def test_reports_that_are_none_are_one_sentence(run: Path, content: str) -> None
 
 
 def test_a_run_that_is_moved_or_copied_stays_whole(run: Path, tmp_path: Path) -> None:
-    numbers = evaluate(run)["metrics"]
+    numbers = load(run).evaluate()["metrics"]
     moved = run.rename(tmp_path / "elsewhere")
     copied = shutil.copytree(moved, tmp_path / "deep" / "er" / "copy")
     for folder in (moved, copied):
         assert problems(folder) == []
-        assert evaluate(folder)["metrics"] == numbers == Report.read(folder).metrics
+        assert load(folder).evaluate()["metrics"] == numbers == Report.read(folder).metrics
 
 
 def test_a_run_without_a_manifest_is_refused_until_it_is_adopted(run: Path, dataset: Path) -> None:
     (run / MANIFEST).unlink()
-    for read in (evaluate, Report.read, summarise, lambda folder: train(config_of(dataset, folder))):
+    for read in (
+        lambda folder: load(folder).evaluate(),
+        Report.read,
+        summarise,
+        lambda folder: train(config_of(dataset, folder)),
+    ):
         with pytest.raises(InputError, match=rf"has no {MANIFEST}.*microlens runs adopt {run}"):
             read(run)
     assert run_command("runs", "adopt", run.parent) == (0, f"{run / MANIFEST} is written.\n", "")
     assert run_command("runs", "adopt", run.parent) == (0, "", "")
     assert problems(run) == []
-    assert evaluate(run)["metrics"] == train(config_of(dataset, run)).metrics
+    assert load(run).evaluate()["metrics"] == train(config_of(dataset, run)).metrics
     with pytest.raises(InputError, match=r"has a run-manifest\.json already"):
         run_manifest.adopt(run)
 
@@ -318,7 +323,7 @@ def test_a_damaged_manifest_is_named(run: Path) -> None:
     for content in (b"", whole[: len(whole) // 2], b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, swapped):
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"{MANIFEST} is damaged or was changed"):
-            evaluate(run)
+            load(run).evaluate()
     assert ["is damaged" in problem for problem in problems(run)] == [True]
     for place in random.Random(0).sample(range(8 * len(whole)), 40):
         path.write_bytes(whole)
@@ -418,4 +423,4 @@ def test_a_checkpoint_that_was_written_is_the_one_that_is_read(run: Path) -> Non
     with run_manifest.replaced(run, BEST) as path:
         checkpoint.save(path, tensors, facts)
     assert problems(run) == []
-    assert evaluate(run)["metrics"] == Report.read(run).metrics
+    assert load(run).evaluate()["metrics"] == Report.read(run).metrics

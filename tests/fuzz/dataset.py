@@ -41,7 +41,7 @@ class DatasetFolder(Target):
         content = ItemContent(dataset, item_ids, frozenset(KINDS), 1, may_lack)
         items = np.arange(1, split.num_items + 1)
         read = content.read(items)
-        clips, sound = SETTINGS.clips, SETTINGS.sound
+        clips, sound = SETTINGS.clips, dataset.settings.sound  # tracks may be shorter than the settings say
         assert tuple(read["clips"].shape) == (len(items), clips.num_frames, clips.size, clips.size, 3), read[
             "clips"
         ].shape

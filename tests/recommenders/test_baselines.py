@@ -27,8 +27,9 @@ from microlens.recommenders.ease import available_memory, check_memory
 from microlens.recommenders.fitted import Fitted
 from microlens.release.pairs import read_pairs
 from microlens.runs.assembly import open_experiment
-from microlens.runs.recommend import Ranker, recommend
-from microlens.runs.train import evaluate, train
+from microlens.runs.recommend import Ranker
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
 from tests.recommenders.test_contract import FITTED, FROM_THE_LIBRARY, requires_the_library
@@ -242,7 +243,7 @@ def test_a_run_is_fitted_once_and_opened_as_it_was(
     again = train(config)  # killed between fitting and reporting
     assert again.metrics == report.metrics
     assert again.cost["seconds"] == report.cost["seconds"]
-    assert evaluate(config.output)["metrics"] == report.metrics
+    assert load(config.output).evaluate()["metrics"] == report.metrics
 
 
 def test_a_user_known_by_number_is_recommended_for_by_number(make_dataset: MakeDataset) -> None:
@@ -251,12 +252,13 @@ def test_a_user_known_by_number_is_recommended_for_by_number(make_dataset: MakeD
     train(config)
     run = open_experiment(config.output)
     scores = run.model.scores(torch.tensor([[4]]))[0]
-    for entry in recommend(config.output, user=5, k=3).items:  # user ids begin at 1
-        number = int(np.searchsorted(run.item_ids(), entry.item_id))
-        assert entry.score == pytest.approx(float(scores[number]))
-    with pytest.raises(InputError, match="use --user ID"):
-        recommend(config.output, history="1,2")
-    with pytest.raises(InputError, match="use --user ID"):
+    found = load(config.output).recommend([5], k=3)  # user ids begin at 1
+    for item, score in found.select("item", "score").iter_rows():
+        number = int(np.searchsorted(run.item_ids(), item))
+        assert score == pytest.approx(float(scores[number]))
+    with pytest.raises(InputError, match="give a user of the dataset"):
+        load(config.output).recommend(history=[1, 2])
+    with pytest.raises(InputError, match="give a user of the dataset"):
         Ranker(run).scores(np.array([1, 2]))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.runs.assembly import build_experiment
-from microlens.runs.recommend import recommend
+from microlens.runs.run import load
 from microlens.runs.train import train
 from microlens.training.step import TrainingStep
 from microlens.training.trainer import Trainer
@@ -245,7 +244,6 @@ def test_losses_that_draw_say_how_many(make_dataset: MakeDataset) -> None:
 def test_models_of_known_users_need_a_user(make_dataset: MakeDataset) -> None:
     config = config_of(make_dataset(random_sequences(20, 20)), "dssm", "bpr")
     train(config)
-    with pytest.raises(InputError, match="--history needs a model that reads histories"):
-        recommend(config.output, history="1,2")
-    items = recommend(config.output, user=1).items
-    assert np.isfinite([item.score for item in items]).all()
+    with pytest.raises(InputError, match="cannot read a history; give a user"):
+        load(config.output).recommend(history=[1, 2])
+    assert load(config.output).recommend([1])["score"].is_finite().all()

@@ -10,7 +10,7 @@ from microlens.data.prepare import prepare
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.runs.dataset_location import find_dataset
-from microlens.runs.train import evaluate
+from microlens.runs.run import load
 from tests.cli.test_cli import SASREC, refusal
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
@@ -41,7 +41,7 @@ def test_from_another_working_folder_and_after_moving_together(
     trained: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = json.loads((trained / "runs" / "one" / "report.json").read_text())["metrics"]
-    assert evaluate(trained / "runs" / "one")["metrics"] == expected  # as it was recorded
+    assert load(trained / "runs" / "one").evaluate()["metrics"] == expected  # as it was recorded
     run = world / "runs" / "one"
     checksum = json.loads((run / "report.json").read_text())["provenance"]["data_hash"]
     written = Path("datasets/mine")
@@ -50,7 +50,7 @@ def test_from_another_working_folder_and_after_moving_together(
     try:
         assert find_dataset(run, written, checksum).folder == world / "datasets" / "mine"
         assert find_dataset(Path("world/runs/one"), written, checksum).folder == world / "datasets" / "mine"
-        assert evaluate(run)["metrics"] == expected
+        assert load(run).evaluate()["metrics"] == expected
         monkeypatch.chdir(world)
         assert find_dataset(run, written, checksum).folder == world / "datasets" / "mine"
     finally:

@@ -15,8 +15,10 @@ from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
+from microlens.runs import write_lists
 from microlens.runs.assembly import open_experiment
-from microlens.runs.recommend import Ranker, Recommendation, Recommendations, recommend
+from microlens.runs.recommend import Ranker
+from microlens.runs.run import load
 from microlens.runs.train import train
 from tests.data.test_prepare import run_command
 
@@ -64,16 +66,17 @@ def history_of(folder: Path, user: int) -> list[int]:
 
 
 def test_a_user_gets_every_unseen_item_once_in_order_of_score(folder: Path, id_run: Path) -> None:
+    run = load(id_run)
     for user in (1, 7, 12):
-        found = recommend(id_run, user=user, k=100)
+        found = run.recommend([user], k=100)
         history = history_of(folder, user)
-        assert [item for item, _ in found.history] == history
-        assert {entry.item_id for entry in found.items} == set(range(1, ITEMS + 1)) - set(history)
-        assert len(found.items) == found.num_candidates == ITEMS - len(history)
-        assert [entry.rank for entry in found.items] == list(range(1, len(found.items) + 1))
-        scores = [entry.score for entry in found.items]
-        assert scores == sorted(scores, reverse=True)
-        assert found.added is None
+        assert run.history(user) == history
+        assert found.columns == ["user", "item", "rank", "score", "title"]
+        assert set(found["user"]) == {user}
+        assert set(found["item"]) == set(range(1, ITEMS + 1)) - set(history)
+        assert len(found) == ITEMS - len(history)
+        assert found["rank"].to_list() == list(range(1, len(found) + 1))
+        assert found["score"].is_sorted(descending=True)
 
 
 def test_the_scores_are_those_of_the_model(id_run: Path) -> None:
@@ -84,84 +87,176 @@ def test_the_scores_are_those_of_the_model(id_run: Path) -> None:
     vectors = table[history][None]
     states = run.model.encode_users(None, vectors.new_tensor([history]).long(), vectors)
     expected = (states[0, -1] @ table.T).detach().numpy()
-    for entry in recommend(id_run, history="5,2,9", k=100).items:
-        assert entry.item_id is not None
-        assert entry.score == pytest.approx(expected[entry.item_id], abs=1e-5)
+    found = load(id_run).recommend(history=history, k=100)
+    assert len(found) == ITEMS - 3
+    for item, score in found.select("item", "score").iter_rows():
+        assert score == pytest.approx(expected[item], abs=1e-5)
 
 
 def test_a_history_has_an_order_and_only_its_end_is_read(id_run: Path) -> None:
-    one, other = (recommend(id_run, history=text, k=100) for text in ("5,2,9", "9,2,5"))
-    assert {entry.item_id for entry in one.items} == {entry.item_id for entry in other.items}
-    assert [entry.score for entry in one.items] != [entry.score for entry in other.items]
-    long, end = (recommend(id_run, history=text, k=100) for text in ("11,1,2,3,4,5,6,7,8,9,10", "1,2,3,4,5,6,7,8,9,10"))
-    scores = {entry.item_id: entry.score for entry in end.items}
-    assert all(entry.score == pytest.approx(scores[entry.item_id]) for entry in long.items)
+    run = load(id_run)
+    one, other = (run.recommend(history=history, k=100) for history in ([5, 2, 9], [9, 2, 5]))
+    assert set(one["item"]) == set(other["item"])
+    assert one["score"].to_list() != other["score"].to_list()
+    end = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    long, short = run.recommend(history=[11, *end], k=100), run.recommend(history=end, k=100)
+    scores = dict(short.select("item", "score").iter_rows())
+    assert all(score == pytest.approx(scores[item]) for item, score in long.select("item", "score").iter_rows())
     assert 11 in scores
-    assert 11 not in {entry.item_id for entry in long.items}
+    assert 11 not in set(long["item"])
 
 
-def test_a_user_and_the_history_of_that_user_get_the_same(folder: Path, id_run: Path) -> None:
-    text = ",".join(map(str, history_of(folder, 4)))
-    assert recommend(id_run, user=4, k=3) == recommend(id_run, history=text, k=3)
+def test_everyone_gets_what_each_gets_alone(folder: Path, id_run: Path) -> None:
+    run = load(id_run)
+    everyone = run.recommend(k=3)
+    assert everyone["user"].to_list() == [user for user in range(1, 13) for _ in range(3)]
+    for user in range(1, 13):
+        alone = run.recommend([user], k=3)
+        together = everyone.filter(pl.col("user") == user)
+        assert together["item"].to_list() == alone["item"].to_list()
+        assert together["score"].to_list() == pytest.approx(alone["score"].to_list(), abs=1e-6)
+        by_history = run.recommend(history=history_of(folder, user), k=3)
+        assert by_history.columns == ["item", "rank", "score", "title"]
+        assert by_history["item"].to_list() == alone["item"].to_list()
+    some = run.recommend([7, 2], k=3)
+    assert some["user"].to_list() == [7, 7, 7, 2, 2, 2]  # in the order that was asked for
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_lists_are_written_chunk_by_chunk(
+    id_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(write_lists, "CHUNK", 5)
+    run, path = load(id_run), tmp_path / f"lists{suffix}"
+    assert run.write_recommendations(path, k=3) == 12
+    read = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}[suffix]
+    found, expected = read(path), run.recommend(k=3)
+    assert found.columns == expected.columns
+    assert found.drop("score").rows() == expected.drop("score").rows()
+    assert found["score"].to_list() == pytest.approx(expected["score"].to_list(), abs=1e-5)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_of_another_kind_is_refused_before_anything_is_computed(id_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in '\.xlsx'; accepted: \.parquet, \.csv, \.jsonl\."):
+        load(id_run).write_recommendations(tmp_path / "lists.xlsx")
+    status, _, told = run_command("recommend", id_run, "--users", "all", "--out", tmp_path / "nowhere" / "x.csv")
+    assert status == 2
+    assert "is no folder; make it first" in told
+
+
+def test_the_command_writes_the_lists_of_many_users(id_run: Path, tmp_path: Path) -> None:
+    out, wanted = tmp_path / "lists.parquet", tmp_path / "users.txt"
+    status, told, _ = run_command("recommend", id_run, "--users", "all", "--out", out, "-k", "2")
+    assert status == 0
+    assert "2 items for each of 12 users" in told
+    assert pl.read_parquet(out).equals(load(id_run).recommend(k=2))
+    wanted.write_text("3\n\n9\n")
+    assert run_command("recommend", id_run, "--users", wanted, "--out", out, "-k", "2")[0] == 0
+    assert pl.read_parquet(out)["user"].to_list() == [3, 3, 9, 9]
 
 
 def test_k_items_with_their_titles(id_run: Path) -> None:
-    found = recommend(id_run, history="5", k=4)
-    assert len(found.items) == 4
-    assert found.items == recommend(id_run, history="5", k=100).items[:4]
-    assert found.history == [(5, "Title of 5")]
-    for entry in found.items:
-        assert entry.title == (ODD_TITLE if entry.item_id == 3 else f"Title of {entry.item_id}")
+    run = load(id_run)
+    found = run.recommend(history=[5], k=4)
+    assert len(found) == 4
+    assert found.equals(run.recommend(history=[5], k=100).head(4))
+    for item, title in found.select("item", "title").iter_rows():
+        assert title == (ODD_TITLE if item == 3 else f"Title of {item}")
 
 
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ({}, "say for whom: either --user ID or --history 1,2,3."),
-        ({"user": 1, "history": "1"}, "say for whom"),
-        ({"user": 13}, "user 13 is not among the 12 users with at least 5 items."),
-        ({"user": -1}, "user -1 is not among the 12 users"),
-        ({"history": "1,99"}, "item 99 is not among the 14 items of this run."),
-        ({"history": "0"}, "item 0 is not among the 14 items"),
-        ({"history": "1;2"}, "--history 1;2: expected item ids separated by commas"),
-        ({"history": ""}, "expected item ids separated by commas"),
+        ({"users": [1], "history": [1]}, "recommend takes users or a history, not both."),
+        ({"users": [13]}, "user 13 is not among the 12 users with at least 5 items."),
+        ({"users": [1, -1]}, "user -1 is not among the 12 users"),
+        ({"users": 7}, "users is 7; it takes a list of ids, such as users=[7]."),
+        ({"history": "1,2"}, "history is '1,2'; it takes a list of ids"),
+        ({"history": [1, 99]}, "item 99 is not among the 14 items of this run."),
+        ({"history": [0]}, "item 0 is not among the 14 items"),
+        ({"history": [1], "k": 0}, "k is 0; it must be at least 1."),
     ],
 )
 def test_whom_nobody_knows_is_refused(id_run: Path, request_: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError) as refused:
-        recommend(id_run, **request_)
+        load(id_run).recommend(**request_)
     assert sentence in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "say for whom: --user ID, --users all, or --history 1,2,3."),
+        (("--user", "1", "--history", "1"), "say for whom"),
+        (("--users", "all"), "--users and --out go together"),
+        (("--history", "1,,2"), "--history 1,,2: expected item ids separated by commas"),
+        (("--user", "13"), "user 13 is not among the 12 users"),
+    ],
+)
+def test_the_command_says_what_it_takes(id_run: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    status, _, told = run_command("recommend", id_run, *arguments)
+    assert status == 2
+    assert sentence in told
+
+
+def test_similar_items_are_those_of_the_highest_cosine(id_run: Path) -> None:
+    run = load(id_run)
+    vectors = run.item_vectors()
+    matrix = vectors["vector"].to_numpy()
+    units = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    found = run.similar(4, k=5)
+    cosines = units @ units[3]
+    expected = [item for item in np.argsort(-cosines, kind="stable") + 1 if item != 4][:5]
+    assert vectors["item"].to_list() == list(range(1, ITEMS + 1))
+    assert found["item"].to_list() == expected
+    assert found["score"].to_list() == pytest.approx([cosines[item - 1] for item in expected], abs=1e-6)
+    assert found["title"][0] == (ODD_TITLE if expected[0] == 3 else f"Title of {expected[0]}")
+
+
+def test_a_video_is_encoded_as_the_items_are(folder: Path, video_run: Path, tmp_path: Path) -> None:
+    run = load(video_run)
+    vectors = dict(run.item_vectors().iter_rows())
+    video = folder / "release" / "videos" / "4.mp4"
+    np.testing.assert_allclose(run.encode_video(video), vectors[4], atol=1e-5)
+    out = tmp_path / "vectors.parquet"
+    assert run_command("vectors", video_run, "--out", out, "--video", video)[0] == 0
+    np.testing.assert_allclose(pl.read_parquet(out)["vector"][0], vectors[4], atol=1e-5)
+
+
 def test_a_known_video_added_again_scores_as_the_item_itself(folder: Path, video_run: Path) -> None:
+    run = load(video_run)
     for item in (4, 13):
         others = [other for other in history_of(folder, 2) if other != item]
-        history = ",".join(map(str, others))
         video = shutil.copy(folder / "release" / "videos" / f"{item}.mp4", folder / f"new-{item}.mp4")
-        found = recommend(video_run, history=history, add_video=Path(video), k=100)
-        known = next(entry for entry in found.items if entry.item_id == item)
-        assert found.added is not None
-        assert (found.added.item_id, found.added.title) == (None, str(video))
-        assert found.added.score == pytest.approx(known.score, abs=1e-5)
-        assert abs(found.added.rank - known.rank) == 1
-        assert found.items[found.added.rank - 1] == found.added
-        assert found.num_candidates == ITEMS - len(others) + 1
-        spread = np.ptp([entry.score for entry in found.items])
-        assert spread > 1e-3  # items differ, so that an equal score means the same video
+        found = run.recommend(history=others, add_video=video, k=100)
+        known = found.row(by_predicate=pl.col("item") == item, named=True)
+        added = found.row(by_predicate=pl.col("item").is_null(), named=True)
+        assert added["title"] == str(video)
+        assert added["score"] == pytest.approx(known["score"], abs=1e-5)
+        assert abs(added["rank"] - known["rank"]) == 1
+        assert len(found) == ITEMS - len(others) + 1
+        assert np.ptp(found["score"].to_numpy()) > 1e-3  # items differ, so that an equal score means the same video
+        short = run.recommend(history=others, add_video=video, k=1)
+        assert short.row(by_predicate=pl.col("item").is_null(), named=True)["rank"] == added["rank"]
+        assert len(short) == 1 + (added["rank"] > 1)
 
 
 def test_an_added_video_changes_nothing_about_the_others(folder: Path, video_run: Path) -> None:
-    alone = recommend(video_run, user=2, k=100)
-    added = recommend(video_run, user=2, k=100, add_video=folder / "release" / "videos" / "1.mp4")
-    scores = {entry.item_id: entry.score for entry in added.items if entry.item_id is not None}
-    assert scores == pytest.approx({entry.item_id: entry.score for entry in alone.items}, abs=1e-6)
+    run, video = load(video_run), folder / "release" / "videos" / "1.mp4"
+    alone, added = run.recommend([2, 5], k=100), run.recommend([2, 5], k=100, add_video=video)
+    assert added.filter(pl.col("item").is_null())["user"].to_list() == [2, 5]
+    others = added.filter(pl.col("item").is_not_null())
+    for user in (2, 5):
+        scores = [dict(f.filter(pl.col("user") == user).select("item", "score").iter_rows()) for f in (alone, others)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
 def test_a_video_cannot_be_added_to_a_model_that_does_not_see_it(folder: Path, id_run: Path) -> None:
     video = folder / "release" / "videos" / "1.mp4"
     status, _, told = run_command("recommend", id_run, "--user", "1", "--add-video", video)
     assert status == 2
-    assert told == "microlens: --add-video needs a run whose encoder sees videos and nothing else, such as x3d_xs.\n"
+    assert "cannot be ranked by this run: its encoder does not see videos alone" in told
 
 
 def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -> None:
@@ -185,8 +280,8 @@ def test_the_catalogue_is_encoded_once_for_many_histories(video_run: Path, monke
     original = run.content.read
     monkeypatch.setattr(run.content, "read", lambda items: (read.extend(items.tolist()), original(items))[1])
     ranker = Ranker(run)
-    for user in range(1, 6):
-        ranker.scores(ranker.user_history(user))
+    for user in range(5):
+        ranker.scores(ranker.histories[user].astype(np.int64))
     assert sorted(read) == list(range(1, ITEMS + 1))
 
 
@@ -197,11 +292,16 @@ def test_titles_are_printed_as_they_are(id_run: Path) -> None:
     assert ODD_TITLE in told
 
 
-def test_the_place_of_an_added_video_is_shown_below_a_short_list() -> None:
-    entries = [Recommendation(rank=rank, item_id=rank - 1, title=f"t{rank}", score=-rank) for rank in (1, 2)]
-    added = Recommendation(rank=7, item_id=None, title="mine.mp4", score=-9.0)
-    table = recommendation_table(Recommendations(history=[(3, "x")], items=entries, added=added, num_candidates=1234))
-    columns = [list(column.cells) for column in table.columns]
-    assert columns[0] == ["1", "2", "7 of 1,234"]
+def test_the_rank_of_an_added_video_is_shown_below_a_short_list() -> None:
+    recommended = pl.DataFrame(
+        {
+            "item": [0, 1, None],
+            "rank": [1, 2, 1007],
+            "score": [-1.0, -2.0, -9.0],
+            "title": ["t1", "t2", "mine.mp4"],
+        }
+    )
+    columns = [list(column.cells) for column in recommendation_table(recommended, [3]).columns]
+    assert columns[0] == ["1", "2", "1,007"]
     assert columns[1] == ["0", "1", "added"]  # 0 is an item id like any other
     assert columns[2] == ["t1", "t2", "mine.mp4"]

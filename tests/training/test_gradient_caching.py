@@ -19,7 +19,8 @@ from microlens.data.item_arrays import Rows, RowWriter
 from microlens.encoders.content import ContentEncoder
 from microlens.errors import InputError
 from microlens.runs.assembly import Experiment, build_experiment, use_caches
-from microlens.runs.train import evaluate, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training.extraction import ITEMS_AT_ONCE, extract
 from microlens.training.gradient_caching import equal_parts
 from microlens.training.step import TrainingStep
@@ -124,7 +125,7 @@ def test_a_run_on_a_cache_reports_what_evaluating_it_finds(video_dataset: Path, 
     (cache,) = (dataset / "cache").iterdir()
     assert json.loads((cache / "provenance.json").read_text())["frozen_links"] == 4
     assert np.load(cache / "0.npy").dtype == np.float16
-    assert evaluate(config.output)["metrics"] == report.metrics
+    assert load(config.output).evaluate()["metrics"] == report.metrics
     changed = (cache / "0.npy").stat().st_mtime_ns
     train(config, fresh=True)
     assert [path.name for path in (dataset / "cache").iterdir()] == [cache.name]
@@ -286,4 +287,4 @@ def test_a_whole_run_in_half_precision(video_dataset: Path, tmp_path: Path, sett
     encoder = {"name": "sound_cnn"} if "accelerate" in settings else {"name": "slowfast_r50"}
     report = train(config_of(video_dataset, tmp_path / "run", encoder, **settings))
     assert report.cost["multiply_adds_per_item"] > 0
-    assert evaluate(tmp_path / "run")["metrics"] == report.metrics
+    assert load(tmp_path / "run").evaluate()["metrics"] == report.metrics

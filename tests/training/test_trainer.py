@@ -28,7 +28,8 @@ from microlens.evaluation.report import Report, read_ranks
 from microlens.files.run_manifest import BEST, replaced
 from microlens.media.decoding import Settings
 from microlens.runs.assembly import build_experiment
-from microlens.runs.train import evaluate, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
@@ -334,7 +335,7 @@ def test_a_run_folder_of_another_configuration_is_refused_unless_fresh(make_data
 def test_evaluate_finds_the_numbers_of_the_report(make_dataset: MakeDataset) -> None:
     config = config_of(make_dataset(random_sequences(80, 30)))
     report = train(config)
-    assert evaluate(config.output)["metrics"] == report.metrics
+    assert load(config.output).evaluate()["metrics"] == report.metrics
     ranks = read_ranks(config.output)["test"][0]
     assert report.metrics["test"]["all"]["HR@10"] == pytest.approx((ranks <= 10).mean())
 
@@ -351,7 +352,7 @@ def test_the_checkpoint_of_another_model_is_refused(make_dataset: MakeDataset) -
         with replaced(small.output, BEST) as path:
             path.write_bytes(content)
         with pytest.raises(InputError, match=sentence):
-            evaluate(small.output)
+            load(small.output).evaluate()
 
 
 def test_mixed_precision_trains(make_dataset: MakeDataset) -> None:

@@ -100,6 +100,7 @@ class ScoredUsers:
     scores: Tensor
     seen: Tensor
 
+    @torch.inference_mode()
     def candidates(self) -> Tensor:
         """The scores (B, C) with minus infinity at padding and at items already seen; overwrites ``scores``."""
         self.scores.scatter_(1, self.seen, -torch.inf)

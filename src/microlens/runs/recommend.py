@@ -64,6 +64,7 @@ class Ranker:
         """
         return _numbers(items, self.item_ids, "item", "items of this run") + 1
 
+    @torch.inference_mode()
     def scores(self, history: Int64, added: Tensor | None = None, user: int | None = None) -> Tensor:
         """The score of every item after one history; those of the history are minus infinity.
 
@@ -84,6 +85,7 @@ class Ranker:
         scores: Tensor = scored.candidates()[0]
         return scores
 
+    @torch.inference_mode()
     def table(
         self,
         k: int,
@@ -149,6 +151,7 @@ class Ranker:
             raise InputError(f"the vector of {path} is NaN or infinite; {TRAIN_AGAIN}")
         return vector
 
+    @torch.inference_mode()
     def similar(self, item: int, k: int) -> pl.DataFrame:
         """The ``k`` items whose vectors have the highest cosine with that of item number ``item``.
 
@@ -241,4 +244,4 @@ def _numbers(wanted: Sequence[Any], ids: pl.Series, what: str, among: str) -> In
     if found.null_count():
         unknown = texts.filter(found.is_null())[0]
         raise InputError(f"{what} {unknown} is not among the {len(ids):,} {among}.")
-    return found.to_numpy()
+    return np.array(found, np.int64)
