@@ -1,106 +1,141 @@
 """What the documents show works."""
 
-import importlib.util
-import inspect
+import importlib
 import re
-from collections.abc import Callable
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
+from microlens.building.registry import Registry
 from microlens.config.run_config import RunConfig
-from microlens.data.prepare import prepare
-from microlens.encoders import ENCODERS
-from microlens.encoders.video.clip import video_encoder
-from microlens.media.decoding import Settings
-from microlens.recommenders import RECOMMENDERS
-from microlens.recommenders.base import Recommender
+from microlens.encoders import ENCODER_REGISTRY, ENCODERS
+from microlens.recommenders import RECOMMENDER_REGISTRY, RECOMMENDERS
+from microlens.runs.assembly import GIVEN
 from microlens.runs.train import train
-from tests.conftest import REPOSITORY, write_pairs
-from tests.recommenders import test_contract as contract
+from microlens.testing import EncoderContract, RecommenderContract
+from microlens.testing.worlds import name_of
+from tests.conftest import REPOSITORY
 
 
-def shown_file(document: str, heading: str, folder: Path) -> ModuleType:
-    """The first Python file that a document shows under a heading, imported."""
+def blocks(document: str, heading: str, language: str) -> list[str]:
+    """The blocks of a language that a document shows under a heading, with those of the headings below it."""
     text = (REPOSITORY / "docs" / document).read_text()
-    source = re.search(r"```python\n(.*?)```", text[text.index(heading) :], re.DOTALL)
-    assert source
-    (folder / "shown.py").write_text(source[1])
-    spec = importlib.util.spec_from_file_location("shown", folder / "shown.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    section = text[text.index(f"\n{heading}\n") + 1 :]
+    level = heading.partition(" ")[0]
+    end = re.search(rf"^#{{1,{len(level)}}} ", section[len(heading) :], re.MULTILINE)
+    section = section[: len(heading) + end.start()] if end else section
+    return re.findall(rf"^```{language}\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture
-def shown(tmp_path: Path) -> ModuleType:
-    return shown_file("encoders.md", "## A sixteenth encoder", tmp_path)
+RECOMMENDER = ("recommenders.md", "## A recommender of your own")
+ENCODER = ("encoders.md", "## An encoder of your own")
+NETWORK = ("encoders.md", "### A network with a frozen part")
+# The files that documents name, and where the blocks are.
+FILES = {
+    "fading_mean": (*RECOMMENDER, 0),
+    "test_fading_mean": (*RECOMMENDER, 1),
+    "cover_colours": (*ENCODER, 0),
+    "test_cover_colours": (*ENCODER, 1),
+    "three_convolutions": (*NETWORK, 0),
+}
 
 
-@pytest.fixture
-def recommender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name under which the recommender of docs/recommenders.md is registered."""
-    module = shown_file("recommenders.md", "## Adding a recommender", tmp_path)
-    monkeypatch.setitem(RECOMMENDERS, "fading_mean", module.FadingMean)
-    return "fading_mean"
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working folder with the files that the documents show."""
+    for name, (document, heading, number) in FILES.items():
+        (tmp_path / f"{name}.py").write_text(blocks(document, heading, "python")[number])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.chdir(tmp_path)
+    importlib.invalidate_caches()
+    yield
+    for name in FILES:
+        sys.modules.pop(name, None)
 
 
-CONTRACT = [
-    check
-    for name, check in vars(contract).items()
-    if name.startswith("test_") and list(inspect.signature(check).parameters) == ["model"]
-]
+def shown(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module(name)
 
 
-@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_the_added_recommender_keeps_the_contract(
-    recommender: str, tmp_path: Path, check: Callable[[Recommender], None]
+class TestTheRecommenderOfTheDocument(RecommenderContract):
+    @pytest.fixture
+    def model_table(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+        written = shown("test_fading_mean", monkeypatch, tmp_path).TestFadingMean
+        assert issubclass(written, RecommenderContract)
+        return {"name": name_of(written.recommender), **written.options}
+
+
+class TestTheEncoderOfTheDocument(EncoderContract):
+    @pytest.fixture
+    def encoder_table(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+        written = shown("test_cover_colours", monkeypatch, tmp_path).TestCoverColours
+        assert issubclass(written, EncoderContract)
+        return {"name": name_of(written.encoder), **written.options}
+
+
+class TestTheNetworkOfTheDocument(EncoderContract):
+    encoder = "three_convolutions:three_convolutions"
+
+
+def train_shown(video_dataset: Path, tmp_path: Path, tables: dict[str, Any]) -> Any:
+    settings = {"epochs": 1, "batch_size": 12, "device": "cpu"}
+    written = {"model": {"name": "gru4rec", "dim": 8}, **tables, "train": settings}
+    config = RunConfig.model_validate({"dataset": video_dataset, "output": tmp_path / "run", **written})
+    return train(config)
+
+
+@pytest.mark.parametrize("section", [RECOMMENDER, ENCODER], ids=["recommender", "encoder"])
+def test_the_configurations_of_the_documents_train(
+    section: tuple[str, str], video_dataset: Path, tmp_path: Path
 ) -> None:
-    check(contract.build_recommender(recommender, tmp_path).eval())
+    tables = tomllib.loads(blocks(*section, "toml")[0])
+    report = train_shown(video_dataset, tmp_path, tables)
+    assert report.model == tables.get("model", {"name": "gru4rec"})["name"]
+    assert report.encoder == tables["encoder"]["name"]
 
 
-def test_the_added_recommender_trains(recommender: str, tmp_path: Path) -> None:
-    sequences = [[(start + step) % 40 + 1 for step in range(8)] for start in range(200)]  # what comes next is known
-    prepare(write_pairs(tmp_path / "release", sequences), tmp_path / "dataset", Settings())
-    config = RunConfig.model_validate(
-        {
-            "dataset": tmp_path / "dataset",
-            "output": tmp_path / "run",
-            "model": {"name": recommender, "dim": 16},
-            "encoder": {"name": "id"},
-            "train": {"epochs": 15, "batch_size": 20, "lr": 0.03, "device": "cpu"},
-        }
-    )
-    report = train(config)
-    assert report.metrics["test"]["all"]["HR@10"] > 3 * 10 / 40
+@pytest.mark.parametrize("tune", ["frozen", "top1", "full"])
+def test_the_network_of_the_document_trains(video_dataset: Path, tmp_path: Path, tune: str) -> None:
+    tables = tomllib.loads(blocks(*NETWORK, "toml")[0])
+    tables["encoder"]["tune"] = tune
+    report = train_shown(video_dataset, tmp_path, tables)
+    assert report.encoder == "three_convolutions:three_convolutions"
+    assert report.cost["trainable_parameters"] > 64 * 8
+    assert ("cached_bytes_per_item" in report.cost) == (tune != "full")
+
+
+@pytest.mark.parametrize(
+    ("section", "registry"),
+    [(RECOMMENDER, RECOMMENDER_REGISTRY), (ENCODER, ENCODER_REGISTRY)],
+    ids=["recommender", "encoder"],
+)
+def test_the_entry_points_of_the_documents_are_looked_up(section: tuple[str, str], registry: Registry[Any]) -> None:
+    declared = tomllib.loads(blocks(*section, "toml")[1])["project"]["entry-points"]
+    assert list(declared) == [registry.group]
+    for path in declared[registry.group].values():
+        assert registry.find(path, "name").__name__ == path.partition(":")[2]
+
+
+def test_what_constructors_are_given_is_in_the_document() -> None:
+    text = (REPOSITORY / "docs" / "recommenders.md").read_text()
+    assert [name for name in GIVEN - {"towers"} if f"`{name}`" not in text] == []
+
+
+def test_the_line_that_adds_a_network_to_the_package_fits_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (line,) = blocks("encoders.md", "## Adding an encoder to this package", "python")
+    networks = shown("three_convolutions", monkeypatch, tmp_path).SMALL_NETWORKS
+    table = eval(f"{{\n{line}}}", {"SMALL_NETWORKS": networks})
+    assert list(table) == ["three_convolutions"]
 
 
 def test_every_recommender_is_in_the_document() -> None:
     text = (REPOSITORY / "docs" / "recommenders.md").read_text()
     assert [name for name in RECOMMENDERS if f"`{name}`" not in text] == []
-
-
-@pytest.mark.parametrize("tune", ["frozen", "top1", "full"])
-def test_the_sixteenth_encoder_trains(
-    shown: ModuleType, video_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: str
-) -> None:
-    for name, network in shown.SMALL_NETWORKS.items():
-        monkeypatch.setitem(ENCODERS, name, video_encoder(network))
-    config = RunConfig.model_validate(
-        {
-            "dataset": video_dataset,
-            "output": tmp_path / "run",
-            "model": {"name": "gru4rec", "dim": 8},
-            "encoder": {"name": "three_convolutions", "tune": tune},
-            "train": {"epochs": 1, "batch_size": 12, "device": "cpu"},
-        }
-    )
-    report = train(config)
-    assert report.encoder == "three_convolutions"
-    assert report.cost["trainable_parameters"] > 64 * 8
 
 
 def test_every_encoder_is_in_the_document() -> None:

@@ -17,7 +17,7 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.runs.assembly import build_experiment
-from microlens.runs.run import load
+from microlens.runs.train import load
 from microlens.runs.train import train
 from microlens.training.step import TrainingStep
 from microlens.training.trainer import Trainer

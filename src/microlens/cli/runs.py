@@ -65,7 +65,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the targets of a trained run again, over the whole catalogue."""
-    from microlens.runs.run import load
+    from microlens.runs.train import load
 
     measured = load(run, dataset, progress=not as_json).evaluate()
     if as_json:
@@ -100,7 +100,7 @@ def recommend(
     if (users is None) != (out is None):
         raise InputError("--users and --out go together: say for whom, and the file to write to.")
     from microlens.cli.terminal_tables import recommendation_table
-    from microlens.runs.run import load
+    from microlens.runs.train import load
 
     opened = load(run, dataset, progress=True)
     if out is not None:
@@ -127,7 +127,7 @@ def similar(
 ) -> None:
     """List the items whose vectors are most similar to that of an item."""
     from microlens.cli.terminal_tables import recommendation_table
-    from microlens.runs.run import load
+    from microlens.runs.train import load
 
     console.print(recommendation_table(load(run, dataset, progress=True).similar(item, k), [item]))
 
@@ -139,7 +139,7 @@ def vectors(
     dataset: DatasetOfRun = None,
 ) -> None:
     """Write the vector of every item of a run, or of new videos."""
-    from microlens.runs.run import load
+    from microlens.runs.train import load
     from microlens.runs.write_lists import write_vectors
 
     opened = load(run, dataset, progress=True)

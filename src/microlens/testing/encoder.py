@@ -21,6 +21,11 @@ def encode(encoder: ItemEncoder, items: ItemBatch) -> Tensor:
     return vectors
 
 
+def built_encoder(encoder_table: Mapping[str, Any]) -> ItemEncoder:
+    """Build what the table ``[encoder]`` describes, in eval mode."""
+    return build_encoder(encoder_table, {**worlds.constructor_arguments(worlds.small_split())}).eval()
+
+
 class EncoderContract:
     """Tests of one item encoder; subclass it in a test file and name the class.
 
@@ -43,7 +48,7 @@ class EncoderContract:
     def built(self, encoder_table: dict[str, Any]) -> ItemEncoder:
         """The encoder, in eval mode."""
         torch.manual_seed(2)
-        return _build(encoder_table)
+        return built_encoder(encoder_table)
 
     def test_shape(self, built: ItemEncoder) -> None:
         """Vectors are (M, D)."""
@@ -100,13 +105,9 @@ class EncoderContract:
     def test_a_state_dict_brings_everything_back(self, built: ItemEncoder, encoder_table: dict[str, Any]) -> None:
         """Loaded into an encoder that was built anew, parameters and buffers give the same vectors."""
         torch.manual_seed(3)
-        other = _build(encoder_table)
+        other = built_encoder(encoder_table)
         batch = items_with_content(1, 2)
         if any(parameter.requires_grad for parameter in built.parameters()):
             assert not torch.allclose(encode(other, batch), encode(built, batch)), "the seed draws no other weights"
         other.load_state_dict(built.state_dict())
         torch.testing.assert_close(encode(other, batch), encode(built, batch), rtol=0, atol=0)
-
-
-def _build(encoder_table: Mapping[str, Any]) -> ItemEncoder:
-    return build_encoder(encoder_table, {**worlds.constructor_arguments(worlds.small_split())}).eval()

@@ -16,7 +16,7 @@ from microlens.data.split import Split
 from microlens.encoders.id import IdEncoder
 from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
-from microlens.runs.run import load
+from microlens.runs.train import load
 from microlens.runs.train import train
 from microlens.testing import worlds
 from microlens.testing.worlds import D, L, N
