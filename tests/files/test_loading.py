@@ -478,13 +478,13 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
         "valid: 'HR@10' is missing",
     ),
     "no scale": (resume, LAST, tensors(lambda t, f: f.pop("scaler")), "scaler is missing"),
-    "another scale": (resume, LAST, tensors(lambda t, f: f.update(scaler={"scale": 2.0})), "loss scale is not whole"),
+    "another scale": (resume, LAST, tensors(lambda t, f: f.update(scaler={"scale": 2.0})), "loss scale is incomplete"),
     "no random state": (resume, LAST, tensors(lambda t, f: t.pop("random.0.cpu")), f"holds no random state; {FRESH}"),
     "two processes": (
         resume,
         LAST,
         tensors(lambda t, f: t.update({"random.1.cpu": t["random.0.cpu"].clone()})),
-        f"was written by 2 processes, which cannot be gone on with by 1: use as many, or {FRESH}",
+        f"was written by 2 processes and cannot be resumed with 1: use the same number, or {FRESH}",
     ),
     "another device": (resume, LAST, renamed("random.0.cpu", "random.0.tpu"), "holds no random state '0.cpu'"),
     "a random state cut": (resume, LAST, changed("random.0.cpu", lambda t: t[:-1]), "'random.0.cpu' is no state"),
@@ -602,7 +602,7 @@ def test_more_processes_do_not_go_on_with_the_checkpoint_of_fewer(copy: Path) ->
     trainer, resumed = trainer_of(run)
     assert resumed
     trainer.process = Process(rank=1, world_size=3)
-    with pytest.raises(InputError, match="was written by 1 process, which cannot be gone on with by 3"):
+    with pytest.raises(InputError, match="was written by 1 process and cannot be resumed with 3"):
         trainer.resume()
 
 

@@ -214,7 +214,7 @@ def test_extraction_refuses_what_cannot_be_kept(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(InputError, match="item number 256 is NaN, infinite or beyond float16"):
         rows_of(tmp_path / "rows", num_items=300, half=True)  # 256 squared is the first beyond 65504
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(InputError, match=r"needs room for .* GB and the disk has"):
+    with pytest.raises(InputError, match=r"needs [0-9.,]+ GB and the disk has"):
         rows_of(tmp_path / "other")
 
 
