@@ -287,7 +287,7 @@ def test_changed_numbers_are_noticed(dataset: Path, configs: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"table\.json was changed after microlens bench wrote it"):
         read_results(table)
     table.write_text("[]")
-    with pytest.raises(InputError, match="holds no results"):
+    with pytest.raises(InputError, match="does not hold results"):
         read_results(table)
     with pytest.raises(InputError, match="does not exist"):
         read_results(tmp_path / "none.json")

@@ -557,7 +557,7 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
     "ranks of one part": (report, RANKS, saved(lambda r: r[0]), "expected 2 dimensions"),
     "three rows of ranks": (report, RANKS, saved(lambda r: np.concatenate([r, r[:1]])), "it holds 3 rows"),
     "a rank below 0": (report, RANKS, first_rank(-1), "ranks below 0"),
-    "fewer ranks": (report, RANKS, saved(lambda r: r[:, 1:]), "holds other numbers than ranks.npy"),
+    "fewer ranks": (report, RANKS, saved(lambda r: r[:, 1:]), "does not agree with ranks.npy"),
     "epochs gone": (report, EPOCHS, Path.unlink, "metrics.jsonl is missing; train the run again"),
     "epochs cut": (report, EPOCHS, cut, "metrics.jsonl is damaged .*; train the run again"),
     "an epoch less": (report, EPOCHS, lambda p: p.write_text(p.read_text().splitlines()[0]), "a line for each of 2"),

@@ -1,4 +1,4 @@
-"""Training the runs of a table that are missing, each in a process of its own."""
+"""Training of the missing runs of a table, each in a separate process."""
 
 import json
 import os
@@ -24,16 +24,16 @@ OnRow = Callable[[str, str], None]
 
 
 class Runner:
-    """Trains the runs of a table; a run that fails does not stop the others.
+    """Trains the runs of a table; a failed run does not stop the others.
 
-    A run's output goes to ``log.txt`` in its folder; what a killed run had trained is picked up again.
+    The output of a run goes to ``log.txt`` in its folder; killed runs are resumed.
 
     Args:
         bench: the table.
-        jobs: how many runs train at once; they share the processor's cores.
-        on_row: called with a run's name and "started", how far it is, "failed", "stopped", or "finished" (when it was
-            there already, too).
-        seconds: after so long, runs at work are stopped, to be picked up again, and no other starts.
+        jobs: number of runs to train at once; they share the processor's cores.
+        on_row: called with a run's name and "started", its progress, "failed", "stopped", or "finished" (also if it was
+            finished before).
+        seconds: time limit, after which runs are stopped, to be resumed later, and no other run starts.
     """
 
     def __init__(self, bench: Bench, *, jobs: int, on_row: OnRow, seconds: float | None = None) -> None:
@@ -45,13 +45,13 @@ class Runner:
         self.threads = max(1, cores // jobs) if jobs > 1 else None
 
     def run(self) -> dict[str, str]:
-        """Train what is missing.
+        """Train the missing runs.
 
         Returns:
-            For each run that failed, by name, the last line that it printed.
+            For each failed run, by name, the last line that it printed.
 
         Raises:
-            InputError: another process works in the table's folder.
+            InputError: another process is working in the table's folder.
         """
         self.bench.output.mkdir(parents=True, exist_ok=True)
         first = [job for job in self.bench.jobs() if job.data_hash != self.bench.data_hash]
@@ -90,7 +90,7 @@ class Runner:
         self.on_row(job.name, "started")
         try:
             process = self._train(job)
-        except InputError as error:  # the folder is not ours
+        except InputError as error:  # the folder was not made by microlens
             self.failed[job.name] = str(error)
             self.on_row(job.name, "failed")
             return
@@ -103,7 +103,7 @@ class Runner:
             self.on_row(job.name, "failed")
 
     def _train(self, job: Job) -> ForkServerProcess | None:
-        """The ended process, or None where it was stopped."""
+        """Train one run; return the finished process, or None if it was stopped."""
         claim_run_folder(job.folder, LOG)
         process = worker.start(job.config, job.folder / LOG, self.threads)
         try:
@@ -118,18 +118,18 @@ class Runner:
 
 
 def _is_done(job: Job) -> bool:
-    with suppress(InputError):  # what cannot be read is not there
+    with suppress(InputError):  # an unreadable report counts as missing
         return job.report() is not None and read_beyond(job.folder) is not None
     return False
 
 
 def _how_far(job: Job) -> str:
-    """The epochs done, and the minutes that the others take at most."""
+    """The finished epochs, and an upper bound of the remaining minutes."""
     path = job.folder / "metrics.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         seconds = sum(line["seconds"] for line in lines)
-    except (OSError, ValueError, KeyError, TypeError):  # not there yet, being written, or not of this run
+    except (OSError, ValueError, KeyError, TypeError):  # missing, being written, or of another run
         return ""
     left = job.config.train.epochs - len(lines)
     if not lines or not left:

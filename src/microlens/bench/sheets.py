@@ -1,4 +1,4 @@
-"""A table's JSON as sheets that a terminal, Markdown, LaTeX, CSV and a page show alike."""
+"""A table's JSON as sheets, which are shown in terminals, Markdown, LaTeX, CSV and HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ _FIFTHS = "The items in train in five groups of equally many, 1 the least popula
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Titled columns, rows in named groups, and notes below."""
+    """A table with a title, columns, rows in named groups, and notes."""
 
     title: str
     columns: list[str]
@@ -43,7 +43,7 @@ class Sheet:
 
 
 def sheets(results: dict[str, Any]) -> list[Sheet]:
-    """What :func:`microlens.bench.collect` gave as sheets: accuracy, slices, what is beyond accuracy, and cost."""
+    """Convert the output of :func:`microlens.bench.collect` to sheets: accuracy, slices, beyond accuracy, and cost."""
     title = table_title(results)
     targets = {cohort: _targets(results, cohort) for cohort in ("all", "warm", "cold")}
     found = [
@@ -63,14 +63,14 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
 
 
 def table_title(results: dict[str, Any]) -> str:
-    """What the table is called, with its protocol where that is not the paper's."""
+    """The title of a table, including its protocol unless it is the paper's."""
     title = f"{results['title']} on {results['dataset']}"
     protocol = results.get("protocol_name", "paper")
     return title if protocol == "paper" else f"{title}, protocol {protocol}"
 
 
 def fitting(sheet: Sheet, width: int) -> Sheet:
-    """A sheet with as many of its first columns as fit into ``width`` characters, and a note where some do not."""
+    """Keep as many of the first columns as fit into ``width`` characters, with a note if columns are left out."""
     rows = [row for rows in sheet.groups.values() for row in rows]
     cells = zip(["", *sheet.columns], *rows, strict=True)
     widths = [max(map(len, (max(head.split(" ") or [""], key=len), *values))) + 3 for head, *values in cells]
@@ -164,7 +164,7 @@ def _cost(results: dict[str, Any]) -> dict[str, Cell]:
 
 
 def _counted(results: dict[str, Any]) -> Sheet:
-    """The paper's table of costs counted from our networks beside what it prints."""
+    """The paper's table of costs: the values counted from our networks beside the printed ones."""
     rows = []
     for row in results["counted"]:
         printed, adds = results["printed_costs"][row["row"]], row["multiply_adds"]
@@ -185,7 +185,7 @@ def _counted(results: dict[str, Any]) -> Sheet:
 
 
 def notes(results: dict[str, Any]) -> list[str]:
-    """What has to be known to read the numbers."""
+    """The notes needed to read the numbers."""
     lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
     if reference_names(results):
         lines.append(
@@ -204,7 +204,7 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines += [f"V: {file}, made by the encoder {encoder}." for file, encoder in sorted(made)]
     lines += _missing(results["missing"])
     if len(results["protocols"]) > 1:
-        lines.append("Several protocols stand in this table; numbers compare within a protocol alone.")
+        lines.append("This table mixes several protocols; only numbers of the same protocol are comparable.")
     if results.get("protocol_name", "paper") != "paper":
         lines += [f"{name}: {described(fields)}" for name, fields in results["protocols"].items()]
     protocols = ", ".join(results["protocols"]) or "-"
