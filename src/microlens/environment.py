@@ -90,9 +90,9 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
 
 
-_WAY_OUT = "choose a smaller model.dim, or fewer blocks or layers."
-_OF_ADAM = 3  # a gradient and two moments per parameter
-_OF_OBJECTS = 4096  # approximate size of a parameter and its module as Python objects
+_REMEDY = "choose a smaller model.dim, or fewer blocks or layers."
+_ADAM_FACTOR = 3  # a gradient and two moments per parameter
+_OBJECT_BYTES = 4096  # approximate size of a parameter and its module as Python objects
 
 
 def available_memory() -> int:
@@ -121,7 +121,7 @@ def parameters_that_fit() -> Iterator[None]:
     def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
         nonlocal needed
         if parameter is not None and parameter.device.type == "cpu":
-            needed += parameter.numel() * parameter.element_size() + _OF_OBJECTS
+            needed += parameter.numel() * parameter.element_size() + _OBJECT_BYTES
         if needed > available:
             raise MemoryError
 
@@ -132,7 +132,7 @@ def parameters_that_fit() -> Iterator[None]:
         if not lacks_memory(error):
             raise
         raise InputError(
-            f"the model's parameters need more than the {available / 1e9:,.1f} GB of memory available here; {_WAY_OUT}"
+            f"the model's parameters need more than the {available / 1e9:,.1f} GB of memory available here; {_REMEDY}"
         ) from None
     finally:
         hook.remove()
@@ -145,10 +145,10 @@ def refuse_too_large_to_train(model: nn.Module, device: torch.device) -> None:
         InputError: they need more memory than is available.
     """
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-    needed = _OF_ADAM * sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    needed = _ADAM_FACTOR * sum(parameter.numel() * parameter.element_size() for parameter in trained)
     available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     if needed > available:
         raise InputError(
             f"training the model takes {needed / 1e9:,.1f} GB of additional memory, and {available / 1e9:,.1f} GB are "
-            f"available here; {_WAY_OUT}"
+            f"available here; {_REMEDY}"
         )

@@ -5,13 +5,13 @@ import re
 from concurrent.futures import BrokenExecutor
 
 # Terminal control characters (C0 and C1 except tab and line feed, DEL), and characters that change the order of text.
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8; cannot be encoded
 
 
 def printable(text: str) -> str:
     """``text`` without surrogates and control characters, except tab and line feed."""
-    return _SURROGATE.sub("\ufffd", _STEERING.sub("", text))
+    return _SURROGATE.sub("\ufffd", _CONTROL_CHARACTERS.sub("", text))
 
 
 def one_line(text: str, most: int = 1000) -> str:
@@ -31,7 +31,7 @@ AGAIN = "run the same command again: what was finished is kept."
 _FULL = f"no space left on the disk; free some and {AGAIN}"
 _MEMORY = f"there is not enough memory; choose smaller sizes or fewer workers, or free some and {AGAIN}"
 _WORKERS = f"a worker process ended without a message, probably killed by the system for lack of memory; {AGAIN}"
-_OF_THE_MACHINE = {
+_SYSTEM_MESSAGES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EIO: f"reading or writing failed: the disk is failing, or has no space left; free some and {AGAIN}",
@@ -76,8 +76,8 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def _sentence_of_system(error: OSError) -> str | None:
-    if error.errno in _OF_THE_MACHINE:
-        return _OF_THE_MACHINE[error.errno]
+    if error.errno in _SYSTEM_MESSAGES:
+        return _SYSTEM_MESSAGES[error.errno]
     if error.filename is not None:
         return one_line(f"{_name(error.filename)} cannot be used: {error.strerror}.")
     if error.errno == errno.ENOENT:

@@ -139,7 +139,7 @@ def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner_module.worker, "start", note)
-    monkeypatch.setattr(runner_module, "_how_far", interrupt)
+    monkeypatch.setattr(runner_module, "_progress_of", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_rows(read(dataset, configs, "popularity", "markov"))
     assert len(started) == 1

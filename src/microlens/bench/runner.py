@@ -16,7 +16,7 @@ from microlens.files.writing import lock_folder
 from microlens.runs.folder import claim_run_folder
 from microlens.runs.list_metrics import read_beyond
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 STOP_SECONDS = 10.0
 LOG = "log.txt"
 
@@ -72,7 +72,7 @@ class Runner:
                 raise
 
     def _one(self, job: Job) -> None:
-        if self._over():
+        if self._is_over():
             return
         try:
             self._train_if_missing(job)
@@ -80,7 +80,7 @@ class Runner:
             self.stop.set()
             raise
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         return self.stop.is_set() or (self.deadline is not None and time.monotonic() > self.deadline)
 
     def _train_if_missing(self, job: Job) -> None:
@@ -99,7 +99,7 @@ class Runner:
         elif process.exitcode == 0:
             self.on_row(job.name, "finished")
         else:
-            self.failed[job.name] = _what_it_said(job, process.exitcode or 0)
+            self.failed[job.name] = _last_line(job, process.exitcode or 0)
             self.on_row(job.name, "failed")
 
     def _train(self, job: Job) -> ForkServerProcess | None:
@@ -108,10 +108,10 @@ class Runner:
         process = worker.start(job.config, job.folder / LOG, self.threads)
         try:
             while process.exitcode is None:
-                if self._over():
+                if self._is_over():
                     return None
-                process.join(LOOK_SECONDS)
-                self.on_row(job.name, _how_far(job))
+                process.join(POLL_SECONDS)
+                self.on_row(job.name, _progress_of(job))
         finally:
             _end(process)
         return process
@@ -123,7 +123,7 @@ def _is_done(job: Job) -> bool:
     return False
 
 
-def _how_far(job: Job) -> str:
+def _progress_of(job: Job) -> str:
     """The finished epochs, and an upper bound of the remaining minutes."""
     path = job.folder / "metrics.jsonl"
     try:
@@ -138,7 +138,7 @@ def _how_far(job: Job) -> str:
     return f"epoch {len(lines) + 1} of at most {job.config.train.epochs}, {minutes:.0f} min left at most"
 
 
-def _what_it_said(job: Job, exitcode: int) -> str:
+def _last_line(job: Job, exitcode: int) -> str:
     log = job.folder / LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line for line in text.splitlines() if line.strip()]

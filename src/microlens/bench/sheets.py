@@ -29,7 +29,7 @@ from microlens.data.protocol import described
 from microlens.evaluation.metrics import METRICS, OF_SEVERAL
 from microlens.evaluation.report import POPULARITY_GROUPS
 
-_FIFTHS = "The items in train in five groups of equally many, 1 the least popular."
+_POPULARITY_NOTE = "Training items in five groups of equal size, 1 the least popular."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,9 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
             {f"{cohort} {metric}": of_cohort(cohort, metric) for cohort in ("warm", "cold") for metric in METRICS},
             results,
         ),
-        _sheet(f"{title}: HR@10 by popularity of the target, percent", _popularity(results), results, [_FIFTHS]),
+        _sheet(
+            f"{title}: HR@10 by popularity of the target, percent", _popularity(results), results, [_POPULARITY_NOTE]
+        ),
         _sheet(f"{title}: HR@10 by length of the user's history and by tag, percent", _slices(results), results),
         _sheet(f"{title}: beyond accuracy, first ten", _beyond(results), results, _beyond_notes(results)),
         _sheet(f"{title}: cost", _cost(results), results, _cost_notes(results)),
@@ -189,8 +191,8 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
     if reference_names(results):
         lines.append(
-            "Differences are of the same users, with a paired bootstrap interval; * marks those that a paired t-test "
-            f"over users, corrected for the number of rows (Holm), calls real (p < {SIGNIFICANT})."
+            "Differences are between the same users, with a paired bootstrap interval; * marks those that are "
+            f"significant (p < {SIGNIFICANT}) in a paired t-test over users with Holm's correction for the number of rows."
         )
     if any(row["deviation"] for row in results["rows"]):
         lines.append("Rows with several seeds are means over seeds; the deviation is that between seeds.")
@@ -228,9 +230,9 @@ def _beyond_notes(results: dict[str, Any]) -> list[str]:
     )
     of_content = [f"Diversity is by the cosine of the vectors in {', '.join(files)}."] if files else []
     return [
-        "Coverage: share of all items that stand in anybody's list. Novelty: bits of surprise of an item, by how many "
-        "users have it. Diversity: mean distance of two items of a list. Popularity: mean train count of items shown. "
-        "Gini: 0 where all items are shown alike, 1 where one is.",
+        "Coverage: fraction of all items that appear in any list. Novelty: mean -log2 of the fraction of users who have "
+        "an item. Diversity: mean distance of two items of a list. Popularity: mean training count of recommended items. "
+        "Gini: 0 if all items are recommended equally often, 1 if only one is.",
         *of_content,
     ]
 

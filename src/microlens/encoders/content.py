@@ -181,10 +181,10 @@ class ContentEncoder(ItemEncoder):
 
     def content_groups(self) -> list[ContentGroup]:
         """The trained parameters that read raw content, at this encoder's own learning rate if it has one."""
-        trained = [parameter for parameter in self.seeing_content() if parameter.requires_grad]
+        trained = [parameter for parameter in self.content_parameters() if parameter.requires_grad]
         return [ContentGroup(trained, self.tuning.encoder_lr)] if trained else []
 
-    def seeing_content(self) -> Iterator[nn.Parameter]:
+    def content_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters of the paper's encoder group: the trunk. The projection uses the recommender's rate."""
         yield from self.trunk.parameters()
 

@@ -226,7 +226,7 @@ class _EpochSchema(BaseModel):
     @field_validator("valid")
     @classmethod
     def _all_metrics(cls, valid: dict[str, float]) -> dict[str, float]:
-        return _having(valid, METRICS)
+        return _require_keys(valid, METRICS)
 
 
 class _ProtocolSchema(BaseModel):
@@ -284,14 +284,14 @@ class _ReportSchema(BaseModel):
     @model_validator(mode="after")
     def _every_cohort(self) -> Self:
         for part in PARTS:
-            for cohort, targets in _having(_having(self.num_targets, PARTS)[part], COHORTS).items():
+            for cohort, targets in _require_keys(_require_keys(self.num_targets, PARTS)[part], COHORTS).items():
                 for values in (self.metrics, self.intervals):
-                    found = _having(_having(values, PARTS)[part], COHORTS)[cohort]
-                    _having(found, METRICS if targets else ())
+                    found = _require_keys(_require_keys(values, PARTS)[part], COHORTS)[cohort]
+                    _require_keys(found, METRICS if targets else ())
         return self
 
 
-def _having(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _require_keys(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     missing = next((name for name in names if name not in values), None)
     if missing is not None:
         raise ValueError(f"'{missing}' is missing")

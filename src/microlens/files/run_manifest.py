@@ -60,7 +60,7 @@ def replaced(folder: Path, name: str) -> Iterator[Path]:
     """
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = _settled(folder)
+    files = _current_files(folder)
     with atomic_write(path) as temporary:
         yield temporary
         before, files[name] = files.get(name), _measured(temporary)
@@ -158,7 +158,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 def _state(folder: Path, name: str, manifest: _Manifest) -> State:
     path = folder / name
-    there = _remembered(path) if path.is_file() else None
+    there = _cached_entry(path) if path.is_file() else None
     if manifest.accepts(name, there):
         return "ok"
     if there is None:
@@ -166,7 +166,7 @@ def _state(folder: Path, name: str, manifest: _Manifest) -> State:
     return "changed" if name in manifest.files else "not listed"
 
 
-def _settled(folder: Path) -> dict[str, Entry]:
+def _current_files(folder: Path) -> dict[str, Entry]:
     """The manifest's files; if a process was killed while replacing one, with the entry of the file on disk."""
     manifest = _read(folder) or _Manifest()
     files = dict(manifest.files)
@@ -201,15 +201,15 @@ def _measured(path: Path) -> Entry:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _remembered(path: Path) -> Entry:
+def _cached_entry(path: Path) -> Entry:
     found = path.stat()
     if found.st_size < LARGE:
         return _measured(path)
-    return _measured_once(path, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+    return _cached_measurement(path, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @lru_cache(maxsize=256)
-def _measured_once(path: Path, *_: int) -> Entry:
+def _cached_measurement(path: Path, *_: int) -> Entry:
     return _measured(path)
 
 

@@ -24,7 +24,7 @@ from microlens.media.orientation import Orientation, exif_orientation
 from microlens.media.pictures import Pixels, limit_size
 
 # Background of transparent pixels.
-_GROUND = "white"
+_BACKGROUND = "white"
 # Pillow reads more formats, but some of its readers run other programs or open other files: only these are used.
 _READERS: dict[str, type[ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
@@ -140,7 +140,7 @@ def _rgb(image: Image.Image) -> Pixels:
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         picture = image.convert("RGBA")
-        ground = Image.new("RGB", image.size, _GROUND)
+        ground = Image.new("RGB", image.size, _BACKGROUND)
         ground.paste(picture, mask=picture)
         return np.asarray(ground)
     return np.asarray(image.convert("RGB"))

@@ -166,12 +166,14 @@ def _results(
     results: Result = []
     for kind in task.kinds:
         fault = faults.get(kind)
-        told_already = len(task.kinds) > 1 and kind == "sound" and (fault == NO_SOUND or fault == faults.get("clips"))
+        already_reported = (
+            len(task.kinds) > 1 and kind == "sound" and (fault == NO_SOUND or fault == faults.get("clips"))
+        )
         outcome = Outcome(
             kind=kind,
             item_id=task.item_id,
             stored=kind in values,
-            faults=[fault] if fault and not told_already else list(survived.get(kind, ())),
+            faults=[fault] if fault and not already_reported else list(survived.get(kind, ())),
             info=info if kind == "clips" else {},
             path=f"{task.path.parent.name}/{task.path.name}",
             **file,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-_FAILURES_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+_SYSTEM_FAILURES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 
 class MediaFault(Exception):  # noqa: N818 - the file is at fault, not the program
@@ -29,7 +29,7 @@ def faults_of(path: Path) -> Iterator[None]:
     except (MemoryError, RecursionError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FAILURES_OF_THE_MACHINE:
+        if isinstance(error, OSError) and error.errno in _SYSTEM_FAILURES:
             raise
         why = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         raise MediaFault(f"it cannot be read ({why})") from error

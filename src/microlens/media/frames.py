@@ -46,7 +46,7 @@ class FrameDecoder:
     def __init__(self, context: VideoCodecContext, timeline: Timeline) -> None:
         self._context = context
         self._timeline = timeline
-        self._may_skip = not timeline.counted and _unreferenced_frames_are_marked(context)
+        self._may_skip = not timeline.counted and _marks_unreferenced_frames(context)
         self.damaged: set[int] = set()
 
     def exact(self, chosen: NDArray[np.int64]) -> list[av.VideoFrame]:
@@ -170,7 +170,7 @@ class FrameDecoder:
             return []
 
 
-def _unreferenced_frames_are_marked(context: VideoCodecContext) -> bool:
+def _marks_unreferenced_frames(context: VideoCodecContext) -> bool:
     """True if frames that the decoder treats as NONREF are not referenced by any other frame.
 
     True for H.264. In HEVC the mark covers one temporal layer only, so there must be only one.

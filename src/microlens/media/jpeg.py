@@ -17,7 +17,7 @@ _SEGMENTS = {*range(0xC0, 0xD0), _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan, ff00 is an escaped ff and ffd0..ffd7 are restarts
 _EXIF = b"Exif\0\0"
 # The amount of junk that the decoder reports depends on its read-ahead, so removing all of it may take several tries.
-_MOST_TRIES = 8
+_MAX_TRIES = 8
 _JUNK = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
@@ -39,7 +39,7 @@ def decode_jpeg(data: bytes) -> tuple[Pixels, tuple[str, ...]]:
         reason = str(error)
     end, all_sent = _scans(data)
     picture = data[:end] if all_sent else b""
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MAX_TRIES):
         try:
             pixels = _decode(picture + _END)
         except (ValueError, KeyError) as error:

@@ -17,7 +17,7 @@ MAX_PIXELS = 8192 * 8192
 # A picture longer than this multiple of its short side is cropped before scaling; scaling it first would fill memory.
 _LONGEST_SHAPE = 8
 # The scaling library fails beyond a factor of about 250.
-_MOST_SHRUNK_AT_ONCE = 64
+_MAX_SHRINK_STEP = 64
 
 
 def limit_size(width: int, height: int) -> None:
@@ -62,10 +62,10 @@ def _middle(frame: av.VideoFrame, width: float, height: float) -> av.VideoFrame:
 
 
 def _scaled(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-    while frame.width > width * _MOST_SHRUNK_AT_ONCE or frame.height > height * _MOST_SHRUNK_AT_ONCE:
+    while frame.width > width * _MAX_SHRINK_STEP or frame.height > height * _MAX_SHRINK_STEP:
         frame = frame.reformat(
-            width=max(width, -(-frame.width // _MOST_SHRUNK_AT_ONCE)),
-            height=max(height, -(-frame.height // _MOST_SHRUNK_AT_ONCE)),
+            width=max(width, -(-frame.width // _MAX_SHRINK_STEP)),
+            height=max(height, -(-frame.height // _MAX_SHRINK_STEP)),
             format="rgb24",
             interpolation="BILINEAR",
         )

@@ -93,7 +93,7 @@ def _round(function: Callable[[T], R], waiting: deque[T], workers: int) -> Gener
     try:
         crew.extend(_Worker(function) for _ in range(min(workers, len(waiting))))
         while crew:
-            for worker in _with_news(crew):
+            for worker in _ready_workers(crew):
                 held, answer = worker.task, worker.hear()
                 died = isinstance(answer, Killed)
                 deaths_left -= died
@@ -112,7 +112,7 @@ def _round(function: Callable[[T], R], waiting: deque[T], workers: int) -> Gener
             worker.close()
 
 
-def _with_news(crew: "list[_Worker]") -> "list[_Worker]":
+def _ready_workers(crew: "list[_Worker]") -> "list[_Worker]":
     """Wait until workers have answered, died or passed their deadline; the latter are killed."""
     first = min(worker.deadline for worker in crew)
     heard = wait([worker.channel for worker in crew], max(0.0, first - time.monotonic()))
@@ -178,7 +178,7 @@ class _Worker:
     def wait_for_start(self) -> None:
         """Wait until the process has started; raise InputError if it does not."""
         while not self._has_started:
-            for worker in _with_news([self]):
+            for worker in _ready_workers([self]):
                 worker.hear()
 
     def _died(self) -> Killed:

@@ -31,11 +31,11 @@ _IMAGES_MARK = b"MLJ1"
 _IMAGES_HEADER = struct.Struct("<4sHHH")  # mark, F, H, W; followed by F lengths and F JPEG files
 _ARRAY_MARK = b"MLU1"
 _ARRAY_HEADER = struct.Struct("<4sB")  # mark, number of axes; followed by the shape and the bytes
-_MOST_AXES = 8
+_MAX_AXES = 8
 _FIRST_MAP_BYTES = 1 << 28
 _COMMIT_BYTES = 16 << 20
 _COMMIT_ITEMS = 1024
-_WORTH_COMPACTING = 0.1  # minimum fraction of unused pages
+_COMPACT_ABOVE = 0.1  # minimum fraction of unused pages
 
 
 def pack_images(images: Images, quality: int = 90) -> bytes:
@@ -74,7 +74,7 @@ def _pictures(value: bytes) -> tuple[list[memoryview], tuple[int, int, int, int]
         raise InputError("a stored set of images is cut short")
     view = memoryview(value)
     pictures = [view[start:end] for start, end in pairwise(ends)]
-    with _damage_named():
+    with _name_damage():
         if any(simplejpeg.decode_jpeg_header(picture)[:2] != (H, W) for picture in pictures):
             raise InputError("a stored image has another size than its header says")
     return pictures, (F, H, W, 3)
@@ -82,13 +82,13 @@ def _pictures(value: bytes) -> tuple[list[memoryview], tuple[int, int, int, int]
 
 def _decode(pictures: list[memoryview], out: Images) -> None:
     """Decode JPEG files directly into `out` (F, H, W, 3), which has their shape."""
-    with _damage_named():
+    with _name_damage():
         for picture, image in zip(pictures, out, strict=True):
             simplejpeg.decode_jpeg(picture, colorspace="RGB", buffer=image)
 
 
 @contextmanager
-def _damage_named() -> Iterator[None]:
+def _name_damage() -> Iterator[None]:
     try:
         yield
     except InputError:
@@ -114,7 +114,7 @@ def unpack_array(value: bytes) -> NDArray[np.uint8]:
     axes = value[4]
     start = _ARRAY_HEADER.size + 4 * axes
     shape = struct.unpack_from(f"<{axes}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
-    if axes > _MOST_AXES or len(value) - start != math.prod(shape):
+    if axes > _MAX_AXES or len(value) - start != math.prod(shape):
         raise InputError("a stored array is cut short")
     try:
         return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
@@ -186,7 +186,7 @@ class StoreWriter:
         """Commit, compact the file if worthwhile, and remove the lock file."""
         try:
             self.commit()
-            if _unused_share(self._env) > _WORTH_COMPACTING:
+            if _unused_share(self._env) > _COMPACT_ABOVE:
                 with atomic_write(self._path) as compact:
                     compact.unlink(missing_ok=True)  # left by a killed process; LMDB writes only to new files
                     self._env.copy(str(compact), compact=True)
@@ -286,12 +286,12 @@ def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor 
     """
     if not len(item_ids):
         raise InputError(f"{store.path}: no items were asked for")
-    with _item_named(store, item_ids[0]):
+    with _name_item(store, item_ids[0]):
         _, shape = _pictures(_required(store, item_ids[0]))
     images = np.empty((len(item_ids), *shape), np.uint8)
 
     def decode(row: int) -> None:
-        with _item_named(store, item_ids[row]):
+        with _name_item(store, item_ids[row]):
             pictures, own_shape = _pictures(_required(store, item_ids[row]))
             if own_shape != shape:
                 raise InputError(f"a stored clip has shape {own_shape}, others here have {shape}")
@@ -310,7 +310,7 @@ def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -
     """
     arrays = np.zeros((len(item_ids), *shape), np.uint8)
     for out, item_id in zip(arrays, item_ids, strict=True):
-        with _item_named(store, item_id):
+        with _name_item(store, item_id):
             array = unpack_array(_required(store, item_id))
             if array.ndim != len(shape) or array.shape[1:] != shape[1:] or len(array) > shape[0]:
                 raise InputError(f"a stored array has shape {array.shape}, expected is {shape} or fewer rows")
@@ -319,7 +319,7 @@ def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -
 
 
 @contextmanager
-def _item_named(store: Store, item_id: int) -> Iterator[None]:
+def _name_item(store: Store, item_id: int) -> Iterator[None]:
     try:
         yield
     except InputError as error:

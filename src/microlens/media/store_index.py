@@ -24,9 +24,9 @@ _META = struct.Struct("=II16x IHH24xQQ IHH24xQQ QQ")
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF, _META_PAGE = 1, 2, 8
 _NODE_BYTES = 8  # before the key: lower and upper half of the length, flags, length of the key
-_ELSEWHERE = 1  # flag of a node whose value is on overflow pages
-_NOWHERE = 2**64 - 1  # root of an empty tree
-_DEEPEST = 32
+_OVERFLOW = 1  # flag of a node whose value is on overflow pages
+_NO_ROOT = 2**64 - 1  # root of an empty tree
+_MAX_DEPTH = 32
 _LONGEST_KEY = 20
 
 Int64 = NDArray[np.int64]
@@ -70,7 +70,7 @@ class _File:
         first = self._meta(0)
         self.page_bytes = first[2]
         if self.page_bytes not in (1 << power for power in range(9, 16)):
-            raise self._no_store()
+            raise self._not_a_store()
         newest = max(first, self._meta(self.page_bytes), key=lambda meta: meta[-1])
         self.free, self.items, last_page = newest[4:7], newest[9:12], newest[12]
         self.pages = last_page + 1
@@ -106,9 +106,9 @@ class _File:
 
     def _leaves(self, depth: int, entries: int, root: int) -> NDArray[np.uint64]:
         """The page numbers of the leaves of a tree."""
-        if root == _NOWHERE and not entries:
+        if root == _NO_ROOT and not entries:
             return np.empty(0, np.uint64)
-        self._require(1 <= depth <= _DEEPEST)
+        self._require(1 <= depth <= _MAX_DEPTH)
         level = np.array([root], np.uint64)
         for _ in range(depth - 1):
             level = self._children(level)
@@ -135,7 +135,7 @@ class _File:
         pages, (row, position) = self._read(numbers, _LEAF)
         low, high, flags, key_bytes = self._fields(pages, row, position)
         lengths, after = low | high << 16, position + _NODE_BYTES + key_bytes
-        elsewhere = flags == _ELSEWHERE
+        elsewhere = flags == _OVERFLOW
         self._require(bool(np.all(elsewhere | (flags == 0)) and np.all(after <= self.page_bytes)))
         self._require(bool(np.all(after + np.where(elsewhere, 8, lengths) <= self.page_bytes)))
         starts = numbers.astype(np.int64)[row] * self.page_bytes + after
@@ -148,16 +148,16 @@ class _File:
 
     def _item_ids(self, pages: NDArray[np.uint8], row: Int64, position: Int64, key_bytes: Int64) -> Int64:
         if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
-            raise self._no_items()
+            raise self._not_items()
         keys = self._bytes(pages, row, position, _LONGEST_KEY)
         keys[np.arange(_LONGEST_KEY) >= key_bytes[:, None]] = 0
         texts = keys.view(f"S{_LONGEST_KEY}")[:, 0]
         try:
             item_ids = texts.astype(np.int64)
         except (ValueError, OverflowError):
-            raise self._no_items() from None
+            raise self._not_items() from None
         if np.any(item_ids.astype(texts.dtype) != texts) or np.any(np.char.str_len(texts) != key_bytes):
-            raise self._no_items()
+            raise self._not_items()
         return item_ids
 
     def _read(self, numbers: NDArray[np.uint64], flag: int) -> tuple[NDArray[np.uint8], Nodes]:
@@ -193,18 +193,18 @@ class _File:
     def _meta(self, start: int) -> tuple[int, ...]:
         page = os.pread(self.file, _PAGE.size + _META.size, start)
         if len(page) < _PAGE.size + _META.size or _PAGE.unpack_from(page)[2] != _META_PAGE:
-            raise self._no_store()
+            raise self._not_a_store()
         meta: tuple[int, ...] = _META.unpack_from(page, _PAGE.size)
         if meta[:2] != (_MAGIC, _VERSION):
-            raise self._no_store()
+            raise self._not_a_store()
         return meta
 
     def _require(self, condition: bool) -> None:
         if not condition:
             raise InputError(f"{self.path}: a page of the store is damaged; prepare the dataset again")
 
-    def _no_store(self) -> InputError:
+    def _not_a_store(self) -> InputError:
         return InputError(f"{self.path}: this is not a store that can be opened; copy or prepare it again")
 
-    def _no_items(self) -> InputError:
+    def _not_items(self) -> InputError:
         return InputError(f"{self.path}: its keys are not item numbers, so it is not a store")

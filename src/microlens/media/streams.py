@@ -22,7 +22,7 @@ _FEW = 0.1
 _FIRST_PART_ONLY = {"flv", "asf"}
 _MOST_OF_FILE = 0.9
 # A stream at least this fraction as long as the longest is considered equally long.
-_AS_LONG = 0.9
+_NEARLY_AS_LONG = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def _choose(streams: list[VideoStream], packets: dict[int, list[Packet]]) -> Vid
     streams = prefer(lambda stream: stream.codec_context is not None, streams)
     streams = prefer(lambda stream: bool(stream.disposition & Disposition.default), streams)
     lengths = {stream.index: _length(stream, packets[stream.index]) for stream in streams}
-    return prefer(lambda stream: lengths[stream.index] >= _AS_LONG * max(lengths.values()), streams)[0]
+    return prefer(lambda stream: lengths[stream.index] >= _NEARLY_AS_LONG * max(lengths.values()), streams)[0]
 
 
 def _length(stream: VideoStream, packets: list[Packet]) -> float:

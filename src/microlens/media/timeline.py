@@ -75,15 +75,15 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
         packets = [packet for packet in packets if packet.size > 1]  # DivX inserts filler packets of one byte
     if formats & _STREAMS:
         _unwrap(packets)
-    starts = _starts_of_clock(packets, formats, units)
+    starts = _clock_starts(packets, formats, units)
     first_part_only = "matroska" in formats and len(starts) > 1
     if first_part_only:
         packets = packets[: starts[1]]
         starts = starts[:1]
-    _play_in_file_order(packets, starts)
+    _shift_parts(packets, starts)
     _repeat_settings(packets)
     shown = np.array([i for i, packet in enumerate(packets) if not packet.is_discard], np.int64)
-    every_time = np.array(_stamps(packets, counted), np.int64)
+    every_time = np.array(_packet_times(packets, counted), np.int64)
     order = np.argsort(every_time[shown], kind="stable")
     times = every_time[shown][order]
     keys = np.array([i for i, packet in enumerate(packets) if packet.is_keyframe or i in starts], np.int64)
@@ -109,7 +109,7 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
     )
 
 
-def _stamps(packets: list[Packet], counted: bool) -> list[int]:
+def _packet_times(packets: list[Packet], counted: bool) -> list[int]:
     """The time of each packet; if frames are counted and some packets have no time, evenly spaced."""
     if not counted:
         return [packet.pts for packet in packets if packet.pts is not None]
@@ -131,7 +131,7 @@ def _unwrap(packets: list[Packet]) -> None:
                 packet.pts -= _WRAP * round((packet.pts - latest) / _WRAP)
 
 
-def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
+def _clock_starts(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
     """The packet indices at which the film's clock starts: the first packet, and others where files were joined."""
     starts = [0]
     if formats & _TRACKS_HAVE_LENGTHS:
@@ -141,20 +141,20 @@ def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) 
         time = packet.dts if formats & _STREAMS else packet.pts
         if time is None:
             continue
-        if latest is not None and _starts_again(packet, time - latest, formats, units):
+        if latest is not None and _restarts(packet, time - latest, formats, units):
             starts.append(i)
             latest = time
         latest = time if latest is None else max(latest, time)
     return starts
 
 
-def _starts_again(packet: Packet, step: int, formats: set[str], units: Fraction) -> bool:
+def _restarts(packet: Packet, step: int, formats: set[str], units: Fraction) -> bool:
     if formats & _STREAMS:
         return not 0 <= step <= _LONGEST_STEP_SECONDS * units
     return packet.is_keyframe and step < -_REORDERED_SECONDS * units
 
 
-def _play_in_file_order(packets: list[Packet], starts: list[int]) -> None:
+def _shift_parts(packets: list[Packet], starts: list[int]) -> None:
     """Shift the packets after each restart of the clock to begin where the previous part ends."""
     end: int | None = None
     for first, stop in pairwise([*starts, len(packets)]):

@@ -10,7 +10,7 @@ NO_ITEM = "not named by the id of an item that has interactions"
 _OTHER_KIND = "no kind of file that is read here"
 _SECOND = "another file of the same item is read"
 _HIDDEN = "hidden"
-_NO_FILE = "no file that can be opened"
+_NOT_A_FILE = "no file that can be opened"
 _SEEN = "a folder that is read under another name"
 
 
@@ -110,7 +110,7 @@ def _files_below(folder: Path, suffixes: Container[str]) -> Iterator[tuple[Path,
             if stat.S_ISDIR(mode):
                 waiting.append((path, depth + 1))
             if not stat.S_ISDIR(mode) or path.suffix.lower() in suffixes:
-                yield path, depth, None if stat.S_ISREG(mode) else _NO_FILE
+                yield path, depth, None if stat.S_ISREG(mode) else _NOT_A_FILE
 
 
 def _mode(path: Path) -> int:

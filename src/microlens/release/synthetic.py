@@ -97,9 +97,9 @@ def build_world(users: int = 2000, items: int = 400, seed: int = 0) -> World:
     Raises:
         InputError: there are too few users or items, or the seed is negative.
     """
-    _refuse_less("users", users, LEAST_USERS)
-    _refuse_less("items", items, LEAST_ITEMS)
-    _refuse_less("seed", seed, 0)
+    _check_minimum("users", users, LEAST_USERS)
+    _check_minimum("items", items, LEAST_ITEMS)
+    _check_minimum("seed", seed, 0)
     rng = np.random.default_rng([seed])
     is_new = np.zeros(items, dtype=np.bool_)
     is_new[rng.choice(items, max(2, round(NEW_ITEMS * items)), replace=False)] = True
@@ -136,7 +136,7 @@ def build_world(users: int = 2000, items: int = 400, seed: int = 0) -> World:
     )
 
 
-def _refuse_less(what: str, given: int, least: int) -> None:
+def _check_minimum(what: str, given: int, least: int) -> None:
     if given < least:
         raise InputError(f"{what} is {given}; a synthetic release accepts {least} or more.")
 
@@ -235,9 +235,9 @@ def write_release(
     if folder.exists():
         raise InputError(f"{folder} exists already; name a folder that does not.")
     if workers is not None:
-        _refuse_less("workers", workers, 1)
+        _check_minimum("workers", workers, 1)
     world = build_world(users, items, seed)
-    with _renamed_when_whole(folder) as unfinished:
+    with _renamed_when_complete(folder) as unfinished:
         _write_interactions(unfinished, world)
         _write_items(unfinished, world)
         _write_truth(unfinished / "world.json", world)
@@ -248,7 +248,7 @@ def write_release(
 
 
 @contextmanager
-def _renamed_when_whole(folder: Path) -> Iterator[Path]:
+def _renamed_when_complete(folder: Path) -> Iterator[Path]:
     unfinished = folder.with_name(folder.name + ".partial")
     claim_folder(unfinished)
     with lock_folder(unfinished):

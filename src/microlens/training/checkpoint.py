@@ -21,7 +21,7 @@ from microlens.recommenders.fitted import Fitted
 
 FRESH = "train the run again with --fresh"
 T = TypeVar("T")
-_KEPT_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")  # the state that AdamW keeps for each parameter
+_ADAMW_STATE = ("exp_avg", "exp_avg_sq", "step")  # the state that AdamW keeps for each parameter
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     if isinstance(model, Fitted):
         model.adopt(state)
     expected = model.state_dict()
-    differing = sorted(name for name in state.keys() | expected.keys() if not _alike(state, expected, name))
+    differing = sorted(name for name in state.keys() | expected.keys() if not _same_layout(state, expected, name))
     if differing:
         raise InputError(
             f"{path} is the checkpoint of another model: {len(differing)} of its {len(state)} tensors do not fit "
@@ -108,7 +108,7 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     model.load_state_dict(state)
 
 
-def _alike(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> bool:
+def _same_layout(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> bool:
     """True if both have a tensor of this name with the same shape and type."""
     if name not in state or name not in expected:
         return False
@@ -133,7 +133,7 @@ def start_from(model: Recommender, path: Path) -> None:
         if not any(name.startswith(f"{tower}.") for tower in ids)
     }
     state = {name: tensor for name, tensor in under("model", tensors).items() if name in expected}
-    differing = sorted(name for name in expected if not _alike(state, expected, name))
+    differing = sorted(name for name in expected if not _same_layout(state, expected, name))
     if differing:
         raise InputError(
             f"train.start_from is {path}, a checkpoint of another model: {len(differing)} of {len(expected)} tensors "
@@ -159,19 +159,19 @@ def load_optimizer(optimizer: torch.optim.AdamW, tensors: dict[str, Tensor], pat
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
         number = int(index) if index.isdecimal() and len(index) < 9 else len(parameters)
-        if number >= len(parameters) or not _of_parameter(name, tensor, parameters[number]):
+        if number >= len(parameters) or not _matches_parameter(name, tensor, parameters[number]):
             raise InputError(f"{path} is damaged ('optimizer.{key}' fits no parameter of this model); {FRESH}.")
         state.setdefault(number, {})[name] = tensor
     for number, kept in state.items():
-        if len(kept) < len(_KEPT_OF_A_PARAMETER):
+        if len(kept) < len(_ADAMW_STATE):
             raise InputError(f"{path} is damaged (only {', '.join(kept)} of 'optimizer.{number}' there); {FRESH}.")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _of_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
+def _matches_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
     if name == "step":
         return tensor.shape == () and tensor.dtype == torch.float32
-    return name in _KEPT_OF_A_PARAMETER and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
+    return name in _ADAMW_STATE and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 
 def load_random_states(tensors: dict[str, Tensor], process: Process, device: torch.device, path: Path) -> None:

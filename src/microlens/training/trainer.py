@@ -117,11 +117,11 @@ class Trainer:
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.settings
         groups = [group for group in self.model.item_encoder.content_groups() if group.parameters]
-        seeing_content = {id(parameter) for group in groups for parameter in group.parameters}
+        content_parameters = {id(parameter) for group in groups for parameter in group.parameters}
         others = [
             parameter
             for parameter in self.model.parameters()
-            if parameter.requires_grad and id(parameter) not in seeing_content
+            if parameter.requires_grad and id(parameter) not in content_parameters
         ]
         by_rate = [{"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay}] if others else []
         return by_rate + [

@@ -34,7 +34,7 @@ class VideoEncoder(ContentEncoder):
         clips = items.content["clips"].permute(0, 4, 1, 2, 3).float().div_(255)
         return clips.sub_(self.mean).div_(self.std)
 
-    def seeing_content(self) -> Iterator[nn.Parameter]:
+    def content_parameters(self) -> Iterator[nn.Parameter]:
         """All parameters: the original code also trains the projection at the video network's rate."""
         yield from self.parameters()
 
