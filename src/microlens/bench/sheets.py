@@ -191,8 +191,8 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
     if reference_names(results):
         lines.append(
-            "Differences are between the same users, with a paired bootstrap interval; * marks those that are "
-            f"significant (p < {SIGNIFICANT}) in a paired t-test over users with Holm's correction for the number of rows."
+            "Differences are between the same users, with a paired bootstrap interval; * marks those that are significant "
+            f"(p < {SIGNIFICANT}) in a paired t-test over users with Holm's correction for the number of rows."
         )
     if any(row["deviation"] for row in results["rows"]):
         lines.append("Rows with several seeds are means over seeds; the deviation is that between seeds.")
@@ -230,9 +230,9 @@ def _beyond_notes(results: dict[str, Any]) -> list[str]:
     )
     of_content = [f"Diversity is by the cosine of the vectors in {', '.join(files)}."] if files else []
     return [
-        "Coverage: fraction of all items that appear in any list. Novelty: mean -log2 of the fraction of users who have "
-        "an item. Diversity: mean distance of two items of a list. Popularity: mean training count of recommended items. "
-        "Gini: 0 if all items are recommended equally often, 1 if only one is.",
+        "Coverage: fraction of all items that appear in any list. Novelty: mean -log2 of the fraction of users who "
+        "have an item. Diversity: mean distance of two items of a list. Popularity: mean training count of "
+        "recommended items. Gini: 0 if all items are recommended equally often, 1 if only one is.",
         *of_content,
     ]
 
