@@ -191,7 +191,7 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
     if reference_names(results):
         lines.append(
-            "Differences are between the same users, with a paired bootstrap interval; * marks those that are significant "
+            "Differences are between the same users, with a paired bootstrap interval; * marks significant ones "
             f"(p < {SIGNIFICANT}) in a paired t-test over users with Holm's correction for the number of rows."
         )
     if any(row["deviation"] for row in results["rows"]):
