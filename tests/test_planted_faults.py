@@ -98,11 +98,11 @@ def test_a_history_that_is_ranked_again(monkeypatch: pytest.MonkeyPatch) -> None
     red(test_metrics.test_seen_items_do_not_count)
 
 
-@pytest.mark.parametrize(("owner", "name"), [(graph, "_forget"), (graph.GraphRecommender, "train")])
+@pytest.mark.parametrize(("owner", "name"), [(graph, "_drop_cached"), (graph.GraphRecommender, "train")])
 def test_a_stale_graph_cache(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check = test_collaborative.test_what_was_propagated_is_forgotten_with_the_weights_it_came_from
     check()
-    stale = {"_forget": lambda model, keys: None, "train": nn.Module.train}
+    stale = {"_drop_cached": lambda model, keys: None, "train": nn.Module.train}
     monkeypatch.setattr(owner, name, stale[name])
     red(check)
 

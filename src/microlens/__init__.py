@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
-    from microlens.runs.train import Run, load
-    from microlens.runs.train import train
+    from microlens.runs.train import Run, load, train
     from microlens.runs.tune import Search
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Several processes that train one model, through torchrun."""
+"""Distributed training of one model in several processes, started by torchrun."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from microlens.errors import InputError
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Process]:
-    """Join the processes that torchrun started (gloo on a CPU, nccl on GPUs); alone, do nothing."""
+    """Join the process group of torchrun (gloo on CPUs, nccl on GPUs); a single process does nothing."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Process()
@@ -27,10 +27,10 @@ def process_group(device: torch.device) -> Iterator[Process]:
 
 
 def local_device(wanted: str) -> torch.device:
-    """The device of this process: "auto" takes a GPU where there is one.
+    """The device of this process; "auto" selects a GPU if there is one.
 
     Raises:
-        InputError: a GPU is wanted and there is none, or none for this process of several.
+        InputError: a GPU is requested and there is none, or fewer than processes.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -47,13 +47,13 @@ def local_device(wanted: str) -> torch.device:
 
 
 def wait_for_all(process: Process) -> None:
-    """Go on when every process has come this far."""
+    """Wait until all processes reach this point."""
     if process.world_size > 1:
         distributed.barrier()
 
 
 def any_process(claim: bool, process: Process, device: torch.device) -> bool:
-    """Whether any process makes the claim; clocks differ, and a decision to meet has to be everyone's."""
+    """True if any process sets the flag. Timers differ, so all processes must agree before saving."""
     if process.world_size == 1:
         return claim
     votes = torch.tensor(int(claim), device=device)
@@ -62,9 +62,9 @@ def any_process(claim: bool, process: Process, device: torch.device) -> bool:
 
 
 def gather_shares(share: Tensor, count: int, process: Process) -> Tensor:
-    """Put the processes' shares of ``count`` rows together: (m, D) each to (count, D), differentiable.
+    """Concatenate the processes' shares of ``count`` rows: (m, D) each to (count, D); differentiable.
 
-    The gradient of a row is the sum of what all processes made of it, sent to the one that computed the row.
+    The gradient of a row is the sum over processes, returned to the process that computed the row.
     """
     if process.world_size == 1:
         return share
@@ -91,7 +91,7 @@ class _GatherShares(torch.autograd.Function):
 
 
 def gather_interleaved(values: Tensor, count: int, process: Process) -> Tensor:
-    """Put the processes' values together, where process r has every ``world_size``-th of ``count`` values from r on."""
+    """Gather values in which process r holds every ``world_size``-th of ``count`` values, starting at r: (count,)."""
     if process.world_size == 1:
         return values
     size = -(-count // process.world_size)

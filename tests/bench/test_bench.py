@@ -139,7 +139,7 @@ def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner_module.worker, "start", note)
-    monkeypatch.setattr(runner_module, "_how_far", interrupt)
+    monkeypatch.setattr(runner_module, "_progress_of", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_rows(read(dataset, configs, "popularity", "markov"))
     assert len(started) == 1
@@ -287,7 +287,7 @@ def test_changed_numbers_are_noticed(dataset: Path, configs: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"table\.json was changed after microlens bench wrote it"):
         read_results(table)
     table.write_text("[]")
-    with pytest.raises(InputError, match="holds no results"):
+    with pytest.raises(InputError, match="does not hold results"):
         read_results(table)
     with pytest.raises(InputError, match="does not exist"):
         read_results(tmp_path / "none.json")

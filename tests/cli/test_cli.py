@@ -207,7 +207,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("encoder", {"name": "sum", "towers": [3, 4]}, "encoder.towers[0] must be an encoder table, such as { name"),
         ("protocol.max_history", 10**12, "protocol.max_history is 1000000000000; it must be at most 10,000."),
         ("output", "", "output is ''; it must be a path."),
-        ("output", ".", "output is ., which holds the working or the home folder; name a folder for this run."),
+        ("output", ".", "output is ., which contains the working or home folder; name a folder for this run."),
         ("dataset", "", "dataset is ''; it must be a path."),
     ],
 )

@@ -52,7 +52,9 @@ def test_what_is_given_is_what_lists_hide(
     monkeypatch.setattr(assembly, "build", remember)
     dataset = make_dataset(random_sequences(20, 12))
     table = {"dataset": dataset, "output": dataset.parent / "run", "model": {"name": "gru4rec"}}
-    assembly.build_experiment(RunConfig.model_validate({**table, "encoder": {"name": "id"}, "train": {"device": "cpu"}}))
+    assembly.build_experiment(
+        RunConfig.model_validate({**table, "encoder": {"name": "id"}, "train": {"device": "cpu"}})
+    )
     assert given | {"towers"} == GIVEN  # which fusions are given
 
 

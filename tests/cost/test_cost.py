@@ -231,7 +231,7 @@ def test_a_classifier_that_is_used_is_counted() -> None:
 
 
 def test_an_encoder_that_cannot_be_had_or_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="pools frames two by two and needs at least 2"):
+    with pytest.raises(InputError, match="pools pairs of frames and needs at least 2"):
         encoder_cost("c2d_r50", (1, 32))
     with pytest.raises(InputError, match=r"encoder\.model is missing"):
         encoder_cost("text", PAPER)

@@ -251,7 +251,7 @@ def test_damaged_media_are_faults_of_their_items_and_nothing_is_made_up(damaged:
         ("clips", 4): "truncated",
         ("clips", 5): "not a media file",
         ("clips", 6): "no video stream",
-        ("covers", 1): "not a whole JPEG",
+        ("covers", 1): "incomplete or damaged JPEG",
         ("covers", 2): "not a",
     }.items():
         assert reason in faults.pop(key), key
@@ -363,7 +363,7 @@ def test_processes_that_do_not_start_are_no_fault_of_the_files(
         broken.setattr("microlens.media.processes._PROGRAM", "raise SystemExit('out of everything')")
         status, _, told = run_command(*arguments)
     assert status == 2
-    assert told.startswith("microlens: a process to work in died while it was starting (exit status 1: out of everyth")
+    assert told.startswith("microlens: a worker process died during startup (exit status 1: out of everyth")
     assert told.count("\n") == 1
     assert (tmp_path / "dataset.partial" / "outcomes.jsonl").read_text() == ""
     assert run_command(*arguments)[0] == 0

@@ -206,7 +206,7 @@ def test_wrong_clips_are_refused_and_foreign_sizes_mentioned(caplog: pytest.LogC
         assert not caplog.records
         trunk.check_clip(5, 64)
     assert [record.getMessage() for record in caplog.records] == [
-        "VideoMAE knows pictures of 32 pixels; these have 64, so its positions are interpolated"
+        "VideoMAE was trained on pictures of 32 pixels; these have 64: positions are interpolated"
     ]
 
 

@@ -110,7 +110,7 @@ def test_a_file_with_another_checksum_is_not_kept(server: Server, cache: Path) -
 @pytest.mark.parametrize("name", ["killed.pyth", "missing.pyth"])
 def test_a_transfer_that_fails_leaves_nothing_and_says_what_to_bring(server: Server, cache: Path, name: str) -> None:
     official = server.official(name)
-    message = f"{official.url} could not be downloaded (.*); bring the file some other way and put it at "
+    message = f"{official.url} could not be downloaded (.*); get the file in another way and put it at "
     with pytest.raises(InputError, match=message + re.escape(str(official.path))):
         download(official)
     assert kept(cache) == []
@@ -280,7 +280,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, write: Writer, share: float
     path = write(trained_state() | {"big": torch.randn(1000)}, tmp_path / "w")
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=f"^{re.escape(str(path))} is (no whole|not a state dict)"):
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))} is not a (complete|state dict)"):
         load_weights(Net(), path)
 
 

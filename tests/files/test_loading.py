@@ -32,8 +32,7 @@ from microlens.media.store import Store, StoreWriter, pack_array, pack_images
 from microlens.page.comparison import read_runs
 from microlens.runs.assembly import open_experiment
 from microlens.runs.list_metrics import read_beyond, summarise
-from microlens.runs.train import load
-from microlens.runs.train import train, trainer_of
+from microlens.runs.train import load, train, trainer_of
 from microlens.training import checkpoint
 from microlens.training.extraction import extract
 
@@ -478,13 +477,13 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
         "valid: 'HR@10' is missing",
     ),
     "no scale": (resume, LAST, tensors(lambda t, f: f.pop("scaler")), "scaler is missing"),
-    "another scale": (resume, LAST, tensors(lambda t, f: f.update(scaler={"scale": 2.0})), "loss scale is not whole"),
+    "another scale": (resume, LAST, tensors(lambda t, f: f.update(scaler={"scale": 2.0})), "loss scale is incomplete"),
     "no random state": (resume, LAST, tensors(lambda t, f: t.pop("random.0.cpu")), f"holds no random state; {FRESH}"),
     "two processes": (
         resume,
         LAST,
         tensors(lambda t, f: t.update({"random.1.cpu": t["random.0.cpu"].clone()})),
-        f"was written by 2 processes, which cannot be gone on with by 1: use as many, or {FRESH}",
+        f"was written by 2 processes and cannot be resumed with 1: use the same number, or {FRESH}",
     ),
     "another device": (resume, LAST, renamed("random.0.cpu", "random.0.tpu"), "holds no random state '0.cpu'"),
     "a random state cut": (resume, LAST, changed("random.0.cpu", lambda t: t[:-1]), "'random.0.cpu' is no state"),
@@ -557,7 +556,7 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
     "ranks of one part": (report, RANKS, saved(lambda r: r[0]), "expected 2 dimensions"),
     "three rows of ranks": (report, RANKS, saved(lambda r: np.concatenate([r, r[:1]])), "it holds 3 rows"),
     "a rank below 0": (report, RANKS, first_rank(-1), "ranks below 0"),
-    "fewer ranks": (report, RANKS, saved(lambda r: r[:, 1:]), "holds other numbers than ranks.npy"),
+    "fewer ranks": (report, RANKS, saved(lambda r: r[:, 1:]), "does not agree with ranks.npy"),
     "epochs gone": (report, EPOCHS, Path.unlink, "metrics.jsonl is missing; train the run again"),
     "epochs cut": (report, EPOCHS, cut, "metrics.jsonl is damaged .*; train the run again"),
     "an epoch less": (report, EPOCHS, lambda p: p.write_text(p.read_text().splitlines()[0]), "a line for each of 2"),
@@ -602,7 +601,7 @@ def test_more_processes_do_not_go_on_with_the_checkpoint_of_fewer(copy: Path) ->
     trainer, resumed = trainer_of(run)
     assert resumed
     trainer.process = Process(rank=1, world_size=3)
-    with pytest.raises(InputError, match="was written by 1 process, which cannot be gone on with by 3"):
+    with pytest.raises(InputError, match="was written by 1 process and cannot be resumed with 3"):
         trainer.resume()
 
 

@@ -32,8 +32,7 @@ from microlens.files.run_manifest import (
 from microlens.media.decoding import Settings
 from microlens.page.comparison import read_runs
 from microlens.runs.list_metrics import summarise
-from microlens.runs.train import load
-from microlens.runs.train import train
+from microlens.runs.train import load, train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
@@ -243,12 +242,12 @@ def test_a_report_of_other_numbers_than_its_ranks_is_refused(run: Path, part: st
     with pytest.raises(InputError, match=r"report\.json is not the file that microlens wrote"):
         Report.read(run)
     (run / MANIFEST).unlink()
-    with pytest.raises(InputError, match=r"report.json holds other numbers than ranks\.npy beside it gives"):
+    with pytest.raises(InputError, match=r"report.json does not agree with ranks\.npy beside it"):
         adopt_run(run)
     run_manifest.adopt(run)
-    with pytest.raises(InputError, match=r"holds other numbers than ranks\.npy"):
+    with pytest.raises(InputError, match=r"does not agree with ranks\.npy"):
         Report.read(run)
-    assert ["holds other numbers" in problem for problem in problems(run)] == [True]
+    assert ["does not agree" in problem for problem in problems(run)] == [True]
 
 
 def test_ranks_forged_together_with_the_report_are_found(run: Path) -> None:

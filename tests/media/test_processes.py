@@ -82,7 +82,7 @@ def test_a_single_task_that_kills_is_named() -> None:
 def test_where_everything_kills_nothing_is_blamed(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_KILLERS_WITHOUT_SUCCESS", 3)
     found = work(partial(square_unless_deadly, deadly=tuple(range(tasks))), range(tasks), 2)
-    with pytest.raises(InputError, match=r"kills the process \(SIGKILL\) and none was done, so that none of them"):
+    with pytest.raises(InputError, match=r"kills the process \(SIGKILL\) and none succeeded, so the cause is not"):
         next(found)
 
 
@@ -92,7 +92,7 @@ def test_what_dies_among_others_and_not_alone_is_not_blamed(tmp_path: Path) -> N
 
 def test_processes_that_die_at_their_start_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_PROGRAM", "raise SystemExit('no module named so')")
-    with pytest.raises(InputError, match=r"died while it was starting \(exit status 1: no module named so\)"):
+    with pytest.raises(InputError, match=r"died during startup \(exit status 1: no module named so\)"):
         results(square_unless_deadly, [1, 2, 3])
 
 
@@ -100,7 +100,7 @@ def test_processes_that_no_longer_start_after_a_death_blame_nothing(monkeypatch:
     found = work(partial(square_unless_deadly, deadly=(2,)), [1, 2], 1)
     assert next(found) == (1, 1)
     monkeypatch.setattr(processes, "_PROGRAM", "raise SystemExit(1)")
-    with pytest.raises(InputError, match="died while it was starting"):
+    with pytest.raises(InputError, match="died during startup"):
         next(found)
 
 

@@ -70,7 +70,7 @@ def test_the_decoder_is_given_no_more_than_needed(encoded, monkeypatch):
 )
 def test_unwanted_frames_are_skipped_only_where_that_is_exact(encoding, skips, encoded):
     with av.open(str(encoded(encoding))) as container:
-        assert frames_module._unreferenced_frames_are_marked(container.streams.video[0].codec_context) is skips
+        assert frames_module._marks_unreferenced_frames(container.streams.video[0].codec_context) is skips
 
 
 def test_keyframes_are_the_nearest_ones(encoded):

@@ -18,8 +18,7 @@ from microlens.release.synthetic import write_release
 from microlens.runs import write_lists
 from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
-from microlens.runs.train import load
-from microlens.runs.train import train
+from microlens.runs.train import load, train
 from tests.data.test_prepare import run_command
 
 ITEMS = 14

@@ -59,10 +59,10 @@ def test_pages_hold_no_control_characters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (BrokenPipeError(32, "Broken pipe"), "a worker process ended without a word"),
-        (BrokenProcessPool("A process in the process pool was terminated"), "a worker process ended without a word"),
-        (MemoryError(), "the memory does not suffice"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "the memory does not suffice"),
+        (BrokenPipeError(32, "Broken pipe"), "a worker process ended without a message"),
+        (BrokenProcessPool("A process in the process pool was terminated"), "a worker process ended without a message"),
+        (MemoryError(), "there is not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "there is not enough memory"),
         (OSError(24, "Too many open files"), "too many files are open"),
         (OSError(36, "File name too long", "x\x1b[31m\ny"), "x[31m y cannot be used: File name too long."),
         (FileNotFoundError(2, "No such file or directory"), "the working folder does not exist any more"),
@@ -83,7 +83,7 @@ def test_a_broken_pipe_between_processes_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("microlens.data.prepare.prepare", broken)
     status, _, told = run_command("data", "prepare", tmp_path, tmp_path / "dataset")
     assert status == 2
-    assert told.startswith("microlens: a worker process ended without a word")
+    assert told.startswith("microlens: a worker process ended without a message")
 
 
 def microlens(*arguments: str | bytes, **options: object) -> "subprocess.CompletedProcess[bytes]":

@@ -28,8 +28,7 @@ from microlens.evaluation.report import Report, read_ranks
 from microlens.files.run_manifest import BEST, replaced
 from microlens.media.decoding import Settings
 from microlens.runs.assembly import build_experiment
-from microlens.runs.train import load
-from microlens.runs.train import train
+from microlens.runs.train import load, train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
@@ -396,7 +395,7 @@ def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_pat
     for message, sections in (
         ("which does not exist", {"train": {"start_from": tmp_path / "none.safetensors"}}),
         ("a checkpoint of another model", {"train": {"start_from": best}, "model": {"dim": 16}}),
-        ("knows its users by number", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
+        ("identifies users by number", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
     ):
         with pytest.raises(InputError, match=message):
             train(config_of(source.dataset, message.split()[0], **sections))

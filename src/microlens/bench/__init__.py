@@ -1,4 +1,4 @@
-"""Tables of runs: declared row by row, trained where they are missing, compared on the same users."""
+"""Tables of runs: declared row by row, trained where missing, and compared on the same users."""
 
 from microlens.bench.formats import FORMATS, markdown
 from microlens.bench.reading import Choices, dataset_folder, read_bench, table_names

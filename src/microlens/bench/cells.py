@@ -1,4 +1,4 @@
-"""What stands in a cell of a sheet, from a row of a table's JSON."""
+"""Formatting of the cells of a sheet, from a row of a table's JSON."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,12 @@ SIGNIFICANT = 0.05
 
 
 def metrics_published(results: dict[str, Any]) -> list[str]:
-    """The metrics that the paper prints of any row."""
+    """The metrics that the paper prints for at least one row."""
     return [metric for metric in METRICS if any(metric in (row["published"] or {}) for row in results["rows"])]
 
 
 def with_interval(cohort: str, metric: str) -> Cell:
-    """A metric of a cohort, in percent, with its interval."""
+    """A cell with a metric of a cohort in percent and its interval."""
 
     def cell(row: Row) -> str:
         if not row["test"][cohort]:
@@ -29,14 +29,14 @@ def with_interval(cohort: str, metric: str) -> Cell:
 
 
 def of_cohort(cohort: str, metric: str) -> Cell:
-    """A metric of a cohort, in percent; HR@10 of known and of new items with its interval."""
+    """A cell with a metric of a cohort in percent; HR@10 of known and of new items with its interval."""
     if metric == "HR@10" and cohort in ("warm", "cold"):
         return with_interval(cohort, metric)
     return lambda row: percent(row["test"][cohort].get(metric))
 
 
 def times_reference(cohort: str, rows: dict[str, Row]) -> Cell:
-    """How many times the reference row's HR@10 on a cohort."""
+    """A cell with the ratio of a row's HR@10 on a cohort to that of its reference row."""
 
     def cell(row: Row) -> str:
         if not row["difference"]:
@@ -48,7 +48,7 @@ def times_reference(cohort: str, rows: dict[str, Row]) -> Cell:
 
 
 def ahead(metric: str) -> Cell:
-    """By how much a row is ahead of its reference, with the interval, and whether that is real."""
+    """A cell with a row's lead over its reference, its interval, and * if the difference is significant."""
 
     def cell(row: Row) -> str:
         if row["difference"] is None:
@@ -61,13 +61,13 @@ def ahead(metric: str) -> Cell:
 
 
 def seed_count(row: Row) -> str:
-    """How many runs, and the deviation between them."""
+    """The number of runs and the standard deviation between them."""
     spread = f" ({100 * row['deviation']['HR@10']:.2f})" if row["deviation"] else ""
     return f"{len(row['seeds'])}{spread}"
 
 
 def paper_metrics(row: Row, results: dict[str, Any]) -> str:
-    """What the paper prints of a row."""
+    """The metrics that the paper prints for a row."""
     if not row["published"]:
         return "-"
     return ", ".join(percent(row["published"].get(metric)) for metric in metrics_published(results))
@@ -81,13 +81,13 @@ def paper_ratios(row: Row) -> str:
 
 
 def paper_costs(row: Row) -> str:
-    """The paper's costs of a row."""
+    """The costs that the paper prints for a row."""
     names = ("#Param.", "FLOPs", "Time/E", "BE", "MU", "GPU")
     return ", ".join(str(row["published"][name]) for name in names) if row["published"] else "-"
 
 
 def percent(share: float | None) -> str:
-    """A share in percent."""
+    """A fraction in percent, with two decimals."""
     return "-" if share is None else f"{100 * share:.2f}"
 
 
@@ -102,23 +102,23 @@ def billions(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, two digits of them at least."""
+    """Seconds, with at least two digits."""
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
 
 
 def epoch_count(row: Row) -> str:
-    """The epochs trained, and the best."""
+    """The number of epochs trained, and the best epoch."""
     cost = row["cost"]
     return f"{cost['epochs']} ({cost['best_epoch']})" if cost["epochs"] else "-"
 
 
 def slice_cell(kind: str, name: str) -> Cell:
-    """HR@10 on a slice, in percent."""
+    """A cell with HR@10 on a slice, in percent."""
     return lambda row: percent(row[kind].get(name, {}).get("HR@10"))
 
 
 def beyond_cell(name: str) -> Cell:
-    """A metric beyond accuracy."""
+    """A cell with a metric beyond accuracy."""
 
     def cell(row: Row) -> str:
         value = (row["beyond"] or {}).get(name)

@@ -1,4 +1,4 @@
-"""The charts of a table's page: every row with its interval, and accuracy against cost."""
+"""The charts of a table's page: all rows with intervals, and accuracy against cost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ _OTHER = "#9aa5b0"
 
 @look()
 def forest(rows: Sequence[Row], colours: dict[str, str], reference: str | None) -> str:
-    """Every row's test HR@10 with its interval, in groups; the paper's number as a diamond, the reference as a line.
+    """Test HR@10 of all rows with intervals, by group; the paper's values are diamonds, the reference is a line.
 
     Args:
-        rows: of a table's JSON.
-        colours: of the rows that other charts show, too.
-        reference: the row whose value is drawn through all, or None.
+        rows: the rows of a table's JSON.
+        colours: colours of the rows that other charts show, too.
+        reference: the row whose value is drawn as a line through all rows, or None.
     """
     lines: list[Row | str] = []
     for row in rows:
@@ -63,7 +63,7 @@ def _draw_row(figure: Figure, index: int, row: Row, colour: str) -> None:
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
-    """The rows that no row as cheap or cheaper equals or beats, cheapest first."""
+    """The Pareto front: the rows that no row of equal or lower cost equals or beats, cheapest first."""
     best: list[Row] = []
     for row in sorted(rows, key=lambda row: (row["cost"]["seconds"], -row["test"]["all"]["HR@10"])):
         if not best or row["test"]["all"]["HR@10"] > best[-1]["test"]["all"]["HR@10"]:
@@ -73,11 +73,11 @@ def front(rows: Sequence[Row]) -> list[Row]:
 
 @look()
 def pareto(rows: Sequence[Row], colours: dict[str, str]) -> str:
-    """Test HR@10 over seconds of training, with the front of rows that nothing cheaper beats.
+    """Test HR@10 over seconds of training, with the Pareto front.
 
     Args:
-        rows: of a table's JSON.
-        colours: of the rows that other charts show, too.
+        rows: the rows of a table's JSON.
+        colours: colours of the rows that other charts show, too.
     """
     figure = Figure((860 / 72, 380 / 72), layout="constrained")
     axes = figure.subplots()

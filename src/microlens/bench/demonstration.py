@@ -1,4 +1,4 @@
-"""The synthetic datasets that tables can be tried on, made where they are missing."""
+"""The synthetic demonstration datasets, created where they are missing."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from microlens.runs.display import progress_bar
 from microlens.runs.feature_files import write_features
 from microlens.runs.terminal import Console
 
-# Name, users, videos, seed, frames a clip and their size, size of covers.
+# Name: users, videos, seed, frames per clip, size of clips, size of covers.
 SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
     "demo": (2000, 400, 0, 5, 112, 112),
     "demo-source": (2000, 400, 1, 5, 112, 112),
@@ -19,11 +19,11 @@ SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
     "smoke-source": (200, 80, 1, 2, 32, 64),
 }
 FEATURES = "video"
-"""The features that configurations of the demonstration name: X3D-xs with random weights, frozen."""
+"""The features used by configurations of the demonstration: X3D-XS with random weights, frozen."""
 
 
 def demonstration(folder: Path, console: Console) -> Path:
-    """The dataset ``folder``, made first if it is a demonstration that is missing, with its features."""
+    """Return ``folder``; if it is a missing demonstration dataset, create it with its features first."""
     if folder.parent != Path("datasets") or folder.name not in SHAPES:
         return folder
     users, items, seed, frames, size, cover = SHAPES[folder.name]
@@ -46,11 +46,11 @@ def demonstration(folder: Path, console: Console) -> Path:
 
 
 def _name_features(folder: Path) -> None:
-    """Work out the features once, and give them the name that configurations use."""
+    """Extract the features once, and copy them to the name that configurations use."""
     features = folder / "features"
     named = features / f"{FEATURES}.npy"
     if named.is_file():
         return
     made = write_features(folder, "x3d_xs", weights="random").path
-    for ending in (".ids.npy", ".json", ".npy"):  # the matrix last: it says that all are there
+    for ending in (".ids.npy", ".json", ".npy"):  # the matrix last: its presence marks the set as complete
         shutil.copyfile(made.with_suffix(ending), features / f"{FEATURES}{ending}")

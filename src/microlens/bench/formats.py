@@ -1,4 +1,4 @@
-"""Sheets as Markdown, CSV and LaTeX."""
+"""Output of sheets as Markdown, CSV and LaTeX."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ _TEX = {
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
-    """The sheets as Markdown."""
+    """Format sheets as Markdown."""
     return "\n".join(_markdown_sheet(sheet) for sheet in sheets)
 
 
@@ -35,7 +35,7 @@ def _markdown_sheet(sheet: Sheet) -> str:
 
 
 def comma_separated(sheets: Sequence[Sheet]) -> str:
-    """The sheets' rows, one line a cell: sheet, group, row, column, value; for spreadsheets and plots."""
+    """Format sheets as CSV with one line per cell (sheet, group, row, column, value), for spreadsheets and plots."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["sheet", "group", "row", "column", "value"])
@@ -48,7 +48,7 @@ def comma_separated(sheets: Sequence[Sheet]) -> str:
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
-    """The sheets as LaTeX tables for the packages booktabs and graphicx."""
+    """Format sheets as LaTeX tables; they need the packages booktabs and graphicx."""
     return "\n".join(_latex_sheet(sheet) for sheet in sheets)
 
 
@@ -74,4 +74,4 @@ def _tex(text: str) -> str:
 
 
 FORMATS: dict[str, Callable[[Sequence[Sheet]], str]] = {"md": markdown, "csv": comma_separated, "tex": latex}
-"""What writes a table's sheets, by the ending of the file."""
+"""Formatters of a table's sheets, by file suffix."""

@@ -1,4 +1,4 @@
-"""A table as one page that needs nothing outside it: who wins, by how much, whether that is real, what it costs."""
+"""A table as a self-contained HTML page: the winner, its lead, the significance and the cost."""
 
 from collections.abc import Sequence
 from html import escape
@@ -14,7 +14,7 @@ from microlens.page.comparison import COLOURS, ComparedRun, chance, open_data, r
 
 Row = dict[str, Any]
 _OF_SEVERAL = "has an item that was to be found in its first ten for"
-_CLOSE = 0.9  # of the best row's accuracy: what the verdict calls nearly as good
+_CLOSE = 0.9  # fraction of the best row's accuracy that the verdict calls close
 
 
 def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
@@ -22,10 +22,10 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
 
     Args:
         path: the HTML file.
-        bench: the table, whose runs the curves are read from.
-        results: what :func:`microlens.bench.collect` gave of it.
+        bench: the table, whose runs provide the training curves.
+        results: the output of :func:`microlens.bench.collect` for the table.
     """
-    from microlens.bench.charts import forest, pareto  # matplotlib: only pages need it
+    from microlens.bench.charts import forest, pareto  # imports matplotlib, which only pages need
 
     rows = results["rows"]
     if not rows:
@@ -58,12 +58,12 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
 
 
 def best_rows(rows: Sequence[Row]) -> list[Row]:
-    """As many of the best rows of :func:`widest` by test HR@10 as there are colours."""
+    """The best rows of :func:`widest` by test HR@10, at most as many as there are colours."""
     return sorted(widest(rows), key=lambda row: -row["test"]["all"]["HR@10"])[: len(COLOURS)]
 
 
 def widest(rows: Sequence[Row]) -> list[Row]:
-    """The rows of one protocol, of all in the table the one with the most test targets."""
+    """The rows that follow the protocol of the row with the most test targets."""
     protocol = max(rows, key=lambda row: row["num_targets"]["all"])["protocol"]
     return [row for row in rows if row["protocol"] == protocol]
 
@@ -76,13 +76,13 @@ def _which(comparable: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """Which row wins, by how much and whether that is real, what it costs, and what is nearly as good for less."""
+    """The verdict as HTML: the winner, its lead and significance, its cost, and a cheaper row that comes close."""
     does = "finds the next item in its first ten for" if _next_item(results) else _OF_SEVERAL
     return "<br>".join(_verdict_of(rows, winner, does) for rows, winner in _by_protocol(results))
 
 
 def _next_item(results: dict[str, Any]) -> bool:
-    """Whether each user's next item is to be found, and nothing else."""
+    """True if the only target of each user is their next item."""
     return all(fields["split"] == "leave-one-out" for fields in results["protocols"].values())
 
 
@@ -210,7 +210,7 @@ def _group(group: str, rows: Sequence[Sequence[str]], columns: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """A value, and its interval below it."""
+    """A value with its interval below it."""
     value, bracket, interval = text.partition(" (")
     return f"{escape(value)}<small>({escape(interval)}</small>" if bracket else escape(text)
 

@@ -1,4 +1,4 @@
-"""From a table's declaration, and the configurations that it names, to its rows."""
+"""Reading of a table's declaration and of the configurations of its rows."""
 
 import json
 import tomllib
@@ -19,30 +19,30 @@ SMOKE = ("train.epochs=1", "train.batch_size=32", "model.dim=16")
 
 
 def table_names() -> list[str]:
-    """The names of all tables."""
+    """The names of all tables, sorted."""
     return sorted(Path(entry.name).stem for entry in (files(__package__) / "tables").iterdir())
 
 
 def dataset_folder(dataset: str) -> Path:
-    """The folder of a dataset given as a path, or by its name in ``datasets/``."""
+    """The folder of a dataset, given as a path or by its name in ``datasets/``."""
     path = Path(dataset)
     return path if path.exists() or len(path.parts) > 1 else Path("datasets") / dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What a user chooses of a table.
+    """The user's choices for a table.
 
     Args:
-        configs: the folder of the rows' configurations; ``configs/`` and the dataset's name if not given.
-        output: where runs and tables go; ``runs/bench/`` and the dataset's name if not given.
-        only: names of the rows wanted, or of their configurations; all of them if not given.
-        against: the row, by its or its configuration's name, to compare with in place of the table's own.
-        source: the prepared dataset that rows start from which say so.
-        seeds: how many runs of each row are wanted.
-        protocol: one of :data:`microlens.data.protocol.NAMED_PROTOCOLS`, which every row then follows.
-        smoke: one epoch of small vectors a row, to see that everything works.
-        mix: let rows of different protocols into one table, which then says so.
+        configs: folder of the rows' configurations; by default ``configs/DATASET``.
+        output: folder of runs and tables; by default ``runs/bench/DATASET``.
+        only: names of the rows to use, or of their configurations; all rows if empty.
+        against: name of a row, or of its configuration, to use as reference in place of the table's own.
+        source: prepared dataset for rows that start from the weights of a run on another dataset.
+        seeds: number of runs per row.
+        protocol: a name of :data:`microlens.data.protocol.NAMED_PROTOCOLS`, applied to every row.
+        smoke: train each row for one epoch with small vectors, to test that everything works.
+        mix: allow rows of different protocols in one table, which is then noted in it.
     """
 
     configs: Path | None = None
@@ -60,13 +60,13 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
     """Read a table of this package and the configurations of its rows.
 
     Args:
-        name: the table's name.
+        name: name of the table.
         dataset: a prepared dataset.
         choices: see :class:`Choices`.
 
     Raises:
-        InputError: there is no such table, dataset, protocol or row, no configuration at all, one does not load, or
-            rows that are compared follow different protocols.
+        InputError: there is no such table, dataset, protocol or row, or no configuration at all; a configuration does
+            not load; or rows to be compared follow different protocols.
     """
     choices = choices or Choices()
     if name not in table_names():
@@ -107,7 +107,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
 
 
 class _Reader:
-    """Turns declared rows into rows with configurations."""
+    """Combines declared rows with their configurations."""
 
     def __init__(self, declared: dict[str, Any], dataset: Path, choices: Choices) -> None:
         self.declared, self.dataset, self.choices = declared, dataset, choices
@@ -128,7 +128,7 @@ class _Reader:
         return str(names[name])
 
     def obstacle(self, group: dict[str, Any], row: dict[str, Any]) -> str | None:
-        """Why a row cannot be made: it has no configuration, or its protocol leaves nobody of this data."""
+        """The reason why a row cannot be run: no configuration, or a protocol that leaves no users; None if it can."""
         path = self.configs / f"{_config_name(group, row)}.toml"
         if not path.is_file():
             return NO_CONFIGURATION
@@ -140,7 +140,7 @@ class _Reader:
         return None
 
     def row(self, group: dict[str, Any], row: dict[str, Any]) -> Row:
-        """The row."""
+        """Build a row with its configuration."""
         path = self.configs / f"{_config_name(group, row)}.toml"
         assignments = [*self._assignments(group, row), *(SMOKE if self.choices.smoke else [])]
         start = self._source_job(row, path, assignments) if row.get("from_source") else None

@@ -1,4 +1,4 @@
-"""From finished runs to the numbers of a table, as JSON holds them."""
+"""The results of a table as JSON, computed from finished runs."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from microlens.files.json_files import read_json
 from microlens.files.writing import write_text
 from microlens.runs.list_metrics import read_beyond
 
-# An estimate: what a busy core of a server, and a data-centre GPU, take from the wall, cooling left out.
+# Estimated power draw of a busy server core and of a data-centre GPU at the wall, without cooling.
 WATTS_A_THREAD, WATTS_A_GPU = 12.0, 400.0
 
 Finished = list[tuple[Job, Report]]
@@ -34,11 +34,11 @@ Masks = dict[str, npt.NDArray[np.bool_]]
 
 
 def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
-    """The contents of a table's JSON: its rows in order, those that are missing and why, and the provenance of each.
+    """The contents of a table's JSON: its rows in order, missing rows with reasons, and the provenance of each row.
 
     Args:
         bench: the table.
-        failed: what :meth:`microlens.bench.Runner.run` returned.
+        failed: the return value of :meth:`microlens.bench.Runner.run`.
     """
     missing = dict(bench.left_out)
     finished: dict[str, Finished] = {}
@@ -80,13 +80,13 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:
-    """The SHA-256 of a table's JSON, without its own entry ``checksum``."""
+    """The SHA-256 of a table's JSON without its ``checksum`` entry."""
     plain = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, results: Mapping[str, Any]) -> None:
-    """Write what :func:`collect` gave."""
+    """Write the output of :func:`collect`."""
     write_text(path, json.dumps(results, indent=1) + "\n")
 
 
@@ -94,7 +94,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """Read a table's JSON.
 
     Raises:
-        InputError: it is missing, none of this version, or was changed since it was written.
+        InputError: it is missing, of another version, or was changed after it was written.
     """
     try:
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -102,27 +102,27 @@ def read_results(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; microlens bench writes it.") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"{path} holds no results of microlens bench of this version.") from None
+        raise InputError(f"{path} does not hold results of this version of microlens bench.") from None
     if stated != checksum_of(results):
-        raise InputError(f"{path} was changed after microlens bench wrote it; make it again with microlens bench.")
+        raise InputError(f"{path} was changed after microlens bench wrote it; run microlens bench again.")
     return results
 
 
 @dataclass(frozen=True)
 class _Ranking:
-    """A row's protocol hash, the test ranks (Q,) of each seed, and whose targets (Q,) they are."""
+    """A row's protocol hash, the test ranks (Q,) of each seed, and the user (Q,) of each target."""
 
     protocol: str
     ranks: list[Int64]
     users: Int64
 
     def ahead_of(self, other: "_Ranking") -> dict[str, dict[str, float]]:
-        """By how much it exceeds another of the same protocol, metric by metric."""
+        """The difference from another row of the same protocol, by metric."""
         return {metric: difference(self.ranks, other.ranks, metric, self.users) for metric in METRICS}
 
 
 class _Masks:
-    """Whose the test targets are, and which belong to each slice, worked out once a protocol."""
+    """The users of test targets and the masks of all slices, computed once per protocol."""
 
     def __init__(self, bench: Bench) -> None:
         self.dataset = Dataset(bench.dataset)
@@ -195,25 +195,25 @@ def _slices(ranks: list[Int64], masks: Masks, users: Int64) -> dict[str, Any]:
 
 
 def beyond_of(job: Job) -> dict[str, Any] | None:
-    """The metrics beyond accuracy of a run, None where they were not worked out."""
+    """A run's metrics beyond accuracy, or None if they were not computed."""
     try:
         found = read_beyond(job.folder)
-    except InputError:  # the row's run is what failed to make it again
+    except InputError:  # the run failed to compute them again
         return None
     return None if found is None else {"features": found["features"], **found["metrics"]}
 
 
 def _watt_hours(cost: Mapping[str, Any]) -> float:
-    """An estimate of the energy that training took, by the time it took and what it ran on."""
+    """Estimate the energy of training from its duration and its device."""
     threads = re.search(r", (\d+) threads$", cost["device"])
     watts = WATTS_A_THREAD * int(threads[1]) if threads else WATTS_A_GPU
     return round(watts * float(cost["seconds"]) / 3600, 4)
 
 
 def _add_differences(rows: list[dict[str, Any]], against: dict[str, str], rankings: dict[str, _Ranking]) -> None:
-    """Compare every row with its reference, and correct the p-values of a table's rows together, metric by metric.
+    """Compare each row with its reference, and apply Holm's correction to the p-values of all rows, for each metric.
 
-    A row whose reference is missing, or follows another protocol, is not compared.
+    A row whose reference is missing or follows another protocol is not compared.
     """
     compared = []
     for row in rows:
@@ -228,7 +228,7 @@ def _add_differences(rows: list[dict[str, Any]], against: dict[str, str], rankin
 
 
 def _winners(rows: list[dict[str, Any]], rankings: dict[str, _Ranking]) -> dict[str, Any]:
-    """For each protocol the best row by test HR@10, the next best, and by how much it is ahead."""
+    """For each protocol, the best row by test HR@10, the next best, and the difference between them."""
     winners: dict[str, Any] = {}
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         comparable = [row for row in rows if row["protocol"] == protocol]
@@ -240,7 +240,7 @@ def _winners(rows: list[dict[str, Any]], rankings: dict[str, _Ranking]) -> dict[
 
 
 def _counted_costs() -> list[dict[str, Any]] | None:
-    """The paper's rows counted from our networks; None where a library that one needs is not installed."""
+    """The paper's rows counted from our networks, or None if a library that a network needs is not installed."""
     try:
         return [asdict(row) for row in table_9()]
     except InputError:
@@ -248,7 +248,7 @@ def _counted_costs() -> list[dict[str, Any]] | None:
 
 
 def feature_files(row: Row) -> list[dict[str, str]]:
-    """The frozen features that a row reads, and the encoder that made them where ``NAME.json`` beside them says so."""
+    """The frozen features that a row reads, with the encoder that ``NAME.json`` beside them names, if any."""
     found: list[dict[str, str]] = []
     tables = [row.config.model.options(), row.config.encoder.model_dump() if row.config.encoder else {}]
     while tables:
@@ -266,7 +266,7 @@ def _maker(path: Path) -> str:
         return "unknown"
     try:
         return read_json(provenance, _Maker, "").encoder
-    except InputError:  # the note of somebody else
+    except InputError:  # a file written by another program
         return "unknown"
 
 

@@ -1,4 +1,4 @@
-"""What a table of runs consists of."""
+"""The parts of a table of runs: jobs, rows and the table itself."""
 
 import json
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ COST = (
     "peak_memory_bytes",
     "device",
 )
-"""What tables show of a report's cost."""
+"""The entries of a report's cost that tables show."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of a table, that of one seed: its name, its configuration with the run folder, its data's checksum."""
+    """One run of a table with one seed: name, configuration including the run folder, and checksum of the data."""
 
     name: str
     config: RunConfig
@@ -38,14 +38,14 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The run folder; its name changes with the configuration."""
+        """The run folder; its name depends on the configuration."""
         return self.config.output
 
     def report(self) -> Report | None:
-        """The report of the finished run, or None while there is none of this configuration, data and version.
+        """The report of the finished run, or None if there is none for this configuration, data and version.
 
         Raises:
-            InputError: what the table takes from the folder is damaged or was changed; see
+            InputError: a file that the table uses is damaged or was changed; see
                 :meth:`microlens.evaluation.report.Report.read`.
         """
         if not (self.folder / REPORT).exists():
@@ -64,10 +64,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table: its group and name, its run, the paper's row that it answers, and what it is compared with.
+    """A row of a table: group and name, run, the corresponding row of the paper, and the reference row.
 
-    ``config`` is the first seed's; ``against`` the name of a row of the same data and protocol. A row that starts
-    ``from_source`` takes its first weights from that job.
+    ``config`` is that of the first seed; ``against`` is the name of a row with the same data and protocol. A row with
+    ``from_source`` starts from the weights of that job.
     """
 
     group: str
@@ -80,7 +80,7 @@ class Row:
     from_source: Job | None = None
 
     def jobs(self, seeds: int) -> list[Job]:
-        """One job a seed, counted up from the configuration's."""
+        """One job per seed, counting up from the seed of the configuration."""
         configs = [self._seeded(number) for number in range(seeds)]
         names = [self.name, *(f"{self.name}, seed {config.seed}" for config in configs[1:])]
         return [
@@ -94,7 +94,7 @@ class Row:
         return placed(config, self.config.output.parent, self.config_path.stem)
 
     def finished(self) -> list[tuple[Job, Report]]:
-        """The finished runs of this row, by seed; none unless the first is finished.
+        """The finished runs of this row, by seed; empty unless the first one is finished.
 
         Raises:
             InputError: the first seed's report cannot be read or was changed.
@@ -117,17 +117,17 @@ def _readable(jobs: list[Job]) -> Iterator[tuple[Job, Report]]:
 
 
 def placed(config: RunConfig, output: Path, stem: str) -> RunConfig:
-    """A configuration with its run folder in ``output``, named after its file and hash."""
+    """Set the run folder of a configuration to a folder in ``output`` named by its file and hash."""
     return config.model_copy(update={"output": output / f"{stem}-{config.hash}"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A table: its rows in order, those that are left out and why, and the paper's numbers.
+    """A table: its rows in order, rows that are left out with reasons, and the paper's numbers.
 
-    ``published`` holds "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names; ``seeds``
-    is how many runs of each row are wanted, ``protocol`` the name of the one they follow. ``output`` holds the runs of
-    all tables of a dataset, which share them.
+    ``published`` holds "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names. ``seeds``
+    is the number of runs per row, ``protocol`` the name of the rows' protocol. ``output`` holds the runs of all tables
+    of a dataset, which share them.
     """
 
     name: str
@@ -144,18 +144,18 @@ class Bench:
 
     @property
     def path(self) -> Path:
-        """Where the table is written, without an ending."""
+        """The path of the table's files, without suffix."""
         return self.output / (self.name if self.protocol == "paper" else f"{self.name}-{self.protocol}")
 
     def jobs(self) -> list[Job]:
-        """What there is to train, in order: what others start from, every row's first seed, then the other seeds."""
+        """The jobs in training order: source runs, the first seed of every row, then the other seeds."""
         sources = {row.from_source.folder: row.from_source for row in self.rows if row.from_source}
         by_seed = zip(*(row.jobs(self.seeds) for row in self.rows), strict=True)
         jobs = [*sources.values(), *(job for jobs in by_seed for job in jobs)]
         return list({job.folder: job for job in reversed(jobs)}.values())[::-1]
 
     def only(self, rows: list[Row]) -> "Bench":
-        """The same table with some of its rows."""
+        """A copy of the table with some of its rows."""
         return replace(self, rows=rows)
 
 

@@ -1,4 +1,4 @@
-"""Training the runs of a table that are missing, each in a process of its own."""
+"""Training of the missing runs of a table, each in a separate process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from microlens.files.writing import lock_folder
 from microlens.runs.folder import claim_run_folder
 from microlens.runs.list_metrics import read_beyond
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 STOP_SECONDS = 10.0
 LOG = "log.txt"
 
@@ -24,16 +24,16 @@ OnRow = Callable[[str, str], None]
 
 
 class Runner:
-    """Trains the runs of a table; a run that fails does not stop the others.
+    """Trains the runs of a table; a failed run does not stop the others.
 
-    A run's output goes to ``log.txt`` in its folder; what a killed run had trained is picked up again.
+    The output of a run goes to ``log.txt`` in its folder; killed runs are resumed.
 
     Args:
         bench: the table.
-        jobs: how many runs train at once; they share the processor's cores.
-        on_row: called with a run's name and "started", how far it is, "failed", "stopped", or "finished" (when it was
-            there already, too).
-        seconds: after so long, runs at work are stopped, to be picked up again, and no other starts.
+        jobs: number of runs to train at once; they share the processor's cores.
+        on_row: called with a run's name and "started", its progress, "failed", "stopped", or "finished" (also if it was
+            finished before).
+        seconds: time limit, after which runs are stopped, to be resumed later, and no other run starts.
     """
 
     def __init__(self, bench: Bench, *, jobs: int, on_row: OnRow, seconds: float | None = None) -> None:
@@ -45,13 +45,13 @@ class Runner:
         self.threads = max(1, cores // jobs) if jobs > 1 else None
 
     def run(self) -> dict[str, str]:
-        """Train what is missing.
+        """Train the missing runs.
 
         Returns:
-            For each run that failed, by name, the last line that it printed.
+            For each failed run, by name, the last line that it printed.
 
         Raises:
-            InputError: another process works in the table's folder.
+            InputError: another process is working in the table's folder.
         """
         self.bench.output.mkdir(parents=True, exist_ok=True)
         first = [job for job in self.bench.jobs() if job.data_hash != self.bench.data_hash]
@@ -72,7 +72,7 @@ class Runner:
                 raise
 
     def _one(self, job: Job) -> None:
-        if self._over():
+        if self._is_over():
             return
         try:
             self._train_if_missing(job)
@@ -80,7 +80,7 @@ class Runner:
             self.stop.set()
             raise
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         return self.stop.is_set() or (self.deadline is not None and time.monotonic() > self.deadline)
 
     def _train_if_missing(self, job: Job) -> None:
@@ -90,7 +90,7 @@ class Runner:
         self.on_row(job.name, "started")
         try:
             process = self._train(job)
-        except InputError as error:  # the folder is not ours
+        except InputError as error:  # the folder was not made by microlens
             self.failed[job.name] = str(error)
             self.on_row(job.name, "failed")
             return
@@ -99,37 +99,37 @@ class Runner:
         elif process.exitcode == 0:
             self.on_row(job.name, "finished")
         else:
-            self.failed[job.name] = _what_it_said(job, process.exitcode or 0)
+            self.failed[job.name] = _last_line(job, process.exitcode or 0)
             self.on_row(job.name, "failed")
 
     def _train(self, job: Job) -> ForkServerProcess | None:
-        """The ended process, or None where it was stopped."""
+        """Train one run; return the finished process, or None if it was stopped."""
         claim_run_folder(job.folder, LOG)
         process = worker.start(job.config, job.folder / LOG, self.threads)
         try:
             while process.exitcode is None:
-                if self._over():
+                if self._is_over():
                     return None
-                process.join(LOOK_SECONDS)
-                self.on_row(job.name, _how_far(job))
+                process.join(POLL_SECONDS)
+                self.on_row(job.name, _progress_of(job))
         finally:
             _end(process)
         return process
 
 
 def _is_done(job: Job) -> bool:
-    with suppress(InputError):  # what cannot be read is not there
+    with suppress(InputError):  # an unreadable report counts as missing
         return job.report() is not None and read_beyond(job.folder) is not None
     return False
 
 
-def _how_far(job: Job) -> str:
-    """The epochs done, and the minutes that the others take at most."""
+def _progress_of(job: Job) -> str:
+    """The finished epochs, and an upper bound of the remaining minutes."""
     path = job.folder / "metrics.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         seconds = sum(line["seconds"] for line in lines)
-    except (OSError, ValueError, KeyError, TypeError):  # not there yet, being written, or not of this run
+    except (OSError, ValueError, KeyError, TypeError):  # missing, being written, or of another run
         return ""
     left = job.config.train.epochs - len(lines)
     if not lines or not left:
@@ -138,7 +138,7 @@ def _how_far(job: Job) -> str:
     return f"epoch {len(lines) + 1} of at most {job.config.train.epochs}, {minutes:.0f} min left at most"
 
 
-def _what_it_said(job: Job, exitcode: int) -> str:
+def _last_line(job: Job, exitcode: int) -> str:
     log = job.folder / LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line for line in text.splitlines() if line.strip()]

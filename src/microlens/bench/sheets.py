@@ -1,4 +1,4 @@
-"""A table's JSON as sheets that a terminal, Markdown, LaTeX, CSV and a page show alike."""
+"""A table's JSON as sheets, which are shown in terminals, Markdown, LaTeX, CSV and HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,12 +29,12 @@ from microlens.data.protocol import described
 from microlens.evaluation.metrics import METRICS, OF_SEVERAL
 from microlens.evaluation.report import POPULARITY_GROUPS
 
-_FIFTHS = "The items in train in five groups of equally many, 1 the least popular."
+_POPULARITY_NOTE = "Training items in five groups of equal size, 1 the least popular."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Titled columns, rows in named groups, and notes below."""
+    """A table with a title, columns, rows in named groups, and notes."""
 
     title: str
     columns: list[str]
@@ -43,7 +43,7 @@ class Sheet:
 
 
 def sheets(results: dict[str, Any]) -> list[Sheet]:
-    """What :func:`microlens.bench.collect` gave as sheets: accuracy, slices, what is beyond accuracy, and cost."""
+    """Convert the output of :func:`microlens.bench.collect` to sheets: accuracy, slices, beyond accuracy, and cost."""
     title = table_title(results)
     targets = {cohort: _targets(results, cohort) for cohort in ("all", "warm", "cold")}
     found = [
@@ -53,7 +53,9 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
             {f"{cohort} {metric}": of_cohort(cohort, metric) for cohort in ("warm", "cold") for metric in METRICS},
             results,
         ),
-        _sheet(f"{title}: HR@10 by popularity of the target, percent", _popularity(results), results, [_FIFTHS]),
+        _sheet(
+            f"{title}: HR@10 by popularity of the target, percent", _popularity(results), results, [_POPULARITY_NOTE]
+        ),
         _sheet(f"{title}: HR@10 by length of the user's history and by tag, percent", _slices(results), results),
         _sheet(f"{title}: beyond accuracy, first ten", _beyond(results), results, _beyond_notes(results)),
         _sheet(f"{title}: cost", _cost(results), results, _cost_notes(results)),
@@ -63,14 +65,14 @@ def sheets(results: dict[str, Any]) -> list[Sheet]:
 
 
 def table_title(results: dict[str, Any]) -> str:
-    """What the table is called, with its protocol where that is not the paper's."""
+    """The title of a table, including its protocol unless it is the paper's."""
     title = f"{results['title']} on {results['dataset']}"
     protocol = results.get("protocol_name", "paper")
     return title if protocol == "paper" else f"{title}, protocol {protocol}"
 
 
 def fitting(sheet: Sheet, width: int) -> Sheet:
-    """A sheet with as many of its first columns as fit into ``width`` characters, and a note where some do not."""
+    """Keep as many of the first columns as fit into ``width`` characters, with a note if columns are left out."""
     rows = [row for rows in sheet.groups.values() for row in rows]
     cells = zip(["", *sheet.columns], *rows, strict=True)
     widths = [max(map(len, (max(head.split(" ") or [""], key=len), *values))) + 3 for head, *values in cells]
@@ -164,7 +166,7 @@ def _cost(results: dict[str, Any]) -> dict[str, Cell]:
 
 
 def _counted(results: dict[str, Any]) -> Sheet:
-    """The paper's table of costs counted from our networks beside what it prints."""
+    """The paper's table of costs: the values counted from our networks beside the printed ones."""
     rows = []
     for row in results["counted"]:
         printed, adds = results["printed_costs"][row["row"]], row["multiply_adds"]
@@ -185,12 +187,12 @@ def _counted(results: dict[str, Any]) -> Sheet:
 
 
 def notes(results: dict[str, Any]) -> list[str]:
-    """What has to be known to read the numbers."""
+    """The notes needed to read the numbers."""
     lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
     if reference_names(results):
         lines.append(
-            "Differences are of the same users, with a paired bootstrap interval; * marks those that a paired t-test "
-            f"over users, corrected for the number of rows (Holm), calls real (p < {SIGNIFICANT})."
+            "Differences are between the same users, with a paired bootstrap interval; * marks significant ones "
+            f"(p < {SIGNIFICANT}) in a paired t-test over users with Holm's correction for the number of rows."
         )
     if any(row["deviation"] for row in results["rows"]):
         lines.append("Rows with several seeds are means over seeds; the deviation is that between seeds.")
@@ -204,7 +206,7 @@ def notes(results: dict[str, Any]) -> list[str]:
     lines += [f"V: {file}, made by the encoder {encoder}." for file, encoder in sorted(made)]
     lines += _missing(results["missing"])
     if len(results["protocols"]) > 1:
-        lines.append("Several protocols stand in this table; numbers compare within a protocol alone.")
+        lines.append("This table mixes several protocols; only numbers of the same protocol are comparable.")
     if results.get("protocol_name", "paper") != "paper":
         lines += [f"{name}: {described(fields)}" for name, fields in results["protocols"].items()]
     protocols = ", ".join(results["protocols"]) or "-"
@@ -228,9 +230,9 @@ def _beyond_notes(results: dict[str, Any]) -> list[str]:
     )
     of_content = [f"Diversity is by the cosine of the vectors in {', '.join(files)}."] if files else []
     return [
-        "Coverage: share of all items that stand in anybody's list. Novelty: bits of surprise of an item, by how many "
-        "users have it. Diversity: mean distance of two items of a list. Popularity: mean train count of items shown. "
-        "Gini: 0 where all items are shown alike, 1 where one is.",
+        "Coverage: fraction of all items that appear in any list. Novelty: mean -log2 of the fraction of users who "
+        "have an item. Diversity: mean distance of two items of a list. Popularity: mean training count of "
+        "recommended items. Gini: 0 if all items are recommended equally often, 1 if only one is.",
         *of_content,
     ]
 

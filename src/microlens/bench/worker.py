@@ -1,4 +1,4 @@
-"""One run of a table in a process of its own, started from one that has loaded everything already."""
+"""A run of a table in a separate process, forked from a server process that has loaded all libraries."""
 
 import ctypes
 import os
@@ -18,15 +18,15 @@ _PRELOADED = ["microlens.runs.train", "microlens.runs.list_metrics"]
 
 
 def start(config: RunConfig, log: Path, threads: int | None) -> ForkServerProcess:
-    """Start training a run; what it prints goes to ``log``, and its exit status is the command line's.
+    """Start training a run in a new process; its exit status is that of the command line.
 
-    Loading PyTorch takes seconds, so one server process does it once and every run begins as its copy. Runs end with
-    the process that started them, even when that one was killed.
+    Loading PyTorch takes seconds, so a server process loads it once and every run is forked from it. Runs end with the
+    process that started them, even if it is killed.
 
     Args:
-        config: the run.
-        log: the file to write to.
-        threads: of the processor, for this run; all of them if None.
+        config: the run's configuration.
+        log: file for the output of the run.
+        threads: number of processor threads of the run; all if None.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
@@ -48,8 +48,8 @@ def _train(config: str, folder: Path, environment: dict[str, str], log: Path, th
     status = _run(RunConfig.model_validate_json(config, strict=True), threads)
     sys.stdout.flush()
     sys.stderr.flush()
-    util._run_finalizers(0)  # type: ignore[attr-defined]  # removes the semaphores that libraries made
-    os._exit(status)  # at once: a library's handlers at exit may hang in a copied process
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # removes semaphores created by libraries
+    os._exit(status)  # immediately: exit handlers of libraries may hang in a forked process
 
 
 def _run(config: RunConfig, threads: int | None) -> int:

@@ -1,4 +1,4 @@
-"""From a table of options to an object: a constructor's signature is the schema of its options."""
+"""Construction of objects from tables of options; a constructor's signature is the schema of its options."""
 
 import dataclasses
 import difflib
@@ -15,14 +15,14 @@ from microlens.errors import InputError, shown
 T = TypeVar("T")
 
 LARGEST = 65_536
-"""The largest integer that an option takes: of what would be counted, no model has more."""
+"""The largest integer accepted for an option; no model counts anything beyond this."""
 
 
 def pick(table: Mapping[str, T], name: str, where: str) -> T:
     """The entry ``name`` of ``table``.
 
     Raises:
-        InputError: there is none; names the nearest.
+        InputError: there is no such entry; the message names the nearest one.
     """
     if name not in table:
         raise InputError(f"{where} is '{name}', which is unknown; {nearest(name, table)}")
@@ -31,9 +31,9 @@ def pick(table: Mapping[str, T], name: str, where: str) -> T:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option of a constructor: its type, its default (MISSING where there is none), and whose it is.
+    """An option of a constructor: its type, its default (MISSING if required) and its group.
 
-    ``group`` is the parameter that takes the option as a field of its dataclass, None where the option is a parameter.
+    ``group`` is the name of the dataclass parameter that the option is a field of, None for a plain parameter.
     """
 
     type: Any
@@ -74,17 +74,17 @@ def _annotations(constructor: Callable[..., Any]) -> dict[str, Any]:
 
 
 def build(constructor: Callable[..., T], options: Mapping[str, Any], given: Mapping[str, Any], where: str) -> T:
-    """Call ``constructor`` with the user's ``options`` and with what it asks for of ``given``.
+    """Call ``constructor`` with the user's ``options`` and those of the ``given`` values that it accepts.
 
     Args:
-        constructor: its keyword-only parameters are either in ``given`` or options; a parameter that is a dataclass
-            takes options by the names of its fields.
-        options: from a config; checked against the annotations.
-        given: what the data gives (sizes, tables), by parameter name.
-        where: the config table the options come from, for messages.
+        constructor: its keyword-only parameters are either in ``given`` or options; the fields of a dataclass parameter
+            are options, too.
+        options: options from a configuration, validated against the annotations.
+        given: values derived from the data (sizes, tables), by parameter name.
+        where: the configuration table of the options, for messages.
 
     Raises:
-        InputError: an option is unknown, missing, or of the wrong type.
+        InputError: an option is unknown, missing or of the wrong type.
     """
     accepted = options_of(constructor, given)
     arguments = {name: given[name] for name in inspect.signature(constructor).parameters if name in given}
@@ -108,7 +108,7 @@ def build(constructor: Callable[..., T], options: Mapping[str, Any], given: Mapp
 
 
 def _checked(value: object, option: Option, name: str) -> Any:
-    """The value of an option, of its type and of a size that can be built."""
+    """Validate the type and the size of an option's value."""
     try:
         checked = TypeAdapter(option.type).validate_python(value, strict=True)
     except ValidationError as error:
@@ -120,10 +120,10 @@ def _checked(value: object, option: Option, name: str) -> Any:
     return checked
 
 
-_CLOSE = 0.75  # of the characters agree; below that a guess misleads more often than it helps
+_CLOSE = 0.75  # minimum similarity; below that, a suggestion misleads more often than it helps
 _LEAST_PREFIX = 3
 
-# Words for options of a run: their own names, and what other programs call the same.
+# Alternative names of options: their own last part, and the names that other programs use.
 OPTION_NAMED: dict[str, str] = {
     word: option
     for option, words in {
@@ -172,23 +172,23 @@ OPTION_NAMED: dict[str, str] = {
     }.items()
     for word in words.split()
 }
-_ALWAYS_THERE = {"model.name", "model.dim", "encoder.name"}  # whatever the model and the encoder
+_ALWAYS_THERE = {"model.name", "model.dim", "encoder.name"}  # options of every model and encoder
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` where a known name is close, else the list of what is accepted."""
+    """``did you mean 'x'?`` if a known name is close, else the list of accepted names."""
     names = sorted(known)
     found = _nearest(name, names)
     return f"did you mean '{found}'?" if found else f"accepted: {', '.join(names) or 'nothing'}."
 
 
 def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:
-    """As :func:`nearest` for an option of a table of the configuration; one of another table is named in full.
+    """Like :func:`nearest`, for an option of a configuration table; an option of another table is named in full.
 
     Args:
-        name: what was written.
+        name: the unknown name.
         accepted: the options of the table.
-        table: the table's name, empty for the top.
+        table: the table's name, empty for the top level.
     """
     names = sorted(accepted)
     word = name.lower().replace("-", "_")

@@ -1,1 +1,1 @@
-"""The configuration of a run: TOML files and what may stand in them."""
+"""Run configurations: reading and validation of TOML files."""

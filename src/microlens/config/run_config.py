@@ -1,4 +1,4 @@
-"""The configuration of a run: TOML in, strict, one place to look everything up."""
+"""The configuration of a run, read from TOML and strictly validated."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from microlens.building import LARGEST, nearest_option
 from microlens.config.toml_files import assign, check_values, read_toml
 from microlens.errors import InputError, shown
 
-# Where things lie and how the work is shared out changes no number.
+# Paths and the distribution of work do not affect results.
 NOT_IN_HASH: dict[str, Any] = {
     "output": True,
     "dataset": True,
@@ -25,7 +25,7 @@ NOT_IN_HASH: dict[str, Any] = {
 }
 
 
-# What configurations gained later: at these values it counts for no hash, and runs from before stay the same runs.
+# Fields added later; left out of the hash at their default, so that old runs keep theirs.
 ADDED_LATER: dict[str, dict[str, Any]] = {
     "protocol": {"split": "leave-one-out", "min_item_count": 0, "seed": 0},
     "train": {"start_from": None},
@@ -33,7 +33,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
 
 
 MOST = 1_000_000
-"""Of epochs, rows of a batch and the like: what is larger is a slip, and would be tried until the memory is full."""
+"""Upper limit of epochs, batch sizes and the like; larger values are mistakes and would exhaust the memory."""
 
 
 def _named(path: Any) -> Any:
@@ -65,33 +65,33 @@ class ProtocolSection(Section):
 
 
 class NamedSection(Section):
-    """A table that names a model or an encoder; its other keys are that one's options."""
+    """A table that names a model or an encoder; its other keys are options of that model or encoder."""
 
     model_config = ConfigDict(extra="allow")
     name: str
 
 
 class ModelSection(NamedSection):
-    """The recommender: its name, D, and its own options."""
+    """The recommender: its name, the vector size D and its own options."""
 
     dim: int = Field(default=64, ge=1, le=LARGEST)
 
     def options(self) -> dict[str, Any]:
-        """The model's own options."""
+        """The options of the model other than ``name`` and ``dim``."""
         return self.model_extra or {}
 
 
 class TrainSection(Section):
-    """How to train.
+    """Training options.
 
-    Rates and decays are the paper's two groups: what sees raw content trains at ``encoder_lr`` without weight decay,
-    everything else at ``lr`` with ``weight_decay``. ``accelerate`` is bf16, channels-last and torch.compile.
-    ``micro_batch`` and ``norm_batch`` are those of :func:`microlens.training.gradient_caching.encode_in_parts`,
-    ``negatives`` says whose items a target is ranked among where several processes train together, and ``cache`` runs
-    frozen trunks once. ``loss`` is one of :mod:`microlens.training.losses`; those that draw items draw
-    ``num_negatives`` for each target, or, for the sampled softmax, for a batch. ``gbce_calibration`` is t of gBCE.
-    ``start_from`` is the ``best.safetensors`` of a run, perhaps on other data, whose weights this one begins with;
-    vectors of ids start anew.
+    Learning rates and weight decay form the paper's two groups: parameters that read raw content use ``encoder_lr``
+    without weight decay, all others ``lr`` with ``weight_decay``. ``accelerate`` means bf16, channels-last and
+    torch.compile. For ``micro_batch`` and ``norm_batch`` see
+    :func:`microlens.training.gradient_caching.encode_in_parts`. ``negatives`` selects whether a target is ranked among
+    the items of all processes or of its own, and ``cache`` caches the outputs of frozen trunks. ``loss`` is one of
+    :mod:`microlens.training.losses`; losses with sampling draw ``num_negatives`` items for each target, or for each
+    batch with the sampled softmax. ``gbce_calibration`` is t of gBCE. ``start_from`` is the ``best.safetensors`` of a
+    run, possibly on other data, whose weights initialize this run, except for id embeddings.
     """
 
     epochs: int = Field(default=50, ge=1, le=MOST)
@@ -118,16 +118,17 @@ class TrainSection(Section):
 
 
 class TrackSection(Section):
-    """Where to log a run besides TensorBoard: a project of W&B, an experiment of MLflow."""
+    """Services to log a run to besides TensorBoard: a W&B project, an MLflow experiment."""
 
     wandb: str | None = None
     mlflow: str | None = None
 
 
 class Range(Section):
-    """What ``microlens tune`` may try of one option: ``choices``, or the numbers from ``low`` to ``high``.
+    """The values that ``microlens tune`` tries for an option: ``choices``, or numbers from ``low`` to ``high``.
 
-    Two integers are a range of integers. ``step`` keeps to multiples from ``low``, ``log`` draws by the logarithm.
+    Two integers are a range of integers. ``step`` restricts values to multiples counted from ``low``; ``log`` samples
+    on a logarithmic scale.
     """
 
     low: int | float | None = None
@@ -151,12 +152,12 @@ class Range(Section):
 
     @property
     def ends(self) -> tuple[Any, Any]:
-        """The least and the largest value, or the first and the last choice."""
+        """The smallest and the largest value, or the first and the last choice."""
         return (self.choices[0], self.choices[-1]) if self.choices is not None else (self.low, self.high)
 
 
 class RunConfig(Section):
-    """One run; ``tune`` says what ``microlens tune`` may change of it, by dotted name."""
+    """The configuration of a run; ``tune`` maps dotted option names to what ``microlens tune`` tries."""
 
     dataset: NamedPath
     output: NamedPath
@@ -173,7 +174,8 @@ class RunConfig(Section):
         """Read a TOML file and apply ``key=value`` overrides.
 
         Raises:
-            InputError: the file is missing or no TOML, or a key is unknown or has a wrong value; names the nearest key.
+            InputError: the file is missing or not TOML, a key is unknown (the message names the nearest), or a value is
+                invalid.
         """
         table = read_toml(path)
         for override in overrides or []:
@@ -198,24 +200,24 @@ class RunConfig(Section):
             raise InputError(_first_fault(error)) from None
 
     def check_output(self) -> None:
-        """Refuse an output whose files would lie among others'; called before anything is written.
+        """Check that the output folder does not mix with other files; called before anything is written.
 
         Raises:
-            InputError: it is a file, lies in the dataset, or is the working folder, the home folder or one above.
+            InputError: the output is a file, is inside the dataset, or contains the working or the home folder.
         """
         output, dataset = (Path(os.path.realpath(folder)) for folder in (self.output, self.dataset))
         if output.exists() and not output.is_dir():
             raise InputError(f"output is {self.output}, which is a file; name a folder for this run.")
         if output.is_relative_to(dataset):
-            raise InputError(f"output is {self.output}, which lies in the dataset; name a folder for this run.")
+            raise InputError(f"output is {self.output}, which is inside the dataset; name a folder for this run.")
         for taken in (Path.cwd(), Path(os.path.expanduser("~"))):  # noqa: PTH111 - there may be no home
             if Path(os.path.realpath(taken)).is_relative_to(output):
                 raise InputError(
-                    f"output is {self.output}, which holds the working or the home folder; name a folder for this run."
+                    f"output is {self.output}, which contains the working or home folder; name a folder for this run."
                 )
 
     def on_dataset(self, dataset: Path) -> Self:
-        """The same run on a dataset in another place; files of the dataset that it names move along."""
+        """The same run on a dataset in another folder; paths inside the dataset are adapted."""
         written, moved = (json.dumps(str(folder), ensure_ascii=False)[:-1] for folder in (self.dataset, dataset))
         text = self.model_dump_json().replace(f"{written}/", f"{moved}/")
         return self.model_validate_json(text, strict=True).model_copy(update={"dataset": dataset})
@@ -227,7 +229,7 @@ class RunConfig(Section):
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of everything that can change the numbers."""
+        """Twelve hexadecimal digits of the SHA-256 of everything that affects results."""
         content = self.model_dump(mode="json", exclude=NOT_IN_HASH)
         for section, added in ADDED_LATER.items():
             for name, value in added.items():
@@ -237,7 +239,7 @@ class RunConfig(Section):
 
 
 def _first_fault(error: ValidationError) -> str:
-    """What is wrong first, by the dotted name of its key."""
+    """The first validation error, with the dotted name of its key."""
     faults = error.errors()
     first = faults[0]
     key = _key_of(first)
@@ -252,13 +254,13 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _key_of(fault: ErrorDetails) -> tuple[int | str, ...]:
-    """The keys that lead to a fault, without the type that pydantic tried where a range accepts several."""
+    """The path of keys to an error, without pydantic's name of the type tried where several are accepted."""
     loc = fault["loc"]
     return loc[:-1] if len(loc) > 3 and loc[-1] in ("int", "float", "str", "bool") else loc
 
 
 def _accepts(fault: ErrorDetails) -> str:
-    """What is accepted, in the words of TOML."""
+    """The accepted values, in TOML's terms."""
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     if fault["type"] == "too_short":
         return f"at least {fault['ctx']['min_length']} long"
@@ -266,7 +268,7 @@ def _accepts(fault: ErrorDetails) -> str:
 
 
 def _accepted(key: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table that ``key`` leads to."""
+    """The keys accepted in the table at ``key``."""
     section: type[BaseModel] = RunConfig
     for name in key:
         field = section.model_fields.get(str(name))

@@ -1,4 +1,4 @@
-"""Reading TOML that somebody wrote by hand: files, ``key=value`` from the command line, and single values."""
+"""Reading of hand-written TOML: files, ``key=value`` overrides and single values."""
 
 import math
 import tomllib
@@ -8,22 +8,22 @@ from typing import Any
 from microlens.errors import InputError, one_line, shown
 
 LARGEST_FILE = 2**16
-LONGEST_LINE = 2**13  # what long dotted keys cost grows with the square of their length
+LONGEST_LINE = 2**13  # the parser's time is quadratic in the length of dotted keys
 DEEPEST = 32
 _INT64 = 2**63
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table that a TOML file holds.
+    """Read a TOML file.
 
     Raises:
-        InputError: the file is missing, cannot be read, is too large, no UTF-8 or no TOML.
+        InputError: the file is missing, unreadable or too large, or is not UTF-8 or not TOML.
     """
     content = _content(path)
     for number, line in enumerate(content.splitlines(), 1):
         if len(line) > LONGEST_LINE:
             raise InputError(
-                f"{path}, line {number}, has more than {LONGEST_LINE:,} bytes, which no configuration has."
+                f"{path}, line {number}, has more than {LONGEST_LINE:,} bytes, which is too long for a configuration."
             )
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
@@ -34,7 +34,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(_too_deep(path)) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}.") from None
-    except ValueError:  # of int()
+    except ValueError:  # raised by int()
         raise InputError(f"{path} holds an integer of more than 64 bits.") from None
 
 
@@ -49,15 +49,15 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     if len(content) > LARGEST_FILE:
-        raise InputError(f"{path} is no configuration: it has more than {LARGEST_FILE:,} bytes.")
+        raise InputError(f"{path} is not a configuration: it has more than {LARGEST_FILE:,} bytes.")
     return content
 
 
 def toml_value(text: str) -> Any:
-    """A value as TOML writes it; what is none is a string, so that a shell needs no nested quotes.
+    """Parse a TOML value; text that is not TOML is returned as a string, so that shells need no nested quotes.
 
     Raises:
-        InputError: there is more than one value, or one that is no TOML has several lines.
+        InputError: there is more than one value, or text that is not TOML has several lines.
     """
     try:
         table = tomllib.loads(f"value = {text}")
@@ -71,10 +71,10 @@ def toml_value(text: str) -> Any:
 
 
 def assign(table: dict[str, Any], assignment: str) -> None:
-    """Put one ``key = value`` into a table; the key as TOML writes it, dotted and perhaps quoted.
+    """Set one ``key = value`` in a table; the key is written as in TOML, dotted and possibly quoted.
 
     Raises:
-        InputError: it is not one key and one value, or the key leads through something that is no table.
+        InputError: it is not a single key and value, or a part of the key is not a table.
     """
     said = f"assignment {one_line(assignment, 100)}"
     if len(assignment) > LONGEST_LINE:
@@ -93,9 +93,9 @@ def assign(table: dict[str, Any], assignment: str) -> None:
 
 
 def _halves(assignment: str) -> tuple[list[str], str]:
-    """The names of a dotted key and the text behind its ``=``; no names where there is no such key."""
+    """Split into the names of the dotted key and the text after its ``=``; no names if there is no such key."""
     index = assignment.find("=")
-    while index >= 0:  # a quoted key may hold an equals sign
+    while index >= 0:  # a quoted key may contain an equals sign
         before, after = assignment[:index], assignment[index + 1 :]
         names = _names(before)
         if names:
@@ -120,11 +120,11 @@ def _names(key: str) -> list[str]:
 
 
 def check_values(path: Path, table: dict[str, Any]) -> None:
-    """Refuse what no option takes and later steps cannot carry.
+    """Reject values that no option accepts and that later steps cannot handle.
 
     Raises:
-        InputError: names the key of a number that is not finite or has more than 64 bits, of text that is no Unicode
-            or holds a NUL, or of tables and lists that are nested too deeply.
+        InputError: a number is not finite or has more than 64 bits, text is not valid Unicode or contains a NUL, or
+            tables and lists are nested too deeply; the message names the key.
     """
     _check(path, "", table, DEEPEST)
 
@@ -152,4 +152,4 @@ def _check_text(path: Path, key: str, text: str) -> None:
 
 
 def _too_deep(path: Path) -> str:
-    return f"{path} nests tables or lists more than {DEEPEST} deep, which no configuration does."
+    return f"{path} nests tables or lists more than {DEEPEST} deep, which is too deep for a configuration."

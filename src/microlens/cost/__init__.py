@@ -1,6 +1,6 @@
-"""What encoders cost: parameters, multiply-adds, bytes that a cache keeps of an item, and the time of a training step.
+"""The cost of encoders: parameters, multiply-adds, bytes per item in a cache, and the time of a training step.
 
-Everything but the time is worked out on PyTorch's meta device, where tensors have shapes and no values: that takes a
+Everything but the time is computed on PyTorch's meta device, where tensors have shapes but no values: this takes a
 fraction of a second and no memory for networks of any size.
 """
 
@@ -27,12 +27,12 @@ REGIMES: tuple[Regime, ...] = ("frozen", "top1", "full", "lora")  # "scratch" tr
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderCost:
-    """What one encoder costs, with its projection to vectors of the paper's size and without a classifier.
+    """The cost of one encoder, with its projection to vectors of the paper's size and without a classifier.
 
-    ``trainable_parameters`` by regime, None where there is nothing for adapters or no library for them;
-    ``multiply_adds`` of one item, forward, counted as for :class:`MultiplyAdds`, and ``top1`` those of a training step
-    under "top1", with the ``speedup_limit`` of its cache; ``raw_bytes`` of an item's ``content`` as it is given to the
-    encoder, and ``cached_bytes`` of what a trunk cache keeps of it, by regime.
+    ``trainable_parameters`` by regime, None if there is nothing to adapt or the library for adapters is not installed;
+    ``multiply_adds`` of a forward pass of one item, counted as for :class:`MultiplyAdds`; ``top1`` those of a training
+    step under "top1", with the ``speedup_limit`` of its cache; ``raw_bytes`` of an item's ``content`` as the encoder
+    reads it, and ``cached_bytes`` per item in a trunk cache, by regime.
     """
 
     encoder: str
@@ -48,12 +48,12 @@ class EncoderCost:
 
 
 def encoder_cost(name: str, clip_shape: ClipShape) -> EncoderCost:
-    """What the encoder ``name`` costs for clips of that shape and covers of that size.
+    """Compute the cost of the encoder ``name`` for clips of this shape and covers of this size.
 
-    Sound is as long as the default settings take, and titles have as many tokens as are read.
+    Sound has the default length, and titles have the maximum number of tokens.
 
     Raises:
-        InputError: a library that it needs is not installed, it does not admit such clips, or it needs an option.
+        InputError: a required library is not installed, the encoder does not accept such clips, or it needs an option.
     """
     with torch.device("meta"):
         whole = build_tower(name, Tuning(tune="full"), clip_shape)
@@ -77,7 +77,7 @@ def encoder_cost(name: str, clip_shape: ClipShape) -> EncoderCost:
 
 
 def _retuned(whole: ContentEncoder, regime: Regime) -> ContentEncoder | None:
-    """A copy of a "full" encoder on the meta device under another regime, None where there can be no adapters."""
+    """Copy a "full" encoder on the meta device and apply another regime; None if adapters are not possible."""
     tower = on_meta(whole)
     if regime == "lora" and not tower.trunk.adapted():
         return None
@@ -97,11 +97,11 @@ def _trained(tower: ContentEncoder | None) -> int | None:
 def all_costs(
     clip_shape: ClipShape, *, measured: bool, on_progress: Callable[[int, int], None]
 ) -> tuple[list[EncoderCost], dict[str, str]]:
-    """What every content encoder costs, and why the others, by name, are not listed.
+    """The costs of all content encoders, and for each encoder that is left out the reason, by name.
 
     Args:
-        clip_shape: F frames and their height and width.
-        measured: whether to time training steps, too.
+        clip_shape: F frames, and their height and width.
+        measured: also time training steps.
         on_progress: called with (done, total) encoders.
     """
     costs: list[EncoderCost] = []
@@ -119,15 +119,16 @@ def all_costs(
 
 
 def run_cost(encoder: ItemEncoder, content: ItemContent, *, seconds: float, steps: int) -> dict[str, Any]:
-    """What a run's report says of its encoder: multiply-adds an item, bytes a cached item, and seconds a step.
+    """The costs of an encoder in a run's report: multiply-adds per item, cached bytes per item, seconds per step.
 
-    The content towers are counted, forward; ids and what fuses towers are not. Bytes are there if a cache is in use.
+    Multiply-adds are those of a forward pass of the content encoders; ids and fusions are not counted. Cached bytes are
+    reported if a cache is in use.
 
     Args:
-        encoder: of the run; stays as it is.
-        content: what it reads.
-        seconds: of all training steps.
-        steps: how many there were.
+        encoder: the run's encoder; not modified.
+        content: source of its content.
+        seconds: total time of all training steps.
+        steps: number of training steps.
     """
     before, content.reads = content.reads, encoder.needs
     items = ItemBatch(items=torch.tensor([1]), content=content.read(np.array([1]))).to(torch.device("meta"))
@@ -138,7 +139,7 @@ def run_cost(encoder: ItemEncoder, content: ItemContent, *, seconds: float, step
             shadow = on_meta(tower)
             step, state = multiply_adds(shadow, shadow.content(items))
             total += step.frozen + step.forward
-            if not tower.reads <= tower.needs:  # but a cache
+            if not tower.reads <= tower.needs:  # it reads a cache
                 cached.append(kept_bytes(state))
     return {
         "multiply_adds_per_item": total,

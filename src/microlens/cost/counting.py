@@ -1,4 +1,4 @@
-"""Counting the multiply-adds of an encoder, and the bytes that a trunk cache keeps, from shapes alone."""
+"""Counting of multiply-adds of an encoder and of bytes in a trunk cache, from shapes only."""
 
 import copy
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from microlens.encoders.trunk import Hidden
 
 @dataclass(frozen=True, kw_only=True)
 class MultiplyAdds:
-    """Of one item in a training step: through the frozen links, then through those above them, forward and backward.
+    """Multiply-adds of one item in a training step: through the frozen stages, then forward and backward above them.
 
-    What is above the frozen links includes the projection. Counted are the products of convolutions, linear layers and
-    attention, those with padding included; nothing else is: no norms, activations, softmaxes, pools, biases,
-    interpolations or optimiser.
+    The part above the frozen stages includes the projection. The products of convolutions, linear layers and attention
+    are counted, including those with padding. Norms, activations, softmaxes, pooling, biases, interpolation and the
+    optimizer are not.
     """
 
     frozen: int
@@ -28,23 +28,23 @@ class MultiplyAdds:
 
 
 def speedup_limit(step: MultiplyAdds) -> float:
-    """How many times as fast a step can become, by its multiply-adds, when the frozen links are read from a cache."""
+    """The maximum speedup of a step, by multiply-adds, when the outputs of frozen stages are read from a cache."""
     trained = step.forward + step.backward
     return (step.frozen + trained) / trained
 
 
 def multiply_adds(tower: ContentEncoder, content: Tensor) -> tuple[MultiplyAdds, Hidden]:
-    """Count a training step of one item, and give the state at the cut between what is frozen and what is trained.
+    """Count a training step of one item; also return the hidden state between the frozen and the trained part.
 
     Args:
-        tower: an encoder on the meta device, tuned as it is trained; is put into eval mode and gets gradients.
-        content: (1, ...) what its trunk begins with.
+        tower: an encoder on the meta device, tuned as for training; it is set to eval mode and gets gradients.
+        content: (1, ...) input of its trunk.
     """
     trunk = tower.eval().trunk
     with flop_counter() as frozen:
         hidden = tower.run_frozen(content)
     with flop_counter() as forward:
-        # Not a text tower's own method, which looks for padding: there are no values on the meta device.
+        # Not the overridden method of text encoders, which depends on padding: the meta device has no values.
         features = ContentEncoder.trained_part(tower, hidden)
         vectors = tower.projection(features if tower.head == "features" else trunk.classify(features))
     with flop_counter() as backward:
@@ -54,27 +54,27 @@ def multiply_adds(tower: ContentEncoder, content: Tensor) -> tuple[MultiplyAdds,
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter, two a multiply-add, but right for grouped convolutions.
+    """PyTorch's counter, which counts two flops per multiply-add, corrected for grouped convolutions.
 
-    PyTorch counts their filters' gradient as many times as there are groups: some hundred times for depthwise ones.
+    PyTorch multiplies the count of their weight gradient by the number of groups, some hundreds for depthwise ones.
     """
     gradient = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
     return FlopCounterMode(display=False, custom_mapping=gradient)
 
 
 def _convolution_backward_flops(grad: Any, _x: Any, weight: Any, *arguments: Any, **_: Any) -> int:
-    """Each of the gradients of input and weight takes the products of the forward pass; shapes in, flops out."""
+    """The gradients of input and weight each take as many products as the forward pass; from shapes to flops."""
     output_mask = arguments[7]
     return int(2 * grad[0] * prod(grad[2:]) * prod(weight) * sum(output_mask[:2]))
 
 
 def kept_bytes(hidden: Hidden) -> int:
-    """The bytes of one item's state in a trunk cache: float16, or as it is where it is no floating-point number."""
+    """Bytes of one item's hidden state in a trunk cache: float16, or the original type if not floating-point."""
     return sum(state[0].numel() * (2 if state.is_floating_point() else state.element_size()) for state in hidden)
 
 
 def on_meta(tower: ContentEncoder) -> ContentEncoder:
-    """A copy on the meta device, made without copying any values."""
+    """Copy an encoder to the meta device without copying values."""
     shadows: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in tower.buffers()}
     for parameter in tower.parameters():
         values = torch.empty_like(parameter, device="meta")

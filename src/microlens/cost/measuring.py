@@ -1,4 +1,4 @@
-"""Timing a training step of an encoder in a process of its own, and taking that process's peak memory."""
+"""Measuring the time and the peak memory of an encoder's training step, in a separate process."""
 
 import json
 import statistics
@@ -23,9 +23,9 @@ PROCESS = f"from {__name__} import answer; answer()"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A training step under "full", AdamW included: the median of a few after a first one.
+    """A training step under "full", including AdamW: the median of a few steps after a first one.
 
-    ``peak_memory_bytes`` is the GPU's on a GPU, else that of the whole process, Python and libraries included.
+    ``peak_memory_bytes`` is that of the GPU, or on a CPU that of the whole process including Python and libraries.
     """
 
     seconds_per_step: float
@@ -35,10 +35,10 @@ class Measured:
 
 
 def measure(name: str, clip_shape: ClipShape) -> Measured:
-    """Time a training step of the encoder ``name`` in a process of its own, and take that process's peak memory.
+    """Measure a training step of the encoder ``name`` in a separate process.
 
     Raises:
-        InputError: the process failed, by running out of memory perhaps.
+        InputError: the process failed, for example because it ran out of memory.
     """
     command = [sys.executable, "-c", PROCESS, name, *map(str, clip_shape)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -49,7 +49,7 @@ def measure(name: str, clip_shape: ClipShape) -> Measured:
 
 
 def answer() -> None:
-    """What the process does: take an encoder's name, F and H from the command line, and print JSON."""
+    """Entry point of the process: read an encoder's name, F and H from the command line and print JSON."""
     name, frames, size = sys.argv[1:]
     sys.stdout.write(json.dumps(asdict(_measure_here(name, (int(frames), int(size))))))
 
@@ -78,7 +78,7 @@ def _measure_here(name: str, clip_shape: ClipShape) -> Measured:
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
-    """As in the environment, but not the peak of the process that started this one, which Linux would pass on."""
+    """Peak memory as in the environment, but without the peak of the parent process, which Linux would pass on."""
     status = Path("/proc/self/status")
     if device.type == "cuda" or not status.exists():
         return environment.peak_memory_bytes(device)

@@ -1,10 +1,10 @@
-"""The paper's table of costs (Table 9 of arXiv 2309.15379) counted from our networks, and the rules behind its columns.
+"""The paper's table of costs (Table 9 of arXiv 2309.15379), counted from this package's networks.
 
-``#Param.`` are the parameters that are trained: those of a network's last stages ("top1") and classifier of 400
-classes, the projection to 512, SASRec of L = 10 and two blocks, and an id table that the original code builds beside
-every encoder and never uses. VideoMAE has no classifier, and R3D-r18 the projection in its place. ``FLOPs`` are the
-multiply-adds of one forward pass of the encoder over a batch of one GPU, eleven videos a user. Both of the row
-MViT-B-16x4 are of the image network MViT-B-16, which the original code takes for that name.
+``#Param.`` is the number of trained parameters: the last stages ("top1") and the classifier of 400 classes of a
+network, the projection to 512, SASRec with L = 10 and two blocks, and an id table that the original code creates for
+every encoder and never uses. VideoMAE has no classifier, and in R3D-r18 the projection replaces it. ``FLOPs`` is the
+number of multiply-adds of a forward pass of the encoder over the batch of one GPU, eleven videos per user. Both values
+of the row MViT-B-16x4 are those of the image network MViT-B-16, which the original code uses under that name.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ CLIP_SHAPE = (5, 224)
 VIDEOS_A_USER = 11
 HISTORY_LENGTH = 10
 DIM, ID_DIM = 512, 2048
-# So many items, and padding, are left of MicroLens-100K's 19,738 when histories are cut; every row of the table rounds
-# to what is printed for 19,669 to 19,672 rows and for no other number around.
+# The number of items of MicroLens-100K (19,738) left after truncating histories, plus padding: every row of the table
+# rounds to the printed number for 19,669 to 19,672 rows and for no other number nearby.
 TABLE_ROWS = 19_670
-# The paper's row, our network, what the projection sees, and users a batch of one GPU (the original code's comments).
+# The paper's row, our network, the input of the projection, and users per GPU (from comments in the original code).
 ROWS: tuple[tuple[str, str, Head, int], ...] = (
     ("R3D-r18", "r3d_r18", "features", 32),
     ("X3D-xs", "x3d_xs", "kinetics", 110),
@@ -49,7 +49,7 @@ ROWS: tuple[tuple[str, str, Head, int], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class PaperCost:
-    """A row counted from our network: the parameters that are trained, and multiply-adds of a batch (None of ids)."""
+    """A row counted from our network: trained parameters, and multiply-adds of a batch (None for ids)."""
 
     row: str
     parameters: int
@@ -57,7 +57,7 @@ class PaperCost:
 
 
 def id_row() -> PaperCost:
-    """SASRec on ids of D = 2048."""
+    """SASRec over ids, D = 2048."""
     with torch.device("meta"):
         encoder = IdEncoder(num_items=TABLE_ROWS - 1, dim=ID_DIM)
         model = SASRec(item_encoder=encoder, dim=ID_DIM, history_length=HISTORY_LENGTH)
@@ -65,7 +65,7 @@ def id_row() -> PaperCost:
 
 
 def video_row(row: str, network: str, head: Head, users: int) -> PaperCost:
-    """SASRec over a network, D = 512, with its top block trained.
+    """SASRec over a network, D = 512, with its top stages trained.
 
     Raises:
         InputError: a library that the network needs is not installed.
@@ -83,12 +83,12 @@ def video_row(row: str, network: str, head: Head, users: int) -> PaperCost:
 
 
 def trained(model: nn.Module) -> int:
-    """How many parameters of a model are trained."""
+    """The number of trained parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def table_9() -> list[PaperCost]:
-    """All 16 rows.
+    """All 16 rows of the table.
 
     Raises:
         InputError: a library that a network needs is not installed.

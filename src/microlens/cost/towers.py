@@ -1,4 +1,4 @@
-"""Encoders by name with random weights, and random items of the kind that they see."""
+"""Encoders with random weights, by name, and random items for them."""
 
 import logging
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ DIM = 512  # the paper's size of item vectors
 
 
 def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEncoder:
-    """The encoder ``name`` with random weights, on the default device; text encoders know one title, of full length.
+    """Build the encoder ``name`` with random weights on the default device; text encoders get one title of full length.
 
     Raises:
-        InputError: a library that it needs is not installed, it does not admit such clips, or it needs an option.
+        InputError: a required library is not installed, the encoder does not accept such clips, or it needs an option.
     """
-    if name == "bert_small":  # by hand: its tokenizer would have to be downloaded
+    if name == "bert_small":  # built without its tokenizer, which would have to be downloaded
         return TextEncoder(bert_small_trunk(), torch.ones(2, LONGEST_TITLE, dtype=torch.int32), DIM, tuning=tuning)
     given = {
         "dim": DIM,
@@ -43,7 +43,7 @@ def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEnco
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Networks say which clips they know best; that has no bearing on what they cost."""
+    """Suppress warnings about clip shapes, which do not affect the costs."""
     logger = logging.getLogger("microlens")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -54,7 +54,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def random_items(tower: ContentEncoder, clip_shape: ClipShape, number: int) -> ItemBatch:
-    """As many items with random content of the kind that ``tower`` sees."""
+    """Create ``number`` items with random content of the kinds that ``tower`` reads."""
     frames, size = clip_shape
     shapes = {
         "clips": (frames, size, size, 3),

@@ -1,4 +1,4 @@
-"""Item towers: what turns an item's content into a vector. A new encoder is one file and one line here."""
+"""Item encoders. To add one, write a file in this package and add a line to ``ENCODERS``."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ ENCODER_REGISTRY: Registry[ItemEncoder] = Registry(
 
 
 def build_encoder(table: Mapping[str, Any], given: Mapping[str, Any], where: str = "encoder") -> ItemEncoder:
-    """Build the item tower that a config table describes; ``towers`` of a fusion are tables of the same kind.
+    """Build the item encoder described by a config table; the ``towers`` of a fusion are tables of the same kind.
 
     Raises:
         InputError: the table names an unknown encoder or option, or one that cannot be imported.

@@ -1,4 +1,4 @@
-"""The contract of every item tower."""
+"""The contract of every item encoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from microlens.data.batches import ItemBatch
 
 @dataclass(frozen=True)
 class ContentGroup:
-    """Parameters that see raw content: trained without weight decay, at ``lr`` or else the run's encoder rate."""
+    """Parameters that read raw content: trained without weight decay, at ``lr`` or the run's ``encoder_lr``."""
 
     parameters: list[nn.Parameter]
     lr: float | None = None
 
 
 class ItemEncoder(nn.Module, ABC):
-    """Maps items to vectors, (M,) to (M, D); row i depends on item i only (in eval mode).
+    """Maps items to vectors, (M,) to (M, D); in eval mode, row i depends on item i only.
 
-    ``needs`` names the kinds of content it is made for (see ``microlens.data.content.KINDS``); ``known_items_only``
-    says that it also reads the item number, so that an item outside the catalogue cannot be encoded.
+    ``needs`` names the kinds of content that the encoder uses (see ``microlens.data.content.KINDS``).
+    ``known_items_only`` is true if it also reads item numbers, so that items outside the catalogue cannot be encoded.
     """
 
     needs: frozenset[str] = frozenset()
@@ -32,22 +32,22 @@ class ItemEncoder(nn.Module, ABC):
         """Encode ``items``: (M, D)."""
 
     def towers(self) -> Iterator["ItemEncoder"]:
-        """This tower, or those that it is made of."""
+        """Iterate over the encoders that this one consists of: itself, or the parts of a fusion."""
         yield self
 
     @property
     def reads(self) -> frozenset[str]:
-        """The kinds of content that a batch has to hold: ``needs``, or what stands in for it."""
+        """The kinds of content that a batch must contain: ``needs``, or the caches that replace them."""
         return self.needs
 
     @property
     def may_lack(self) -> frozenset[str]:
-        """The kinds of content that an item may be without."""
+        """The kinds of content that items may lack."""
         return frozenset()
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether an item's vector depends, in training, on the items it is encoded with."""
+        """True if, in training, an item's vector depends on the other items of its batch (BatchNorm)."""
         return False
 
     @property

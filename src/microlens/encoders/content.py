@@ -1,4 +1,4 @@
-"""Items as what a network sees in their content: a trunk, frozen up to a cut, and a projection."""
+"""Content encoders: a trunk, frozen up to some stage, and a projection."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -21,22 +21,22 @@ Missing = Literal["error", "mask"]
 
 
 class ContentEncoder(ItemEncoder):
-    """A trunk over one kind of content and a linear projection to D.
+    """A trunk over one kind of content, followed by a linear projection to D.
 
-    The chain's frozen links may be run once over the catalogue and kept (:meth:`use_cache`); what is above them then
-    starts from what was kept.
+    The outputs of the frozen stages can be computed once for the catalogue and cached (:meth:`use_cache`); the stages
+    above then start from the cache.
 
     Args:
-        trunk: the network, with its weights in place.
-        dim: D.
-        tuning: what of the trunk is trained.
-        head: project the pooled "features", the class logits ("kinetics"), or these as the original code left them
-            ("reference": with a softmax behind them for the networks where it forgot one).
-        gelu: whether a GELU follows the projection.
-        missing: "mask" puts a learned vector in place of items without content.
+        trunk: the network, with its weights loaded.
+        dim: D, the size of item vectors.
+        tuning: which part of the trunk is trained.
+        head: input of the projection: the pooled "features", the class logits ("kinetics"), or the logits as the
+            original code computes them ("reference": with a softmax for the networks where it was left in).
+        gelu: apply a GELU after the projection.
+        missing: "mask" uses a learned vector for items without content.
 
     Raises:
-        InputError: the trunk has fewer stages than are to be trained, or no classifier though the head needs one.
+        InputError: the trunk has fewer stages than are to be trained, or no classifier although the head needs one.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class ContentEncoder(ItemEncoder):
 
     @abstractmethod
     def content(self, items: ItemBatch) -> Tensor:
-        """What the trunk begins with, on the items' device, for (M,) items."""
+        """The input of the trunk for (M,) items, on the items' device."""
 
     @property
     def kind(self) -> str | None:
-        """The kind of content in a batch that the trunk sees, if it sees any."""
+        """The kind of content that the trunk reads, or None."""
         return next(iter(self.needs), None)
 
     def forward(self, items: ItemBatch) -> Tensor:
@@ -77,7 +77,7 @@ class ContentEncoder(ItemEncoder):
         if self.absent is None:
             return self._encode(items)
         missing = items.content[f"{self.kind}.missing"]
-        vectors = self.absent.expand(len(items), -1)  # also where nothing is missing: it then has a gradient of zeros
+        vectors = self.absent.expand(len(items), -1)  # used even if nothing is missing, so that its gradient is zeros
         present = (~missing).nonzero().squeeze(1)
         if not len(present):
             return vectors
@@ -97,11 +97,11 @@ class ContentEncoder(ItemEncoder):
         return functional.gelu(vectors) if self.gelu else vectors
 
     def frozen_state(self, items: ItemBatch) -> Hidden:
-        """What the frozen links make of the items' content."""
+        """The output of the frozen stages for the items' content."""
         return self.run_frozen(self.content(items))
 
     def run_frozen(self, content: Tensor) -> Hidden:
-        """Run the frozen links, without a graph, over what :meth:`content` gives."""
+        """Run the frozen stages on the output of :meth:`content`, without gradients."""
         hidden = self.trunk.begin(content)
         stages = self.trunk.stages()
         with torch.no_grad() if self.frozen_links else nullcontext():
@@ -112,7 +112,7 @@ class ContentEncoder(ItemEncoder):
         return hidden
 
     def trained_part(self, hidden: Hidden) -> Tensor:
-        """What the links above the frozen ones make of their state: (M, feature_dim)."""
+        """Run the stages above the frozen ones on their output: (M, feature_dim)."""
         stages = self.trunk.stages()
         if self.frozen_links > len(stages):
             return hidden[0]
@@ -122,15 +122,15 @@ class ContentEncoder(ItemEncoder):
 
     @property
     def cacheable(self) -> bool:
-        """Whether the frozen links give an item the same state in every step."""
+        """True if the frozen stages give an item the same output in every step."""
         return self.frozen_links > 0 and self.tuning.batchnorm == "eval"
 
     def use_cache(self, name: str) -> None:
-        """From now on read the frozen links' states, ``NAME.0``, ``NAME.1``, ... of a batch's content, if there."""
+        """Read the outputs of the frozen stages from ``NAME.0``, ``NAME.1``, ... of a batch's content, if present."""
         self._cache = name
 
     def accelerate(self) -> None:
-        """Lay weights out channels-last and compile what is trained; the first steps then take longer."""
+        """Convert weights to channels-last and compile the trained part; this slows down the first steps."""
         for module in self.trunk.modules():
             if isinstance(module, nn.Conv3d):
                 module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -145,14 +145,14 @@ class ContentEncoder(ItemEncoder):
 
     @property
     def reads(self) -> frozenset[str]:
-        """The kinds of content that a batch has to hold, with the cache in place of what it was made of."""
+        """The kinds of content that a batch must contain, with the cache in place of the content it was made from."""
         if self._cache is None:
             return self.needs
         return frozenset({self._cache} | ({f"{self.kind}.missing"} if self.absent is not None else set()))
 
     @property
     def may_lack(self) -> frozenset[str]:
-        """The kinds of content that an item may be without."""
+        """The kinds of content that items may lack."""
         return self.needs if self.absent is not None else frozenset()
 
     def _kept(self, items: ItemBatch) -> Hidden | None:
@@ -166,14 +166,14 @@ class ContentEncoder(ItemEncoder):
         return tuple(_as_computed(state) for state in kept)
 
     def train(self, mode: bool = True) -> "ContentEncoder":
-        """As for every module, but frozen links stay in eval mode."""
+        """Set the mode, but keep frozen stages in eval mode."""
         super().train(mode)
         if mode and self.tuning.batchnorm == "eval":
             stages = self.trunk.stages()
             still: list[nn.Module] = [module for stage in stages[: self.frozen_links] for module in stage.modules]
             if self.frozen_links > len(stages):
                 still = [self.trunk]
-            if self.tuning.regime == "lora":  # frozen all over, but for the adapters in between
+            if self.tuning.regime == "lora":  # everything is frozen but the adapters in between
                 still = [module for module in self.trunk.modules() if isinstance(module, _BatchNorm)]
             for module in still:
                 module.eval()
@@ -181,21 +181,21 @@ class ContentEncoder(ItemEncoder):
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether an item's vector depends, in training, on the items it is encoded with."""
+        """True if, in training, an item's vector depends on the other items of its batch (BatchNorm)."""
         return any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
 
     def content_groups(self) -> list[ContentGroup]:
-        """The trained parameters that see raw content, at this encoder's own rate if it has one."""
-        trained = [parameter for parameter in self.seeing_content() if parameter.requires_grad]
+        """The trained parameters that read raw content, at this encoder's own learning rate if it has one."""
+        trained = [parameter for parameter in self.content_parameters() if parameter.requires_grad]
         return [ContentGroup(trained, self.tuning.encoder_lr)] if trained else []
 
-    def seeing_content(self) -> Iterator[nn.Parameter]:
-        """The parameters of the paper's encoder group: the trunk's, the projection having the recommender's rate."""
+    def content_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the paper's encoder group: the trunk. The projection uses the recommender's rate."""
         yield from self.trunk.parameters()
 
 
 def _as_computed(state: Tensor) -> Tensor:
-    """A kept state as the trunk would have left it: full precision, and pixels in the order that suits the device."""
+    """Convert a cached output to the trunk's own form: full precision, and the memory format that suits the device."""
     if not state.is_floating_point():
         return state
     return channels_last_on_cpu(state.float()) if state.dim() in (4, 5) else state.float()
@@ -203,7 +203,7 @@ def _as_computed(state: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_batchnorm_statistics(module: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of BatchNorm layers as they are: for a second pass over the same items."""
+    """Keep the running statistics of BatchNorm layers unchanged, for a second pass over the same items."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

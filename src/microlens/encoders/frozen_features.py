@@ -1,4 +1,4 @@
-"""Items as frozen feature vectors under a learned projection."""
+"""Frozen feature vectors with a learned projection."""
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,12 @@ from microlens.encoders.base import ItemEncoder
 
 
 class FeaturesEncoder(ItemEncoder):
-    """A linear projection of features that were extracted once and stay as they are.
+    """A linear projection of frozen features, which are extracted once and not trained.
 
     Args:
-        path: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
-        dim: D.
+        path: path of a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
+        dim: D, the size of item vectors.
+        item_ids: (N+1,) the id of each item number.
         item_ids: (N+1,) the id of each item number.
     """
 

@@ -1,4 +1,4 @@
-"""Several towers as one."""
+"""Fusion of several item encoders into one."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from microlens.encoders.base import ContentGroup, ItemEncoder
 
 
 class Fusion(ItemEncoder):
-    """Several towers' vectors made into one.
+    """Base class of encoders that combine the vectors of several encoders.
 
     Args:
-        towers: at least two encoders of the same D.
+        towers: at least two encoders with the same D.
     """
 
     def __init__(self, *, towers: list[ItemEncoder]) -> None:
@@ -24,25 +24,25 @@ class Fusion(ItemEncoder):
         self.known_items_only = any(tower.known_items_only for tower in towers)
 
     def towers(self) -> Iterator[ItemEncoder]:
-        """All towers, those of fusions inside too."""
+        """Iterate over all encoders, including those of nested fusions."""
         for part in self.parts:
             assert isinstance(part, ItemEncoder)
             yield from part.towers()
 
     @property
     def reads(self) -> frozenset[str]:
-        """What all towers read."""
+        """The kinds of content that the encoders read."""
         return frozenset().union(*(tower.reads for tower in self.towers()))
 
     @property
     def may_lack(self) -> frozenset[str]:
-        """What an item may be without for every tower that sees it."""
+        """The kinds of content that items may lack for every encoder that needs them."""
         strict = frozenset().union(*(tower.needs - tower.may_lack for tower in self.towers()))
         return frozenset().union(*(tower.may_lack for tower in self.towers())) - strict
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether any tower has them."""
+        """True if any encoder uses batch statistics in training."""
         return any(tower.batch_statistics for tower in self.towers())
 
     @property
@@ -51,45 +51,47 @@ class Fusion(ItemEncoder):
         return any(tower.sees_content for tower in self.towers())
 
     def content_groups(self) -> list[ContentGroup]:
-        """Those of all towers."""
+        """The content groups of all encoders."""
         return [group for tower in self.towers() for group in tower.content_groups()]
 
     def vectors(self, items: ItemBatch) -> list[Tensor]:
-        """Each tower's vectors, (M, D), in the towers' order."""
+        """The vectors of each encoder, (M, D), in the order of the encoders."""
         return [part(items) for part in self.parts]
 
 
 class SumEncoder(Fusion):
-    """The sum of several towers' vectors.
+    """The sum of the vectors of several encoders.
 
     Args:
-        towers: at least two encoders of the same D.
+        towers: at least two encoders with the same D.
     """
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Add the towers' vectors: (M, D)."""
+        """Add the encoders' vectors: (M, D)."""
         first, *others = self.vectors(items)
         return sum(others, first)
 
 
 class MeanEncoder(Fusion):
-    """The mean of several towers' vectors.
+    """The mean of the vectors of several encoders.
 
     Args:
-        towers: at least two encoders of the same D.
+        towers: at least two encoders with the same D.
     """
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Average the towers' vectors: (M, D)."""
+        """Average the encoders' vectors: (M, D)."""
         return torch.stack(self.vectors(items)).mean(0)
 
 
 class ConcatEncoder(Fusion):
-    """The towers' vectors side by side, then two linear layers without anything between, as in the original code.
+    """The concatenation of the encoders' vectors through two linear layers without an activation between them.
+
+    Follows the original code.
 
     Args:
-        towers: n >= 2 encoders of the same D.
-        dim: D.
+        towers: n >= 2 encoders with the same D.
+        dim: D, the size of item vectors.
     """
 
     def __init__(self, *, towers: list[ItemEncoder], dim: int) -> None:
@@ -98,20 +100,20 @@ class ConcatEncoder(Fusion):
         self.output = _linear(dim, dim)
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Mix the towers' vectors: (M, D)."""
+        """Project the concatenated vectors: (M, D)."""
         mixed: Tensor = self.output(self.mix(torch.cat(self.vectors(items), 1)))
         return mixed
 
 
 class FilmEncoder(Fusion):
-    """Feature-wise linear modulation (Perez et al. 2018, arXiv 1709.07871) of the first tower by the others in turn.
+    """FiLM: feature-wise linear modulation of the first encoder by the others (Perez et al. 2018, arXiv 1709.07871).
 
-    With x the first tower's vector, each other tower's vector y, in order, makes of it gamma(y) * x + beta(y), both
-    linear; a linear layer follows. Gamma starts around 1, so that many towers do not fade the first one out.
+    With x the first encoder's vector, each further encoder's vector y in turn replaces x by gamma(y) * x + beta(y),
+    both linear; a linear layer follows. Gamma starts around 1, so that many encoders do not fade out the first one.
 
     Args:
-        towers: at least two encoders of the same D.
-        dim: D.
+        towers: at least two encoders with the same D.
+        dim: D, the size of item vectors.
     """
 
     def __init__(self, *, towers: list[ItemEncoder], dim: int) -> None:
@@ -123,7 +125,7 @@ class FilmEncoder(Fusion):
         self.output = _linear(dim, dim)
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Modulate the first tower's vectors: (M, D)."""
+        """Modulate the first encoder's vectors: (M, D)."""
         modulated, *others = self.vectors(items)
         for modulation, other in zip(self.modulations, others, strict=True):
             scale, shift = modulation(other).chunk(2, dim=1)
@@ -133,14 +135,14 @@ class FilmEncoder(Fusion):
 
 
 class GatedEncoder(Fusion):
-    """The first tower's vectors through a gate that all others open together (Kiela et al. 2018, arXiv 1802.02892).
+    """A gate computed from all other encoders, applied to the first encoder's vectors (Kiela et al. 2018).
 
-    W(V x * sigmoid(U y)), each letter a linear layer with a bias, x the first tower's vector and y those of the others
-    side by side: with two towers the original code's formula.
+    W(V x * sigmoid(U y)), where each letter is a linear layer with bias, x the first encoder's vector and y the
+    concatenated vectors of the others (arXiv 1802.02892). With two encoders this is the original code's formula.
 
     Args:
-        towers: n >= 2 encoders of the same D.
-        dim: D.
+        towers: n >= 2 encoders with the same D.
+        dim: D, the size of item vectors.
     """
 
     def __init__(self, *, towers: list[ItemEncoder], dim: int) -> None:
@@ -150,14 +152,14 @@ class GatedEncoder(Fusion):
         self.output = _linear(dim, dim)
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Gate the first tower's vectors: (M, D)."""
+        """Gate the first encoder's vectors: (M, D)."""
         first, *others = self.vectors(items)
         gated: Tensor = self.output(self.value(first) * self.gate(torch.cat(others, 1)).sigmoid())
         return gated
 
 
 def _linear(size_in: int, size_out: int) -> nn.Linear:
-    """A linear layer that starts as all of this package's do."""
+    """A linear layer with this package's initialization."""
     layer = nn.Linear(size_in, size_out)
     init.xavier_normal_(layer.weight)
     init.zeros_(layer.bias)

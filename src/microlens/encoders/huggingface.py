@@ -1,4 +1,4 @@
-"""Networks out of the transformers library, which is imported when one is built and not before."""
+"""Lazy import of the transformers library, and trunks around its models."""
 
 import logging
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ NEEDED_VERSION = (5, 23)
 
 
 def transformers_library(network: str) -> ModuleType:
-    """The transformers library, for building ``network``.
+    """Import the transformers library to build ``network``.
 
     Raises:
-        InputError: it is not installed, or older than what these networks are made for.
+        InputError: the library is not installed, or older than NEEDED_VERSION.
     """
     hint = "install it with: pip install 'microlens[encoders]'"
     try:
@@ -32,12 +32,12 @@ def transformers_library(network: str) -> ModuleType:
 
 
 class HuggingFaceTrunk(Trunk):
-    """A trunk around a model of the transformers library, known by the names that the official weight files use.
+    """A trunk around a model of the transformers library, with the parameter names of the official weight files.
 
-    The library renames parameters from version to version and translates official files when it loads them.
-    ``renamed`` is that translation, pairs of (the library's, the official) parts of names: state dicts of this trunk
-    come and go under the official names, so that official files fit, and ours fit whatever the library does next.
-    Official names are looked for in the order of the pairs.
+    The library renames parameters between versions and translates official files when it loads them. ``renamed``
+    describes this translation as pairs of (library name part, official name part): state dicts of this trunk use the
+    official names, so that official files load, and ours load in any version of the library. Official names are
+    replaced in the order of the pairs.
     """
 
     renamed: tuple[tuple[str, str], ...] = ()
@@ -48,7 +48,7 @@ class HuggingFaceTrunk(Trunk):
         self.register_load_state_dict_pre_hook(_name_as_installed)  # type: ignore[no-untyped-call]
 
     def adapted(self) -> list[str]:
-        """The linear layers of attention."""
+        """The linear layers of attention blocks."""
         return [
             name
             for name, module in self.named_modules()
@@ -80,14 +80,14 @@ def _rename(state: dict[str, Tensor], prefix: str, pairs: Iterable[tuple[str, st
 
 
 def check_patches(network: str, size: int, *, patch: int, native: int) -> None:
-    """Refuse pictures that cannot be cut into whole patches; say when positions are not the ones learned with.
+    """Check that pictures divide into whole patches; log a warning if positions have to be interpolated.
 
     Raises:
-        ValueError: the size is no multiple of the patch size.
+        ValueError: the size is not a multiple of the patch size.
     """
     if size < patch or size % patch:
         raise ValueError(f"pictures are {size} pixels wide; {network} accepts multiples of {patch}.")
     if size != native:
         logging.getLogger("microlens").warning(
-            "%s knows pictures of %d pixels; these have %d, so its positions are interpolated", network, native, size
+            "%s was trained on pictures of %d pixels; these have %d: positions are interpolated", network, native, size
         )

@@ -1,4 +1,4 @@
-"""Items as learned id embeddings."""
+"""Learned id embeddings."""
 
 import torch
 from torch import Tensor, nn
@@ -9,17 +9,17 @@ from microlens.encoders.base import ItemEncoder
 
 
 class IdEncoder(ItemEncoder):
-    """One learned vector an item, Xavier-normal at the start as in the original code.
+    """One learned vector per item, initialized Xavier-normal as in the original code.
 
-    With ``dropout``, an item is without its vector in that share of the training steps, and an item that the train part
-    does not hold is always without: the towers beside this one in a fusion then learn to stand alone, which is how they
-    find new items (Volkovs et al. 2017, DropoutNet). Nothing is scaled, for a missing vector says that an item is new.
+    With ``dropout``, an item's vector is zeroed in this fraction of training steps, and the vector of an item without
+    training interactions is always zero: the other towers of a fusion then learn to work without it, as they must for
+    new items (DropoutNet, Volkovs et al. 2017). Nothing is rescaled, because a missing vector marks an item as new.
 
     Args:
         num_items: N; row 0 of the table is padding.
-        dim: D.
-        train_counts: (N+1,) occurrences in the train part; without them, every item is taken to be in it.
-        dropout: the share, from 0 to below 1.
+        dim: D, the size of item vectors.
+        train_counts: (N+1,) training interactions of each item number; if None, every item counts as seen.
+        dropout: dropout rate of whole vectors, in [0, 1).
     """
 
     known_items_only = True
@@ -35,7 +35,7 @@ class IdEncoder(ItemEncoder):
         self.register_buffer("in_train", in_train, persistent=False)
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Look the items up: (M, D)."""
+        """Look up the vectors: (M, D)."""
         vectors = functional.embedding(items.items, self.table)
         if not self.dropout:
             return vectors

@@ -1,4 +1,4 @@
-"""Items as what an image network sees in their cover, or in one frame of their clip."""
+"""Image encoders over covers, or over one frame of the clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ KIND_OF_SOURCE = {"cover": "covers", "frame": "clips"}
 
 
 class ImageEncoder(ContentEncoder):
-    """An image network and a linear projection to D, which is trained at the recommender's rate.
+    """An image network with a linear projection to D, which is trained at the recommender's rate.
 
-    Pictures come as bytes and are normalised on the device. Arguments as for :class:`ContentEncoder`, and
+    Pictures are loaded as uint8 and normalised on the device. Arguments as for :class:`ContentEncoder`, and
 
     Args:
-        source: which picture: the item's "cover", or the middle "frame" of its clip.
+        source: the picture to encode: the item's "cover", or the middle "frame" of its clip.
     """
 
     mean: Tensor
@@ -41,7 +41,7 @@ class ImageEncoder(ContentEncoder):
         self.register_buffer("std", torch.tensor(trunk.std).view(3, 1, 1), persistent=False)
 
     def content(self, items: ItemBatch) -> Tensor:
-        """The middle picture of (M, F, H, W, 3) uint8, of which a cover has one, as normalised pixels (M, 3, H, W)."""
+        """Normalised pixels (M, 3, H, W) of the middle picture of (M, F, H, W, 3) uint8; for covers F = 1."""
         (kind,) = self.needs
         pictures = items.content[kind]
         pixels = pictures[:, pictures.shape[1] // 2].permute(0, 3, 1, 2).float().div_(255)
@@ -50,14 +50,14 @@ class ImageEncoder(ContentEncoder):
 
 @dataclass(frozen=True)
 class ImageNetwork:
-    """One network: how to build it with random weights, and where its official weights are."""
+    """An image network: its constructor (random weights) and the location of its official weights."""
 
     build: Callable[[], Trunk]
     official: Official
 
 
 def image_encoder(network: ImageNetwork) -> Callable[..., ItemEncoder]:
-    """The constructor of the encoder around one network."""
+    """Return the constructor of the encoder for an image network."""
 
     def construct(
         *,
@@ -69,7 +69,7 @@ def image_encoder(network: ImageNetwork) -> Callable[..., ItemEncoder]:
         weights: str = "random",
         missing: Missing = "error",
     ) -> ImageEncoder:
-        """What an image network sees in the covers, or in the middle frames of the clips."""
+        """An image network over the covers, or over the middle frames of the clips."""
         trunk = network.build()
         size = cover_size if source == "cover" else clip_shape and clip_shape[1]
         if size is not None:

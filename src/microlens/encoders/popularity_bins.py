@@ -1,4 +1,4 @@
-"""Items as how popular they are."""
+"""Learned embeddings of popularity bins."""
 
 from torch import Tensor, nn
 from torch.nn import functional, init
@@ -8,15 +8,15 @@ from microlens.encoders.base import ItemEncoder
 
 
 class PopularityBinsEncoder(ItemEncoder):
-    """One learned vector a bin of popularity, Xavier-normal at the start: the paper's side feature "Pop" (Table 5).
+    """One learned vector per popularity bin, initialized Xavier-normal: the paper's side feature "Pop" (Table 5).
 
-    Bins are uniform: of equal width between no occurrence and the most popular item's, so that most items share the
-    first. Popularity is counted in the train part alone, for what is held out is not known when a model is asked.
+    Bins have equal width between zero and the most popular item's count, so most items fall into the first. Popularity
+    is counted in the training set only, because held-out interactions are unknown at prediction time.
 
     Args:
-        train_counts: (N+1,) occurrences in the train part.
-        dim: D.
-        bins: how many.
+        train_counts: (N+1,) training interactions of each item number.
+        dim: D, the size of item vectors.
+        bins: number of bins, at least 2.
     """
 
     known_items_only = True
@@ -31,5 +31,5 @@ class PopularityBinsEncoder(ItemEncoder):
         self.table = nn.Parameter(init.xavier_normal_(Tensor(bins, dim)))
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Look the items' bins up: (M, D)."""
+        """Look up the vectors of the items' bins: (M, D)."""
         return functional.embedding(self.bin_of_item[items.items], self.table)

@@ -1,4 +1,4 @@
-"""Language models and their tokenizers from a folder or from Hugging Face, never with code or a pickle."""
+"""Loading of language models and tokenizers from a folder or Hugging Face, without running code or pickles."""
 
 import os
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from microlens.encoders.huggingface import transformers_library
 from microlens.errors import InputError
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
-# A model without safetensors is refused; the library would otherwise ask a server to convert its pickle.
+# Models without safetensors are rejected; the library would otherwise ask a server to convert their pickle.
 CONVERSION_SWITCH = "DISABLE_SAFETENSORS_CONVERSION"
 
 
 def pretrained_model(name: str, *, with_weights: bool) -> Any:
-    """The language model ``name``, a local folder or a name on Hugging Face, without its pooler, in float32.
+    """Load the language model ``name``, a local folder or a name on Hugging Face, without pooler, in float32.
 
     Args:
-        name: the folder or name.
-        with_weights: whether to bring its weights, ``model.safetensors``; else they are random.
+        name: folder or name.
+        with_weights: load its weights, ``model.safetensors``; otherwise they are random.
 
     Raises:
-        InputError: there is no such model, its architecture is none of these, or its weights do not fit.
+        InputError: there is no such model, its architecture is not supported, or its weights do not fit.
     """
     library = transformers_library("a text encoder")
     with _loading(name, library) as where:
@@ -50,7 +50,7 @@ def pretrained_model(name: str, *, with_weights: bool) -> Any:
 
 
 def pretrained_tokenizer(name: str) -> Any:
-    """The tokenizer of ``name``, a local folder or a name on Hugging Face.
+    """Load the tokenizer of ``name``, a local folder or a name on Hugging Face.
 
     Raises:
         InputError: there is none.
@@ -62,7 +62,7 @@ def pretrained_tokenizer(name: str) -> Any:
 
 @contextmanager
 def _loading(name: str, library: Any) -> Iterator[dict[str, bool]]:
-    """Load silently, from the folder alone where there is one; the options that say so."""
+    """Silence the library while loading; yield the loading options (only local files if ``name`` is a folder)."""
     logging = library.utils.logging
     verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     conversion = os.environ.get(CONVERSION_SWITCH)

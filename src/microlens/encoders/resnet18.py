@@ -14,12 +14,12 @@ from microlens.encoders.weights import Official
 STAGE_WIDTHS = (64, 128, 256, 512)
 BLOCKS_PER_STAGE = 2
 IMAGENET_CLASSES = 1000
-# torchvision's present address of the weights that the paper names by an older one, resnet18-5c106cde.pth.
+# torchvision's current URL of the weights; the paper names an older one, resnet18-5c106cde.pth.
 RESNET18_WEIGHTS = Official("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")
 
 
 class ResNet18(Trunk):
-    """The full network: stem, four stages of two residual blocks, and the ImageNet classifier."""
+    """ResNet-18 (He et al. 2016): stem, four stages of two residual blocks, and the ImageNet classifier."""
 
     feature_dim = STAGE_WIDTHS[-1]
     paper_top = 1
@@ -37,12 +37,12 @@ class ResNet18(Trunk):
         self.layer3 = _stage(STAGE_WIDTHS[1], STAGE_WIDTHS[2])
         self.layer4 = _stage(STAGE_WIDTHS[2], STAGE_WIDTHS[3])
         self.fc: nn.Module = nn.Linear(self.feature_dim, IMAGENET_CLASSES)
-        for module in self.modules():  # as torchvision draws them
+        for module in self.modules():  # torchvision's initialization
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def begin(self, content: Tensor) -> Hidden:
-        """Normalised pictures (M, 3, H, W); any H and W from 1 up."""
+        """Normalised pictures (M, 3, H, W), with any H, W >= 1."""
         return (channels_last_on_cpu(content),)
 
     def stages(self) -> list[Stage]:
@@ -64,16 +64,16 @@ class ResNet18(Trunk):
         return logits
 
     def drop_classifier(self) -> None:
-        """Give up the ImageNet classifier, which takes no part in `features`."""
+        """Remove the ImageNet classifier, which `features` does not use."""
         self.fc = nn.Identity()
 
     def adapted(self) -> list[str]:
-        """All convolutions: only those of the shortcuts are pointwise."""
+        """All convolutions, because only the shortcuts have pointwise ones."""
         return [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
 
 
 def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Residual blocks; the first halves the picture where it widens."""
+    """Residual blocks; the first one halves the resolution if the stage widens."""
     widths = [channels_in] + [channels_out] * (BLOCKS_PER_STAGE - 1)
     return nn.Sequential(*(_ResidualBlock(width, channels_out) for width in widths))
 

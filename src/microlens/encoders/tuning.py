@@ -1,4 +1,4 @@
-"""Tuning regimes: which part of a trunk is trained."""
+"""Tuning regimes: the part of a trunk that is trained."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Regime = Literal["frozen", "top1", "top", "full", "scratch", "lora"]
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """How a trunk is tuned.
+    """Options for tuning a trunk.
 
-    ``tune`` is "frozen" (nothing), "top1" (the last stages that the MicroLens paper trains), "top" (the last ``top``
-    stages), "full" (everything), "scratch" (everything, from random weights) or "lora" (low-rank adapters of rank
-    ``rank`` on pointwise convolutions and attention, Hu et al. 2021, arXiv 2106.09685). Frozen BatchNorm layers keep
-    their running statistics; with ``batchnorm`` = "reference" they use and update those of the batch, and dropout in
-    frozen stages is on, as in the original code. ``encoder_lr`` overrides the run's rate for this trunk.
+    ``tune`` is "frozen" (nothing is trained), "top1" (the last stages that the MicroLens paper trains), "top" (the last
+    ``top`` stages), "full" (everything), "scratch" (everything, from random weights) or "lora" (low-rank adapters of
+    rank ``rank`` on pointwise convolutions and attention, Hu et al. 2021, arXiv 2106.09685). Frozen BatchNorm layers
+    use their running statistics; with ``batchnorm`` = "reference" they use and update batch statistics, and dropout in
+    frozen stages is active, as in the original code. ``encoder_lr`` overrides the run's encoder rate for this trunk.
     """
 
     tune: Regime | None = None
@@ -31,7 +31,7 @@ class Tuning:
     encoder_lr: float | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the trunk."""
+        """Validate the options that do not depend on the trunk."""
         if (self.top is not None) != (self.regime == "top"):
             raise InputError(f'encoder.top goes with tune = "top" and only with it; tune is "{self.regime}".')
         if self.rank < 1:
@@ -41,17 +41,17 @@ class Tuning:
 
     @property
     def regime(self) -> Regime:
-        """``tune``, or what its absence means: "top" where ``top`` is given, else "full"."""
+        """``tune``, or its default: "top" if ``top`` is given, else "full"."""
         return self.tune or ("full" if self.top is None else "top")
 
 
 def apply_tuning(trunk: Trunk, tuning: Tuning) -> int:
-    """Mark what is trained, put adapters in place, and say how many links of the chain are frozen, from the bottom.
+    """Set which parameters are trained, insert adapters, and return the number of frozen stages, from the bottom.
 
-    The links are the stages and, last, the pooling: with n stages, n + 1 frozen links leave nothing to train.
+    The pooling counts as the last stage: with n stages, n + 1 frozen ones leave nothing to train.
 
     Raises:
-        InputError: more stages are to be trained than there are, or adapters need a library that is not installed.
+        InputError: there are fewer stages than are to be trained, or the library for adapters is not installed.
     """
     stages = trunk.stages()
     frozen = _frozen_links(len(stages), trunk.paper_top, tuning)

@@ -2,7 +2,7 @@
 
 He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv 2111.06377; Radford et al., "Learning
 Transferable Visual Models From Natural Language Supervision", ICML 2021, arXiv 2103.00020. The layers are those of the
-transformers library. Pictures of other sizes than 224 pixels fit if they can be cut into whole patches; the learned
+transformers library. Sizes other than 224 pixels are accepted if they are a multiple of the patch size; the learned
 positions are then interpolated.
 """
 
@@ -16,11 +16,10 @@ from microlens.encoders.trunk import Hidden, Stage, one_tensor_stage
 
 
 class MAE(HuggingFaceTrunk):
-    """The encoder of a masked autoencoder over all patches, none masked, read at its class token.
+    """The encoder of a masked autoencoder over all patches, without masking, pooled at its class token.
 
-    The original code left the masking of pre-training on, so that a picture's features were those of a random quarter
-    of it, in evaluation too.
-
+    The original code leaves the masking of pre-training on, so that the features of a picture are those of a random
+    quarter of it, even in evaluation.
     Args:
         config: a ViTMAEConfig of the transformers library.
     """
@@ -46,16 +45,16 @@ class MAE(HuggingFaceTrunk):
         self.vit = transformers_library("MAE").ViTMAEModel(config)
 
     def check_clip(self, frames: int, size: int) -> None:
-        """Refuse sizes that are no multiple of the patch size."""
+        """Reject sizes that are not a multiple of the patch size."""
         check_patches("MAE", size, patch=self.settings.patch_size, native=self.settings.image_size)
 
     def stages(self) -> list[Stage]:
-        """The embedding of patches, class token and positions, then the layers."""
+        """The embedding of patches, class token and positions, and the layers."""
         embedding = Stage(lambda hidden: (self._embed(hidden[0]),), (self.vit.embeddings,))
         return [embedding, *map(one_tensor_stage, self.vit.layers)]
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        """(M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
+        """Map (M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
         embeddings = self.vit.embeddings
         patches = embeddings.patch_embeddings(pixels)
         tokens = torch.cat([embeddings.cls_token.expand(len(patches), -1, -1), patches], 1)
@@ -63,13 +62,13 @@ class MAE(HuggingFaceTrunk):
         return tokens + positions
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """The class token, normalised."""
+        """The normalised class token: (M, feature_dim)."""
         features: Tensor = self.vit.layernorm(hidden[0][:, 0])
         return features
 
 
 class CLIPVision(HuggingFaceTrunk):
-    """CLIP's vision tower before the projection into the space shared with text, read at its class token.
+    """CLIP's vision tower, before the projection into the space shared with text, pooled at its class token.
 
     Args:
         config: a CLIPVisionConfig of the transformers library.
@@ -93,23 +92,23 @@ class CLIPVision(HuggingFaceTrunk):
         self.vision_model = transformers_library("CLIP").CLIPVisionModel(config)
 
     def check_clip(self, frames: int, size: int) -> None:
-        """Refuse sizes that are no multiple of the patch size."""
+        """Reject sizes that are not a multiple of the patch size."""
         check_patches("CLIP", size, patch=self.settings.patch_size, native=self.settings.image_size)
 
     def stages(self) -> list[Stage]:
-        """The embedding with its norm, then the layers."""
+        """The embedding with its norm, and the layers."""
         model = self.vision_model
         embedding = Stage(lambda hidden: (self._embed(hidden[0]),), (model.embeddings, model.pre_layrnorm))
         return [embedding, *map(_layer_stage, model.encoder.layers)]
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        """(M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
+        """Map (M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
         tokens = self.vision_model.embeddings(pixels, interpolate_pos_encoding=True)
         normed: Tensor = self.vision_model.pre_layrnorm(tokens)
         return normed
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """The class token, normalised."""
+        """The normalised class token: (M, feature_dim)."""
         features: Tensor = self.vision_model.post_layernorm(hidden[0][:, 0])
         return features
 
@@ -119,7 +118,7 @@ def _layer_stage(layer: nn.Module) -> Stage:
 
 
 def mae_base() -> MAE:
-    """MAE-base, ViT-B/16, with random weights."""
+    """MAE-base (ViT-B/16) with random weights."""
     return MAE(transformers_library("MAE").ViTMAEConfig())
 
 

@@ -1,4 +1,4 @@
-"""Official weights: bringing them here, and loading them strictly and without running code from the file."""
+"""Official weights: download, and strict loading without running code from the file."""
 
 import fcntl
 import os
@@ -24,15 +24,15 @@ from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
 from microlens.files.writing import atomic_write, sha256, write_text
 
-PATIENCE = 30.0  # seconds that a server may be silent
+PATIENCE = 30.0  # timeout in seconds of a silent server
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Official:
-    """Where a network's official weights are: a state dict's address, and what its SHA-256 begins with if known.
+    """The location of a network's official weights: the URL of a state dict and, if known, the start of its SHA-256.
 
-    The names of torchvision's files end in the first eight digits of it; most other publishers name none.
+    torchvision's file names end with its first eight digits; most other publishers state none.
     """
 
     url: str
@@ -40,9 +40,9 @@ class Official:
 
     @property
     def path(self) -> Path:
-        """Where the file is kept: its address, as a path in the folder ``weights`` of the cache.
+        """The path of the cached file: its URL as a path in the folder ``weights`` of the cache.
 
-        The cache is the environment's ``MICROLENS_CACHE``, by default ``~/.cache/microlens``.
+        The cache is the folder in the environment variable ``MICROLENS_CACHE``, by default ``~/.cache/microlens``.
         """
         address = urlsplit(self.url)
         cache = Path(os.environ.get("MICROLENS_CACHE") or "~/.cache/microlens").expanduser()
@@ -50,10 +50,10 @@ class Official:
 
 
 def bring_weights(trunk: Trunk, weights: str, official: Official, tuning: Tuning) -> None:
-    """Put ``weights`` into ``trunk``: "random" leaves it as it is, "default" is ``official``, else it is a path.
+    """Load ``weights`` into ``trunk``: "random" leaves it unchanged, "default" is ``official``, else it is a path.
 
     Raises:
-        InputError: the file cannot be had or does not fit, or training from scratch was asked for with given weights.
+        InputError: the file cannot be obtained or does not fit, or weights are given although training is from scratch.
     """
     if tuning.regime == "scratch" and weights != "random":
         raise InputError(f'encoder.tune = "scratch" starts from random weights; encoder.weights is "{weights}".')
@@ -64,15 +64,14 @@ def bring_weights(trunk: Trunk, weights: str, official: Official, tuning: Tuning
 
 
 def download(official: Official) -> Path:
-    """The file of ``official``, from the cache or else the network; a file put into the cache by hand is as good.
+    """Return the cached file of ``official``, downloading it if necessary; it may also be put into the cache by hand.
 
-    A file with a known checksum is checked against it, here and at every later use. Of others, the SHA-256 of the first
-    download is written beside the file (``NAME.sha256``) and checked at every later use: that notices a cache that was
-    damaged since, not a download that was wrong from the start. Interrupted downloads leave no file under its name, and
-    processes that ask for the same file at once wait for one download.
+    A file with a known checksum is checked at every use. For other files, the SHA-256 of the first download is written
+    beside the file (``NAME.sha256``) and checked at every later use; this detects damage of the cache, but not a wrong
+    first download. Downloads are atomic, and processes that need the same file wait for a single download.
 
     Raises:
-        InputError: the file cannot be had, and the sentence says which file to put where; or it is damaged.
+        InputError: the file cannot be downloaded (the message says where to put it), or it is damaged.
     """
     path = official.path
     if not path.exists():
@@ -83,7 +82,7 @@ def download(official: Official) -> Path:
                     _fetch(official, path)
         except (OSError, HTTPException) as error:
             raise InputError(
-                f"{official.url} could not be downloaded ({error}); bring the file some other way and put it at {path}."
+                f"{official.url} could not be downloaded ({error}); get the file in another way and put it at {path}."
             ) from None
     _check(official, path)
     return path
@@ -110,7 +109,7 @@ def _fetch(official: Official, path: Path) -> None:
 
 
 def _transfer(url: str, target: Path) -> None:
-    # Not torch.hub.download_url_to_file: that takes a connection that breaks off for the end of the file.
+    # Not torch.hub.download_url_to_file, which takes an interrupted connection for the end of the file.
     request = Request(url, headers={"User-Agent": "microlens"})  # noqa: S310 - addresses are this package's own
     with urlopen(request, timeout=PATIENCE) as answer, target.open("wb") as file:  # noqa: S310
         console = Console(stderr=True, soft_wrap=True)
@@ -124,7 +123,7 @@ def _transfer(url: str, target: Path) -> None:
         ) as source:
             shutil.copyfileobj(source, file, CHUNK)
         if answer.length:
-            raise ConnectionError(f"the transfer broke off {answer.length:,} bytes before the end")
+            raise ConnectionError(f"the transfer was interrupted {answer.length:,} bytes before the end")
 
 
 def _record(path: Path) -> Path:
@@ -146,13 +145,13 @@ def _check(official: Official, path: Path) -> None:
 def load_weights(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> None:
     """Load a ``.safetensors`` file, or a torch file such as PyTorchVideo's ``.pyth``, into ``network``.
 
-    Names that begin with one of ``ignored`` are left out, in the file and in ``network``. Values take the network's own
-    precision. As in PyTorch, BatchNorm's counts of batches may be missing: files from before they existed have none.
-    When anything else does not fit, ``network`` stays as it was.
+    Names that begin with one of ``ignored`` are skipped, in the file and in ``network``. Values are converted to the
+    network's precision. As in PyTorch, BatchNorm's batch counts may be missing, because old files have none. If
+    anything else does not fit, ``network`` is unchanged.
 
     Raises:
-        InputError: the file is missing or unreadable, or a name, a shape or a kind of number does not fit, or a
-            number is NaN or infinite.
+        InputError: the file is missing or unreadable; a name, shape or number type does not fit; or a number is NaN or
+            infinite.
     """
     state = {name: value for name, value in _read(path).items() if not name.startswith(ignored)}
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith(ignored)}
@@ -193,9 +192,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         )
     except UnpicklingError:
         raise InputError(f"{path} is not a state dict that can be read without running code from it.") from None
-    except Exception:  # what a damaged file makes its reader stumble over is not documented
+    except Exception:  # the exceptions for damaged files are not documented
         kind = "safetensors" if path.suffix == ".safetensors" else "torch"
-        raise InputError(f"{path} is no whole {kind} file; it is cut short, damaged or something else.") from None
+        raise InputError(f"{path} is not a complete {kind} file; it is truncated, damaged or something else.") from None
     return _tensors(path, content)
 
 

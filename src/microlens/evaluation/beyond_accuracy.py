@@ -1,4 +1,4 @@
-"""What recommendations are like besides right: how much of the catalogue they show, how new, varied and popular."""
+"""Metrics beyond accuracy: coverage, novelty, popularity, inequality and diversity of recommendations."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,19 @@ Masks = dict[str, npt.NDArray[np.bool_]]
 
 
 def beyond_accuracy(lists: Int64, split: Split, vectors: npt.NDArray[np.float32] | None = None) -> dict[str, float]:
-    """Metrics of recommended lists that ask for no target.
+    """Metrics of recommended lists that do not depend on targets.
 
-    ``coverage@K`` is the share of the N candidates that stand in anybody's list. ``novelty@K`` is the mean of
-    -log2 p(i), p(i) being the share of users with item i in their train part (Vargas and Castells 2011), one user for
-    an item nobody has. ``average_popularity@K`` is the mean train count of the items shown. ``gini@K`` is the Gini
-    index of how often each candidate is shown: 0 where all are alike, 1 - 1 / N where one item is all that is shown.
-    ``diversity@K`` is the mean over users of 1 minus the cosine of the content of two items of a list (Ziegler et al.
-    2005), over all pairs; users with fewer than two items are left out.
+    ``coverage@K`` is the fraction of the N candidates that appear in any list. ``novelty@K`` is the mean of
+    -log2 p(i), where p(i) is the fraction of users with item i in their training set (Vargas and Castells 2011); items
+    without users count as one. ``average_popularity@K`` is the mean training count of the recommended items. ``gini@K``
+    is the Gini index of how often each candidate is recommended: 0 if all equally often, 1 - 1 / N if only one is.
+    ``diversity@K`` is the mean over users of 1 minus the cosine similarity of the content of two items of a list
+    (Ziegler et al. 2005), over all pairs; users with fewer than two items are left out.
 
     Args:
         lists: (U, K) item numbers, 0 where there is none.
-        split: whose items these are.
-        vectors: (N+1, D) content of each item number, for the diversity; left out without.
+        split: the split that the items belong to.
+        vectors: (N+1, D) content vector of each item number, for the diversity, which is left out if None.
     """
     cutoff, shown = lists.shape[1], lists[lists > 0]
     counts = np.bincount(shown, minlength=split.num_items + 1)[1:]
@@ -45,7 +45,7 @@ def beyond_accuracy(lists: Int64, split: Split, vectors: npt.NDArray[np.float32]
 
 
 def gini(counts: npt.NDArray[np.integer]) -> float:
-    """The Gini index of ``counts`` (N,), half their mean absolute difference over their mean; 0 for no counts."""
+    """The Gini index of ``counts`` (N,): half their mean absolute difference divided by their mean; 0 if all are 0."""
     if not counts.sum():
         return 0.0
     ordered = np.sort(counts).astype(np.float64)
@@ -54,7 +54,7 @@ def gini(counts: npt.NDArray[np.integer]) -> float:
 
 
 def _diversity(lists: Int64, vectors: npt.NDArray[np.float32]) -> float:
-    """By |sum of unit vectors|^2 = n + 2 * (sum of cosines of pairs): no loop over pairs."""
+    """Computed by |sum of unit vectors|^2 = n + 2 * (sum of cosines of pairs), without a loop over pairs."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
     units[0] = 0
@@ -64,7 +64,7 @@ def _diversity(lists: Int64, vectors: npt.NDArray[np.float32]) -> float:
         numbers = (chunk > 0).sum(1)
         chunk, numbers = chunk[numbers > 1], numbers[numbers > 1]
         of_items = units[chunk].astype(np.float64)
-        own = (of_items**2).sum((1, 2))  # n, less what has no content
+        own = (of_items**2).sum((1, 2))  # n, without items that have no content
         twice_cosines = (of_items.sum(1) ** 2).sum(1) - own
         total += float(np.sum(1 - twice_cosines / (numbers * (numbers - 1))))
         users += len(chunk)
@@ -72,9 +72,9 @@ def _diversity(lists: Int64, vectors: npt.NDArray[np.float32]) -> float:
 
 
 def activity_groups(split: Split, part: Part) -> Masks:
-    """Targets (Q,) of ``part`` by how many items are known of their user, in up to five groups of like size.
+    """Group the targets (Q,) of ``part`` by the history length of their user, in up to five groups of similar size.
 
-    Histories of one length stay together, so there are fewer groups where few lengths are common; the names give the
+    Histories of equal length stay together, so there are fewer groups if few lengths are common; the names state the
     lengths.
     """
     lengths = split.history_lengths(part)[split.target_users(part)]
@@ -87,7 +87,7 @@ def activity_groups(split: Split, part: Part) -> Masks:
 
 
 def tag_groups(split: Split, dataset: Dataset, part: Part, most: int = MOST_TAGS) -> Masks:
-    """Targets (Q,) of ``part`` by their tag: the most frequent tags, all others; none without tags."""
+    """Group the targets (Q,) of ``part`` by tag: the most frequent tags, and all others; empty without tags."""
     tags = dataset.items["tag"].fill_null("").to_numpy()[split.items_kept[1:] - 1]
     of_target = tags[split.targets(part) - 1]
     names = pl.Series(of_target).value_counts(sort=True, name="count").rows()

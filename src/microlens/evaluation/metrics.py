@@ -1,4 +1,4 @@
-"""Ranking metrics: the ranks of targets in, numbers out."""
+"""Ranking metrics, computed from the ranks of targets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 CUTOFFS = (10, 20)
 METRICS = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("HR", "NDCG"))
 OF_SEVERAL = tuple(f"Recall@{cutoff}" for cutoff in CUTOFFS)
-"""What is reported beside :data:`METRICS` where a user has several targets; with one it equals HR."""
+"""Reported in addition to :data:`METRICS` if users have several targets; with one target, Recall equals HR."""
 
 Ranks = npt.NDArray[np.integer]
 Users = npt.NDArray[np.integer]
@@ -20,23 +20,23 @@ Floats = npt.NDArray[np.float64]
 
 
 def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-    """Rank of each target among the items its user has not seen; ties and NaN count against it.
+    """The rank of each target among the items that its user has not seen; ties and NaN count against the target.
 
     Args:
-        scores: (B, N+1) score of every item for every user, column 0 being padding. **Overwritten**.
-        targets: (B,) the item to be ranked.
-        seen: (B, H) items the user already had, 0 where there is none; a target among them is still ranked.
+        scores: (B, N+1) score of every item for every user; column 0 is padding. **Overwritten**.
+        targets: (B,) item numbers of the targets.
+        seen: (B, H) items in the user's history, padded with 0; a target among them is still ranked.
 
     Returns:
-        (B,) ranks from 1, int64. Counting needs no sort.
+        (B,) ranks from 1, int64, computed by counting, without a sort.
     """
     target_scores = scores.gather(1, targets[:, None])
     scores.scatter_(1, seen, -torch.inf)
     scores[:, 0] = -torch.inf
     scores.scatter_(1, targets[:, None], target_scores)
-    # Counting what is strictly below leaves ties and NaN above the target. Padding and seen items are always below,
-    # unless the target itself is minus infinity or NaN, and then it is the last of the N items. Comparing in place
-    # leaves ones and zeros that add up without another array of this size: some ten times faster than counting truths.
+    # Counting the scores strictly below the target's places ties and NaN above it. Padding and seen items are always
+    # below, unless the target's score is -inf or NaN, which gives it the last of the N ranks. Comparing in place gives
+    # ones and zeros that are summed without another array of this size, about ten times faster than counting booleans.
     columns = scores.shape[1]
     assert columns <= 2 / torch.finfo(scores.dtype).eps, "more columns than this floating-point type counts exactly"
     below = scores.lt_(target_scores).sum(1).long()
@@ -45,9 +45,9 @@ def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class UserRanks:
-    """The ranks of every user's targets, best first.
+    """The ranks of all users' targets, grouped by user, best first.
 
-    ``ranks`` (Q,) user by user; those of the u-th user begin at ``starts[u]``, ``counts[u]`` of them.
+    ``ranks`` (Q,) is sorted by user; those of user u start at ``starts[u]``, and there are ``counts[u]`` of them.
     """
 
     ranks: Ranks
@@ -56,7 +56,7 @@ class UserRanks:
 
     @classmethod
     def of(cls, ranks: Ranks, users: Users | None = None) -> Self:
-        """Group the ranks of targets (Q,) by the ``users`` (Q,) they belong to; without, each is a user's only one."""
+        """Group the ranks of targets (Q,) by their ``users`` (Q,); if None, each user has one target."""
         if one_each(users):
             return cls(ranks, np.arange(len(ranks)), np.ones(len(ranks), np.int64))
         assert users is not None
@@ -71,45 +71,45 @@ class UserRanks:
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
-        """Which of its user's targets each is, from 1 for the best ranked, (Q,)."""
+        """The position of each target among its user's targets, from 1 for the best ranked: (Q,)."""
         return np.arange(len(self.ranks)) - np.repeat(self.starts, self.counts) + 1
 
     def summed(self, values: npt.NDArray[np.generic]) -> Floats:
-        """The sum of ``values`` (Q,) of each user's targets, (U,)."""
+        """Sum ``values`` (Q,) over the targets of each user: (U,)."""
         if len(self.starts) == len(self.ranks):
             return np.asarray(values, np.float64)
         return np.asarray(np.add.reduceat(np.asarray(values, np.float64), self.starts))
 
 
 def one_each(users: Users | None) -> bool:
-    """Whether every one of ``users`` (Q,), ascending, has one target; so where None are given."""
+    """True if each of the ascending ``users`` (Q,) has one target, or ``users`` is None."""
     return users is None or bool(np.all(users[1:] > users[:-1]))
 
 
 def hit(ranks: UserRanks, cutoff: int) -> Floats:
-    """HR@cutoff: whether one of a user's targets is among the first ``cutoff``, (U,)."""
+    """HR@cutoff: 1 if any of a user's targets is among the first ``cutoff``, else 0: (U,)."""
     return np.asarray(ranks.best <= cutoff, np.float64)
 
 
 def recall(ranks: UserRanks, cutoff: int) -> Floats:
-    """Recall@cutoff: the share of a user's targets among the first ``cutoff``, (U,); HR with one target."""
+    """Recall@cutoff: the fraction of a user's targets among the first ``cutoff``: (U,). Equals HR with one target."""
     return np.asarray(ranks.summed(ranks.ranks <= cutoff) / ranks.counts)
 
 
 def ndcg(ranks: UserRanks, cutoff: int) -> Floats:
-    """NDCG@cutoff: the sum of 1 / log2(rank + 1) over targets within ``cutoff``, over the most it can be, (U,)."""
+    """NDCG@cutoff: the sum of 1 / log2(rank + 1) over targets within ``cutoff``, divided by its maximum: (U,)."""
     most = np.cumsum(1 / np.log2(np.arange(2, cutoff + 2)))
     gains = (ranks.ranks <= cutoff) / np.log2(ranks.ranks + 1.0)
     return np.asarray(ranks.summed(gains) / most[np.minimum(ranks.counts, cutoff) - 1])
 
 
 def reciprocal_rank(ranks: UserRanks, cutoff: int) -> Floats:
-    """MRR@cutoff: 1 / rank of a user's best target where that is within ``cutoff``, else 0, (U,)."""
+    """MRR@cutoff: 1 / rank of a user's best target if it is within ``cutoff``, else 0: (U,)."""
     return np.asarray((ranks.best <= cutoff) / ranks.best, np.float64)
 
 
 def average_precision(ranks: UserRanks, cutoff: int) -> Floats:
-    """MAP@cutoff: the precision at every target within ``cutoff``, summed over them, over all targets, (U,)."""
+    """MAP@cutoff: the sum of the precisions at targets within ``cutoff``, divided by the number of targets: (U,)."""
     return ranks.summed((ranks.ranks <= cutoff) * ranks.positions / ranks.ranks) / ranks.counts
 
 
@@ -120,31 +120,31 @@ BY_NAME: dict[str, Callable[[UserRanks, int], Floats]] = {
     "MRR": reciprocal_rank,
     "MAP": average_precision,
 }
-"""What each user adds to a metric (U,), by the name it goes by; the metric is the mean over users."""
+"""Per-user values (U,) of each metric; the metric is their mean."""
 
 
 def user_values(metric: str, ranks: Ranks, users: Users | None = None) -> Floats:
-    """What each user adds to a metric such as ``NDCG@10``, whose value is the mean.
+    """The per-user values of a metric such as ``NDCG@10``, whose mean is the metric.
 
     Args:
-        metric: one of :data:`BY_NAME`, and a cutoff.
+        metric: a name of :data:`BY_NAME` and a cutoff.
         ranks: (Q,) the rank of each target.
-        users: (Q,) whose target it is, ascending; one target a user if not given.
+        users: (Q,) the user of each target, ascending; one target per user if None.
 
     Returns:
-        (U,), for every user who has a target.
+        (U,) one value for every user who has a target.
     """
     name, cutoff = metric.split("@")
     return BY_NAME[name](UserRanks.of(ranks, users), int(cutoff))
 
 
 def metric_names(users: Users | None = None) -> tuple[str, ...]:
-    """The metrics that are reported of targets of ``users`` (Q,)."""
+    """The metrics reported for targets of ``users`` (Q,)."""
     return METRICS if one_each(users) else (*METRICS, *OF_SEVERAL)
 
 
 def all_metrics(ranks: Ranks, users: Users | None = None) -> dict[str, float]:
-    """Every metric that is reported, keyed ``HR@10``; arguments as :func:`user_values`. Empty for no targets."""
+    """All reported metrics, keyed ``HR@10``; arguments as :func:`user_values`. Empty if there are no targets."""
     if not len(ranks):
         return {}
     return {metric: float(np.mean(user_values(metric, ranks, users))) for metric in metric_names(users)}
@@ -153,10 +153,10 @@ def all_metrics(ranks: Ranks, users: Users | None = None) -> dict[str, float]:
 def bootstrap_intervals(
     ranks: Ranks, users: Users | None = None, *, seed: int = 0, resamples: int = 2000
 ) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals over users of every metric; arguments as :func:`user_values`.
+    """95 % percentile bootstrap intervals over users of all metrics; arguments as :func:`user_values`.
 
-    Users whose targets have the same ranks are alike, and all ranks beyond the last cutoff are, so drawing U users with
-    replacement is drawing how many there are of each kind: one multinomial draw a resample.
+    Users with the same ranks, all ranks beyond the last cutoff counting as equal, contribute the same values, so a
+    resample of U users is one multinomial draw of the number of users of each kind.
     """
     if not len(ranks):
         return {}
@@ -171,20 +171,20 @@ def bootstrap_intervals(
 def paired_differences(
     ranks: Ranks, others: Ranks, users: Users | None = None, *, seed: int = 0, resamples: int = 2000
 ) -> dict[str, list[float]]:
-    """By how much every metric of one run exceeds that of another on the same users, with its 95 % interval.
+    """The difference of two runs in every metric on the same users, with its 95 % interval.
 
     The interval is a percentile bootstrap over users, who keep their pair of rankings; see
     :func:`bootstrap_intervals`.
 
     Args:
-        ranks: (Q,) the rank of each target.
-        others: (Q,) the other run's.
-        users: (Q,) whose target it is, ascending; one target a user if not given.
-        seed: decides what is drawn.
-        resamples: how many draws.
+        ranks: (Q,) the rank of each target in the first run.
+        others: (Q,) the rank of each target in the other run.
+        users: (Q,) the user of each target, ascending; one target per user if None.
+        seed: seed of the resampling.
+        resamples: number of resamples.
 
     Returns:
-        Difference, lower and upper end by metric; empty for no targets.
+        Difference, lower and upper bound by metric; empty if there are no targets.
     """
     if not len(ranks):
         return {}
@@ -200,8 +200,8 @@ def paired_differences(
 def _resampled(
     rankings: list[Ranks], users: Users | None, seed: int, resamples: int
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """One user of each of K kinds (K,), and the share of users of each kind in every resample (R, K)."""
-    kinds = max(CUTOFFS) + 1  # ranks up to the last cutoff, and beyond
+    """One user of each of K kinds (K,), and the fraction of users of each kind in every resample (R, K)."""
+    kinds = max(CUTOFFS) + 1  # ranks up to the last cutoff, and one for all ranks beyond
     if one_each(users):
         keys = sum(np.minimum(ranks, kinds) * (kinds + 1) ** index for index, ranks in enumerate(rankings[::-1]))
         _, members, counts = np.unique(keys, return_index=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""What a run reports: ranks, metrics by cohort with intervals, cost, and what is needed to reproduce them."""
+"""The report of a run: ranks, metrics by cohort with intervals, cost, and provenance."""
 
 import io
 import json
@@ -41,10 +41,10 @@ COHORTS = ("all", "warm", "cold", *(f"popularity-{group}" for group in range(1, 
 
 
 def cohorts(split: Split, part: Part) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which targets of ``part`` belong to each cohort: masks (Q,).
+    """Masks (Q,) of the targets of ``part`` that belong to each cohort.
 
-    A warm target occurs in the train part, a cold one does not. ``popularity-1`` to ``popularity-5`` cut the warm items
-    into five groups of equally many items, the least popular first (ties by item number).
+    A warm target occurs in the training set, a cold one does not. ``popularity-1`` to ``popularity-5`` divide the warm
+    items into five groups of equally many items, the least popular first (ties by item number).
     """
     targets = split.targets(part)
     counts = split.train_counts
@@ -62,8 +62,8 @@ def cohorts(split: Split, part: Part) -> dict[str, npt.NDArray[np.bool_]]:
 class Report:
     """The contents of ``report.json``.
 
-    ``metrics``, ``intervals`` and ``num_targets`` are keyed by part ("valid", "test") and cohort; metrics are shares
-    between 0 and 1, intervals 95 % bootstrap intervals over users.
+    ``metrics``, ``intervals`` and ``num_targets`` are keyed by part ("valid", "test") and cohort. Metrics are fractions
+    between 0 and 1, intervals are 95 % bootstrap intervals over users.
     """
 
     dataset: str
@@ -81,15 +81,15 @@ class Report:
         """Read ``report.json`` of a run folder.
 
         Raises:
-            InputError: there is none; it, the ranks or the configuration beside it are not those that were written; or
-                its numbers are not those of the ranks.
+            InputError: there is none; the report, ranks or configuration differ from those that were written; or the
+                report's numbers do not agree with the ranks.
         """
         check(folder, REPORT, RANKS, CONFIG)
         return cls.parsed(folder)
 
     @classmethod
     def parsed(cls, folder: Path) -> Self:
-        """As :meth:`read`, without a look into the run's manifest."""
+        """Read as :meth:`read`, but without checking the run's manifest."""
         path = folder / REPORT
         if not path.is_file():
             raise InputError(f"{folder} holds no {REPORT}; train the run to its end first.")
@@ -98,8 +98,7 @@ class Report:
         report = cls(**{field.name: table[field.name] for field in fields(cls)})
         if not report._agrees_with(read_ranks(folder)):
             raise InputError(
-                f"{path} holds other numbers than {RANKS} beside it gives: one of them was changed by hand; "
-                f"{way_out(folder)}"
+                f"{path} does not agree with {RANKS} beside it: one of them was changed by hand; {way_out(folder)}"
             )
         return report
 
@@ -108,7 +107,7 @@ class Report:
             stated, found = self.metrics[part]["all"], all_metrics(*ranks[part])
             if stated.keys() != found.keys() or self.num_targets[part]["all"] != len(ranks[part][0]):
                 return False
-            # Processors add in different orders: a run folder that was moved has the same numbers but for rounding.
+            # Summation order differs between processors, so a copied run folder agrees up to rounding.
             if not all(math.isclose(stated[name], value, rel_tol=1e-9) for name, value in found.items()):
                 return False
         return True
@@ -131,10 +130,10 @@ def measure(split: Split, ranks: dict[Part, Int64]) -> dict[str, Any]:
 
 
 def write_ranks(folder: Path, ranks: dict[Part, Int64], split: Split) -> None:
-    """Write ``ranks.npy``, (2, U): the rank of every user's validation (row 0) and test target (row 1).
+    """Write ``ranks.npy``, (2, U): the rank of each user's validation target (row 0) and test target (row 1).
 
-    Where a user may have several targets it is (4, Q), rows 2 and 3 naming the user of each; the part with fewer
-    targets is filled up with 0.
+    If users can have several targets it is (4, Q), where rows 2 and 3 hold the user of each target; the part with fewer
+    targets is padded with 0.
     """
     rows = [ranks[part] for part in PARTS]
     users = [split.target_users(part) for part in PARTS]
@@ -147,7 +146,7 @@ def write_ranks(folder: Path, ranks: dict[Part, Int64], split: Split) -> None:
 
 
 def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
-    """Read what :func:`write_ranks` wrote: of each part the ranks (Q,) and the users (Q,) of its targets.
+    """Read the file of :func:`write_ranks`: for each part the ranks (Q,) and the users (Q,) of its targets.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -165,9 +164,9 @@ def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
 
 
 def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
-    """How every file of a run folder is, by name, and a sentence for everything that is not as it should be.
+    """Check a run folder: the state of each file, by name, and a sentence for each problem.
 
-    See :func:`microlens.files.run_manifest.states`; a report has to agree with the ranks beside it, too.
+    See :func:`microlens.files.run_manifest.states`; a report must also agree with the ranks beside it.
     """
     files: dict[str, State] = {}
     try:
@@ -181,10 +180,10 @@ def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
 
 
 def adopt_run(folder: Path) -> None:
-    """Write the manifest of a run folder of an earlier version, which has none, from its files as they are.
+    """Write the manifest of a run folder of an earlier version, which has none, from its current files.
 
     Raises:
-        InputError: it has one, or its report does not agree with the ranks beside it.
+        InputError: there is a manifest, or the report does not agree with the ranks beside it.
     """
     if (folder / REPORT).exists():
         Report.parsed(folder)
@@ -192,10 +191,10 @@ def adopt_run(folder: Path) -> None:
 
 
 def read_epochs(folder: Path, report: Report) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``, one an epoch that ``report`` counts; none where nothing was trained.
+    """The lines of ``metrics.jsonl``, one per epoch counted by ``report``; empty if nothing was trained.
 
     Raises:
-        InputError: the file is missing or damaged, or has more or fewer lines.
+        InputError: the file is missing or damaged, or the number of lines differs.
     """
     check(folder, EPOCHS)
     path, epochs = folder / EPOCHS, report.cost["epochs"]
@@ -207,10 +206,10 @@ def read_epochs(folder: Path, report: Report) -> list[dict[str, Any]]:
 
 
 def check_epochs(lines: Sequence[str | bytes], epochs: int, path: Path, remedy: str) -> list[dict[str, Any]]:
-    """What JSON ``lines`` of ``path`` say of the first ``epochs`` epochs, one a line.
+    """Parse the JSON ``lines`` of ``path``, one for each of the first ``epochs`` epochs.
 
     Raises:
-        InputError: a line is damaged, or they are more or fewer, or in another order.
+        InputError: a line is damaged, or their number or order is wrong.
     """
     numbers = [parse_json(line, _EpochSchema, path, remedy).epoch for line in lines]
     if len(numbers) != epochs or numbers != list(range(1, len(numbers) + 1)):
@@ -227,7 +226,7 @@ class _EpochSchema(BaseModel):
     @field_validator("valid")
     @classmethod
     def _all_metrics(cls, valid: dict[str, float]) -> dict[str, float]:
-        return _having(valid, METRICS)
+        return _require_keys(valid, METRICS)
 
 
 class _ProtocolSchema(BaseModel):
@@ -270,7 +269,7 @@ class _ProvenanceSchema(BaseModel):
 
 
 class _ReportSchema(BaseModel):
-    """What is read of a report; it may hold more."""
+    """The validated fields of a report; others are allowed."""
 
     dataset: str
     protocol: _ProtocolSchema
@@ -285,14 +284,14 @@ class _ReportSchema(BaseModel):
     @model_validator(mode="after")
     def _every_cohort(self) -> Self:
         for part in PARTS:
-            for cohort, targets in _having(_having(self.num_targets, PARTS)[part], COHORTS).items():
+            for cohort, targets in _require_keys(_require_keys(self.num_targets, PARTS)[part], COHORTS).items():
                 for values in (self.metrics, self.intervals):
-                    found = _having(_having(values, PARTS)[part], COHORTS)[cohort]
-                    _having(found, METRICS if targets else ())
+                    found = _require_keys(_require_keys(values, PARTS)[part], COHORTS)[cohort]
+                    _require_keys(found, METRICS if targets else ())
         return self
 
 
-def _having(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _require_keys(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     missing = next((name for name in names if name not in values), None)
     if missing is not None:
         raise ValueError(f"'{missing}' is missing")

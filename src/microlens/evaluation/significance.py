@@ -1,4 +1,4 @@
-"""What may be said of rows that were run with several seeds: intervals over users, and tests of their differences."""
+"""Intervals and paired tests over users, for rows with several seeds."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from microlens.evaluation.metrics import Floats, Ranks, Users, metric_names, use
 
 
 def seed_means(ranks: Sequence[Ranks], metric: str, users: Users | None = None) -> Floats:
-    """What each user adds to a metric such as ``NDCG@10``, the mean over seeds.
+    """The per-user values of a metric such as ``NDCG@10``, averaged over seeds.
 
     Args:
-        ranks: for each of S seeds (Q,) the rank of each target.
-        metric: a name of :data:`microlens.evaluation.metrics.BY_NAME`, and a cutoff.
-        users: (Q,) whose target it is, ascending; one target a user if not given.
+        ranks: for each of S seeds the rank of each target (Q,).
+        metric: a name of :data:`microlens.evaluation.metrics.BY_NAME` and a cutoff.
+        users: (Q,) the user of each target, ascending; one target per user if None.
 
     Returns:
-        (U,), whose mean is the metric's mean over seeds.
+        (U,) values, whose mean is the metric's mean over seeds.
     """
     return np.asarray(np.mean([user_values(metric, of_seed, users) for of_seed in ranks], axis=0, dtype=np.float64))
 
@@ -26,7 +26,7 @@ def seed_means(ranks: Sequence[Ranks], metric: str, users: Users | None = None) 
 def interval_of_mean(values: Floats, seed: int = 0, resamples: int = 2000) -> list[float]:
     """The 95 % percentile bootstrap interval of the mean of ``values`` (U,) over users.
 
-    Users of equal value are alike, so a resample is one multinomial draw of how many there are of each value.
+    Users with equal values are interchangeable, so a resample is one multinomial draw of the number of users per value.
     """
     distinct, counts = np.unique(values, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
@@ -37,11 +37,11 @@ def interval_of_mean(values: Floats, seed: int = 0, resamples: int = 2000) -> li
 def difference(
     ours: Sequence[Ranks], theirs: Sequence[Ranks], metric: str, users: Users | None = None
 ) -> dict[str, float]:
-    """By how much one row exceeds another in a metric, on the same users, each the mean over its seeds.
+    """The difference of two rows in a metric on the same users, each averaged over its seeds.
 
     Returns:
-        "mean", "low" and "high" of the 95 % bootstrap interval over users, and "p", the two-sided p-value of a paired
-        t-test over users (1 where no user differs); empty for no users.
+        "mean"; "low" and "high" of the 95 % bootstrap interval over users; and "p", the two-sided p-value of a paired
+        t-test over users (1 if no user differs). Empty if there are no users.
     """
     apart = seed_means(ours, metric, users) - seed_means(theirs, metric, users)
     if not len(apart):
@@ -52,10 +52,10 @@ def difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for how many there are (Holm 1979): reject those below 0.05 and one false alarm in twenty.
+    """P-values with Holm's correction for multiple tests (Holm 1979).
 
-    The smallest of n is multiplied by n, the next by n - 1, and so on; none becomes less than one before it, none more
-    than 1.
+    Rejecting corrected values below 0.05 keeps the probability of any false rejection below 5 %. The smallest of n is
+    multiplied by n, the next by n - 1, and so on; values are made non-decreasing and at most 1.
     """
     order = np.argsort(p_values, kind="stable")
     scaled = np.asarray(p_values, np.float64)[order] * np.arange(len(p_values), 0, -1)
@@ -65,20 +65,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_metrics(ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_], users: Users | None = None) -> dict[str, float]:
-    """Every metric of the targets of a mask (Q,), the mean over seeds; empty for none."""
+    """All metrics of the targets in ``mask`` (Q,), averaged over seeds; empty if there are none."""
     return {metric: float(values.mean()) for metric, values in _masked(ranks, mask, users).items()}
 
 
 def intervals(
     ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_], users: Users | None = None
 ) -> dict[str, list[float]]:
-    """The 95 % interval over users of every metric, as :func:`mean_metrics`."""
+    """The 95 % intervals over users of all metrics; arguments as :func:`mean_metrics`."""
     return {metric: interval_of_mean(values) for metric, values in _masked(ranks, mask, users).items()}
 
 
 def _masked(ranks: Sequence[Ranks], mask: npt.NDArray[np.bool_], users: Users | None) -> dict[str, Floats]:
     if not mask.any():
         return {}
-    names = metric_names(users)  # of all targets, so that every slice has the same
+    names = metric_names(users)  # those of all targets, so that every slice reports the same metrics
     kept = None if users is None else users[mask]
     return {metric: seed_means([of_seed[mask] for of_seed in ranks], metric, kept) for metric in names}

@@ -1,4 +1,4 @@
-"""JSON that this package wrote, read back with its keys and types checked, so that what is damaged is named."""
+"""Reading of JSON files written by this package, with validation of keys and types."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,15 +13,16 @@ _LONGEST_KEY = 80
 
 
 def read_json(path: Path, kind: type[T], remedy: str) -> T:
-    """The contents of a JSON file as ``kind``: a pydantic model, a dataclass, or a type such as ``dict[str, int]``.
+    """Read a JSON file as ``kind``: a pydantic model, a dataclass, or a type such as ``dict[str, int]``.
 
     Args:
         path: the file.
-        kind: what it holds; types are strict.
+        kind: type of its contents, validated strictly.
         remedy: what the user can do about a damaged file, as the end of a sentence.
 
     Raises:
-        InputError: the file is missing or no JSON, or lacks a key or has a value of another type; names the first.
+        InputError: the file is missing or not JSON, lacks a key, or has a value of another type; the message names the
+            first error.
     """
     try:
         text = path.read_bytes()
@@ -33,7 +34,7 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
 
 
 def parse_json(text: str | bytes, kind: type[T], path: Path, remedy: str) -> T:
-    """As :func:`read_json`, of JSON that was read from ``path`` already."""
+    """Like :func:`read_json`, for JSON that has already been read from ``path``."""
     try:
         content: T = _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # a type is hashable
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""The files of a run folder, and the manifest beside them that holds the size and SHA-256 of each.
+"""The files of a run folder and its manifest, which holds the size and SHA-256 of each.
 
-Every file is written through :func:`replaced`, which enters it in the manifest before it is there. A process may be
-killed at any moment: the manifest then names two states of the one file that was being replaced, and either is right.
-Logs (``log.txt``, TensorBoard's files) are not in the manifest; nothing reads numbers from them.
+Every file is written through :func:`replaced`, which enters it in the manifest before it takes its place. If the
+process is killed, the manifest names two states of the one file that was being replaced, and either is valid. Logs
+(``log.txt``, TensorBoard's files) are not in the manifest; no numbers are read from them.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ REPORT, RANKS, BEYOND = "report.json", "ranks.npy", "beyond.json"
 LISTED = (CONFIG, ENVIRONMENT, EPOCHS, BEST, LAST, RANKS, REPORT, BEYOND)
 """The names of all files of a run that its manifest lists."""
 
-LARGE = 2**20  # bytes; the digest of a file of this size is remembered while the process lives
+LARGE = 2**20  # bytes; digests of files of at least this size are cached in the process
 
 Entry = dict[str, Any]
 State = Literal["ok", "changed", "missing", "not listed"]
@@ -33,7 +33,7 @@ State = Literal["ok", "changed", "missing", "not listed"]
 
 @dataclass(frozen=True)
 class _Manifest:
-    """``files``: size and SHA-256 by name; ``replacing``: what the file was, None for none, that is being replaced."""
+    """``files``: size and SHA-256 by name; ``replacing``: previous entry of the file being replaced, None if new."""
 
     files: dict[str, Entry] = field(default_factory=dict)
     replacing: dict[str, Entry | None] = field(default_factory=dict)
@@ -43,16 +43,16 @@ class _Manifest:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def accepts(self, name: str, there: Entry | None) -> bool:
-        """Whether a file may be as it is, None for not there; what is not listed must not be there."""
+        """True if a file with this entry (None if missing) is valid; a file that is not listed must not exist."""
         return there == self.files.get(name) or (name in self.replacing and there == self.replacing[name])
 
 
 @contextmanager
 def replaced(folder: Path, name: str) -> Iterator[Path]:
-    """A temporary path to write a file of a run to; it takes its place, and the manifest lists it, when the block ends.
+    """Yield a temporary path for a file of a run; at the end of the block it is renamed and listed in the manifest.
 
     Args:
-        folder: the run folder; one process may write there at a time.
+        folder: the run folder; only one process may write to it at a time.
         name: one of :data:`LISTED`.
 
     Raises:
@@ -60,7 +60,7 @@ def replaced(folder: Path, name: str) -> Iterator[Path]:
     """
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = _settled(folder)
+    files = _current_files(folder)
     with atomic_write(path) as temporary:
         yield temporary
         before, files[name] = files.get(name), _measured(temporary)
@@ -75,26 +75,26 @@ def replace_text(folder: Path, name: str, text: str) -> None:
 
 
 def check(folder: Path, *names: str) -> None:
-    """Make sure that files of a run are those that were written, before they are read.
+    """Check that files of a run are those that were written, before they are read.
 
     Args:
         folder: the run folder, which may have been moved or copied as a whole.
-        names: of files that are there as listed, or neither listed nor there.
+        names: names of the files; each must be as listed, or neither listed nor present.
 
     Raises:
-        InputError: one was changed, is gone, or is not listed, or the manifest is missing or damaged; says which.
+        InputError: a file was changed, is missing, or is not listed, or the manifest is missing or damaged.
     """
     manifest = _read(folder)
     for name in names:
         while (state := _state(folder, name, manifest or _Manifest())) != "ok":
             later = _read(folder)
-            if later == manifest:  # else a training at work wrote meanwhile
+            if later == manifest:  # otherwise a training process wrote in the meantime
                 raise InputError(_problem(folder, name, state) if manifest else _no_manifest(folder))
             manifest = later
 
 
 def check_checkpoint(path: Path) -> None:
-    """Make sure that a checkpoint in a run folder is the one that was written; a copy elsewhere has no manifest.
+    """Check that a checkpoint in a run folder is the one that was written; a copy elsewhere has no manifest.
 
     Raises:
         InputError: see :func:`check`.
@@ -105,7 +105,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def states(folder: Path) -> dict[str, State]:
-    """How every file of a run folder is, by name, logs and files of others included; hidden files are left out.
+    """The state of every file in a run folder, by name, including logs and other files, but not hidden ones.
 
     Raises:
         InputError: the manifest is missing or damaged.
@@ -123,16 +123,16 @@ def states(folder: Path) -> dict[str, State]:
 
 
 def problems(folder: Path, found: Mapping[str, State]) -> list[str]:
-    """A sentence for every file that is not as the manifest lists it, from what :func:`states` found."""
+    """A sentence for every file that differs from the manifest, given the result of :func:`states`."""
     wrong = {name: state for name, state in found.items() if state != "ok"}
     return [_problem(folder, name, state) for name, state in wrong.items() if state != "not listed" or name in LISTED]
 
 
 def adopt(folder: Path) -> None:
-    """Write the manifest of a run folder that has none, of an earlier version, from its files as they are.
+    """Write the manifest of a run folder of an earlier version, which has none, from its current files.
 
     Raises:
-        InputError: it has one.
+        InputError: the folder has a manifest.
     """
     if (folder / MANIFEST).exists():
         raise InputError(f"{folder} has a {MANIFEST} already; look at it with: microlens runs check {folder}")
@@ -140,10 +140,10 @@ def adopt(folder: Path) -> None:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders at and below ``folder``, those without a manifest included.
+    """The run folders at and below ``folder``, including those without a manifest.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     with_manifest = {path.parent for path in folder.rglob(MANIFEST)}
     of_earlier_versions = {
@@ -158,7 +158,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 def _state(folder: Path, name: str, manifest: _Manifest) -> State:
     path = folder / name
-    there = _remembered(path) if path.is_file() else None
+    there = _cached_entry(path) if path.is_file() else None
     if manifest.accepts(name, there):
         return "ok"
     if there is None:
@@ -166,8 +166,8 @@ def _state(folder: Path, name: str, manifest: _Manifest) -> State:
     return "changed" if name in manifest.files else "not listed"
 
 
-def _settled(folder: Path) -> dict[str, Entry]:
-    """The manifest's files; where a process was killed while it replaced one, the state that is there."""
+def _current_files(folder: Path) -> dict[str, Entry]:
+    """The manifest's files; if a process was killed while replacing one, with the entry of the file on disk."""
     manifest = _read(folder) or _Manifest()
     files = dict(manifest.files)
     for name, before in manifest.replacing.items():
@@ -201,15 +201,15 @@ def _measured(path: Path) -> Entry:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _remembered(path: Path) -> Entry:
+def _cached_entry(path: Path) -> Entry:
     found = path.stat()
     if found.st_size < LARGE:
         return _measured(path)
-    return _measured_once(path, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+    return _cached_measurement(path, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @lru_cache(maxsize=256)
-def _measured_once(path: Path, *_: int) -> Entry:
+def _cached_measurement(path: Path, *_: int) -> Entry:
     return _measured(path)
 
 
@@ -224,8 +224,8 @@ def _problem(folder: Path, name: str, state: State) -> str:
 
 def _no_manifest(folder: Path) -> str:
     return (
-        f"{folder} has no {MANIFEST}, by which its files are checked; if they are good, as of an earlier version, "
-        f"make it with: microlens runs adopt {folder}; else {way_out(folder)}"
+        f"{folder} has no {MANIFEST} to check its files against; if they are good, for example of an earlier version, "
+        f"create it with: microlens runs adopt {folder}; otherwise {way_out(folder)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and folders by one process at a time; clearing nothing that is not ours."""
+"""Atomic writes, folder locks, and safe clearing of folders made by this package."""
 
 import fcntl
 import hashlib
@@ -18,9 +18,9 @@ _MARK_TEXT = "microlens writes and clears this folder.\n"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; renamed to ``path`` when the block ends well, removed otherwise.
+    """Yield a temporary path beside ``path``; it is renamed to ``path`` at the end of the block, or removed on errors.
 
-    Its name says whose it is, so that one left by a killed process is overwritten and nobody else's file.
+    The name identifies temporary files of this package: one left by a killed process is overwritten, others are not.
     """
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
@@ -33,17 +33,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process; the lock vanishes with the process, however it ends.
+    """Lock ``folder`` for this process; the lock is released when the process ends, however it ends.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the lock.
     """
     with (folder / LOCK).open("a") as file:
         try:
@@ -56,14 +56,14 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
-    """Make ``folder`` if it is not there, and mark it as one that this package writes and may clear.
+    """Create ``folder`` if necessary, and mark it as one that this package writes and may clear.
 
     Args:
         folder: the folder.
-        names: glob patterns of what is going to be written there; by default everything.
+        names: glob patterns of the files that will be written to it; by default all.
 
     Raises:
-        InputError: the folder is not marked and holds something of these names, or its name is that of a file.
+        InputError: the folder is not marked and contains files with these names, or ``folder`` is a file.
     """
     mark = folder / MARK
     if folder.exists() and not folder.is_dir():
@@ -78,7 +78,7 @@ def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
 
 
 def clear_folder(folder: Path, names: Iterable[str]) -> None:
-    """Remove what matches the glob patterns ``names`` from a folder of ours, and nothing else.
+    """Remove what matches the glob patterns ``names`` from a marked folder, and nothing else.
 
     Raises:
         InputError: the folder is not marked (see :func:`claim_folder`).
@@ -95,7 +95,7 @@ def clear_folder(folder: Path, names: Iterable[str]) -> None:
 
 
 def remove_folder(folder: Path, names: Iterable[str]) -> None:
-    """Remove what matches the glob patterns ``names`` from a folder of ours, and the folders that are empty then.
+    """Remove what matches the glob patterns ``names`` from a marked folder, and folders that become empty.
 
     Raises:
         InputError: the folder is not marked (see :func:`claim_folder`).

@@ -1,1 +1,1 @@
-"""From a media file to arrays: videos, covers and sound, decoded and stored."""
+"""Media decoding and storage: videos, covers and sound, from files to arrays."""

@@ -1,4 +1,4 @@
-"""Cover pictures as they are stored: of which kind whatever their suffix says, of what size, and how they stand."""
+"""Decoding of cover pictures: the format is detected from the content, not from the suffix."""
 
 import io
 import re
@@ -23,16 +23,16 @@ from microlens.media.jpeg import decode_jpeg, exif_record
 from microlens.media.orientation import Orientation, exif_orientation
 from microlens.media.pictures import Pixels, limit_size
 
-# Beneath transparent pixels.
-_GROUND = "white"
-# Pillow could read more kinds; some of them run other programs or name other files, so none is reached but these.
+# Background of transparent pixels.
+_BACKGROUND = "white"
+# Pillow reads more formats, but some of its readers run other programs or open other files: only these are used.
 _READERS: dict[str, type[ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,  # turned upright by its plugin
+    "TIFF": TiffImagePlugin.TiffImageFile,  # the plugin already applies its orientation
 }
 _ACCEPTED = ", ".join(["JPEG", *_READERS])
 _STARTS = {
@@ -53,7 +53,7 @@ _PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPicture:
-    """A decoded picture: RGB pixels (H, W, 3) as they are stored, how to turn them upright, what was survived."""
+    """A decoded picture: stored RGB pixels (H, W, 3), their orientation, and faults that were worked around."""
 
     pixels: Pixels
     orientation: Orientation
@@ -61,10 +61,10 @@ class StoredPicture:
 
 
 def decode_picture(data: bytes) -> StoredPicture:
-    """The first picture of a JPEG, PNG, WebP, GIF, BMP, AVIF or TIFF file; transparent pixels lie on white.
+    """Decode the first picture of a JPEG, PNG, WebP, GIF, BMP, AVIF or TIFF file; transparent pixels become white.
 
     Raises:
-        MediaFault: it is of another kind, damaged, not whole, or has too many pixels.
+        MediaFault: the file has another format, is damaged or incomplete, or has too many pixels.
     """
     kind = _kind(data[:_LONGEST_START])
     if kind == "JPEG":
@@ -76,12 +76,12 @@ def decode_picture(data: bytes) -> StoredPicture:
     if kind == "AVIF" and not features.check("avif"):
         raise MediaFault("a picture of the kind AVIF, which the installed Pillow was built without")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of odd headers; whether the picture is whole is told below
+        with warnings.catch_warnings(action="ignore"):  # about unusual headers; damage is reported below
             return _read(kind, data)
     except (MediaFault, MemoryError):
         raise
-    except Exception as error:  # what damaged files raise is of many kinds
-        raise MediaFault(f"not a whole {kind} picture ({error})") from error
+    except Exception as error:  # damaged files raise exceptions of many types
+        raise MediaFault(f"incomplete or damaged {kind} picture ({error})") from error
 
 
 def _kind(start: bytes) -> str:
@@ -96,7 +96,7 @@ def _read(kind: str, data: bytes) -> StoredPicture:
     if kind == "PNG":
         data, exif = _png_picture(data)
     if kind == "WebP":
-        limit_size(*_webp_size(data))  # opening one makes room for its pixels already
+        limit_size(*_webp_size(data))  # before opening, which already allocates the pixels
     with _READERS[kind](io.BytesIO(data)) as image:
         limit_size(*image.size)
         image.load()
@@ -104,9 +104,9 @@ def _read(kind: str, data: bytes) -> StoredPicture:
 
 
 def _png_picture(data: bytes) -> tuple[bytes, bytes | None]:
-    """The chunks of a PNG file that its first picture is made of, and its EXIF record, if it has one.
+    """Reduce a PNG file to the chunks of its first picture; also return its EXIF record, if any.
 
-    Damage of the others is no damage of the picture.
+    Damaged other chunks then do not affect the picture.
     """
     chunks = [data[:8]]
     exif = None
@@ -125,7 +125,7 @@ def _png_picture(data: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """The width and height that the header of a WebP file states."""
+    """The width and height in the header of a WebP file."""
     if data[12:16] == b"VP8X":
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
     if data[12:16] == b"VP8L":
@@ -135,12 +135,12 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip at 255
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         picture = image.convert("RGBA")
-        ground = Image.new("RGB", image.size, _GROUND)
+        ground = Image.new("RGB", image.size, _BACKGROUND)
         ground.paste(picture, mask=picture)
         return np.asarray(ground)
     return np.asarray(image.convert("RGB"))

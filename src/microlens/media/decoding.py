@@ -1,4 +1,4 @@
-"""Decoding a release's media in parallel into the stores of a dataset; an interrupted job goes on where it stopped."""
+"""Parallel decoding of a release's media into the stores of a dataset; an interrupted job is resumed."""
 
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,7 +21,7 @@ _ITEMS_PER_COMMIT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is made of the media of a release."""
+    """How the media of a release are decoded."""
 
     clips: ClipSettings = field(default_factory=ClipSettings)
     cover_size: int = 224
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Task:
-    """One file of one item, and the kinds of content to take from it."""
+    """A file of an item and the kinds of content to extract from it."""
 
     item_id: int
     path: Path
@@ -44,9 +44,9 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one kind of content of one item; ``faults`` of what is stored were survived.
+    """The result for one kind of content of one item; if it was stored, ``faults`` lists what was worked around.
 
-    A file that cannot even be read has 0 ``bytes`` and no ``sha256``.
+    An unreadable file has 0 ``bytes`` and an empty ``sha256``.
     """
 
     kind: str
@@ -66,18 +66,18 @@ def decode_all(
     workers: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """Decode every task that ``folder`` does not hold yet, one process a worker, into ``KIND.lmdb``.
+    """Decode all tasks that are not yet in ``folder`` into ``KIND.lmdb``, in ``workers`` processes.
 
-    A file that cannot be decoded, or whose decoding kills the process, is an outcome with its fault and stops nothing.
-    What was committed survives a kill: content first, then its line in ``outcomes.jsonl``. What was decoded before an
-    error is committed, too.
+    A file that cannot be decoded, or whose decoding kills the process, becomes an outcome with a fault and does not
+    stop the job. Committed work survives a kill: the content is committed first, then its line in ``outcomes.jsonl``.
+    Items decoded before an error are committed, too.
 
     Returns:
         The outcomes, ordered by kind and item.
 
     Raises:
-        InputError: processes do not start, or die whatever they do.
-        OSError: the disk is full, or the machine has no more of something else.
+        InputError: worker processes do not start, or die independently of the task.
+        OSError: the disk is full, or another system resource is exhausted.
     """
     log = folder / "outcomes.jsonl"
     done = _read_outcomes(log)
@@ -108,7 +108,7 @@ Result = list[tuple[Outcome, bytes | None]]
 
 
 def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Generator[Result]:
-    """The result of every task as it becomes ready; one that kills a process which had nothing else is at fault."""
+    """Yield the result of each task as it completes; a task that killed its worker twice yields a fault."""
     for task, answer in work(partial(decode, settings=settings), tasks, workers):
         if isinstance(answer, Killed):
             yield _lost(task, f"decoding it {answer.how}")
@@ -117,7 +117,7 @@ def _work(tasks: Sequence[Task], settings: Settings, workers: int) -> Generator[
 
 
 def decode(task: Task, settings: Settings) -> Result:
-    """Take every kind of content that ``task`` asks for from its file."""
+    """Extract all kinds of content of ``task`` from its file."""
     try:
         with faults_of(task.path):
             file = _file(task.path)
@@ -147,7 +147,7 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _lost(task: Task, fault: str) -> Result:
-    """The result of a task whose file gives nothing."""
+    """The result of a task whose file yields no content."""
     try:
         file = _file(task.path)
     except OSError:
@@ -166,12 +166,14 @@ def _results(
     results: Result = []
     for kind in task.kinds:
         fault = faults.get(kind)
-        told_already = len(task.kinds) > 1 and kind == "sound" and (fault == NO_SOUND or fault == faults.get("clips"))
+        already_reported = (
+            len(task.kinds) > 1 and kind == "sound" and (fault == NO_SOUND or fault == faults.get("clips"))
+        )
         outcome = Outcome(
             kind=kind,
             item_id=task.item_id,
             stored=kind in values,
-            faults=[fault] if fault and not told_already else list(survived.get(kind, ())),
+            faults=[fault] if fault and not already_reported else list(survived.get(kind, ())),
             info=info if kind == "clips" else {},
             path=f"{task.path.parent.name}/{task.path.name}",
             **file,
@@ -184,11 +186,11 @@ def _read_outcomes(log: Path) -> dict[tuple[str, int], Outcome]:
     done: dict[tuple[str, int], Outcome] = {}
     if not log.exists():
         return done
-    from microlens.files.json_files import parse_json  # not in the processes that decode: it takes a while to load
+    from microlens.files.json_files import parse_json  # slow to load, so not imported in decoding workers
 
     whole = []
-    for line in log.read_bytes().split(b"\n")[:-1]:  # a killed job may leave half a line
-        with suppress(InputError):  # what cannot be read is decoded again
+    for line in log.read_bytes().split(b"\n")[:-1]:  # the last line may be incomplete after a kill
+        with suppress(InputError):  # unreadable lines are decoded again
             outcome = parse_json(line, Outcome, log, "it is decoded again")
             if outcome.info:
                 parse_json(json.dumps(outcome.info), VideoInfo, log, "it is decoded again")
@@ -207,7 +209,7 @@ def _batched(values: Iterator[Result], size: int) -> Iterator[list[Result]]:
                 yield batch
                 batch = []
     except (InputError, OSError):
-        yield batch  # what was finished is kept
+        yield batch  # keep completed results
         raise
     if batch:
         yield batch

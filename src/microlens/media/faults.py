@@ -1,4 +1,4 @@
-"""What is wrong with one media file: a fault of the file, which never stops the job that reads many."""
+"""Faults of single media files, which never stop a job that reads many files."""
 
 import errno
 from collections.abc import Iterator
@@ -7,29 +7,29 @@ from pathlib import Path
 
 import av
 
-_FAILURES_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+_SYSTEM_FAILURES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 
 class MediaFault(Exception):  # noqa: N818 - the file is at fault, not the program
-    """A media file that cannot be used; its text is one short plain reason."""
+    """A media file cannot be used; the message is one short, plain reason."""
 
 
 @contextmanager
 def faults_of(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while the file ``path`` is read into its MediaFault, so that no file stops a job.
+    """Convert errors while reading the file ``path`` into a MediaFault, so that no single file stops a job.
 
-    What is no fault of the file passes: no memory for the process, no file handles, a full disk.
+    System failures are not converted: out of memory, no file handles left, full disk.
     """
     try:
         yield
     except MediaFault:
         raise
-    except av.error.FFmpegError as error:  # before the next, because some of these are MemoryError and OSError, too
+    except av.error.FFmpegError as error:  # first, because some of these are also MemoryError or OSError
         raise MediaFault(f"it cannot be decoded ({error.strerror})") from error
     except (MemoryError, RecursionError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FAILURES_OF_THE_MACHINE:
+        if isinstance(error, OSError) and error.errno in _SYSTEM_FAILURES:
             raise
         why = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         raise MediaFault(f"it cannot be read ({why})") from error

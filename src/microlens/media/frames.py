@@ -1,7 +1,7 @@
-"""Which frames of a video to take, and how to decode no more than they need.
+"""Frame selection and exact decoding of the selected frames.
 
-A wanted frame is decoded from the last keyframe at or before it; frames that no other frame refers to are skipped by
-the decoder unless they are wanted themselves, which leaves the wanted ones exact to the bit.
+A selected frame is decoded from the last keyframe at or before it. The decoder skips frames that no other frame
+references unless they are selected, which leaves the selected ones exact to the bit.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from microlens.media.timeline import Timeline, Times
 
 Sampling: TypeAlias = Literal["spread", "middle", "keyframes"]
 
-# MPEG-4 part 14's box with the HEVC settings: bits 3..5 of this byte count the temporal layers.
+# Byte of the HEVC configuration box (MPEG-4 part 14) whose bits 3..5 hold the number of temporal layers.
 _HEVC_LAYERS_BYTE = 21
 
 
@@ -41,19 +41,19 @@ def frames_in_the_middle(timeline: Timeline, number: int) -> NDArray[np.int64]:
 
 
 class FrameDecoder:
-    """Decodes chosen frames of one video; `damaged` collects the packets it could not use."""
+    """Decodes selected frames of one video; `damaged` collects the indices of packets that cannot be decoded."""
 
     def __init__(self, context: VideoCodecContext, timeline: Timeline) -> None:
         self._context = context
         self._timeline = timeline
-        self._may_skip = not timeline.counted and _unreferenced_frames_are_marked(context)
+        self._may_skip = not timeline.counted and _marks_unreferenced_frames(context)
         self.damaged: set[int] = set()
 
     def exact(self, chosen: NDArray[np.int64]) -> list[av.VideoFrame]:
-        """The frames numbered `chosen`, in that order; an undecodable one becomes its nearest good neighbour.
+        """Decode the frames `chosen`, in that order; an undecodable frame is replaced by its nearest good neighbour.
 
-        That neighbour is the last good frame before it, or the first one after it if none is before. The list is empty
-        where the whole video has no good frame.
+        The neighbour is the last good frame before it, or the first one after it if there is none before. The list is
+        empty if the video has no good frame.
         """
         distinct = np.unique(chosen)
         found: dict[int, av.VideoFrame] = {}
@@ -65,12 +65,12 @@ class FrameDecoder:
             rescue = self._neighbour(index)
             if rescue is not None:
                 found[index] = rescue
-        good = np.array(sorted(found), np.int64)  # what cannot be rescued either becomes the nearest of these
+        good = np.array(sorted(found), np.int64)  # frames without a good neighbour use the nearest of these
         before = np.maximum(np.searchsorted(good, chosen, side="right") - 1, 0)
         return [found[int(good[position])] for position in before] if found else []
 
     def nearest_keyframes(self, number: int) -> list[av.VideoFrame]:
-        """The good keyframe nearest to the centre of each of `number` equal parts, if any; nothing else is decoded."""
+        """Decode only keyframes: the good keyframe nearest to the centre of each of `number` equal parts, if any."""
         keys = self._timeline.key_times
         distances = np.abs(keys[None, :] - _segment_centres(self._timeline, number)[:, None])  # (number, keyframes)
         decoded: dict[int, av.VideoFrame | None] = {}
@@ -83,12 +83,12 @@ class FrameDecoder:
     def _keyframe(self, key: int, decoded: dict[int, av.VideoFrame | None]) -> av.VideoFrame | None:
         if key not in decoded:
             position = int(self._timeline.key_positions[key])
-            self._context.skip_frame = "NONKEY"  # a packet wrongly marked as a keyframe gives nothing, not garbage
+            self._context.skip_frame = "NONKEY"  # a packet wrongly marked as a keyframe yields nothing, not garbage
             decoded[key] = next((frame for _, frame in self._run(position, position, None)), None)
         return decoded[key]
 
     def _start(self, index: int) -> int:
-        """The packet to start at for one frame: the last keyframe neither decoded nor shown after it."""
+        """The packet to start decoding at for a frame: the last keyframe neither decoded nor shown after it."""
         timeline = self._timeline
         if timeline.counted:
             return 0
@@ -125,10 +125,10 @@ class FrameDecoder:
         return None
 
     def _run(self, start: int, stop: int, wanted: set[int] | None) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Good frames of the packets `start` to `stop`, each with its time (or its number where frames are counted).
+        """Yield the good frames of packets `start` to `stop`, each with its time (or its index if frames are counted).
 
-        Ends at the first damaged packet: what follows it up to the next keyframe would be built on wrong pixels.
-        With `wanted`, frames that are neither wanted nor referred to may be left out.
+        Stops at the first damaged packet, because the frames up to the next keyframe would depend on it. With `wanted`,
+        frames that are neither wanted nor referenced may be skipped.
         """
         if self._context.is_open:
             self._context.flush_buffers()
@@ -149,13 +149,13 @@ class FrameDecoder:
                 return
 
     def _end_of_part(self, wanted: set[int] | None) -> list[av.VideoFrame]:
-        """What the decoder still holds of a part of joined files, which it then forgets: no other part refers to it."""
+        """Flush the decoder at the end of one part of joined files; no other part references its frames."""
         frames = self._decode(None, wanted)
         self._context.flush_buffers()
         return frames
 
     def _decode(self, position: int | None, wanted: set[int] | None) -> list[av.VideoFrame]:
-        """What the decoder gives out for one packet, or at the end (None)."""
+        """The frames that the decoder returns for one packet, or at the end of the stream (None)."""
         packet = None if position is None else self._timeline.packets[position]
         if wanted is not None:
             skip = self._may_skip and packet is not None and packet.pts not in wanted
@@ -170,10 +170,10 @@ class FrameDecoder:
             return []
 
 
-def _unreferenced_frames_are_marked(context: VideoCodecContext) -> bool:
-    """Whether the decoder's NONREF may be trusted: a frame so marked is referred to by no other at all.
+def _marks_unreferenced_frames(context: VideoCodecContext) -> bool:
+    """True if frames that the decoder treats as NONREF are not referenced by any other frame.
 
-    True of H.264. In HEVC the mark speaks of one temporal layer only, so there must not be a second.
+    True for H.264. In HEVC the mark covers one temporal layer only, so there must be only one.
     """
     if context.codec.canonical_name == "h264":
         return True

@@ -1,4 +1,4 @@
-"""JPEG pictures exactly as they are stored, those too whose only fault is what lies about their end marker."""
+"""Decoding of JPEG pictures, including pictures with faults only near the end marker."""
 
 import re
 from collections.abc import Iterator
@@ -14,32 +14,32 @@ _APPLICATION_1, _SCAN, _PROGRESSIVE = 0xE1, 0xDA, {0xC2, 0xC6, 0xCA, 0xCE}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Frames, tables, scans, restart intervals, application data and comments; any other marker ends the picture.
 _SEGMENTS = {*range(0xC0, 0xD0), _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # within a scan, ff00 stands for ff and ffd0..ffd7 restart it
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan, ff00 is an escaped ff and ffd0..ffd7 are restarts
 _EXIF = b"Exif\0\0"
-# How much junk the decoder reports differs by what it had read ahead, so it may take some tries to cut it all.
-_MOST_TRIES = 8
+# The amount of junk that the decoder reports depends on its read-ahead, so removing all of it may take several tries.
+_MAX_TRIES = 8
 _JUNK = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 def decode_jpeg(data: bytes) -> tuple[Pixels, tuple[str, ...]]:
-    """The RGB pixels (H, W, 3) of a JPEG picture as they are stored, and what had to be survived to get them.
+    """Decode the stored RGB pixels (H, W, 3) of a JPEG picture; also return the faults that were worked around.
 
-    A picture all of whose pixels are there is read even if its end marker is missing or has junk before it.
+    A picture with all pixels present is decoded even if its end marker is missing or preceded by junk.
 
     Raises:
-        MediaFault: the picture is damaged, not whole, or has too many pixels.
+        MediaFault: the picture is damaged or incomplete, or has too many pixels.
     """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
         limit_size(width, height)
         return _decode(data), ()
     except KeyError:
-        raise MediaFault("not a whole JPEG picture (its header is damaged)") from None
+        raise MediaFault("incomplete or damaged JPEG picture (its header is damaged)") from None
     except ValueError as error:
         reason = str(error)
     end, all_sent = _scans(data)
     picture = data[:end] if all_sent else b""
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MAX_TRIES):
         try:
             pixels = _decode(picture + _END)
         except (ValueError, KeyError) as error:
@@ -47,11 +47,11 @@ def decode_jpeg(data: bytes) -> tuple[Pixels, tuple[str, ...]]:
             picture = picture[: -int(junk[1])] if junk else b""
         else:
             return pixels, ("junk before the end marker" if _END in data[end:] else "the end marker is missing",)
-    raise MediaFault(f"not a whole JPEG picture ({reason})")
+    raise MediaFault(f"incomplete or damaged JPEG picture ({reason})")
 
 
 def exif_record(data: bytes) -> bytes | None:
-    """The EXIF record of a JPEG file, if it has one before its first scan."""
+    """The EXIF record of a JPEG file, or None if there is none before its first scan."""
     for marker, _, payload in _segments(data):
         if marker == _APPLICATION_1 and payload.startswith(_EXIF):
             return payload
@@ -66,9 +66,9 @@ def _decode(data: bytes) -> Pixels:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The marker, its index and the payload of every segment, skipping what is coded between them.
+    """Yield the marker, position and payload of each segment, skipping entropy-coded data.
 
-    The last one, without payload, is the end marker or what can be no segment of a picture.
+    The last one has no payload; it is the end marker or the first one that is not valid inside a picture.
     """
     position = len(START)
     while found := _MARKER.search(data, position):
@@ -82,9 +82,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _scans(data: bytes) -> tuple[int, bool]:
-    """Where the last scan of a JPEG file ends, and whether every coefficient was sent to its last bit."""
+    """The end of the last scan of a JPEG file, and whether all coefficients were transmitted completely."""
     end, in_scan, progressive = 0, False, False
-    unsent: dict[int, set[int]] = {}  # of each component
+    unsent: dict[int, set[int]] = {}  # coefficients not yet complete, by component
     for marker, index, payload in _segments(data):
         end = index if in_scan else end
         in_scan = marker == _SCAN and len(payload) > 3

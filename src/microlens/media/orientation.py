@@ -1,4 +1,4 @@
-"""How a stored picture is brought upright: the eight orientations of EXIF and of a video's display matrix."""
+"""Orientation of stored pictures: the eight EXIF orientations and video display matrices."""
 
 import struct
 import warnings
@@ -16,9 +16,9 @@ _DISPLAY_MATRIX = struct.Struct("=9i")
 
 @dataclass(frozen=True)
 class Orientation:
-    """What to do with the rows and columns of a stored picture to see it upright.
+    """The transformation of a stored picture to its upright view.
 
-    First its axes are swapped if `transposed`, then it is `mirrored` left to right and `flipped` top to bottom.
+    The axes are swapped if `transposed`; then the picture is `mirrored` left to right and `flipped` top to bottom.
     """
 
     transposed: bool = False
@@ -26,12 +26,12 @@ class Orientation:
     flipped: bool = False
 
     def upright(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """The picture (H, W, ...) upright: (W, H, ...) if its axes are swapped."""
+        """Turn a picture (H, W, ...) upright: (H, W, ...), or (W, H, ...) if its axes are swapped."""
         turned = pixels.swapaxes(0, 1) if self.transposed else pixels
         return turned[:: -1 if self.flipped else 1, :: -1 if self.mirrored else 1]
 
 
-# The values of the EXIF tag "orientation".
+# By value of the EXIF orientation tag.
 _EXIF = {
     1: Orientation(),
     2: Orientation(mirrored=True),
@@ -42,15 +42,15 @@ _EXIF = {
     7: Orientation(transposed=True, mirrored=True, flipped=True),
     8: Orientation(transposed=True, flipped=True),
 }
-# Counter-clockwise quarter turns.
+# By number of counter-clockwise quarter turns.
 _TURNS = (_EXIF[1], _EXIF[8], _EXIF[3], _EXIF[6])
 
 
 def exif_orientation(exif: bytes | None) -> Orientation:
-    """The orientation that an EXIF record states; upright where it states none or cannot be read."""
+    """The orientation in an EXIF record; upright if there is none or it cannot be read."""
     tags = Image.Exif()
     stated = None
-    # What damaged records raise and warn of is of many kinds, and the picture is good all the same.
+    # Damaged records raise exceptions and warnings of many types; the picture itself can still be used.
     with suppress(Exception), warnings.catch_warnings(action="ignore"):
         tags.load(exif or b"")
         stated = tags.get(ExifTags.Base.Orientation)
@@ -58,16 +58,16 @@ def exif_orientation(exif: bytes | None) -> Orientation:
 
 
 def frame_orientation(frame: av.VideoFrame) -> Orientation:
-    """The orientation that a decoded frame's display matrix states, to the nearest quarter turn."""
+    """The orientation in the display matrix of a decoded frame, rounded to quarter turns."""
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # beside it lies something that PyAV has no name for; the angle can still be had
+    except ValueError:  # PyAV does not know other side data of this frame; the rotation angle is still available
         return _TURNS[round(frame.rotation / 90) % 4]
     return matrix_orientation(bytes(matrix)) if isinstance(matrix, SideData) else Orientation()
 
 
 def matrix_orientation(matrix: bytes) -> Orientation:
-    """The orientation of a display matrix, nine native 32-bit integers that take (x, y) to (a x + c y, b x + d y)."""
+    """The orientation of a display matrix: nine native 32-bit integers that map (x, y) to (a x + c y, b x + d y)."""
     a, b, _, c, d, *_ = _DISPLAY_MATRIX.unpack(matrix[: _DISPLAY_MATRIX.size])
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(transposed=True, mirrored=c < 0, flipped=b < 0)

@@ -1,4 +1,4 @@
-"""Pictures as the squares that networks see: limited in size, scaled, cut, and turned upright."""
+"""Conversion of pictures to the square input of networks: size limit, scaling, cropping and rotation."""
 
 from typing import Literal, TypeAlias
 
@@ -12,26 +12,26 @@ from microlens.media.orientation import Orientation
 Crop: TypeAlias = Literal["squash", "center"]
 Pixels: TypeAlias = NDArray[np.uint8]
 
-# More than any camera's video has; decoded, such a picture takes some 300 MB.
+# More than any camera's video has; a decoded picture of this size takes about 300 MB.
 MAX_PIXELS = 8192 * 8192
-# A picture longer than this many times its short side is cut before it is scaled: scaled first, it would fill memory.
+# A picture longer than this multiple of its short side is cropped before scaling; scaling it first would fill memory.
 _LONGEST_SHAPE = 8
-# The library shrinks no more than some 250 times at once.
-_MOST_SHRUNK_AT_ONCE = 64
+# The scaling library fails beyond a factor of about 250.
+_MAX_SHRINK_STEP = 64
 
 
 def limit_size(width: int, height: int) -> None:
-    """Refuse a picture of more than MAX_PIXELS.
+    """Check the number of pixels of a picture.
 
     Raises:
-        MediaFault: it has more.
+        MediaFault: it has more than MAX_PIXELS.
     """
     if width * height > MAX_PIXELS:
         raise MediaFault(f"its pictures have {width} x {height} pixels; accepted are up to {MAX_PIXELS:,}")
 
 
 def square(frame: av.VideoFrame, size: int, crop: Crop, orientation: Orientation, pixel_ratio: float = 1.0) -> Pixels:
-    """One picture upright as (size, size, 3) RGB; `pixel_ratio` is the width of its pixels over their height.
+    """Convert a picture to upright RGB (size, size, 3); `pixel_ratio` is the width of a pixel divided by its height.
 
     Raises:
         MediaFault: it has more than MAX_PIXELS.
@@ -52,7 +52,7 @@ def square(frame: av.VideoFrame, size: int, crop: Crop, orientation: Orientation
 
 
 def _middle(frame: av.VideoFrame, width: float, height: float) -> av.VideoFrame:
-    """The middle of a frame, of about that width and height and at least one pixel, as RGB."""
+    """The centre of a frame with about this width and height, at least one pixel, as RGB."""
     columns = min(frame.width, max(1, round(width)))
     rows = min(frame.height, max(1, round(height)))
     top, left = (frame.height - rows) // 2, (frame.width - columns) // 2
@@ -62,10 +62,10 @@ def _middle(frame: av.VideoFrame, width: float, height: float) -> av.VideoFrame:
 
 
 def _scaled(frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-    while frame.width > width * _MOST_SHRUNK_AT_ONCE or frame.height > height * _MOST_SHRUNK_AT_ONCE:
+    while frame.width > width * _MAX_SHRINK_STEP or frame.height > height * _MAX_SHRINK_STEP:
         frame = frame.reformat(
-            width=max(width, -(-frame.width // _MOST_SHRUNK_AT_ONCE)),
-            height=max(height, -(-frame.height // _MOST_SHRUNK_AT_ONCE)),
+            width=max(width, -(-frame.width // _MAX_SHRINK_STEP)),
+            height=max(height, -(-frame.height // _MAX_SHRINK_STEP)),
             format="rgb24",
             interpolation="BILINEAR",
         )

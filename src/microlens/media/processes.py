@@ -1,7 +1,7 @@
-"""Work shared by processes, any of which may die: what each one holds is known, so nothing else is lost or blamed.
+"""A pool of worker processes that survives the death of any of them without losing or blaming other tasks.
 
-Each is a Python program of its own that loads this package and not the main script: scripts need no guard around their
-start, notebooks work, and nothing needs /dev/shm. They end with the process that started them, however it ends.
+Each worker is a separate Python program that loads this package but not the main script: scripts need no main guard,
+notebooks work, and /dev/shm is not used. Workers end with the process that started them, however it ends.
 """
 
 import os
@@ -28,32 +28,32 @@ R = TypeVar("R")
 
 SECONDS_A_TASK = 600.0
 SECONDS_TO_START = 600.0
-# So many different tasks kill processes and none at all is done: the fault is not theirs.
+# After this many distinct tasks have killed workers and none succeeded, the cause is not the tasks.
 _KILLERS_WITHOUT_SUCCESS = 8
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from microlens.media.processes import serve; serve({channel})"
 
 
 @dataclass(frozen=True)
 class Killed:
-    """What a task comes to that killed two processes, the second while no other worked; ``how`` begins with a verb."""
+    """The result of a task that killed two workers, the second while running alone; ``how`` begins with a verb."""
 
     how: str
 
 
 def work(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[tuple[T, R | Killed]]:
-    """Apply ``function`` to every task in ``workers`` processes, and yield each task with its result as it is ready.
+    """Apply ``function`` to each task in ``workers`` processes; yield each task with its result as it completes.
 
-    A task whose process dies, runs out of memory, or is at it for longer than ``SECONDS_A_TASK``, is tried again in a
-    new process while no other works. It is :class:`Killed` only if it ends the same way, although that process had
-    started well and so does another afterwards. Where several tasks kill and none at all is done, none is blamed.
+    A task whose worker dies, runs out of memory or takes longer than ``SECONDS_A_TASK`` is retried in a new worker
+    while no other is running. It yields :class:`Killed` only if it fails in the same way although that worker had
+    started, and another worker starts afterwards. If several tasks kill workers and none succeeds, no task is blamed.
 
     Args:
-        function: one that can be imported by its name, or a ``partial`` of one.
-        tasks: what it is applied to.
-        workers: the number of processes.
+        function: an importable function, or a ``partial`` of one.
+        tasks: its arguments, one per call.
+        workers: number of processes.
 
     Raises:
-        InputError: processes do not start, or die whatever they do.
+        InputError: workers do not start, or die independently of the task.
         OSError: raised by ``function``.
     """
     waiting = deque(tasks)
@@ -78,8 +78,8 @@ def work(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Genera
         return
     if len(killers) > 1 and not any_done:
         raise InputError(
-            f"each of the {len(killers)} things to do {killers[-1][1].how} and none was done, so that none of them is "
-            "to blame; perhaps there is too little memory."
+            f"each of the {len(killers)} tasks {killers[-1][1].how} and none succeeded, so the cause is not a single "
+            "task; perhaps there is too little memory."
         )
     with closing(_Worker(function)) as worker:
         worker.wait_for_start()
@@ -87,13 +87,13 @@ def work(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Genera
 
 
 def _round(function: Callable[[T], R], waiting: deque[T], workers: int) -> Generator[tuple[T, R | Killed]]:
-    """The results of the tasks ``waiting``, or of the first of them where many processes die."""
+    """Yield results of the ``waiting`` tasks; stop early if too many workers die."""
     crew: list[_Worker] = []
     deaths_left = 2 * workers
     try:
         crew.extend(_Worker(function) for _ in range(min(workers, len(waiting))))
         while crew:
-            for worker in _with_news(crew):
+            for worker in _ready_workers(crew):
                 held, answer = worker.task, worker.hear()
                 died = isinstance(answer, Killed)
                 deaths_left -= died
@@ -112,8 +112,8 @@ def _round(function: Callable[[T], R], waiting: deque[T], workers: int) -> Gener
             worker.close()
 
 
-def _with_news(crew: "list[_Worker]") -> "list[_Worker]":
-    """Wait until processes have said something, have died, or have been at a task for too long and are ended."""
+def _ready_workers(crew: "list[_Worker]") -> "list[_Worker]":
+    """Wait until workers have answered, died or passed their deadline; the latter are killed."""
     first = min(worker.deadline for worker in crew)
     heard = wait([worker.channel for worker in crew], max(0.0, first - time.monotonic()))
     late = [worker for worker in crew if worker.channel not in heard and worker.deadline <= time.monotonic()]
@@ -123,7 +123,7 @@ def _with_news(crew: "list[_Worker]") -> "list[_Worker]":
 
 
 class _Worker:
-    """A process that applies ``function`` to one task after the other; ``task`` holds the present one, or nothing."""
+    """A process that applies ``function`` to one task at a time; ``task`` holds the current one or is empty."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.task: tuple[Any, ...] = ()
@@ -143,24 +143,24 @@ class _Worker:
                     stderr=self._errors,
                 )
         except OSError as error:
-            raise InputError(f"a process to work in cannot be started ({error.strerror}).") from error
+            raise InputError(f"a worker process cannot be started ({error.strerror}).") from error
         self._send(function)
 
     def give(self, task: Any) -> None:
-        """Let the process begin with a task."""
+        """Send a task to the process."""
         self.task = (task,)
         self.deadline = time.monotonic() + SECONDS_A_TASK
         self._send(task)
 
     def _send(self, what: Any) -> None:
-        with suppress(ConnectionError):  # it has died, as `hear` is going to find out
+        with suppress(ConnectionError):  # it has died, which `hear` reports
             self.channel.send(what)
 
     def hear(self) -> Any:
-        """The result of the task, None from a process that has just started, or Killed if the task was too much for it.
+        """Receive the result of the task, None from a worker that has just started, or Killed.
 
         Raises:
-            InputError: it died before it could be given a task.
+            InputError: the worker died before it received a task.
             Exception: raised by the function.
         """
         try:
@@ -176,9 +176,9 @@ class _Worker:
         return answer
 
     def wait_for_start(self) -> None:
-        """Raises InputError unless the process starts well."""
+        """Wait until the process has started; raise InputError if it does not."""
         while not self._has_started:
-            for worker in _with_news([self]):
+            for worker in _ready_workers([self]):
                 worker.hear()
 
     def _died(self) -> Killed:
@@ -190,20 +190,20 @@ class _Worker:
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise InputError(
-                f"a process to work in died while it was starting ({ending}{': ' if said else ''}{said}); perhaps "
-                "there is too little memory, or the installation is damaged."
+                f"a worker process died during startup ({ending}{': ' if said else ''}{said}); perhaps there is too "
+                "little memory, or the installation is damaged."
             )
         if self._gave_up:
             return Killed(f"takes longer than {SECONDS_A_TASK / 60:g} minutes")
         return Killed(f"kills the process ({ending})")
 
     def give_up(self) -> None:
-        """End a process that does not answer; `hear` then says so."""
+        """Kill a process that does not answer; `hear` then reports the timeout."""
         self._gave_up = True
         self._process.kill()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process and release its resources."""
         self._process.kill()
         self._process.wait()
         self.channel.close()
@@ -220,8 +220,8 @@ def _ending(status: int) -> str:
 
 
 def serve(channel_number: int) -> None:
-    """What a process does all its life: receive the function, say that it has started, and answer task by task."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides what is to end
+    """Main loop of a worker: receive the function, report the start, then answer one task at a time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when to stop
     channel = Connection(channel_number)
     function = channel.recv()
     channel.send(None)
@@ -232,7 +232,7 @@ def serve(channel_number: int) -> None:
 
 
 def _receive(channel: Connection, tasks: SimpleQueue[Any]) -> None:
-    """Hand on what arrives, and end this process in the middle of whatever it does when the other one has ended."""
+    """Queue received tasks, and exit immediately when the parent process has ended."""
     try:
         while True:
             tasks.put(channel.recv())
@@ -241,7 +241,7 @@ def _receive(channel: Connection, tasks: SimpleQueue[Any]) -> None:
 
 
 def _answer(function: Callable[[Any], Any], task: Any) -> Any:
-    """The result, or an exception that can be sent."""
+    """The result of the function, or an exception that can be pickled."""
     try:
         return function(task)
     except MemoryError:
@@ -251,4 +251,4 @@ def _answer(function: Callable[[Any], Any], task: Any) -> Any:
     except InputError as error:
         return InputError(str(error))
     except Exception:
-        return RuntimeError(f"in a process that shared the work:\n{traceback.format_exc()}")
+        return RuntimeError(f"in a worker process:\n{traceback.format_exc()}")

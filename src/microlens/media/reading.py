@@ -1,7 +1,7 @@
-"""Raw videos and covers as pixels: the one place where the package meets damaged, rotated and odd files.
+"""Reading of raw videos and covers as pixels, including damaged, rotated and unusual files.
 
-Frames are chosen by presentation time, decoded exactly, turned upright, and scaled and converted to RGB in one pass.
-A file either yields real pixels, with what had to be survived stated beside them, or raises MediaFault.
+Frames are selected by presentation time, decoded exactly, turned upright, and scaled and converted to RGB in one pass.
+A file either yields real pixels together with the faults that were worked around, or raises MediaFault.
 """
 
 from collections.abc import Iterator
@@ -26,28 +26,28 @@ from microlens.media.timeline import Timeline, read_timeline
 __all__ = ["Clip", "ClipSettings", "Cover", "Crop", "MediaFault", "Pixels", "VideoInfo", "faults_of", "media_url"]
 __all__ += ["open_media", "read_clip", "read_cover"]
 
-# A closed list: the library would otherwise also read text files as videos and fetch what a playlist names.
+# A closed list: otherwise FFmpeg would also read text files as videos and open the files named in a playlist.
 VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,gif,rm,mxf,dv,ivf,nut,wtv"
 )
 _SEARCH_ALL = {"probesize": str(2**62), "analyzeduration": str(2**62), "scan_all_pmts": "1"}
 _MAX_COVER_BYTES = 2**28
 
-# Damaged files are reported through MediaFault and Clip.faults, not by the library on stderr.
+# Damage is reported through MediaFault and Clip.faults, not by FFmpeg on stderr.
 av.logging.set_level(av.logging.PANIC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSettings:
-    """How a video becomes a clip.
+    """How a video is converted to a clip.
 
-    frames: `spread` takes the frame on screen at the centre of each of F equal parts of the video's time; `middle`
-    F consecutive frames around the middle one, as the original research code did; `keyframes` the keyframes nearest
-    to the centres, decoding nothing else. num_frames: F. size: H = W in pixels. crop: `squash` scales the whole
-    picture to the square, `center` scales its short side and cuts the middle.
+    frames: `spread` selects the frame on screen at the centre of each of F equal parts of the video's duration;
+    `middle` F consecutive frames around the middle one, as the original research code; `keyframes` the keyframes
+    nearest to the centres, without decoding anything else. num_frames: F. size: H = W in pixels. crop: `squash` scales
+    the whole picture to a square; `center` scales the short side and crops the centre.
 
     Raises:
-        InputError: a value is not among those accepted.
+        InputError: a value is not accepted.
     """
 
     frames: Sampling = "spread"
@@ -68,7 +68,7 @@ class ClipSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video is: duration in seconds, width and height in pixels as displayed, frames per second."""
+    """Properties of a video: duration in seconds, displayed width and height in pixels, fps in frames per second."""
 
     duration: float
     width: int
@@ -81,7 +81,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """Frames (F, H, W, 3) uint8 RGB of one video; `faults` says what had to be survived to get them."""
+    """Frames (F, H, W, 3) uint8 RGB of one video; `faults` lists what was worked around."""
 
     frames: Pixels
     info: VideoInfo
@@ -90,14 +90,14 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Cover:
-    """One upright picture (H, W, 3) uint8 RGB; `faults` says what had to be survived to get it."""
+    """An upright picture (H, W, 3) uint8 RGB; `faults` lists what was worked around."""
 
     pixels: Pixels
     faults: tuple[str, ...]
 
 
 def read_clip(path: Path, settings: ClipSettings) -> Clip:
-    """The clip of one video file: F upright frames of H x W pixels.
+    """Read the clip of a video file: F upright frames of H x W pixels.
 
     Raises:
         MediaFault: the file has no frame that can be decoded.
@@ -114,8 +114,8 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
     film = read_film(container)
     context = film.stream.codec_context
     limit_size(context.width, context.height)
-    context.options = {"max_pixels": str(MAX_PIXELS)}  # of the frames, too, whatever the header says
-    context.thread_count = 1  # preparation runs one process a core
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # also limits frames, whatever the header says
+    context.thread_count = 1  # preparation runs one process per core
     timeline = read_timeline(container, film)
     if not len(timeline):
         raise MediaFault("truncated: no frame could be decoded")
@@ -141,10 +141,10 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
 
 
 def read_cover(path: Path, size: int, crop: Crop) -> Cover:
-    """A cover picture (JPEG, PNG, WebP, GIF, BMP, AVIF, TIFF) upright, with H = W = size.
+    """Read a cover picture (JPEG, PNG, WebP, GIF, BMP, AVIF, TIFF), upright, with H = W = size.
 
     Raises:
-        MediaFault: the file is not a whole picture.
+        MediaFault: the file is not a complete picture.
     """
     with faults_of(path):
         _require_content(path)
@@ -157,12 +157,12 @@ def read_cover(path: Path, size: int, crop: Crop) -> Cover:
 
 @contextmanager
 def open_media(path: Path, formats: str, *, thorough: bool = False) -> Iterator[InputContainer]:
-    """A media file opened for reading, restricted to the named container formats.
+    """Open a media file for reading, restricted to the given container formats.
 
-    Streams are looked for in the first megabytes and seconds; if `thorough`, in the whole file.
+    Streams are detected in the first megabytes and seconds, or in the whole file if `thorough`.
 
     Raises:
-        MediaFault: the file is missing, empty, or none of those formats.
+        MediaFault: the file is missing, empty or not of these formats.
     """
     _require_content(path)
     options = {"format_whitelist": formats, "max_pixels": str(MAX_PIXELS)}
@@ -177,7 +177,7 @@ def open_media(path: Path, formats: str, *, thorough: bool = False) -> Iterator[
 
 
 def media_url(path: Path) -> str:
-    """The name by which the library opens a file: else it takes what comes before a colon for a protocol."""
+    """The URL of a file for FFmpeg, which would otherwise take text before a colon as a protocol."""
     return f"file:{path}"
 
 

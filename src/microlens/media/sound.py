@@ -1,4 +1,4 @@
-"""The sound of a video as a log-mel picture: energy by time and pitch, one byte a value."""
+"""Log-mel spectrograms of sound tracks, one byte per value."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,20 +17,20 @@ Energy: TypeAlias = NDArray[np.floating]
 
 FLOOR_DECIBELS = -80.0
 _LOWEST_HERTZ = 20.0
-# Channels cancel where their mix, over a quarter of a second, has less energy than this part of theirs together.
+# Channels cancel if their mix, over a quarter of a second, has less than this fraction of their summed energy.
 _CANCELLED = 0.1
 _CANCELLED_WINDOWS = 25
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundSettings:
-    """How a sound track becomes a log-mel picture.
+    """How a sound track is converted to a log-mel spectrogram.
 
     sample_rate in Hz; num_mels bands from 20 Hz to half the sample rate; a window of `window_milliseconds` every
     `hop_milliseconds`; `seconds` are taken around the middle of the track.
 
     Raises:
-        InputError: a value is out of range, or there are too many bands for so short a window.
+        InputError: a value is out of range, or there are too many bands for the length of the window.
     """
 
     sample_rate: int = 16000
@@ -54,35 +54,35 @@ class SoundSettings:
 
     @property
     def window(self) -> int:
-        """Samples in a window."""
+        """Window length in samples."""
         return round(self.sample_rate * self.window_milliseconds / 1000)
 
     @property
     def hop(self) -> int:
-        """Samples from one window to the next."""
+        """Hop length in samples."""
         return round(self.sample_rate * self.hop_milliseconds / 1000)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The (T, num_mels) of a track as long as is taken."""
+        """The shape (T, num_mels) for a track of at least `seconds`."""
         samples = round(self.seconds * self.sample_rate)
         return 1 + (samples - self.window) // self.hop, self.num_mels
 
     @property
     def fft_size(self) -> int:
-        """The power of two that holds a window."""
+        """The smallest power of two that holds a window."""
         return 1 << (self.window - 1).bit_length()
 
 
 def read_log_mel(path: Path, settings: SoundSettings) -> LogMel:
-    """Log-mel energies (T, num_mels) uint8 around the middle of the sound track, channels mixed to one.
+    """Log-mel energies (T, num_mels) uint8 around the middle of the sound track, mixed to mono.
 
-    0..255 stand for -80..0 dB of full scale, linearly (see `decibels`). T = 1 + (samples - window) // hop: 998 for the
-    default settings, fewer where the track is shorter. Where channels cancel each other in the mix, a band is as loud
-    as if they were in phase.
+    0..255 are -80..0 dB of full scale, linearly (see `decibels`). T = 1 + (samples - window) // hop: 998 for the
+    default settings, fewer for shorter tracks. Where channels cancel in the mix, a band gets the energy of the channels
+    added in phase.
 
     Raises:
-        MediaFault: the file has no sound track, there is no decoder for it, or none of it can be decoded.
+        MediaFault: the file has no sound track, there is no decoder for it, or nothing can be decoded.
     """
     with faults_of(path):
         sound = read_sound(path, settings.seconds, settings.sample_rate)
@@ -90,16 +90,16 @@ def read_log_mel(path: Path, settings: SoundSettings) -> LogMel:
 
 
 def log_mel(samples: NDArray[np.float32], settings: SoundSettings) -> LogMel:
-    """Log-mel energies (T, num_mels) uint8 of mono samples (N,) in -1..1; a shorter sound than one window is padded.
+    """Log-mel energies (T, num_mels) uint8 of mono samples (N,) in -1..1, padded to at least one window.
 
-    0 dB is the energy of a full-scale sine, all of it in one band. Bands are triangles of height 1, evenly spaced on
-    the HTK mel scale.
+    0 dB is the energy of a full-scale sine within one band. Bands are triangles of height 1, evenly spaced on the HTK
+    mel scale.
     """
     return _bytes(_energy(samples, settings))
 
 
 def _energy_of(sound: Sound, settings: SoundSettings) -> Energy:
-    """Energies (T, num_mels) of a mix, with those of its C channels where they cancel each other."""
+    """Energies (T, num_mels) of the mix; bands in which the C channels cancel use the channels' energies instead."""
     energy = _energy(sound.mix, settings)
     if len(sound.channels) == 1:
         return energy
@@ -129,7 +129,7 @@ def _bytes(energy: Energy) -> LogMel:
 
 
 def decibels(values: LogMel) -> NDArray[np.float32]:
-    """The levels in dB of full scale, -80..0, that log-mel bytes of any shape stand for."""
+    """Convert log-mel bytes of any shape to levels in dB of full scale, -80..0."""
     levels = (values.astype(np.float32) / 255 - 1) * -FLOOR_DECIBELS
     return levels.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The middle of a file's sound track as samples: mixed to one channel, and what each channel gives to the mix."""
+"""Samples of the middle of a file's sound track: the mono mix, and the contribution of each channel to it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,31 +22,31 @@ Times: TypeAlias = NDArray[np.float64]
 Packet: TypeAlias = "av.Packet[AudioStream]"
 
 _SOUND_FORMATS = VIDEO_FORMATS + ",wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,au,caf,wv,tta"
-# Formats without a header that lists all streams; where no sound is found at first, the whole file is searched.
+# Formats without a header that lists all streams; if no sound is found at first, the whole file is searched.
 _WITHOUT_HEADER = {"mpegts", "mpeg", "flv", "live_flv"}
-# In these, files are joined by copying one after the other, and a longer gap is a new start of the clock.
+# In these formats files are joined by concatenation, and a longer gap is a restart of the clock.
 _JOINED = {"mpegts", "mpeg"}
 _LONGEST_GAP_SECONDS = 10
-# Decoders of MP3, AAC and Opus need a little of what came before to start cleanly.
+# Decoders of MP3, AAC and Opus need some preceding audio to start cleanly.
 _LEAD_IN_SECONDS = 0.5
 _SILENCE = 1e-4  # -80 dB of full scale
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples at one rate: ``mix`` (N,), and ``channels`` (C, N) as loud as they are in the mix, which is their sum."""
+    """Samples at one rate: ``mix`` (N,), and the contributions ``channels`` (C, N), whose sum is the mix."""
 
     mix: Samples
     channels: Samples
 
 
 def read_sound(path: Path, seconds: float, sample_rate: int) -> Sound:
-    """Up to ``seconds`` around the middle of a file's sound track, full scale being -1..1.
+    """Read up to ``seconds`` around the middle of a file's sound track; full scale is -1..1.
 
-    Where rate, layout or sample format change inside the track, or its clock starts again, its parts follow each other.
+    Parts are concatenated where rate, layout or sample format change within the track, or its clock restarts.
 
     Raises:
-        MediaFault: the file has no sound track, there is no decoder for it, or none of it can be decoded.
+        MediaFault: the file has no sound track, there is no decoder for it, or nothing can be decoded.
     """
     with open_media(path, _SOUND_FORMATS) as container:
         known = any(stream.codec_context and stream.codec_context.sample_rate for stream in container.streams.audio)
@@ -72,7 +72,7 @@ def _middle(container: InputContainer, seconds: float, sample_rate: int) -> Soun
     begins, ends = begins * unit, ends * unit
     start, end = float(begins[0]), float(ends[-1])
     if start == end:
-        end = start + seconds  # nothing says how long it is
+        end = start + seconds  # the file does not state the duration
     first = max(start, (start + end - seconds) / 2)
     last = min(end, first + seconds)
     near = (begins >= first - _LEAD_IN_SECONDS) & (begins < last) | (begins <= first) & (ends > first)
@@ -85,19 +85,18 @@ def _readable_packets(container: InputContainer, stream: AudioStream) -> list[Pa
     try:
         for packet in container.demux(stream):
             if packet.size and not packet.is_corrupt:
-                packets.append(packet)  # noqa: PERF401 - what was read before an error counts
+                packets.append(packet)  # noqa: PERF401 - packets read before an error are kept
     except av.error.FFmpegError:
-        pass  # the rest of the file is missing; the middle of what is there is taken
+        pass  # the rest of the file is missing; use the middle of what was read
     except IndexError:
-        pass  # PyAV would end a stream that appeared after the file was opened; all was read before
+        pass  # PyAV fails on a stream that appears after opening; by then all packets were read
     return packets
 
 
 def _times(packets: list[Packet], longest_gap: float) -> tuple[Times, Times]:
-    """When each of P packets begins and ends, (P,) in the stream's unit; the packets themselves are given these times.
+    """The start and end of P packets, (P,) each in the stream's time base; also assigns these times to the packets.
 
-    Where the clock starts again, the packets follow those before them in the file. Times that the file does not give
-    lie evenly between those that it gives.
+    After a restart of the clock, packets follow those before them in the file. Missing times are interpolated.
     """
     numbers = np.arange(len(packets))
     known = np.array([i for i, packet in enumerate(packets) if packet.pts is not None], np.int64)
@@ -129,9 +128,9 @@ def _decoded(stream: AudioStream, packets: list[Packet]) -> Iterator[AudioFrame]
 
 
 def _between(frames: Iterator[AudioFrame], first: float, last: float, sample_rate: int) -> Sound:
-    """The sound from ``first`` to ``last`` seconds of the track's own clock."""
+    """The sound from ``first`` to ``last`` seconds on the track's clock."""
     length = round((last - first) * sample_rate)
-    track = np.empty((1, 0), np.float32)  # the mix, and below it the channels
+    track = np.empty((1, 0), np.float32)  # (1 + C, N): the mix, then the channels
     begin: float | None = None
     for _, group in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
         part = list(group)
@@ -147,14 +146,14 @@ def _between(frames: Iterator[AudioFrame], first: float, last: float, sample_rat
 
 
 def _appended(track: Samples, gap: int, part: Samples) -> Samples:
-    """``track`` (1 + C, N), a gap of silence, and ``part`` (1 + C', N'), with as many channels as either has."""
+    """Concatenate ``track`` (1 + C, N), a gap of silence and ``part`` (1 + C', N'), with the larger channel count."""
     rows = max(len(track), len(part))
     pieces = (track, np.zeros((1, gap), np.float32), part)
     return np.concatenate([np.pad(piece, ((0, rows - len(piece)), (0, 0))) for piece in pieces], axis=1)
 
 
 def _mixed(frames: list[AudioFrame], sample_rate: int) -> Samples:
-    """The mix of frames of one kind and, below it, what each of C channels gives to it, (1 + C, N)."""
+    """The mix of frames of one format, followed by the contributions of its C channels: (1 + C, N)."""
     layout = frames[0].layout
     channels = _resampled(frames, layout, sample_rate)
     if layout.name == "mono":
@@ -162,14 +161,14 @@ def _mixed(frames: list[AudioFrame], sample_rate: int) -> Samples:
     weights = _mix_weights(layout.name)
     shares = weights[:, None] * channels
     if np.abs(shares).max(initial=0) <= _SILENCE < np.abs(channels).max(initial=0):
-        shares = channels / len(channels)  # the layout has no mix, or its mix leaves out what sounds (LFE)
+        shares = channels / len(channels)  # the layout has no mix, or its mix omits the only audible channel (LFE)
         return np.concatenate([shares.sum(axis=0, keepdims=True), shares])
     mix = _resampled(frames, AudioLayout("mono"), sample_rate)
     return np.concatenate([mix, shares])
 
 
 def _resampled(frames: list[AudioFrame], layout: AudioLayout, sample_rate: int) -> Samples:
-    """Frames of one kind as samples (C, N)."""
+    """Resample frames of one format: (C, N)."""
     resampler = av.AudioResampler(format="flt", layout=layout.name, rate=sample_rate)
     pieces = [piece.to_ndarray()[0] for frame in [*frames, None] for piece in resampler.resample(frame)]
     samples: Samples = np.concatenate(pieces).reshape(-1, layout.nb_channels).T
@@ -178,9 +177,9 @@ def _resampled(frames: list[AudioFrame], layout: AudioLayout, sample_rate: int) 
 
 @lru_cache(maxsize=64)
 def _mix_weights(layout: str) -> Samples:
-    """How loud each of C channels is in the library's mix to one, (C,); zeros where it has none for the layout."""
+    """The weight of each of C channels in FFmpeg's mono mix, (C,); zeros if the layout has no mix."""
     number = AudioLayout(layout).nb_channels
-    clicks = np.eye(number, dtype=np.float32)  # one sample after the other, a click on one channel each
+    clicks = np.eye(number, dtype=np.float32)  # one impulse per channel, at successive samples
     frame = AudioFrame.from_ndarray(clicks.reshape(1, -1), format="flt", layout=layout)
     frame.sample_rate = 48000
     try:

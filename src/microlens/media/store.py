@@ -1,7 +1,7 @@
-"""Clips, covers and sound on disk: one LMDB file a kind, items as JPEG frames or small arrays, no pickle.
+"""LMDB stores of clips, covers and sound: one file per kind, items as JPEG frames or small arrays, no pickle.
 
-The key of an item is its number in ASCII decimals. A store grows item by item and survives being killed: what was
-committed stays. A reader may be shared by threads, inherited by forked workers, and sent to a spawned one.
+An item's key is its number in ASCII decimals. A store grows item by item; committed items survive a kill. A reader may
+be shared by threads, inherited by forked workers and sent to spawned workers.
 """
 
 import math
@@ -28,18 +28,18 @@ from microlens.media.store_index import StoreIndex, check_free_pages, read_index
 Images: TypeAlias = NDArray[np.uint8]
 
 _IMAGES_MARK = b"MLJ1"
-_IMAGES_HEADER = struct.Struct("<4sHHH")  # mark, F, H, W; then F lengths, then F JPEG files
+_IMAGES_HEADER = struct.Struct("<4sHHH")  # mark, F, H, W; followed by F lengths and F JPEG files
 _ARRAY_MARK = b"MLU1"
-_ARRAY_HEADER = struct.Struct("<4sB")  # mark, number of axes; then their sizes, then the bytes
-_MOST_AXES = 8
+_ARRAY_HEADER = struct.Struct("<4sB")  # mark, number of axes; followed by the shape and the bytes
+_MAX_AXES = 8
 _FIRST_MAP_BYTES = 1 << 28
 _COMMIT_BYTES = 16 << 20
 _COMMIT_ITEMS = 1024
-_WORTH_COMPACTING = 0.1  # of the file being unused pages
+_COMPACT_ABOVE = 0.1  # minimum fraction of unused pages
 
 
 def pack_images(images: Images, quality: int = 90) -> bytes:
-    """Images (F, H, W, 3) uint8 RGB as one value: a header and F JPEG files with full-resolution colour (4:2:0)."""
+    """Encode images (F, H, W, 3) uint8 RGB as one value: a header and F JPEG files with 4:2:0 chroma subsampling."""
     F, H, W, _ = images.shape
     coded = [
         simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, colorspace="RGB", colorsubsampling="420")
@@ -50,10 +50,10 @@ def pack_images(images: Images, quality: int = 90) -> bytes:
 
 
 def unpack_images(value: bytes) -> Images:
-    """The images (F, H, W, 3) uint8 RGB of one value.
+    """Decode the images (F, H, W, 3) uint8 RGB of one value.
 
     Raises:
-        InputError: the value holds no images, or is damaged.
+        InputError: the value does not hold images, or is damaged.
     """
     pictures, shape = _pictures(value)
     images = np.empty(shape, np.uint8)
@@ -62,7 +62,7 @@ def unpack_images(value: bytes) -> Images:
 
 
 def _pictures(value: bytes) -> tuple[list[memoryview], tuple[int, int, int, int]]:
-    """The JPEG files of one value and the shape (F, H, W, 3) that they, too, say they have."""
+    """The JPEG files of one value and their shape (F, H, W, 3), which is checked against their headers."""
     if len(value) < _IMAGES_HEADER.size or value[:4] != _IMAGES_MARK:
         raise InputError("a stored value is not a set of images")
     _, F, H, W = _IMAGES_HEADER.unpack_from(value)
@@ -74,21 +74,21 @@ def _pictures(value: bytes) -> tuple[list[memoryview], tuple[int, int, int, int]
         raise InputError("a stored set of images is cut short")
     view = memoryview(value)
     pictures = [view[start:end] for start, end in pairwise(ends)]
-    with _damage_named():
+    with _name_damage():
         if any(simplejpeg.decode_jpeg_header(picture)[:2] != (H, W) for picture in pictures):
             raise InputError("a stored image has another size than its header says")
     return pictures, (F, H, W, 3)
 
 
 def _decode(pictures: list[memoryview], out: Images) -> None:
-    """Decodes JPEG files straight into `out` (F, H, W, 3), which has their shape."""
-    with _damage_named():
+    """Decode JPEG files directly into `out` (F, H, W, 3), which has their shape."""
+    with _name_damage():
         for picture, image in zip(pictures, out, strict=True):
             simplejpeg.decode_jpeg(picture, colorspace="RGB", buffer=image)
 
 
 @contextmanager
-def _damage_named() -> Iterator[None]:
+def _name_damage() -> Iterator[None]:
     try:
         yield
     except InputError:
@@ -98,35 +98,35 @@ def _damage_named() -> Iterator[None]:
 
 
 def pack_array(array: NDArray[np.uint8]) -> bytes:
-    """A uint8 array of any shape as one value: a header with the shape, and the bytes."""
+    """Encode a uint8 array of any shape as one value: a header with the shape, and the bytes."""
     sizes = struct.pack(f"<{array.ndim}I", *array.shape)
     return _ARRAY_HEADER.pack(_ARRAY_MARK, array.ndim) + sizes + array.astype(np.uint8, casting="no").tobytes()
 
 
 def unpack_array(value: bytes) -> NDArray[np.uint8]:
-    """The uint8 array of one value, read-only.
+    """Decode the uint8 array of one value, read-only.
 
     Raises:
-        InputError: the value holds no array, or is damaged.
+        InputError: the value does not hold an array, or is damaged.
     """
     if len(value) < _ARRAY_HEADER.size or value[:4] != _ARRAY_MARK:
         raise InputError("a stored value is not an array")
     axes = value[4]
     start = _ARRAY_HEADER.size + 4 * axes
     shape = struct.unpack_from(f"<{axes}I", value, _ARRAY_HEADER.size) if len(value) >= start else (-1,)
-    if axes > _MOST_AXES or len(value) - start != math.prod(shape):
+    if axes > _MAX_AXES or len(value) - start != math.prod(shape):
         raise InputError("a stored array is cut short")
     try:
         return np.frombuffer(value, np.uint8, offset=start).reshape(shape)
-    except ValueError:  # empty, with axes that are too long together
+    except ValueError:  # empty, with axes whose product is too large
         raise InputError("a stored array has no possible shape") from None
 
 
 class StoreWriter:
-    """Adds items to a store, a new or an unfinished one; for use in a `with` block.
+    """Adds items to a new or unfinished store; a context manager.
 
-    Items are committed in batches and when the block ends, and survive the process being killed from then on.
-    One writer at a time.
+    Items are committed in batches and at the end of the block; committed items survive a kill. A store has one writer
+    at a time.
 
     Raises:
         InputError: the file exists but is not a store.
@@ -137,7 +137,7 @@ class StoreWriter:
         existing = self._path.stat().st_size if self._path.exists() else 0
         _open_readers.pop(str(self._path), None)
         if existing:
-            reader = _Reader(self._path)  # LMDB would not survive a damaged page
+            reader = _Reader(self._path)  # checks the pages, because LMDB crashes on a damaged one
             check_free_pages(reader.file, self._path)
         try:
             self._env = lmdb.open(
@@ -149,20 +149,20 @@ class StoreWriter:
         self._pending_bytes = 0
 
     def put(self, item_id: int, value: bytes) -> None:
-        """Adds an item, or replaces it."""
+        """Add or replace an item."""
         self._pending[_key(item_id)] = value
         self._pending_bytes += len(value)
         if self._pending_bytes >= _COMMIT_BYTES or len(self._pending) >= _COMMIT_ITEMS:
             self.commit()
 
     def has(self, item_id: int) -> bool:
-        """Whether the item is in the store already, committed or about to be."""
+        """True if the item is in the store, committed or pending."""
         key = _key(item_id)
         with self._env.begin(buffers=True) as transaction:
             return key in self._pending or transaction.get(key) is not None
 
     def commit(self) -> None:
-        """Makes everything put so far survive a kill."""
+        """Commit everything put so far, so that it survives a kill."""
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
@@ -183,12 +183,12 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Commits, gives unused pages back, and leaves a single file."""
+        """Commit, compact the file if worthwhile, and remove the lock file."""
         try:
             self.commit()
-            if _unused_share(self._env) > _WORTH_COMPACTING:
+            if _unused_share(self._env) > _COMPACT_ABOVE:
                 with atomic_write(self._path) as compact:
-                    compact.unlink(missing_ok=True)  # of a killed process; LMDB writes to new files only
+                    compact.unlink(missing_ok=True)  # left by a killed process; LMDB writes only to new files
                     self._env.copy(str(compact), compact=True)
         finally:
             self._env.close()
@@ -196,7 +196,7 @@ class StoreWriter:
 
 
 class _Reader:
-    """An open store: where its values lie, and which file it was when it was opened."""
+    """An open store: its index, and the state of the file when it was opened."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -208,7 +208,7 @@ class _Reader:
         weakref.finalize(self, os.close, self.file)
         try:
             self.index: StoreIndex = read_index(self.file, path)
-        except OSError as error:  # of a folder, or of a disk that fails
+        except OSError as error:  # the path is a folder, or the disk fails
             raise InputError(f"{path}: the store cannot be read ({error.strerror})") from None
         self.state = _state_of(os.fstat(self.file))
 
@@ -217,21 +217,21 @@ _open_readers: dict[str, _Reader] = {}
 
 
 class Store:
-    """A finished store, read-only. Made by `Store.open`; equal to another process's Store of the same path."""
+    """A finished, read-only store, opened by `Store.open`; can be sent to other processes."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path))  # a loop of links is no error yet
+        self.path = Path(os.path.realpath(path))  # does not raise on a loop of links
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The store in one file.
+        """Open the store of one file.
 
         Raises:
-            InputError: the file does not exist, is cut short or damaged, or is not a store.
+            InputError: the file does not exist, is truncated or damaged, or is not a store.
         """
         store = cls(path)
         with suppress(OSError):
-            if store._reader().state != _state_of(store.path.stat()):  # the file is another by now
+            if store._reader().state != _state_of(store.path.stat()):  # the file was replaced since
                 del _open_readers[str(store.path)]
         store._reader()
         return store
@@ -240,7 +240,7 @@ class Store:
         """The item's value, or None.
 
         Raises:
-            InputError: the file was cut short after it was opened.
+            InputError: the file was truncated after it was opened.
         """
         reader = self._reader()
         position = _index_of(item_id, reader.index)
@@ -259,7 +259,7 @@ class Store:
         return len(self._reader().index.item_ids)
 
     def item_ids(self) -> NDArray[np.int64]:
-        """The numbers of all items, ascending, shape (number of items,)."""
+        """All item numbers, ascending, shape (number of items,)."""
         return self._reader().index.item_ids
 
     def _reader(self) -> _Reader:
@@ -279,19 +279,19 @@ def _state_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor | None = None) -> Images:
-    """The images of M items, (M, F, H, W, 3) uint8 RGB in one array; with a pool its threads share the decoding.
+    """Read the images of M items into one array (M, F, H, W, 3) uint8 RGB; threads of ``pool`` share the decoding.
 
     Raises:
-        InputError: an item is missing or damaged, or has another number or size of images than the first.
+        InputError: an item is missing or damaged, or its images differ from the first item's in number or size.
     """
     if not len(item_ids):
         raise InputError(f"{store.path}: no items were asked for")
-    with _item_named(store, item_ids[0]):
+    with _name_item(store, item_ids[0]):
         _, shape = _pictures(_required(store, item_ids[0]))
     images = np.empty((len(item_ids), *shape), np.uint8)
 
     def decode(row: int) -> None:
-        with _item_named(store, item_ids[row]):
+        with _name_item(store, item_ids[row]):
             pictures, own_shape = _pictures(_required(store, item_ids[row]))
             if own_shape != shape:
                 raise InputError(f"a stored clip has shape {own_shape}, others here have {shape}")
@@ -303,14 +303,14 @@ def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor 
 
 
 def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The arrays of M items, (M, *shape) uint8, with zeros behind those that have fewer rows.
+    """Read the arrays of M items, (M, *shape) uint8, zero-padded at the end where they have fewer rows.
 
     Raises:
-        InputError: an item is missing or damaged, or its rows are of another shape or more than `shape` says.
+        InputError: an item is missing or damaged, has rows of another shape, or has more rows than `shape`.
     """
     arrays = np.zeros((len(item_ids), *shape), np.uint8)
     for out, item_id in zip(arrays, item_ids, strict=True):
-        with _item_named(store, item_id):
+        with _name_item(store, item_id):
             array = unpack_array(_required(store, item_id))
             if array.ndim != len(shape) or array.shape[1:] != shape[1:] or len(array) > shape[0]:
                 raise InputError(f"a stored array has shape {array.shape}, expected is {shape} or fewer rows")
@@ -319,7 +319,7 @@ def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -
 
 
 @contextmanager
-def _item_named(store: Store, item_id: int) -> Iterator[None]:
+def _name_item(store: Store, item_id: int) -> Iterator[None]:
     try:
         yield
     except InputError as error:
@@ -341,4 +341,4 @@ def _unused_share(environment: lmdb.Environment) -> float:
     statistics = environment.stat()
     used = sum(statistics[kind] for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
     total = environment.info()["last_pgno"] + 1
-    return float(1 - (used + 2) / total)  # two pages are LMDB's own header
+    return float(1 - (used + 2) / total)  # two pages are LMDB's header

@@ -1,8 +1,8 @@
-"""Where the values of a store lie in its file.
+"""Index of the values in an LMDB file, read without the LMDB library.
 
-LMDB's library trusts a file: a flipped bit in a page makes it abort the process, or read beyond the map. So its tree is
-read here, with every number in it checked, and values are then read by position. The layout is that of version 1 of
-the format on a 64-bit machine: MDB_meta, MDB_db, MDB_page and MDB_node in LMDB's mdb.c.
+The library trusts the file: a flipped bit in a page makes it abort the process or read outside its map. Therefore the
+tree is read here with every number checked, and values are then read by position. The layout is that of format version
+1 on a 64-bit machine: MDB_meta, MDB_db, MDB_page and MDB_node in LMDB's mdb.c.
 """
 
 import os
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from microlens.errors import InputError
 
-# Own number, (unused), flags, where the pointers to nodes end, where the nodes begin.
+# Page number, (unused), flags, end of the node pointers, start of the nodes.
 _PAGE = struct.Struct("=QHHHH")
-# Magic number, version, (address, size of the map), two trees, last page, number of the last transaction. Of a tree:
-# page size or (unused), (flags), depth, (three counts of pages), entries, root.
+# Magic number, version, (address, size of the map), two trees, last page, last transaction. Each tree: page size or
+# (unused), (flags), depth, (three page counts), entries, root.
 _META = struct.Struct("=II16x IHH24xQQ IHH24xQQ QQ")
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF, _META_PAGE = 1, 2, 8
 _NODE_BYTES = 8  # before the key: lower and upper half of the length, flags, length of the key
-_ELSEWHERE = 1  # flag of a node whose value has pages of its own
-_NOWHERE = 2**64 - 1  # root of an empty tree
-_DEEPEST = 32
+_OVERFLOW = 1  # flag of a node whose value is on overflow pages
+_NO_ROOT = 2**64 - 1  # root of an empty tree
+_MAX_DEPTH = 32
 _LONGEST_KEY = 20
 
 Int64 = NDArray[np.int64]
@@ -35,7 +35,7 @@ Nodes = tuple[Int64, Int64]
 
 @dataclass(frozen=True, kw_only=True)
 class StoreIndex:
-    """The item ids of a store (n,), ascending, and of each value the first byte (n,) and the number of bytes (n,)."""
+    """The item ids of a store (n,), ascending, with the start (n,) and length (n,) of each value in bytes."""
 
     item_ids: Int64
     starts: Int64
@@ -46,20 +46,20 @@ def read_index(file: int, path: Path) -> StoreIndex:
     """Read the tree of an LMDB file.
 
     Args:
-        file: its descriptor.
-        path: its name, for messages.
+        file: file descriptor.
+        path: file name, for messages.
 
     Raises:
-        InputError: it is no LMDB file, is cut short or damaged, or its keys are not item ids.
+        InputError: the file is not an LMDB file, is truncated or damaged, or its keys are not item ids.
     """
     return _File(file, path).index()
 
 
 def check_free_pages(file: int, path: Path) -> None:
-    """Check the other tree of an LMDB file, of the pages that a writer may use again; arguments as :func:`read_index`.
+    """Check the tree of free pages of an LMDB file, which a writer reuses; arguments as :func:`read_index`.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the tree is damaged.
     """
     _File(file, path).check_free_pages()
 
@@ -70,7 +70,7 @@ class _File:
         first = self._meta(0)
         self.page_bytes = first[2]
         if self.page_bytes not in (1 << power for power in range(9, 16)):
-            raise self._no_store()
+            raise self._not_a_store()
         newest = max(first, self._meta(self.page_bytes), key=lambda meta: meta[-1])
         self.free, self.items, last_page = newest[4:7], newest[9:12], newest[12]
         self.pages = last_page + 1
@@ -91,7 +91,7 @@ class _File:
         return StoreIndex(item_ids=item_ids[order], starts=starts[order], lengths=lengths[order])
 
     def check_free_pages(self) -> None:
-        """Each value is how many pages there are and their numbers, descending."""
+        """Check the free lists; each value is a number of pages followed by their page numbers, descending."""
         leaves = self._leaves(*self.free)
         if not len(leaves):
             return
@@ -105,33 +105,37 @@ class _File:
             self._require(all(one > other for one, other in pairwise(numbers)))
 
     def _leaves(self, depth: int, entries: int, root: int) -> NDArray[np.uint64]:
-        """The numbers of the leaf pages of a tree."""
-        if root == _NOWHERE and not entries:
+        """The page numbers of the leaves of a tree."""
+        if root == _NO_ROOT and not entries:
             return np.empty(0, np.uint64)
-        self._require(1 <= depth <= _DEEPEST)
+        self._require(1 <= depth <= _MAX_DEPTH)
         level = np.array([root], np.uint64)
         for _ in range(depth - 1):
             level = self._children(level)
         return level
 
     def _children(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """The pages that the branch pages ``numbers`` point to."""
+        """The page numbers that the branch pages ``numbers`` point to."""
         pages, (row, position) = self._read(numbers, _BRANCH)
         low, high, highest, _ = self._fields(pages, row, position)
         return (low | high << 16 | highest << 32).astype(np.uint64)
 
     def _values(self, numbers: NDArray[np.uint64]) -> tuple[Int64, Int64, Int64]:
-        """Item id, first byte and length of every value that the leaf pages ``numbers`` hold or point to."""
+        """Item id, start and length of every value on or referenced by the leaf pages ``numbers``."""
         pages, row, position, key_bytes, starts, lengths = self._located(numbers)
         return self._item_ids(pages, row, position + _NODE_BYTES, key_bytes), starts, lengths
 
     def _located(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], Int64, Int64, Int64, Int64, Int64]:
-        """The leaf pages ``numbers``, and of each node its row, its index, the length of its key, and where its value
-        begins and how long that is."""
+        """Locate the values of the leaf pages ``numbers``.
+
+        Returns:
+            The pages, and for each node its page row, its position, the length of its key, and the start and length of
+            its value.
+        """
         pages, (row, position) = self._read(numbers, _LEAF)
         low, high, flags, key_bytes = self._fields(pages, row, position)
         lengths, after = low | high << 16, position + _NODE_BYTES + key_bytes
-        elsewhere = flags == _ELSEWHERE
+        elsewhere = flags == _OVERFLOW
         self._require(bool(np.all(elsewhere | (flags == 0)) and np.all(after <= self.page_bytes)))
         self._require(bool(np.all(after + np.where(elsewhere, 8, lengths) <= self.page_bytes)))
         starts = numbers.astype(np.int64)[row] * self.page_bytes + after
@@ -144,20 +148,20 @@ class _File:
 
     def _item_ids(self, pages: NDArray[np.uint8], row: Int64, position: Int64, key_bytes: Int64) -> Int64:
         if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
-            raise self._no_items()
+            raise self._not_items()
         keys = self._bytes(pages, row, position, _LONGEST_KEY)
         keys[np.arange(_LONGEST_KEY) >= key_bytes[:, None]] = 0
         texts = keys.view(f"S{_LONGEST_KEY}")[:, 0]
         try:
             item_ids = texts.astype(np.int64)
         except (ValueError, OverflowError):
-            raise self._no_items() from None
+            raise self._not_items() from None
         if np.any(item_ids.astype(texts.dtype) != texts) or np.any(np.char.str_len(texts) != key_bytes):
-            raise self._no_items()
+            raise self._not_items()
         return item_ids
 
     def _read(self, numbers: NDArray[np.uint64], flag: int) -> tuple[NDArray[np.uint8], Nodes]:
-        """The pages (P, bytes) of one kind, and of each of their nodes the row of its page and its position there."""
+        """The pages (P, bytes) of one type, and for each of their nodes the page row and the position in the page."""
         self._require(bool(np.all((numbers > 1) & (numbers < self.pages))) and len(np.unique(numbers)) == len(numbers))
         pages = np.empty((len(numbers), self.page_bytes), np.uint8)
         for page, number in zip(pages, numbers.tolist(), strict=True):
@@ -176,12 +180,12 @@ class _File:
         return pages, (row, position)
 
     def _fields(self, pages: NDArray[np.uint8], row: Int64, position: Int64) -> list[Int64]:
-        """The four 16-bit numbers that a node begins with."""
+        """The four 16-bit fields at the start of each node."""
         halves = pages.view(np.uint16)
         return [halves[row, position // 2 + number].astype(np.int64) for number in range(4)]
 
     def _bytes(self, pages: NDArray[np.uint8], row: Int64, position: Int64, count: int) -> NDArray[np.uint8]:
-        """``count`` bytes of each node from ``position`` on, (n, count); zeros for those beyond the page."""
+        """``count`` bytes of each node starting at ``position``: (n, count), zero beyond the end of the page."""
         columns = position[:, None] + np.arange(count)
         inside = np.minimum(columns, self.page_bytes - 1)
         return np.where(columns < self.page_bytes, pages[row[:, None], inside], np.uint8(0))
@@ -189,18 +193,18 @@ class _File:
     def _meta(self, start: int) -> tuple[int, ...]:
         page = os.pread(self.file, _PAGE.size + _META.size, start)
         if len(page) < _PAGE.size + _META.size or _PAGE.unpack_from(page)[2] != _META_PAGE:
-            raise self._no_store()
+            raise self._not_a_store()
         meta: tuple[int, ...] = _META.unpack_from(page, _PAGE.size)
         if meta[:2] != (_MAGIC, _VERSION):
-            raise self._no_store()
+            raise self._not_a_store()
         return meta
 
     def _require(self, condition: bool) -> None:
         if not condition:
             raise InputError(f"{self.path}: a page of the store is damaged; prepare the dataset again")
 
-    def _no_store(self) -> InputError:
+    def _not_a_store(self) -> InputError:
         return InputError(f"{self.path}: this is not a store that can be opened; copy or prepare it again")
 
-    def _no_items(self) -> InputError:
+    def _not_items(self) -> InputError:
         return InputError(f"{self.path}: its keys are not item numbers, so it is not a store")

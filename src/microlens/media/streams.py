@@ -1,4 +1,4 @@
-"""The film of a media file: the picture stream that players would show, and its packets, undecoded."""
+"""Selection of the video stream that a player would show, with its packets, not decoded."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,21 +16,21 @@ from microlens.media.faults import MediaFault
 Packet: TypeAlias = "av.Packet[Any]"
 
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
-# A stream with fewer pictures than this part of the richest one's is a cover or a preview.
+# A stream with fewer pictures than this fraction of the largest stream's is a cover or a preview.
 _FEW = 0.1
-# Formats of which the library quietly reads no more than the first of several files put together.
+# Formats in which FFmpeg silently reads only the first of several concatenated files.
 _FIRST_PART_ONLY = {"flv", "asf"}
 _MOST_OF_FILE = 0.9
-# Of several films, one nearly as long as the longest is as good.
-_AS_LONG = 0.9
+# A stream at least this fraction as long as the longest is considered equally long.
+_NEARLY_AS_LONG = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Film:
-    """A picture stream with its packets in file order, and what reading them told of the rest of the file.
+    """The selected video stream with its packets in file order, and what is known about the rest of the file.
 
-    `others_end` is the second at which the other streams end, None if there are none; `unreadable` is why the file
-    could not be read to its end, empty if it could; `first_part_only` whether parts of joined files were passed over.
+    `others_end` is the end of the other streams in seconds, None if there are none; `unreadable` is the reason why the
+    file could not be read to its end, or empty; `first_part_only` is true if parts of joined files were skipped.
     """
 
     stream: VideoStream
@@ -41,12 +41,12 @@ class Film:
 
 
 def read_film(container: InputContainer) -> Film:
-    """The film of an open file with picture streams, read to its end: moving, decodable, flagged as default, and long.
+    """Select the stream of an open file and read its packets: moving, decodable, flagged as default, and long.
 
-    Each of these counts only among the streams left by those before it, and only if any of them has it.
+    The criteria are applied in this order, each only if any of the remaining streams meets it.
 
     Raises:
-        MediaFault: there is no decoder for the film.
+        MediaFault: there is no decoder for the selected stream.
     """
     streams = picture_streams(container)
     packets: dict[int, list[Packet]] = {stream.index: [] for stream in streams}
@@ -77,14 +77,14 @@ def read_film(container: InputContainer) -> Film:
 
 
 def picture_streams(container: InputContainer) -> list[VideoStream]:
-    """The streams of an open file that may be its film: no covers and no previews, where they are flagged as such."""
+    """The video streams of an open file, without those flagged as covers or previews."""
     return [stream for stream in container.streams.video if not stream.disposition & _STILLS]
 
 
 def _all_packets(container: InputContainer) -> Iterator[Packet]:
     try:
         yield from (packet for packet in container.demux() if packet.size)
-    except IndexError:  # PyAV would end a stream that appeared only after the file was opened; all was read before
+    except IndexError:  # PyAV fails on a stream that appears after opening; by then all packets were read
         return
 
 
@@ -105,20 +105,20 @@ def _choose(streams: list[VideoStream], packets: dict[int, list[Packet]]) -> Vid
     streams = prefer(lambda stream: stream.codec_context is not None, streams)
     streams = prefer(lambda stream: bool(stream.disposition & Disposition.default), streams)
     lengths = {stream.index: _length(stream, packets[stream.index]) for stream in streams}
-    return prefer(lambda stream: lengths[stream.index] >= _AS_LONG * max(lengths.values()), streams)[0]
+    return prefer(lambda stream: lengths[stream.index] >= _NEARLY_AS_LONG * max(lengths.values()), streams)[0]
 
 
 def _length(stream: VideoStream, packets: list[Packet]) -> float:
-    """Seconds from the first packet to the end of the last."""
+    """Seconds from the first packet to the end of the last one."""
     starts = [_start(packet) for packet in packets]
     ends = [_start(packet) + (packet.duration or 0) for packet in packets]
     return float((max(ends, default=0) - min(starts, default=0)) * (stream.time_base or 0))
 
 
 def _codec_name(container: InputContainer, stream: VideoStream) -> str:
-    """What the container calls a codec that has no decoder, in brackets; empty if it gives no name."""
+    """The container's name for a codec without decoder, in parentheses; empty if it has none."""
     level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)  # the description below is made of log messages
+    av.logging.set_level(av.logging.INFO)  # the description below is built from log messages
     try:
         description: str = container.dumps_format()  # type: ignore[attr-defined]
     finally:

@@ -1,7 +1,7 @@
-"""When each frame of a film is shown and where the film ends, known from its packets alone, without decoding.
+"""The presentation times of a video's frames, computed from its packets without decoding.
 
-All packets of the video are read first: that costs milliseconds and tells every presentation time and every keyframe.
-They stay in memory meanwhile, so a video needs about the size of its file.
+All packets of the video are read first, which takes milliseconds and gives all presentation times and keyframes. They
+stay in memory, so a video needs about as much memory as its file size.
 """
 
 import re
@@ -20,18 +20,18 @@ from microlens.media.streams import Film, Packet
 
 Times: TypeAlias = NDArray[np.int64]
 
-# Formats whose header tells the length of each track.
+# Formats whose header states the length of each track.
 _TRACKS_HAVE_LENGTHS = {"mov", "avi"}
-# Formats without a header. Each packet has its own decode time, and the clock starts again where files were joined.
+# Formats without a header: each packet has a decode time, and the clock restarts where files were joined.
 _STREAMS = {"mpegts", "mpeg", "mpegvideo"}
 _WRAP = 1 << 33
-# A longer step of that clock is a new start, too.
+# A longer step of that clock is also a restart.
 _LONGEST_STEP_SECONDS = 10
-# Elsewhere the clock starts again only at a keyframe that is earlier than frames before it by more than reordering.
+# In other formats the clock restarts only at a keyframe earlier than the preceding frames by more than reordering.
 _REORDERED_SECONDS = 1
-# Where only the length of a whole file is known, its tracks may end so much earlier.
+# If only the length of the whole file is known, its tracks may end this much earlier.
 _TRACKS_END_APART_SECONDS = Fraction(1, 2)
-# Where a file was cut off, all of its tracks end within so much.
+# In a truncated file, all tracks end within this time.
 _INTERLEAVED_SECONDS = 2
 
 
@@ -39,11 +39,11 @@ _INTERLEAVED_SECONDS = 2
 class Timeline:
     """The N shown frames of a video in presentation order.
 
-    Times are in the stream's own unit. `positions[i]` is the packet of frame i; those in `key_positions` can be decoded
-    without any before them. Where the container stores no presentation times (AVI), `counted` is set: frames are then
-    told apart by counting what the decoder gives out. `end` is where the video claims to end, `expected` how many
-    frames it claims to have: more than N when truncated. `part_starts` are the packets that the parts of joined files
-    begin with, or just the first one; `first_part_only` is set where parts are left out.
+    Times are in the stream's time base. `positions[i]` is the packet index of frame i; packets at `key_positions` can
+    be decoded without earlier ones. `counted` is true if the container stores no presentation times (AVI); frames are
+    then identified by counting the decoder's output. `end` is the stated end of the video and `expected` the stated
+    number of frames: more than N if the file is truncated. `part_starts` are the first packets of the parts of joined
+    files, or just the first packet; `first_part_only` is true if parts are left out.
     """
 
     packets: list[Packet]
@@ -62,28 +62,28 @@ class Timeline:
 
 
 def read_timeline(container: InputContainer, film: Film) -> Timeline:
-    """The timeline of a film; empty when no packet of it can be read.
+    """Compute the timeline of a film; empty if no packet can be read.
 
-    Where the film's clock starts again, its packets are given later times, so that its parts follow one another. Of
-    joined Matroska files, only the first has its header read, and so can be decoded.
+    After a restart of the film's clock, packets are shifted to later times, so that parts follow one another. Of joined
+    Matroska files only the first can be decoded, because only its header is read.
     """
     packets = film.packets
     formats = set(container.format.name.split(","))
-    units = 1 / (film.stream.time_base or Fraction(1))  # in a second
+    units = 1 / (film.stream.time_base or Fraction(1))  # time base units per second
     counted = "avi" in formats or any(packet.pts is None for packet in packets)
     if counted:
-        packets = [packet for packet in packets if packet.size > 1]  # DivX fills with packets of one byte
+        packets = [packet for packet in packets if packet.size > 1]  # DivX inserts filler packets of one byte
     if formats & _STREAMS:
         _unwrap(packets)
-    starts = _starts_of_clock(packets, formats, units)
+    starts = _clock_starts(packets, formats, units)
     first_part_only = "matroska" in formats and len(starts) > 1
     if first_part_only:
         packets = packets[: starts[1]]
         starts = starts[:1]
-    _play_in_file_order(packets, starts)
+    _shift_parts(packets, starts)
     _repeat_settings(packets)
     shown = np.array([i for i, packet in enumerate(packets) if not packet.is_discard], np.int64)
-    every_time = np.array(_stamps(packets, counted), np.int64)
+    every_time = np.array(_packet_times(packets, counted), np.int64)
     order = np.argsort(every_time[shown], kind="stable")
     times = every_time[shown][order]
     keys = np.array([i for i, packet in enumerate(packets) if packet.is_keyframe or i in starts], np.int64)
@@ -109,8 +109,8 @@ def read_timeline(container: InputContainer, film: Film) -> Timeline:
     )
 
 
-def _stamps(packets: list[Packet], counted: bool) -> list[int]:
-    """The time by which each packet is placed; where frames are counted and some have none, they are evenly spaced."""
+def _packet_times(packets: list[Packet], counted: bool) -> list[int]:
+    """The time of each packet; if frames are counted and some packets have no time, evenly spaced."""
     if not counted:
         return [packet.pts for packet in packets if packet.pts is not None]
     times = [packet.dts for packet in packets if packet.dts is not None]
@@ -121,7 +121,7 @@ def _stamps(packets: list[Packet], counted: bool) -> list[int]:
 
 
 def _unwrap(packets: list[Packet]) -> None:
-    """Let the packets' clock of 33 bits run on where it comes back to 0, which is no new start of it."""
+    """Continue the packets' 33-bit clock where it wraps around to 0, which is not a restart."""
     latest: int | None = None
     for packet in packets:
         if packet.dts is not None:
@@ -131,8 +131,8 @@ def _unwrap(packets: list[Packet]) -> None:
                 packet.pts -= _WRAP * round((packet.pts - latest) / _WRAP)
 
 
-def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
-    """The packets at which the film's clock starts: the first one, and others where files were joined."""
+def _clock_starts(packets: list[Packet], formats: set[str], units: Fraction) -> list[int]:
+    """The packet indices at which the film's clock starts: the first packet, and others where files were joined."""
     starts = [0]
     if formats & _TRACKS_HAVE_LENGTHS:
         return starts
@@ -141,21 +141,21 @@ def _starts_of_clock(packets: list[Packet], formats: set[str], units: Fraction) 
         time = packet.dts if formats & _STREAMS else packet.pts
         if time is None:
             continue
-        if latest is not None and _starts_again(packet, time - latest, formats, units):
+        if latest is not None and _restarts(packet, time - latest, formats, units):
             starts.append(i)
             latest = time
         latest = time if latest is None else max(latest, time)
     return starts
 
 
-def _starts_again(packet: Packet, step: int, formats: set[str], units: Fraction) -> bool:
+def _restarts(packet: Packet, step: int, formats: set[str], units: Fraction) -> bool:
     if formats & _STREAMS:
         return not 0 <= step <= _LONGEST_STEP_SECONDS * units
     return packet.is_keyframe and step < -_REORDERED_SECONDS * units
 
 
-def _play_in_file_order(packets: list[Packet], starts: list[int]) -> None:
-    """Give the packets after each further start of the clock times that begin where those before it end."""
+def _shift_parts(packets: list[Packet], starts: list[int]) -> None:
+    """Shift the packets after each restart of the clock to begin where the previous part ends."""
     end: int | None = None
     for first, stop in pairwise([*starts, len(packets)]):
         part = packets[first:stop]
@@ -170,7 +170,7 @@ def _play_in_file_order(packets: list[Packet], starts: list[int]) -> None:
 
 
 def _repeat_settings(packets: list[Packet]) -> None:
-    """Give every keyframe the decoder's settings that came last before it, where they change within the film."""
+    """Attach the latest decoder settings to every keyframe if they change within the film."""
     settings = None
     for packet in packets:
         if packet.has_sidedata("new_extradata"):
@@ -184,7 +184,7 @@ def _time(packet: Packet) -> int | None:
 
 
 def _last_duration(last: Packet, times: Sequence[int] | Times) -> int:
-    """How long the last frame is shown: as its packet says, or else as long as most."""
+    """The duration of the last frame: as stated by its packet, or the median frame duration."""
     return max(1, last.duration or _gap(times))
 
 
@@ -193,9 +193,9 @@ def _gap(times: Sequence[int] | Times) -> int:
 
 
 def _claimed_end(container: InputContainer, film: Film, formats: set[str], units: Fraction, end: int) -> int:
-    """Where the film ends by the file's header, or its packets' own `end` where the header does not tell."""
+    """The end of the film stated in the file's header, or the packets' own `end` if the header does not state it."""
     stream = film.stream
-    if formats & _STREAMS:  # what is given out as lengths was guessed from the packets
+    if formats & _STREAMS:  # FFmpeg guesses these lengths from the packets
         return end
     if formats & _TRACKS_HAVE_LENGTHS and stream.duration is not None:
         return (stream.start_time or 0) + stream.duration
@@ -208,11 +208,11 @@ def _claimed_end(container: InputContainer, film: Film, formats: set[str], units
     near = file_end - _TRACKS_END_APART_SECONDS
     goes_on = min(near, end / units + _INTERLEAVED_SECONDS)
     if end >= near * units or (film.others_end is not None and film.others_end >= goes_on):
-        return end  # nothing is missing: it is the other tracks that go on
+        return end  # nothing is missing: only the other tracks continue
     return round(file_end * units)
 
 
 def _tagged_end(text: str) -> Fraction | None:
-    """The seconds of a Matroska track's tag such as 00:00:04.023000000."""
+    """Parse the duration tag of a Matroska track, such as 00:00:04.023000000, in seconds."""
     parts = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
     return 3600 * int(parts[1]) + 60 * int(parts[2]) + Fraction(parts[3]) if parts else None

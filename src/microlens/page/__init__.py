@@ -1,4 +1,4 @@
-"""One self-contained page that compares finished runs: which is best, by how much, on what, and at what cost."""
+"""A self-contained HTML page that compares finished runs by accuracy, cost and example users."""
 
 from collections.abc import Mapping
 from html import escape
@@ -20,16 +20,16 @@ __all__ = ["fill", "write_page"]
 
 
 def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> None:
-    """Write one HTML page, which needs nothing outside it, that compares the run folders ``runs``.
+    """Write a self-contained HTML page that compares the run folders ``runs``.
 
     Args:
         path: the HTML file.
         runs: run folders on the same data.
-        dataset: where that lies now, if not where :func:`microlens.runs.dataset_location.find_dataset` looks.
+        dataset: the dataset, if it is not where :func:`microlens.runs.dataset_location.find_dataset` looks.
 
     Raises:
-        InputError: ``path`` is a folder; there are no runs or more than the page has colours for; one is unfinished
-            or its data gone; or they differ in protocol or data.
+        InputError: ``path`` is a folder; there are no runs, or more than the page has colours; a run is unfinished or
+            its data is missing; or the runs differ in protocol or data.
     """
     from microlens.page.figures import group_figure, training_figures  # matplotlib: only pages need it
 
@@ -54,7 +54,7 @@ def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> Non
 
 
 def fill(path: Path, template: str, values: Mapping[str, str]) -> None:
-    """Write a template of this package with its values and the pages' style."""
+    """Render a template of this package with values and the common style, and write it."""
     folder = resources.files("microlens.page")
     text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "style.css"))
     path.parent.mkdir(parents=True, exist_ok=True)

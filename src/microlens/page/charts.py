@@ -1,4 +1,4 @@
-"""Charts drawn by matplotlib as inline SVG: they scale, print, and take their fonts from the page around them."""
+"""Charts as inline SVG, drawn by matplotlib; they scale, print, and use the fonts of the surrounding page."""
 
 import re
 import warnings
@@ -17,24 +17,24 @@ from matplotlib.ticker import MaxNLocator
 
 from microlens.page.comparison import Bar, percent
 
-INK, QUIET, RULE = "#1a2027", "#5a6672", "#dde2e7"  # of page.html
+INK, QUIET, RULE = "#1a2027", "#5a6672", "#dde2e7"  # colours of page.html
 _LONGEST_LABEL = 20
 _LINE_HEIGHT = 14
-_MOST_WITH_VALUES = 4  # bars in a group that are wide enough to carry their values
+_MOST_WITH_VALUES = 4  # maximum number of bars in a group that leaves room for their values
 _LEADER = {"arrowstyle": "-", "alpha": 0.55, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
 _LOOK = {
     "svg.fonttype": "none",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so charts are laid out alike wherever they are made
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so the layout is the same on every machine
     "font.size": 12,
     "text.color": INK,
     "text.parse_math": False,
-    "figure.dpi": 72,  # a point is a unit of the drawing
+    "figure.dpi": 72,  # one point is one unit of the drawing
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Points joined by a line, or without ``xs`` a level at the one of ``ys``; ``marked`` is the index of the best."""
+    """Points joined by a line, or without ``xs`` a level line at ``ys``; ``marked`` is the index of the best point."""
 
     name: str
     colour: str
@@ -45,7 +45,7 @@ class Curve:
 
 @contextmanager
 def look() -> Iterator[None]:
-    """The same look whatever a matplotlibrc says; the browser has glyphs that the font of the layout lacks."""
+    """Apply the charts' style, independent of any matplotlibrc; glyphs missing in the font are left to the browser."""
     with style.context(["default", _LOOK]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield
@@ -53,13 +53,13 @@ def look() -> Iterator[None]:
 
 @look()
 def line_chart(name: str, curves: Sequence[Curve], *, label: str, shares: bool = False) -> str:
-    """Curves over epochs, each named at its end.
+    """A line chart over epochs, with each curve labelled at its end.
 
     Args:
-        name: begins the ids in the drawing; another for each chart of a page.
-        curves: at least one of them with points.
-        label: what a screen reader says.
-        shares: the values are shares, drawn from 0 and labelled in percent.
+        name: prefix of the ids in the drawing, unique on the page.
+        curves: the curves; at least one has points.
+        label: description for screen readers.
+        shares: the values are fractions, drawn from 0 and labelled in percent.
     """
     values = [y for curve in curves for y in curve.ys]
     figure = Figure((440 / 72, 258 / 72), layout="constrained")
@@ -72,7 +72,7 @@ def line_chart(name: str, curves: Sequence[Curve], *, label: str, shares: bool =
     for number, curve in enumerate(curves, 1):
         _draw_curve(axes, f"{name}-{{}}-{number}", curve)
     texts = _name_ends(axes, f"{name}-{{}}-{{}}", curves)
-    figure.draw_without_rendering()  # makes room for the names, before they are moved apart
+    figure.draw_without_rendering()  # lays out room for the labels, before they are moved apart
     figure.set_layout_engine("none")
     low, high = axes.get_ylim()
     gap = _LINE_HEIGHT * (high - low) / axes.get_window_extent().height
@@ -86,10 +86,10 @@ def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, ch
     """Groups of bars with interval whiskers, and a dotted line at ``chance``.
 
     Args:
-        name: begins the ids in the drawing; another for each chart of a page.
-        groups: the two lines under each group, and its bars.
-        chance: the share that guessing would have.
-        label: what a screen reader says.
+        name: prefix of the ids in the drawing, unique on the page.
+        groups: for each group two lines of text below it, and its bars.
+        chance: the fraction expected of random guessing.
+        label: description for screen readers.
     """
     figure = Figure((860 / 72, 292 / 72), layout="constrained")
     axes = _axes(figure, 0.0, max([chance, *(bar.high for _, _, bars in groups for bar in bars)]), shares=True)
@@ -109,7 +109,7 @@ def bar_chart(name: str, groups: Sequence[tuple[str, str, Sequence[Bar]]], *, ch
 
 
 def _axes(figure: Figure, low: float, high: float, shares: bool) -> Axes:
-    """Empty axes whose values run in about four steps between round numbers that enclose ``low`` and ``high``."""
+    """Empty axes with about four steps between round numbers that enclose ``low`` and ``high``."""
     axes = figure.subplots()
     axes.spines[:].set_visible(False)
     axes.set_axisbelow(True)
@@ -145,7 +145,7 @@ def _name_ends(axes: Axes, gid: str, curves: Sequence[Curve]) -> list[Annotation
 
 
 def _apart(wanted: Sequence[float], low: float, high: float, gap: float) -> list[float]:
-    """Heights near ``wanted``, in the same order, a ``gap`` apart and between ``low`` and ``high`` if they fit."""
+    """Positions near ``wanted``, in the same order, at least ``gap`` apart, within ``low`` and ``high`` if they fit."""
     order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
     raised = np.maximum.accumulate(np.asarray(wanted)[order] - steps)
     heights = np.empty(len(wanted))
@@ -166,7 +166,7 @@ def _draw_bar(axes: Axes, gid: str, bar: Bar, middle: float, width: float, with_
 
 
 def svg(figure: Figure, name: str, label: str) -> str:
-    """The drawing without matplotlib's header and its own ids; the label of a part that has a gid is its title."""
+    """The SVG of a figure without matplotlib's header and ids; labels of parts with a gid become their titles."""
     rcParams["svg.hashsalt"] = name
     for part in figure.findobj():
         part.set_clip_on(False)  # a ring at the edge is drawn in full

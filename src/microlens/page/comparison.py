@@ -1,4 +1,4 @@
-"""Finished runs side by side, and what may be said about their differences."""
+"""Loading of finished runs for a comparison, and the baseline of random guessing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from microlens.files.run_manifest import CONFIG
 from microlens.runs.dataset_location import find_dataset
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours that stand out on white, less the green that marks targets."""
+"""Colours of Okabe and Ito that are visible on white, without green, which marks targets."""
 
 METRIC = "HR@10"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A share with its interval."""
+    """A fraction with its interval."""
 
     name: str
     colour: str
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """A finished run; ``ranks`` (Q,) are those of the test targets, ``epochs`` the lines of ``metrics.jsonl``."""
+    """A finished run; ``ranks`` (Q,) of the test targets, ``epochs`` the lines of ``metrics.jsonl``."""
 
     name: str
     colour: str
@@ -50,18 +50,18 @@ class ComparedRun:
 
     @property
     def label(self) -> str:
-        """The run's name behind its colour, as HTML."""
+        """The run's name with its colour, as HTML."""
         return f'<span class="run" style="--colour:{self.colour}">{escape(self.name)}</span>'
 
     def bar(self, cohort: str) -> Bar:
-        """Test HR@10 on a cohort that has targets."""
+        """Test HR@10 on a cohort, which must have targets."""
         low, high = self.report.intervals["test"][cohort][METRIC]
         value = self.report.metrics["test"][cohort][METRIC]
         return Bar(name=self.name, colour=self.colour, value=value, low=low, high=high)
 
 
 def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
-    """Read finished runs that may be compared; each gets a colour and a name, its folder's or, if shared, its path.
+    """Read finished runs to compare; each gets a colour and is named by its folder, or by its path if ambiguous.
 
     Raises:
         InputError: there are none or more than there are colours, one is unfinished or damaged, or they differ in
@@ -70,7 +70,7 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     if not folders:
         raise InputError("there is nothing to compare; name at least one run folder.")
     if len(folders) > len(COLOURS):
-        raise InputError(f"a page tells {len(COLOURS)} runs apart by colour, {len(folders)} were given; name fewer.")
+        raise InputError(f"a page has colours for {len(COLOURS)} runs, {len(folders)} were given; name fewer.")
     reports = [Report.read(folder) for folder in folders]
     names = [folder.resolve().name for folder in folders]
     runs = [
@@ -102,10 +102,10 @@ def _refuse_incomparable(first: ComparedRun, other: ComparedRun) -> None:
 
 
 def open_data(run: ComparedRun, dataset: Path | None = None) -> tuple[Dataset, Split]:
-    """The dataset of a run, in ``dataset`` if that is given, and how its protocol splits it.
+    """Open the dataset of a run, in ``dataset`` if given, and split it by the run's protocol.
 
     Raises:
-        InputError: the dataset has gone, or is not the one that the run was trained on.
+        InputError: the dataset is missing, or is not the one that the run was trained on.
     """
     config = RunConfig.load(run.folder / CONFIG)
     data = find_dataset(run.folder, config.dataset, run.report.provenance["data_hash"], dataset)
@@ -113,7 +113,7 @@ def open_data(run: ComparedRun, dataset: Path | None = None) -> tuple[Dataset, S
 
 
 def chance(split: Split) -> dict[str, float]:
-    """The metrics expected of a random order of the items a user has not had, keyed as in a report."""
+    """The metrics expected of a random ranking of the items that a user has not seen, keyed as in a report."""
     users, targets = np.unique(split.target_users("test"), return_counts=True)
     candidates = split.num_items - split.history_lengths("test")[users]
     expected = {}
@@ -127,16 +127,16 @@ def chance(split: Split) -> dict[str, float]:
 
 
 def _one_of(targets: Int64, reached: Int64, candidates: Int64) -> npt.NDArray[np.float64]:
-    """How likely one of ``targets`` (U,) is among the first ``reached`` (U,) of ``candidates`` (U,) at random: (U,)."""
+    """The probability that any of ``targets`` is among the first ``reached`` of ``candidates`` at random: all (U,)."""
     missed = np.ones(len(targets))
-    for number in range(int(targets.max())):  # the next target misses, too, where all before it have
+    for number in range(int(targets.max())):  # probability that the next target also misses
         free = np.maximum(candidates - reached - number, 0) / np.maximum(candidates - number, 1)
         missed *= np.where(number < targets, free, 1.0)
     return 1 - missed
 
 
 def percent(share: float) -> str:
-    """A share as a reader says it: 41.2, 0.31, 0; without the sign."""
+    """Format a fraction in percent for readers: 41.2, 0.31, 0; without the percent sign."""
     value = 100 * share
     if value == 0:
         return "0"
@@ -144,5 +144,5 @@ def percent(share: float) -> str:
 
 
 def by_accuracy(runs: Sequence[ComparedRun], cohort: str) -> list[ComparedRun]:
-    """The runs, best test HR@10 on a cohort first."""
+    """The runs sorted by test HR@10 on a cohort, best first."""
     return sorted(runs, key=lambda run: -run.report.metrics["test"][cohort][METRIC])

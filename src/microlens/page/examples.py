@@ -1,4 +1,4 @@
-"""Three users whose next item shows what the runs of a page can and cannot do."""
+"""Selection of three example users who show what the runs of a page can and cannot do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _MISSED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One of the test targets by its number, whose user's number, and what it is an example of."""
+    """A test target, by index, with the number of its user and what it is an example of."""
 
     target: int
     user: int
@@ -26,15 +26,15 @@ class Example:
 
 
 def choose_examples(split: Split, ranks: Int64, reports: dict[str, Report]) -> list[Example]:
-    """A new item found, a known item found, and a miss of every run; fewer where there are too few users.
+    """Choose a new item that is found, a known item that is found, and a miss of all runs; fewer if users are lacking.
 
-    The finder of the new item is the run that does best on new items among those that see content, that of the known
-    item the best of all on known items. Of all users of a kind the one with the longest history is shown, then the one
-    with the lowest number; where a kind is empty, the user who comes nearest.
+    The new item is found by the run that is best on new items among those that read content, the known item by the run
+    that is best on known items. Of all candidates, the user with the longest history is chosen, then the one with the
+    lowest number; if there is no candidate, the user who comes closest.
 
     Args:
         split: the split of all runs.
-        ranks: (R, Q) the rank of each test target, a row a run.
+        ranks: (R, Q) the rank of each test target, one row per run.
         reports: the R reports by run name, in the same order.
     """
     masks = cohorts(split, "test")
@@ -97,7 +97,7 @@ def _missed(split: Split, ranks: Int64, taken: list[int]) -> Example | None:
 
 
 def _example(split: Split, targets: npt.NDArray[np.bool_], heading: str, why: str) -> Example:
-    """Of the targets of a mask (Q,) the first of those whose user has the longest history."""
+    """The first target of a mask (Q,) whose user has the longest history."""
     members = np.flatnonzero(targets)
     users = split.target_users("test")[members]
     longest = np.argmax(split.history_lengths("test")[users])
@@ -105,9 +105,9 @@ def _example(split: Split, targets: npt.NDArray[np.bool_], heading: str, why: st
 
 
 def first_items(ranker: Ranker, history: Int64, target: int, user: int | None = None) -> tuple[list[int], int]:
-    """The first five items after ``history`` (H,), and the rank of ``target``; ties stand against the target.
+    """The first five items after ``history`` (H,), and the rank of ``target``; ties count against the target.
 
-    ``user`` is the number of whose history it is; models that know users by number need it.
+    ``user`` is the number of the history's user, required by models that identify users by number.
     """
     scores = ranker.scores(history, user=user).numpy(force=True)
     candidates = np.flatnonzero(scores > -np.inf)

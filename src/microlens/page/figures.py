@@ -1,4 +1,4 @@
-"""The page's charts: how training went, and accuracy by popularity of the next item."""
+"""The charts of the page: training curves, and accuracy by popularity of the next item."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from microlens.page.comparison import METRIC, ComparedRun, percent
 
 
 def training_figures(runs: Sequence[ComparedRun]) -> str:
-    """Training loss and validation HR@10 by epoch; a run without epochs is a level line in the second."""
+    """Training loss and validation HR@10 by epoch; a run without epochs is a level line in the second chart."""
     trained = [run for run in runs if run.epochs]
     if not trained:
         return '<p class="about">None of these runs has anything to train.</p>'
@@ -45,7 +45,7 @@ def group_figure(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str
     groups = [
         (name, f"{targets[cohort]:,} targets", [run.bar(cohort) for run in runs] if targets[cohort] else [])
         for cohort, name in names.items()
-        if targets[cohort] or targets["warm"]  # where nothing known is to be found, its groups say nothing
+        if targets[cohort] or targets["warm"]  # without known targets, the popularity groups are empty
     ]
     chart = bar_chart("groups", groups, chance=guess[METRIC], label=f"{METRIC} by popularity group")
     legend = "".join(f"<span>{run.label}</span>" for run in runs)

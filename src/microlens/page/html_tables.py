@@ -1,4 +1,4 @@
-"""The page's tables: accuracy, cost, and where the numbers come from."""
+"""The tables of the page: accuracy, cost and provenance."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,7 +15,7 @@ _COMMIT_DIGITS = 12
 
 
 def accuracy_table(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str:
-    """A row a cohort and run, and one for chance: test metrics in percent with intervals, the best in bold."""
+    """Test metrics in percent with intervals: one row per cohort and run and one for chance, the best in bold."""
     targets = runs[0].report.num_targets["test"]
     bodies = []
     for cohort, heading in _COHORTS.items():
@@ -45,7 +45,7 @@ def _accuracy_row(run: ComparedRun, runs: Sequence[ComparedRun], cohort: str) ->
 
 
 def cost_table(runs: Sequence[ComparedRun]) -> str:
-    """A row a run: what it trained, for how long, and how much memory it took."""
+    """Parameters, training time and peak memory, one row per run."""
     columns = ("run", "parameters", "of which trained", "seconds an epoch", "epochs", "best epoch", "peak memory")
     rows = "".join(_row(run, *_cost_cells(run)) for run in runs)
     return f"<table>{_head(*columns)}<tbody>{rows}</tbody></table>"
@@ -61,7 +61,7 @@ def _cost_cells(run: ComparedRun) -> list[str]:
 
 
 def provenance(runs: Sequence[ComparedRun]) -> str:
-    """What is needed to get the same numbers again: commit, seed, configuration, data, versions, device."""
+    """Everything needed to reproduce the numbers: commit, seed, configuration, data, versions and device."""
     rows = "".join(_row(run, *_provenance_cells(run)) for run in runs)
     table = (
         f'<div class="scroll"><table class="provenance">{_head("run", "commit", "seed", "configuration", "device")}'

@@ -1,4 +1,4 @@
-"""What a reader should see first: who is best on new and on known items, by how much, and what it costs."""
+"""The overview of the page: the best run on new and on known items, its lead and its cost."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,7 +16,7 @@ _COHORTS = {
 
 
 def verdict(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str:
-    """One sentence on new and on known items, as HTML."""
+    """One sentence on new and known items, as HTML."""
     findings = [_finding(runs, cohort, guess[METRIC]) for cohort in ("cold", "warm") if cohort in _present(runs)]
     sentence = "; ".join(findings) + "."
     return sentence[0].upper() + sentence[1:]
@@ -43,7 +43,7 @@ def _finding(runs: Sequence[ComparedRun], cohort: str, guess: float) -> str:
 
 
 def panels(runs: Sequence[ComparedRun], split: Split, guess: Mapping[str, float]) -> str:
-    """HR@10 over all users, on known and on new items, and the time an epoch takes, each as bars."""
+    """Bars of HR@10 over all users, on known and on new items, and of the time per epoch."""
     shown = [_accuracy_panel(runs, split, cohort, guess[METRIC]) for cohort in _present(runs)]
     return "\n".join([*shown, _cost_panel(runs)])
 

@@ -1,4 +1,4 @@
-"""Items as small pictures."""
+"""Small pictures of items."""
 
 import av
 import numpy as np
@@ -12,10 +12,10 @@ _JPEG_QUALITY = 80
 
 
 class Pictures:
-    """Small JPEG pictures of items: the cover, else the middle frame of the clip, in the shape the video is shown in.
+    """Small JPEG pictures of items: the cover, or else the middle frame of the clip, in the video's aspect ratio.
 
     Args:
-        dataset: where covers and clips lie; both may be missing.
+        dataset: dataset with covers and clips, both optional.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -26,7 +26,7 @@ class Pictures:
         }
 
     def jpeg(self, item_id: int) -> bytes | None:
-        """The picture of an item, its longer side 128 pixels, or None where there is none.
+        """The picture of an item, with a longer side of 128 pixels, or None if there is none.
 
         Raises:
             InputError: the stored picture is damaged.
@@ -46,6 +46,6 @@ class Pictures:
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
-    """Width and height of the same shape whose longer one is ``_LONGER_SIDE``."""
+    """Width and height with the same aspect ratio and a longer side of ``_LONGER_SIDE``."""
     scale = _LONGER_SIDE / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,4 +1,4 @@
-"""The page's users: their history, the item they went to next, and what every run would have shown them."""
+"""The example users of the page: their history, their next item, and the recommendations of every run."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class _Items:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
-    """An example user: ``history`` (H,) item numbers, the target, and how often it occurs in training."""
+    """An example user: ``history`` (H,) item numbers, the target, and its number of training interactions."""
 
     example: Example
     user_id: int | str
@@ -55,10 +55,10 @@ class _Shown:
 
 
 def users_section(runs: Sequence[ComparedRun], dataset: Dataset, split: Split) -> str:
-    """A block an example user, as HTML.
+    """The section of example users, as HTML.
 
     Raises:
-        InputError: the weights of a run are gone, or a stored picture is damaged.
+        InputError: the weights of a run are missing, or a stored picture is damaged.
     """
     examples = choose_examples(split, np.stack([run.ranks for run in runs]), {run.name: run.report for run in runs})
     shown = [_shown(example, dataset, split) for example in examples]

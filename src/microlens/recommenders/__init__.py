@@ -1,4 +1,4 @@
-"""Recommenders: what ranks items for a user. A new one is one file and one line here."""
+"""Recommenders. To add one, write a file in this package and add a line to ``RECOMMENDERS``."""
 
 from collections.abc import Callable
 

@@ -12,13 +12,13 @@ from microlens.recommenders.implicit_library import implicit_module, library_see
 
 
 class ALS(Fitted):
-    """Item factors of the library implicit; a user's factors are solved for from the history that is read.
+    """ALS matrix factorization of the ``implicit`` library; user factors are solved from the history at ranking time.
 
     Args:
         dim: D, the number of factors.
-        iterations: at least 1.
-        regularization: above 0.
-        alpha: the confidence of an interaction, at least 1 (that of no interaction).
+        iterations: number of alternations, at least 1.
+        regularization: L2 penalty, above 0.
+        alpha: confidence of an interaction, at least 1 (an item without interaction has confidence 1).
     """
 
     sizes = {"factors": ("items",), "solved": ("items",)}  # noqa: RUF012
@@ -38,7 +38,7 @@ class ALS(Fitted):
         self.register_buffer("solved", torch.zeros(0, dim))
 
     def fit(self, split: Split) -> None:
-        """Alternate between users and items; keep the items' factors Y, and Y (Y'Y + regularization)^-1."""
+        """Fit the item factors Y, (N, D); store Y and Y (Y'Y + regularization)^-1."""
         with library_threads() as threads:
             model = self.library.AlternatingLeastSquares(
                 factors=self.dim,
@@ -58,13 +58,13 @@ class ALS(Fitted):
         )
 
     def scores(self, states: Tensor) -> Tensor:
-        """Users' factors times items' factors.
+        """Dot products of user and item factors: (Q, N+1).
 
-        With Y_u the factors of the L items read, a user's factors solve (Y'Y + r + (alpha - 1) Y_u'Y_u) x =
-        alpha Y_u' 1. By the push-through identity that is a system of L equations instead of D.
+        With Y_u (L, D) the factors of the history, the user factors x (D,) solve (Y'Y + r + (alpha - 1) Y_u'Y_u) x =
+        alpha Y_u' 1. The push-through identity reduces this to a system of L equations instead of D.
         """
-        history = states[:, (states > 0).any(0)]
+        history = states[:, (states > 0).any(0)]  # (Q, L), without columns that are padding for all users
         factors, solved = self.factors[history], self.solved[history]  # (Q, L, D), zero at padding
-        system = torch.eye(history.shape[1], device=states.device) + (self.alpha - 1) * factors @ solved.mT
-        shares = torch.linalg.solve(system, self.alpha * torch.ones_like(history).float())
+        system = torch.eye(history.shape[1], device=states.device) + (self.alpha - 1) * factors @ solved.mT  # (Q, L, L)
+        shares = torch.linalg.solve(system, self.alpha * torch.ones_like(history).float())  # (Q, L)
         return torch.einsum("ql,qld->qd", shares, solved) @ self.factors.T

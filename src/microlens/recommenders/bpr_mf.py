@@ -11,13 +11,13 @@ from microlens.recommenders.implicit_library import implicit_module, library_see
 
 
 class BPRMF(Fitted):
-    """User and item factors of the library implicit, with item biases; ranks for the users of the train part only.
+    """BPR matrix factorization of the ``implicit`` library, with item biases; ranks for training users only.
 
     Args:
         dim: D, the number of factors.
-        iterations: passes over the train part, at least 1.
-        learning_rate: above 0.
-        regularization: at least 0.
+        iterations: passes over the training set, at least 1.
+        learning_rate: step size, above 0.
+        regularization: L2 penalty, at least 0.
     """
 
     known_users_only = True
@@ -41,7 +41,7 @@ class BPRMF(Fitted):
         self.register_buffer("item_factors", torch.zeros(0, dim + 1))
 
     def fit(self, split: Split) -> None:
-        """Descend on one thread, because several would race for the same factors and never end in the same ones."""
+        """Fit on a single thread: several threads update shared factors in no fixed order, so results would vary."""
         with library_threads():
             model = self.library.BayesianPersonalizedRanking(
                 factors=self.dim,
@@ -57,9 +57,9 @@ class BPRMF(Fitted):
         self.item_factors = functional.pad(torch.from_numpy(model.item_factors), (0, 0, 1, 0)).to(device)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The user's number: (B, 1)."""
+        """User numbers as states: (B, 1)."""
         return users[:, None].float()
 
     def scores(self, states: Tensor) -> Tensor:
-        """Users' factors times items' factors."""
+        """Dot products of user and item factors: (Q, N+1)."""
         return self.user_factors[states[:, 0]] @ self.item_factors.T

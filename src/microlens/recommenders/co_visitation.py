@@ -1,4 +1,4 @@
-"""What came after the items of the history, near and far: decayed and scaled co-visitation."""
+"""Co-visitation with decay by distance and scaling by popularity."""
 
 import numpy as np
 import torch
@@ -8,22 +8,23 @@ from microlens.data.split import Split
 from microlens.recommenders.counting import SparseRows, following_pairs, summed
 from microlens.recommenders.fitted import Fitted, recency_weights
 
-TIE_BREAK = 1e-6  # what the most popular item gains; far below what a pair that occurred adds
+TIE_BREAK = 1e-6  # score of the most popular item; far below the weight of any observed pair
 
 
 class CoVisitation(Fitted):
-    """Ranks items by how often they came after the items of the history, near ones counting more.
+    """Ranks items by how often they follow the items of the history, with weights that decay with distance.
 
-    The score of an item j is the sum, over the last items i of the history, of ``recency_decay`` to the power of
-    i's age times the pair's weight: each time j comes after i in a user's train part adds ``gap_decay`` to the power
-    of the items between them, and the sum is divided by powers of the two items' train counts. Popularity breaks ties.
+    The score of item j sums, over the last items i of the history, the weight of the pair (i, j) times
+    ``recency_decay`` to the power of i's age. The weight of a pair adds, for each time j follows i in a user's training
+    sequence, ``gap_decay`` to the power of the number of items between them, and is divided by powers of the training
+    counts of i and j. Ties are broken by popularity.
 
     Args:
-        gap_decay: in (0, 1].
-        source_power: power of i's train count, at least 0.
-        target_power: power of j's train count, at least 0.
-        recency_decay: in (0, 1].
-        last: how many items of the history count, at least 1.
+        gap_decay: decay per item between i and j, in (0, 1].
+        source_power: exponent of i's training count, at least 0.
+        target_power: exponent of j's training count, at least 0.
+        recency_decay: decay per item after i in the history, in (0, 1].
+        last: number of most recent items of the history used, at least 1.
     """
 
     sizes = {"popularity": ("items",)}  # noqa: RUF012
@@ -54,7 +55,7 @@ class CoVisitation(Fitted):
         self.register_buffer("popularity", torch.zeros(0))
 
     def fit(self, split: Split) -> None:
-        """Count all pairs of the train part, each with its gap's weight."""
+        """Accumulate the decayed weights of all item pairs of the training set."""
         counts = split.train_counts.astype(np.float64)
         total = summed(split.items_kept[:0], split.items_kept[:0], np.zeros(0), split.num_items)
         for gap, sources, targets in following_pairs(split):
@@ -65,6 +66,6 @@ class CoVisitation(Fitted):
         self.popularity = popularity.float().to(self.popularity.device)
 
     def scores(self, states: Tensor) -> Tensor:
-        """The weights of what came after the last items, plus next to nothing for popularity."""
+        """Weighted sums of the rows of the last items, plus the tie-breaking popularity: (Q, N+1)."""
         history = states[:, -self.last :]
         return self.following.weighted_sum(history, recency_weights(history, self.recency_decay)).add_(self.popularity)

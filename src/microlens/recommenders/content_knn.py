@@ -1,4 +1,4 @@
-"""Nearest neighbours among items, by what is in them."""
+"""Content-based nearest neighbours."""
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from microlens.recommenders.fitted import recency_weights
 
 
 class UnitFeatures(ItemEncoder):
-    """An item's vector is its frozen feature vector, scaled to length one.
+    """Frozen item features scaled to unit length.
 
     Args:
-        features: (N, E).
+        features: (N, E) feature matrix.
     """
 
     known_items_only = True
@@ -27,19 +27,19 @@ class UnitFeatures(ItemEncoder):
         self.register_buffer("features", functional.normalize(features, dim=1))
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Look the vectors up: (M, E)."""
+        """Look up the unit vectors: (M, E)."""
         return self.features[items.items - 1]
 
 
 class ContentKNN(Recommender):
-    """Ranks items by the cosine between their frozen features and the history's, the last items weighing most.
+    """Ranks items by the cosine between their frozen features and the recency-weighted mean of the history's features.
 
-    It has nothing to train and ranks items that nobody has had.
+    Nothing is trained, and items without interactions can be ranked.
 
     Args:
         item_ids: (N+1,) the id of each item number.
-        features: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
-        decay: weight of an item as against the one after it, in (0, 1].
+        features: path of a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
+        decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
     def __init__(self, *, item_ids: Int64, features: str, decay: float = 0.6) -> None:
@@ -49,7 +49,7 @@ class ContentKNN(Recommender):
         self.decay = decay
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The direction of the weighted mean of all vectors: (B, E), zero without a history."""
-        weights = recency_weights(history, self.decay)
-        real = torch.where((history > 0)[..., None], vectors, 0.0)
+        """The unit-length weighted mean of the history's vectors: (B, E), zero for an empty history."""
+        weights = recency_weights(history, self.decay)  # (B, L)
+        real = torch.where((history > 0)[..., None], vectors, 0.0)  # (B, L, E), zero at padding
         return functional.normalize(torch.einsum("bl,ble->be", weights, real), dim=1)

@@ -9,15 +9,15 @@ from microlens.recommenders.factorization import FactorizationMachine, interacti
 
 
 class DeepFM(FactorizationMachine):
-    """Second-order interactions of the user's items and the candidate, plus a network over all their vectors.
+    """A factorization machine over the user's items and the candidate, plus a network over their concatenated vectors.
 
-    The network is one hidden layer over the L + 1 vectors side by side, empty positions being zero. It is linear before
-    its ReLU, so what the history adds is computed once a user and what a candidate adds once an item.
+    The network has one hidden layer over the L + 1 concatenated vectors; padding is zero. The layer is linear before
+    its ReLU, so the history's part is computed once per user and the candidate's part once per item.
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
-        history_length: L.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of item vectors.
+        history_length: L, the maximum history length.
     """
 
     def __init__(self, *, item_encoder: ItemEncoder, dim: int, history_length: int) -> None:
@@ -30,18 +30,18 @@ class DeepFM(FactorizationMachine):
             init.zeros_(linear.bias)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The sum of the vectors, what the network makes of them, and their interactions: (B, 2D + 1)."""
-        total, among = interactions(history, vectors)
+        """The sum of the vectors, the history's part of the hidden layer and the interactions: (B, 2D + 1)."""
+        total, among = interactions(history, vectors)  # (B, D) each
         real = torch.where((history > 0)[..., None], vectors, 0.0)
-        positions = functional.pad(real, (0, 0, self.history_length - real.shape[1], 0)).flatten(1)
-        weight = self.hidden.weight[:, : positions.shape[1]]
+        positions = functional.pad(real, (0, 0, self.history_length - real.shape[1], 0)).flatten(1)  # (B, L*D)
+        weight = self.hidden.weight[:, : positions.shape[1]]  # (D, L*D)
         return torch.cat([total, functional.linear(positions, weight, self.hidden.bias), among.sum(1, keepdim=True)], 1)
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
-        """Interactions plus the network's output."""
+        """Second-order interactions plus the output of the network: (Q, K)."""
         D = items.shape[2]
-        total, deep, among = users[..., :D], users[..., D:-1], users[..., -1]
-        of_item = functional.linear(items, self.hidden.weight[:, -D:])
-        network: Tensor = self.output((deep + of_item).relu()).squeeze(2)
+        total, deep, among = users[..., :D], users[..., D:-1], users[..., -1]  # (Q, 1, D), (Q, 1, D), (Q, 1)
+        of_item = functional.linear(items, self.hidden.weight[:, -D:])  # (1 or Q, K, D)
+        network: Tensor = self.output((deep + of_item).relu()).squeeze(2)  # (Q, K)
         scores: Tensor = network + among + (total @ items.transpose(1, 2)).squeeze(1)
         return scores

@@ -1,4 +1,4 @@
-"""DSSM as the MicroLens authors ran it (two towers without hidden layers, so matrix factorization)."""
+"""DSSM as used by the MicroLens authors: two towers without hidden layers, which is matrix factorization."""
 
 from torch import Tensor, nn
 from torch.nn import functional, init
@@ -8,18 +8,18 @@ from microlens.recommenders.base import Recommender
 
 
 class DSSM(Recommender):
-    """A learned vector a user, times the item tower's vector.
+    """Matrix factorization: the dot product of a learned user vector and the item tower's vector.
 
-    The name is that of Huang et al. 2013 ("Learning deep structured semantic models"); the original code's towers have
-    no hidden layers. Over ids and frozen features added up it is the paper's DSSM_ID+V, after VBPR (He and McAuley
-    2016, arXiv 1510.01784).
+    Named after Huang et al. 2013 ("Learning deep structured semantic models"); the original code's towers have no
+    hidden layers. With the sum of id and frozen features as item tower it is the paper's DSSM_ID+V, after VBPR (He and
+    McAuley 2016, arXiv 1510.01784).
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of user and item vectors.
         num_users: U.
-        reject_own: whether a user's other train items are left out of a target's negatives; the original code, which
-            ranks a target among the batch's other targets, leaves none out.
+        reject_own: exclude a user's other training items from the negatives. The original code, which ranks a target
+            among the batch's other targets, does not exclude them.
     """
 
     examples = "pairs"
@@ -31,5 +31,5 @@ class DSSM(Recommender):
         self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The users' vectors, whatever they read: (B, D)."""
+        """The user embeddings, independent of the history: (B, D)."""
         return functional.embedding(users, self.user_table)

@@ -17,18 +17,18 @@ from microlens.recommenders.fitted import Fitted, recency_weights
 Matrix = npt.NDArray[np.float32]
 
 ROWS_AT_ONCE = 1024
-MATRICES = 3  # one to solve in; writing it into a checkpoint takes two more
+MATRICES = 3  # N x N matrices in memory: one is solved in place, writing the checkpoint takes two more
 
 
 class EASE(Fitted):
-    """A ridge regression of every item on all others, with zeros on the diagonal.
+    """A ridge regression of each item on all others with a zero diagonal, solved in closed form (Steck 2019).
 
-    One N x N matrix in float32 is filled, inverted and scaled in place, block by block. A history is read with
-    weights that decay with age, which 1 leaves as in the paper.
+    One N x N float32 matrix is filled, inverted and scaled in place, block by block. History items are weighted by
+    recency; ``decay = 1`` is the paper's unweighted sum.
 
     Args:
         regularization: lambda, above 0.
-        decay: weight of an item as against the one after it, in (0, 1].
+        decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
     sizes = {"weights": ("items", "items")}  # noqa: RUF012
@@ -45,10 +45,10 @@ class EASE(Fitted):
         self.register_buffer("weights", torch.zeros(0, 0))
 
     def fit(self, split: Split) -> None:
-        """Solve for the weights.
+        """Compute the weights, (N+1, N+1).
 
         Raises:
-            InputError: the matrix does not fit into memory.
+            InputError: the matrix does not fit in memory.
         """
         size = split.num_items + 1
         check_memory(MATRICES * 4 * size**2, available_memory(), split.num_items)
@@ -60,16 +60,16 @@ class EASE(Fitted):
         self.weights = torch.from_numpy(matrix).to(self.weights.device)
 
     def scores(self, states: Tensor) -> Tensor:
-        """The weighted sum of the rows of the history's items."""
-        decayed = recency_weights(states, self.decay)
+        """Weighted sums of the weight rows of the history's items: (Q, N+1)."""
+        decayed = recency_weights(states, self.decay)  # (Q, L)
         return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)
 
 
 def check_memory(needed: int, available: int | None, num_items: int) -> None:
-    """Refuse what does not fit, in bytes; None is unknown.
+    """Check that ``needed`` bytes are available; ``available`` is None if unknown.
 
     Raises:
-        InputError: more is needed than available.
+        InputError: more memory is needed than available.
     """
     if available is not None and needed > available:
         raise InputError(
@@ -79,7 +79,7 @@ def check_memory(needed: int, available: int | None, num_items: int) -> None:
 
 
 def available_memory() -> int | None:
-    """The bytes that this machine can give without swapping, None where it does not say."""
+    """Bytes of memory available without swapping (MemAvailable of /proc/meminfo), or None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -89,7 +89,7 @@ def available_memory() -> int | None:
 
 
 def _add_gram(matrix: Matrix, split: Split) -> None:
-    """Add, at (i, j), how many users have both i and j in the train part."""
+    """Add the Gram matrix in place: at (i, j), the number of users with both i and j in the training set."""
     interactions = user_items(split)
     by_item = interactions.T.tocsr()
     for start in range(0, split.num_items, ROWS_AT_ONCE):
@@ -100,7 +100,7 @@ def _add_gram(matrix: Matrix, split: Split) -> None:
 
 def _invert(matrix: Matrix) -> None:
     """Invert a symmetric positive definite matrix in place."""
-    columns = matrix.T  # as LAPACK likes it; the same numbers
+    columns = matrix.T  # column-major view, as LAPACK expects; the matrix is symmetric
     factor, failed = lapack.spotrf(columns, lower=1, clean=0, overwrite_a=1)
     if not failed:
         inverse, failed = lapack.spotri(factor, lower=1, overwrite_c=1)
@@ -108,7 +108,7 @@ def _invert(matrix: Matrix) -> None:
         raise InputError("model.regularization is too small for these interactions; try a larger one.")
     assert np.shares_memory(inverse, matrix)
     size = len(matrix)
-    for start in range(0, size, ROWS_AT_ONCE):  # the other triangle
+    for start in range(0, size, ROWS_AT_ONCE):  # mirror the triangle that LAPACK filled
         end = min(start + ROWS_AT_ONCE, size)
         square = matrix[start:end, start:end]
         square[:] = np.triu(square) + np.triu(square, 1).T

@@ -1,4 +1,4 @@
-"""GRCN (Wei et al. 2020, arXiv 2111.02036): ids convolved over a graph whose edges are weighed by confidence."""
+"""GRCN (Wei et al. 2020, arXiv 2111.02036): id vectors convolved over a graph with refined edge weights."""
 
 from typing import Any
 
@@ -12,41 +12,40 @@ from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.graph import Adjacency, GraphRecommender, weighted_sums
 from microlens.recommenders.modalities import Modality, id_vectors, modalities_of
 
-COLUMNS = 64  # of vectors, gathered edge by edge at a time
+COLUMNS = 64  # vector columns gathered per edge at a time
 
 
 class GRCN(GraphRecommender):
-    """Edges of the train part's graph weighed by how well they fit the user's taste, then ids convolved over them.
+    """Graph convolution of id vectors over edges that are weighted by how well they fit the user's taste (Wei 2020).
 
-    Refining: in modality m, each item is y = LeakyReLU of its projected features and each user a learned prototype u,
-    all of unit length. The prototype moves towards what it resembles among the user's items (neighbour routing), T
-    times:
+    Refinement: in modality m, each item has y = LeakyReLU of its projected features and each user a learned prototype
+    u, all of unit length. The prototype moves towards similar items of the user (neighbour routing), T times:
 
         p(i) = exp(u . y(i)) / sum over the user's items j of exp(u . y(j))
         u    = (u + sum over the user's items i of p(i) y(i)), scaled to unit length
 
-    The edge by which node b sends to node a is worth s(a <- b) = exp(a . b) / sum over a's neighbours c of exp(a . c),
-    and its weight is ReLU(max over m of g(m, b) s(m, a <- b)), with a learned base value g a node and modality. What
-    falls below 0 is cut off.
+    The edge from node b to node a has the affinity s(a <- b) = exp(a . b) / sum over a's neighbours c of exp(a . c) and
+    the weight ReLU(max over m of g(m, b) s(m, a <- b)), where g is a learned base value for each node and modality.
+    The ReLU prunes edges below 0.
 
-    Convolution: h(l) of a is the sum over neighbours b of weight(a <- b) h(l-1) of b, where h(0) are the ids.
-    Prediction: h(0) + ... + h(L), with u or y of each modality beside it, (1 + modalities) D numbers in all.
+    Convolution: h(l) of a is the sum over neighbours b of weight(a <- b) h(l-1) of b, where h(0) are the id vectors.
+    Prediction: h(0) + ... + h(L) concatenated with u or y of each modality, of size (1 + modalities) D.
 
-    Where this text and the paper may part: base values start at 1, so that no edge is cut off before training; they
-    belong to the sender; y and u stand beside the ids as they come out of routing. Without features the ids, scaled to
-    unit length, are the one modality that edges are weighed by, and nothing stands beside h.
+    Choices where the paper is ambiguous: base values start at 1, so that no edge is pruned before training, and belong
+    to the sender; u and y are concatenated as they come out of routing. Without features, the id vectors scaled to unit
+    length are the only modality for edge weights, and nothing is concatenated to h.
 
     Args:
-        item_encoder: tower of the items' ids, of size ``dim``.
-        dim: D.
+        item_encoder: tower of the items' id vectors, with output size ``dim``.
+        dim: D, the size of vectors.
         num_users: U.
         num_items: N.
-        train_pairs: user numbers (T,) and item numbers (T,) of the train part.
+        train_pairs: user numbers (T,) and item numbers (T,) of the training set.
         item_ids: (N+1,) the id of each item number.
-        features: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`, or one a modality.
-        layers: L, at least 1.
-        routings: how often prototypes move.
-        dropout: share of the numbers in messages to neighbours that is zeroed in training.
+        features: ``.npy`` file, see :func:`microlens.data.feature_matrix.load_features`, or one per modality.
+        layers: L, the number of convolutions, at least 1.
+        routings: T, the number of routing iterations.
+        dropout: dropout rate of the messages to neighbours.
     """
 
     def __init__(
@@ -73,44 +72,47 @@ class GRCN(GraphRecommender):
         self.base_values = nn.Parameter(torch.ones(max(1, len(self.modalities)), num_users + num_items))
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
-        """The rows of ``nodes`` (n,), which may repeat: (n, (1 + modalities) D)."""
-        ids = id_vectors(self.user_table, self.item_encoder, self.num_items)
-        starts = [_start(modality) for modality in self.modalities]
+        """The vectors of ``nodes`` (n,), with repeats allowed: (n, (1 + modalities) D)."""
+        ids = id_vectors(self.user_table, self.item_encoder, self.num_items)  # (U + N, D)
+        starts = [_initial_vectors(modality) for modality in self.modalities]
         routed = [
             self._route(users, items) for users, items in starts or [(ids[: self.num_users], ids[self.num_users :])]
         ]
-        weights = self._weights(routed)
+        weights = self._weights(routed)  # (2T,)
         layer = total = ids
         for _ in range(self.layers):
             layer = weighted_sums(self.dropout(layer), self.edges.senders, weights, self.edges.offsets[:-1])
-            total = total + layer
-        beside = [torch.cat(both) for both in routed[: len(starts)]]
-        return functional.embedding(nodes, torch.cat([total, *beside], 1))
+            total = total + layer  # (U + N, D)
+        modality_vectors = [torch.cat(both) for both in routed[: len(starts)]]  # (U + N, D) each
+        return functional.embedding(nodes, torch.cat([total, *modality_vectors], 1))
 
     def _route(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Prototypes after routing, (U, D), and items, (N, D), from those before; all of unit length."""
+        """Run the routing on prototypes (U, D) and item vectors (N, D): both after routing, of unit length."""
         users, items = functional.normalize(users), functional.normalize(items)
         for _ in range(self.routings):
-            shares = self.edges.shares_of_users(edge_products(users, items, self.edges))
+            shares = self.edges.shares_of_users(edge_products(users, items, self.edges))  # (T,)
             users = functional.normalize(users + self.edges.sums_for_users(items, shares))
         return users, items
 
     def _weights(self, routed: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """The weights of all edges, sorted by receiver: (2 T,)."""
-        shares = torch.stack([self.edges.shares(edge_products(users, items, self.edges)) for users, items in routed])
+        """The refined weights of all edges, sorted by receiver: (2T,)."""
+        shares = torch.stack(
+            [self.edges.shares(edge_products(users, items, self.edges)) for users, items in routed]
+        )  # (modalities, 2T)
         return (shares * self.base_values.index_select(1, self.edges.senders)).amax(0).relu()
 
 
-def _start(modality: nn.Module) -> tuple[Tensor, Tensor]:
+def _initial_vectors(modality: nn.Module) -> tuple[Tensor, Tensor]:
+    """The prototypes (U, D) and item vectors (N, D) before routing."""
     assert isinstance(modality, Modality)
     return modality.user_table, functional.leaky_relu(modality.items())
 
 
 class Edges(nn.Module):
-    """Who had what in the train part, each edge twice: T of users, sorted by user, then T of items, sorted by item.
+    """The training edges in both directions: T edges into users, sorted by user, then T into items, sorted by item.
 
     Args:
-        pairs: user numbers and item numbers; what occurs twice counts once.
+        pairs: user numbers and item numbers; duplicates count once.
         num_users: U.
         num_items: N.
     """
@@ -130,53 +132,53 @@ class Edges(nn.Module):
             ("offsets", adjacency.offsets),
             ("senders", adjacency.neighbours),
             ("receivers", receivers),
-            ("by_item", of_users.argsort(stable=True)),  # which of the users' edges each of the items' is
+            ("by_item", of_users.argsort(stable=True)),  # (T,) the index of each item edge among the user edges
         ):
             self.register_buffer(name, values, persistent=False)
 
     @property
     def users(self) -> Tensor:
-        """The user of each edge of users: (T,)."""
+        """The user of each user edge: (T,)."""
         return self.receivers[: len(self.by_item)]
 
     @property
     def items(self) -> Tensor:
-        """The item of each edge of users, the first being 0: (T,)."""
+        """The item of each user edge, counted from 0: (T,)."""
         return self.senders[: len(self.by_item)] - self.num_users
 
     def sums_for_users(self, items: Tensor, weights: Tensor) -> Tensor:
-        """What users get of items (N, D) over edges of users of ``weights`` (T,): (U, D)."""
+        """Sum item vectors (N, D) per user, weighted by the ``weights`` (T,) of user edges: (U, D)."""
         return weighted_sums(items, self.items, weights, self.offsets[: self.num_users])
 
     def sums_for_items(self, users: Tensor, weights: Tensor) -> Tensor:
-        """What items get of users (U, D) over edges of users of ``weights`` (T,): (N, D)."""
+        """Sum user vectors (U, D) per item, weighted by the ``weights`` (T,) of user edges: (N, D)."""
         begins = self.offsets[self.num_users : -1] - len(self.by_item)
         return weighted_sums(users, self.users[self.by_item], weights[self.by_item], begins)
 
     def shares_of_users(self, products: Tensor) -> Tensor:
-        """Each user's softmax over ``products`` (T,), which lie between -1 and 1, of its edges: (T,)."""
+        """Softmax of ``products`` (T,) over the edges of each user: (T,). Products are in [-1, 1]."""
         return _shares(products, self.users, self.num_users)
 
     def shares(self, products: Tensor) -> Tensor:
-        """Each node's softmax over ``products`` (T,), which lie between -1 and 1, of its edges: (2 T,)."""
+        """Softmax of ``products`` (T,) over the edges of each node: (2T,). Products are in [-1, 1]."""
         return _shares(torch.cat([products, products[self.by_item]]), self.receivers, len(self.offsets) - 1)
 
 
 def _shares(products: Tensor, owners: Tensor, count: int) -> Tensor:
-    powers = products.exp()
+    powers = products.exp()  # no overflow: products are in [-1, 1]
     return powers / powers.new_zeros(count).index_add(0, owners, powers).index_select(0, owners)
 
 
 class _EdgeProducts(torch.autograd.Function):
-    """A plain gather would keep a vector for each edge and add gradients up edge by edge; these are sums of rows."""
+    """Edge-wise dot products without a stored vector per edge; gradients are segment sums, not scatters per edge."""
 
     @staticmethod
     def forward(ctx: Any, users: Tensor, items: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(users, items)
         ctx.edges = edges
-        products = users.new_zeros(len(edges.by_item))
+        products = users.new_zeros(len(edges.by_item))  # (T,)
         for begin in range(0, users.shape[1], COLUMNS):
-            user, item = (vectors[:, begin : begin + COLUMNS] for vectors in (users, items))
+            user, item = (vectors[:, begin : begin + COLUMNS] for vectors in (users, items))  # (U, c), (N, c)
             products += (user.index_select(0, edges.users) * item.index_select(0, edges.items)).sum(1)
         return products
 
@@ -188,6 +190,6 @@ class _EdgeProducts(torch.autograd.Function):
 
 
 def edge_products(users: Tensor, items: Tensor, edges: Edges) -> Tensor:
-    """The dot product of user (U, D) and item (N, D) of each edge of users: (T,)."""
+    """The dot product of user (U, D) and item (N, D) vectors along each user edge: (T,)."""
     products: Tensor = _EdgeProducts.apply(users, items, edges)  # type: ignore[no-untyped-call]
     return products

@@ -10,17 +10,17 @@ from microlens.recommenders.padding import LeftToRight, Padding
 
 
 class GRU4Rec(LeftToRight):
-    """A gated recurrent network over a user's item vectors; its hidden state is the user.
+    """A gated recurrent network over the history's item vectors (Hidasi et al. 2016); its hidden state is the user.
 
-    The recurrence runs over real items alone, packed: with MicroLens' short histories more than half of all positions
-    are padding.
+    The recurrence runs on packed sequences without padding: with MicroLens' short histories more than half of all
+    positions are padding.
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
-        blocks: recurrent layers.
-        dropout: on the item vectors that are read, and nowhere else.
-        padding: what stands before a user's first item, see ``LeftToRight``.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of item vectors and hidden states.
+        blocks: number of recurrent layers.
+        dropout: dropout rate of the input vectors; there is no other dropout.
+        padding: treatment of padding, see :class:`LeftToRight`.
     """
 
     def __init__(
@@ -43,39 +43,39 @@ class GRU4Rec(LeftToRight):
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The hidden state after each item: (B, L, D), zero at padding."""
-        read, vectors = self.what_is_read(history, vectors)
+        read, vectors = self.mask_and_vectors(history, vectors)
         positions, sizes, _ = step_major(read)
         states: Tensor = self.layers(self._packed(vectors, positions, sizes))[0].data
         return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, positions, states).view_as(vectors)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The hidden state after the last item: (B, D)."""
-        read, vectors = self.what_is_read(history, vectors)
+        read, vectors = self.mask_and_vectors(history, vectors)
         positions, sizes, order = step_major(read)
         states: Tensor = self.layers(self._packed(vectors, positions, sizes))[1][-1]
         return states.new_empty(states.shape).index_copy_(0, order, states)
 
     def _packed(self, vectors: Tensor, positions: Tensor, sizes: Tensor) -> PackedSequence:
-        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, positions)
+        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, positions)  # (T, D)
         return PackedSequence(self.dropout(packed), sizes)
 
 
 def step_major(read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The order in which a recurrent network wants its items: all first ones, then all second ones, and so on.
+    """The step-major order of packed sequences: first the first items of all users, then the second items, and so on.
 
     Args:
-        read: (B, L) true at the items, which stand at the end of each row.
+        read: (B, L) true at the items, which are at the end of each row.
 
     Returns:
-        ``positions`` (T,) of the T items in (B*L,), a user without any being given the last position; ``sizes`` (at
-        most L,) how many users have a first, second, ... item, on the CPU; ``order`` (B,) of the users in each step,
-        the longest history first.
+        ``positions`` (T,), indices of the T items into (B*L,), where a user without items gets the last position;
+        ``sizes`` (at most L,), the number of users with a first, second, ... item, on the CPU; ``order`` (B,), the
+        users of each step, longest history first.
     """
     L = read.shape[1]
-    lengths = read.sum(1).clamp(min=1).cpu()  # one wait for the device, and the rest is small
+    lengths = read.sum(1).clamp(min=1).cpu()  # (B,), the only device synchronization; the rest is small
     order = lengths.argsort(descending=True, stable=True)
-    columns = L - lengths[order] + torch.arange(L)[:, None]  # (steps, users)
-    exists = columns < L
-    positions = (order * L + columns)[exists]
+    columns = L - lengths[order] + torch.arange(L)[:, None]  # (L, B), one row per step
+    exists = columns < L  # (L, B)
+    positions = (order * L + columns)[exists]  # (T,)
     sizes = exists.sum(1)
     return positions.to(read.device), sizes[sizes > 0], order.to(read.device)

@@ -1,4 +1,4 @@
-"""The library ``implicit``, which is imported when a model of it is fitted or built and not before."""
+"""Lazy import of the ``implicit`` library, its threads and its seed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ NEEDED_VERSION = (0, 7, 2)
 
 
 def implicit_module(name: str, model: str) -> ModuleType:
-    """The module ``implicit.NAME``, for ``model``.
+    """Import ``implicit.NAME`` on behalf of ``model``.
 
     Raises:
-        InputError: the library is not installed, or too old.
+        InputError: the library is not installed or too old.
     """
     hint = "install it with: pip install 'microlens[baselines]'"
     try:
@@ -32,12 +32,12 @@ def implicit_module(name: str, model: str) -> ModuleType:
 
 @contextmanager
 def library_threads() -> Iterator[int]:
-    """How many threads the library may use, while the linear algebra under it is held to one, as it asks for."""
+    """Yield the number of threads for ``implicit`` and limit BLAS to one thread, as the library recommends."""
     limits = import_module("threadpoolctl").threadpool_limits
     with limits(1, user_api="blas"):
         yield torch.get_num_threads()
 
 
 def library_seed() -> int:
-    """PyTorch's seed, in the range of the library's."""
+    """PyTorch's initial seed, reduced to the 32 bits that ``implicit`` accepts."""
     return torch.initial_seed() % 2**32

@@ -1,4 +1,4 @@
-"""Nearest neighbours among items, by the users they share."""
+"""Nearest neighbours among items by shared users."""
 
 import warnings
 from typing import Literal
@@ -15,11 +15,11 @@ CLASSES = {"bm25": "BM25Recommender", "cosine": "CosineRecommender"}
 
 
 class ItemKNN(Fitted):
-    """Ranks items by the sum of their similarities to the items of the history, of the library implicit.
+    """Ranks items by the sum of their similarities to the history's items, computed by the ``implicit`` library.
 
     Args:
-        similarity: of two items, as the library weighs the users they share.
-        neighbours: K, how many most similar items each item has; at least 1.
+        similarity: weighting of shared users.
+        neighbours: K, the number of most similar items kept per item, at least 1.
     """
 
     def __init__(self, *, similarity: Literal["bm25", "cosine"] = "bm25", neighbours: int = 100) -> None:
@@ -32,13 +32,13 @@ class ItemKNN(Fitted):
         self.similar = SparseRows()
 
     def fit(self, split: Split) -> None:
-        """Find every item's neighbours."""
+        """Compute the nearest neighbours of each item."""
         with library_threads() as threads, warnings.catch_warnings():
-            warnings.simplefilter("ignore", self.library_warning)  # of a conversion that the library itself asks for
+            warnings.simplefilter("ignore", self.library_warning)  # about a conversion that the library itself requests
             model = getattr(self.library, CLASSES[self.similarity])(K=self.neighbours, num_threads=threads)
             model.fit(user_items(split), show_progress=False)
         self.similar.fill(model.similarity)
 
     def scores(self, states: Tensor) -> Tensor:
-        """Sums of similarities."""
+        """Sums of similarities to the history's items: (Q, N+1)."""
         return self.similar.weighted_sum(states, torch.ones_like(states).float())

@@ -1,4 +1,4 @@
-"""What came directly after the last item: a first-order Markov chain."""
+"""First-order Markov chain over items."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from microlens.recommenders.fitted import Fitted
 
 
 class Markov(Fitted):
-    """Ranks items by how often they came directly after the last item in the train part, ties by popularity."""
+    """Ranks items by how often they directly follow the last item in the training set; ties by popularity."""
 
     sizes = {"popularity": ("items",)}  # noqa: RUF012
     popularity: Tensor
@@ -20,13 +20,13 @@ class Markov(Fitted):
         self.register_buffer("popularity", torch.zeros(0))
 
     def fit(self, split: Split) -> None:
-        """Count pairs of neighbours."""
+        """Count the pairs of consecutive items."""
         _, sources, targets = next(following_pairs(split), (1, split.items_kept[:0], split.items_kept[:0]))
         self.following.fill(summed(sources, targets, torch.ones(len(sources)).numpy(), split.num_items))
         counts = torch.from_numpy(split.train_counts)
         self.popularity = (counts / (counts.max() + 1)).float().to(self.popularity.device)
 
     def scores(self, states: Tensor) -> Tensor:
-        """Counts after the last item, plus a share of one that grows with popularity."""
+        """Transition counts from the last item, plus a fraction below 1 that grows with popularity: (Q, N+1)."""
         last = states[:, -1:]
         return self.following.weighted_sum(last, torch.ones_like(last).float()).add_(self.popularity)

@@ -1,4 +1,4 @@
-"""MMGCN (Wei et al. 2019, "MMGCN: Multi-modal graph convolution network"): a graph a modality, linked by ids."""
+"""MMGCN (Wei et al. 2019, "MMGCN: Multi-modal graph convolution network"): one graph per modality, linked by ids."""
 
 import torch
 from torch import Tensor, nn
@@ -11,31 +11,31 @@ from microlens.recommenders.modalities import Modality, id_vectors, modalities_o
 
 
 class MMGCN(GraphRecommender):
-    """Users and items convolved over the graph of the train part once a modality, then added up.
+    """Graph convolution of users and items in each modality, summed over modalities (Wei et al. 2019).
 
     In modality m a node starts at x(0), a learned vector for users and the projected features for items. With e its id
-    vector, which all modalities share, layer l makes of it
+    vector, which all modalities share, layer l computes
 
         h     = LeakyReLU(mean over neighbours of W1 x(l-1))      (aggregation)
         x-hat = LeakyReLU(W2 x(l-1)) + e
         x(l)  = LeakyReLU(W3 h + x-hat)                           (combination, element-wise)
 
-    with matrices of its own for each modality and layer, and the final vector is the sum of x(L) over modalities.
-    Without features there is one graph over ids alone, x(0) = e.
+    with separate matrices for each modality and layer. The final vector is the sum of x(L) over modalities. Without
+    features there is a single graph over ids, x(0) = e.
 
-    In the implementation behind the MicroLens table, ids and users' vectors are not parameters, so that they stay as
-    they were drawn; here they are trained.
+    In the implementation behind the MicroLens table, id and user vectors are not parameters and keep their initial
+    values; here they are trained.
 
     Args:
-        item_encoder: tower of e for items, of size ``dim``.
-        dim: D.
+        item_encoder: tower of e for items, with output size ``dim``.
+        dim: D, the size of vectors.
         num_users: U.
         num_items: N.
-        train_pairs: user numbers (T,) and item numbers (T,) of the train part.
+        train_pairs: user numbers (T,) and item numbers (T,) of the training set.
         item_ids: (N+1,) the id of each item number.
-        features: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`, or one a modality.
-        layers: L, at least 1.
-        dropout: share of the numbers in messages to neighbours that is zeroed in training.
+        features: ``.npy`` file, see :func:`microlens.data.feature_matrix.load_features`, or one per modality.
+        layers: L, the number of convolutions, at least 1.
+        dropout: dropout rate of the messages to neighbours.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class MMGCN(GraphRecommender):
         self.convolutions = nn.ModuleList(Convolution(dim, dropout) for _ in range(graphs * layers))
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
-        """The sum over modalities of the last layers' rows of ``nodes`` (n,): (n, D)."""
+        """The sum over modalities of the last layer's rows of ``nodes`` (n,): (n, D)."""
         ids = id_vectors(self.user_table, self.item_encoder, self.num_items)
-        starts = [_start(modality) for modality in self.modalities] or [ids]
+        starts = [_initial_vectors(modality) for modality in self.modalities] or [ids]
         lasts = []
         for modality, vectors in enumerate(starts):
             for convolution in self.convolutions[modality * self.layers : (modality + 1) * self.layers]:
@@ -73,17 +73,18 @@ class MMGCN(GraphRecommender):
         return functional.embedding(nodes, torch.stack(lasts).sum(0))
 
 
-def _start(modality: nn.Module) -> Tensor:
+def _initial_vectors(modality: nn.Module) -> Tensor:
+    """x(0) of all nodes: (U + N, D)."""
     assert isinstance(modality, Modality)
     return torch.cat([modality.user_table, modality.items()])
 
 
 class Convolution(nn.Module):
-    """One layer of one modality.
+    """One MMGCN layer of one modality.
 
     Args:
-        dim: D.
-        dropout: share of the numbers in messages that is zeroed in training.
+        dim: D, the size of vectors.
+        dropout: dropout rate of the messages.
     """
 
     def __init__(self, dim: int, dropout: float) -> None:
@@ -94,10 +95,10 @@ class Convolution(nn.Module):
             init.xavier_normal_(linear.weight)
 
     def forward(self, vectors: Tensor, ids: Tensor, adjacency: Adjacency) -> Tensor:
-        """From x(l-1) and e of all nodes, both (U + N, D), to x(l), (U + N, D)."""
+        """Compute x(l) from x(l-1) and e, for all nodes: all (U + N, D)."""
         means = functional.embedding_bag(
             adjacency.neighbours, self.dropout(vectors), adjacency.offsets[:-1], mode="mean"
-        )  # W1 of the mean is the mean of W1, with fewer products
-        received = functional.leaky_relu(self.received(means))
-        own = functional.leaky_relu(self.own(vectors)) + ids
+        )  # W1 of the mean equals the mean of W1, with fewer products
+        received = functional.leaky_relu(self.received(means))  # h
+        own = functional.leaky_relu(self.own(vectors)) + ids  # x-hat
         return functional.leaky_relu(self.combined(received) + own)

@@ -1,4 +1,4 @@
-"""What graph models over several kinds of frozen features share."""
+"""Frozen item features as modalities of graph models."""
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,12 @@ from microlens.encoders.base import ItemEncoder
 
 
 class Modality(nn.Module):
-    """One modality as all nodes see it: the items' frozen features, projected, and a learned vector a user.
+    """One modality of all nodes: the projected frozen features of items and a learned vector per user.
 
     Args:
-        path: a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
+        path: path of a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
         item_ids: (N+1,) the id of each item number.
-        dim: D.
+        dim: D, the size of vectors.
         num_users: U.
     """
 
@@ -38,12 +38,12 @@ class Modality(nn.Module):
 
 
 def modalities_of(features: str | list[str] | None, item_ids: Int64, dim: int, num_users: int) -> list[Modality]:
-    """One :class:`Modality` a path in ``features``; none for None."""
+    """One :class:`Modality` per path in ``features``; empty for None."""
     paths = [features] if isinstance(features, str) else features or []
     return [Modality(path, item_ids, dim, num_users) for path in paths]
 
 
 def id_vectors(user_table: Tensor, item_encoder: ItemEncoder, num_items: int) -> Tensor:
-    """The vectors of all nodes before propagation, users (U, D) first: (U + N, D)."""
+    """The id vectors of all nodes before propagation, users (U, D) first: (U + N, D)."""
     items = torch.arange(1, num_items + 1, device=user_table.device)
     return torch.cat([user_table, item_encoder(ItemBatch(items=items))])

@@ -15,15 +15,15 @@ NORM_EPS = 1e-8
 
 
 class NextItNet(LeftToRight):
-    """Residual blocks of dilated causal convolutions over a user's item vectors.
+    """Residual blocks of dilated causal convolutions over the history's item vectors (Yuan et al. 2019).
 
-    The arithmetic runs over the items that are read, packed, and for the taps of a convolution that reach one of them.
+    Sequences are packed without padding, and a convolution is computed only for taps that fall on an item.
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
-        blocks: pairs of residual blocks, of dilation 1 and 4.
-        padding: what stands before a user's first item, see ``LeftToRight``.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of item vectors and states.
+        blocks: number of pairs of residual blocks, with dilation 1 and 4.
+        padding: treatment of padding, see :class:`LeftToRight`.
     """
 
     def __init__(self, *, item_encoder: ItemEncoder, dim: int, blocks: int = 2, padding: Padding = "masked") -> None:
@@ -34,23 +34,23 @@ class NextItNet(LeftToRight):
         self.dilations = [factor * dilation for dilation in DILATIONS * blocks for factor in (1, 2)]
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """Each position sees itself and what is before it: (B, L, D), zero at padding."""
-        read, vectors = self.what_is_read(history, vectors)
+        """The causal states of all positions: (B, L, D), zero at padding."""
+        read, vectors = self.mask_and_vectors(history, vectors)
         positions = read.flatten().nonzero().squeeze(1)
         states = self._states_at(positions, read, vectors)
         return states.new_zeros(read.numel(), states.shape[1]).index_copy_(0, positions, states).view_as(vectors)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The last state of each user, (B, D): every convolution runs for what this state depends on alone."""
-        read, vectors = self.what_is_read(history, vectors)
+        """The last state of each user: (B, D). Only what this state depends on is computed."""
+        read, vectors = self.mask_and_vectors(history, vectors)
         has_history = read[:, -1].nonzero().squeeze(1)
         states = self._states_at((has_history + 1) * read.shape[1] - 1, read, vectors)
         return states.new_zeros(len(read), states.shape[1]).index_copy_(0, has_history, states)
 
     def _states_at(self, positions: Tensor, read: Tensor, vectors: Tensor) -> Tensor:
-        """The states at ``positions`` (R,) of the (B*L,) positions: (R, D)."""
+        """The states at ``positions`` (R,), indices into (B*L,): (R, D)."""
         plans, needed = plan_taps(positions, read, self.dilations)
-        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, needed)
+        packed = vectors.reshape(-1, vectors.shape[2]).index_select(0, needed)  # (T, D)
         for block, first, second in zip(self.blocks, plans[::2], plans[1::2], strict=True):
             packed = block(packed, first, second)
         return packed
@@ -58,10 +58,10 @@ class NextItNet(LeftToRight):
 
 @dataclass(frozen=True)
 class Taps:
-    """What a causal convolution of three taps reads, as rows of its packed input.
+    """The inputs of a causal convolution with three taps, as rows of its packed input.
 
-    ``own`` (R,) is the row of each output itself. ``earlier`` are, for the taps one and two dilations back, (rows of
-    the output, rows of the input): the outputs for which there is something that far back, and where it is.
+    ``own`` (R,) is the input row at each output's own position. ``earlier`` holds, for the taps one and two dilations
+    back, (output rows, input rows): the outputs that have an item that far back, and the row of that item.
     """
 
     own: Tensor
@@ -69,25 +69,25 @@ class Taps:
 
 
 def plan_taps(positions: Tensor, read: Tensor, dilations: list[int]) -> tuple[list[Taps], Tensor]:
-    """What a stack of causal convolutions has to compute for the outputs at ``positions``, from the last one back.
+    """Plan the rows that a stack of causal convolutions computes for the outputs at ``positions``, from last to first.
 
     Args:
-        positions: (R,) positions in (B*L,), ascending.
-        read: (B, L) true where there is something to read, which is the end of each row.
-        dilations: of the convolutions, first to last.
+        positions: (R,) indices into (B*L,), ascending.
+        read: (B, L) true at positions that are read, which are at the end of each row.
+        dilations: dilation of each convolution, first to last.
 
     Returns:
         The taps of each convolution, and the positions that the first one reads, ascending.
     """
-    device, wanted = read.device, positions.cpu()  # many small operations on few numbers: the CPU is quicker
-    steps = (read.cumsum(1) - 1).flatten().cpu()  # how many items are before each
+    device, wanted = read.device, positions.cpu()  # many small operations on few numbers are faster on the CPU
+    steps = (read.cumsum(1) - 1).flatten().cpu()  # (B*L,) number of items before each position
     plans = []
     for dilation in reversed(dilations):
         reach = [(steps[wanted] >= back).nonzero().squeeze(1) for back in (dilation, 2 * dilation)]
         sources = [wanted[rows] - back for rows, back in zip(reach, (dilation, 2 * dilation), strict=True)]
-        is_needed = torch.zeros(len(steps), dtype=torch.bool)
+        is_needed = torch.zeros(len(steps), dtype=torch.bool)  # (B*L,)
         is_needed[torch.cat([wanted, *sources])] = True
-        row_of = is_needed.cumsum(0) - 1
+        row_of = is_needed.cumsum(0) - 1  # (B*L,) row in the packed input, at needed positions
         earlier = [(rows.to(device), row_of[source].to(device)) for rows, source in zip(reach, sources, strict=True)]
         plans.append(Taps(row_of[wanted].to(device), earlier))
         wanted = is_needed.nonzero().squeeze(1)
@@ -95,7 +95,7 @@ def plan_taps(positions: Tensor, read: Tensor, dilations: list[int]) -> tuple[li
 
 
 class ResidualBlock(nn.Module):
-    """Twice convolution, LayerNorm and ReLU, the second time with twice the dilation; then the input is added."""
+    """Two rounds of convolution, LayerNorm and ReLU, the second with doubled dilation, plus a residual connection."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class ResidualBlock(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(dim, eps=NORM_EPS) for _ in range(2)])
 
     def forward(self, packed: Tensor, first: Taps, second: Taps) -> Tensor:
-        """(T, D) to (R, D), the rows that ``second`` asks for."""
+        """Map (T, D) to (R, D), the rows of ``second``."""
         convolved = packed
         for convolution, norm, taps in zip(self.convolutions, self.norms, (first, second), strict=True):
             convolved = functional.relu(norm(convolution(convolved, taps)))
@@ -112,19 +112,19 @@ class ResidualBlock(nn.Module):
 
 
 class CausalConvolution(nn.Module):
-    """A convolution of three taps that looks back; where it finds nothing there, it reads zero.
+    """A causal convolution with three taps, zero-padded at the start.
 
-    ``weight`` (3, D, D) holds the taps, the one that looks back furthest first.
+    ``weight`` (3, D, D) holds the taps, from the earliest to the current position.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(3 * dim)  # as the convolutions of torch
+        bound = 1 / math.sqrt(3 * dim)  # PyTorch's default initialization of convolutions
         self.weight = nn.Parameter(init.uniform_(torch.empty(3, dim, dim), -bound, bound))
         self.bias = nn.Parameter(init.uniform_(torch.empty(dim), -bound, bound))
 
     def forward(self, packed: Tensor, taps: Taps) -> Tensor:
-        """(T, D) to (R, D)."""
+        """Map (T, D) to (R, D)."""
         furthest, middle, own = self.weight.unbind()
         convolved = functional.linear(at_rows(packed, taps.own), own, self.bias)
         for weight, (rows, sources) in zip((middle, furthest), taps.earlier, strict=True):
@@ -133,5 +133,5 @@ class CausalConvolution(nn.Module):
 
 
 def at_rows(packed: Tensor, rows: Tensor) -> Tensor:
-    """``packed`` (T, D) at distinct ascending ``rows`` (R,): (R, D), without a copy where they are all."""
+    """``packed`` (T, D) at distinct ascending ``rows`` (R,): (R, D); not copied if all rows are selected."""
     return packed if len(rows) == len(packed) else packed.index_select(0, rows)

@@ -9,14 +9,15 @@ from microlens.recommenders.factorization import FactorizationMachine, interacti
 
 
 class NFM(FactorizationMachine):
-    """Bi-interaction pooling of the user's items and the candidate, batch normalisation, and one hidden layer.
+    """Bi-interaction pooling of the user's items and the candidate, then batch normalisation and one hidden layer.
 
-    As in the original code there are neither first-order terms nor user ids.
+    There are no first-order terms and no user ids, as in the original code.
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
-        final_relu: end in a ReLU, as the original code does: scores are then never below zero and can all die.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of item vectors.
+        final_relu: apply a ReLU to the output, as the original code does. Scores are then never negative, and all of
+            them can become zero for good.
     """
 
     def __init__(self, *, item_encoder: ItemEncoder, dim: int, final_relu: bool = False) -> None:
@@ -30,13 +31,13 @@ class NFM(FactorizationMachine):
             init.zeros_(linear.bias)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The sum of the history's vectors, and their interactions: (B, 2D)."""
+        """The sum of the history's vectors and their interactions: (B, 2D)."""
         return torch.cat(interactions(history, vectors), 1)
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
-        """The network over the interactions of a user's items and a candidate."""
-        total, among = users.chunk(2, dim=2)
+        """The network's output for the interactions of a user's items and a candidate: (Q, K)."""
+        total, among = users.chunk(2, dim=2)  # (Q, 1, D) each
         pooled = torch.addcmul(among, total, items)  # (Q, K, D)
-        normed = self.norm(pooled.flatten(0, 1)).view_as(pooled)
+        normed = self.norm(pooled.flatten(0, 1)).view_as(pooled)  # BatchNorm over all Q*K pairs
         scores: Tensor = self.output(self.hidden(normed).relu()).squeeze(2)
         return scores.relu() if self.final_relu else scores

@@ -1,4 +1,4 @@
-"""What a model that reads from left to right finds before a user's first item."""
+"""Base class of sequential models that read from left to right, and their treatment of padding."""
 
 from typing import Literal
 
@@ -13,16 +13,16 @@ Padding = Literal["masked", "reference"]
 
 
 class LeftToRight(Recommender):
-    """A recommender without attention mask, for which padding could be an item that was read before all others.
+    """A sequential recommender without attention mask, where padding could act as items before the first one.
 
     Args:
         item_encoder: item tower.
-        padding: with ``masked``, a history starts at its first item. With ``reference``, as in the MicroLens code, it
-            starts with as many blank items as there is padding, and a blank item is the vector of item 0: the row of
-            the id table that nothing trains. Kept for comparison with the original.
+        padding: with ``masked``, a history starts at its first item. With ``reference``, as in the MicroLens code,
+            padding positions are read as blank items: the vector of item 0, the untrained row of the id table. Kept for
+            comparison with the original.
 
     Raises:
-        ValueError: ``reference`` with a tower that reads content, of which item 0 has none.
+        ValueError: ``reference`` is combined with a tower that reads content, because item 0 has none.
     """
 
     def __init__(self, item_encoder: ItemEncoder, padding: Padding) -> None:
@@ -31,10 +31,10 @@ class LeftToRight(Recommender):
             raise ValueError("padding = 'reference' works with id encoders; accepted with this one: 'masked'")
         self.padding = padding
 
-    def what_is_read(self, history: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Which positions are read and the vectors that stand there: (B, L) and (B, L, D); arguments as encode_users.
+    def mask_and_vectors(self, history: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The mask of positions that are read, (B, L), and their vectors, (B, L, D).
 
-        What is read of a history is always the end of it.
+        Arguments as :meth:`encode_users`. The positions that are read are always at the end of the history.
         """
         real = history > 0
         if self.padding == "masked":

@@ -1,4 +1,4 @@
-"""The most popular items for everyone: the row every other model has to beat."""
+"""The popularity baseline."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from microlens.recommenders.base import Recommender
 
 
 class TrainCounts(ItemEncoder):
-    """An item's vector is its number of train interactions, D = 1.
+    """The number of training interactions as an item vector, D = 1.
 
     Args:
-        train_counts: (N+1,).
+        train_counts: (N+1,) training interactions of each item number.
     """
 
     known_items_only = True
@@ -23,22 +23,22 @@ class TrainCounts(ItemEncoder):
         self.register_buffer("counts", train_counts.float()[:, None])
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Look the counts up: (M, 1)."""
+        """Look up the counts: (M, 1)."""
         return self.counts[items.items]
 
 
 class Popularity(Recommender):
-    """Ranks items by their number of train interactions; has nothing to train.
+    """Ranks items by their number of training interactions; nothing is trained.
 
     Args:
-        train_counts: (N+1,).
+        train_counts: (N+1,) training interactions of each item number.
     """
 
     def __init__(self, *, train_counts: Tensor) -> None:
         super().__init__(TrainCounts(train_counts))
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The same state for every user: ones (B, L, 1)."""
+        """The same constant state for every user: ones (B, L, 1)."""
         return torch.ones_like(vectors)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:

@@ -10,22 +10,22 @@ from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.base import Recommender
 
 NORM_EPS = 1e-6
-HIDDEN = -1e4  # what a hidden key scores: no exponential survives it, and half precision can hold it
+HIDDEN = -1e4  # logit of a masked key: its exponential is zero, and the value fits half precision
 
 
 class SASRec(Recommender):
-    """Learned positions and post-norm causal transformer blocks over a user's item vectors.
+    """Causal self-attention over the history's item vectors and learned positions (Kang and McAuley 2018).
 
-    The arithmetic runs over the T real items of a batch, packed, and never over padding: with MicroLens' short
+    Blocks are post-norm. The T real items of a batch are packed and padding is never computed: with MicroLens' short
     histories more than half of all positions are padding.
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of item vectors and states.
         history_length: L, the number of positions.
-        blocks: transformer blocks.
-        heads: attention heads; divides ``dim``.
-        dropout: after the positions, on the attention, and on each block's two outputs.
+        blocks: number of transformer blocks.
+        heads: number of attention heads; must divide ``dim``.
+        dropout: dropout rate after the positions, on attention weights, and on both outputs of each block.
     """
 
     def __init__(
@@ -50,25 +50,25 @@ class SASRec(Recommender):
         self.blocks = nn.ModuleList([TransformerBlock(dim, heads, dropout) for _ in range(blocks)])
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """Each position sees itself and what is before it: (B, L, D), zero at padding."""
-        real = (history > 0).flatten().nonzero().squeeze(1)  # (T,) where the real items lie in (B*L,)
-        packed = self._encode(history, vectors, real, kept=None)
+        """The causal states of all positions: (B, L, D), zero at padding."""
+        real = (history > 0).flatten().nonzero().squeeze(1)  # (T,) indices of the real items in (B*L,)
+        packed = self._encode(history, vectors, real, kept=None)  # (T, D)
         return packed.new_zeros(vectors[..., 0].numel(), vectors.shape[2]).index_copy_(0, real, packed).view_as(vectors)
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The last state of each user, (B, D): the last block's feed-forward network runs for it alone."""
-        real = (history > 0).flatten().nonzero().squeeze(1)
-        has_history = (history[:, -1] > 0).nonzero().squeeze(1)
-        kept = (history > 0).sum(1).cumsum(0)[has_history] - 1  # the last real item of each user, among the T
-        states = self._encode(history, vectors, real, kept)
+        """The last state of each user: (B, D). The last block's feed-forward network runs for these states only."""
+        real = (history > 0).flatten().nonzero().squeeze(1)  # (T,)
+        has_history = (history[:, -1] > 0).nonzero().squeeze(1)  # (R,) users with at least one item
+        kept = (history > 0).sum(1).cumsum(0)[has_history] - 1  # (R,) index of each user's last item among the T
+        states = self._encode(history, vectors, real, kept)  # (R, D)
         return states.new_zeros(len(history), vectors.shape[2]).index_copy_(0, has_history, states)
 
     def _encode(self, history: Tensor, vectors: Tensor, real: Tensor, kept: Tensor | None) -> Tensor:
-        """The states at the T real items, (T, D), or at ``kept`` of them."""
+        """The states of the T real items, (T, D), or of ``kept`` (R,) of them, (R, D)."""
         L, D = vectors.shape[1:]
-        placed = vectors.reshape(-1, D).index_select(0, real) + self.positions[-L:].index_select(0, real % L)
+        placed = vectors.reshape(-1, D).index_select(0, real) + self.positions[-L:].index_select(0, real % L)  # (T, D)
         packed: Tensor = self.dropout(self.norm(placed))
-        mask = attention_mask(history, self.heads)
+        mask = attention_mask(history, self.heads)  # (heads*B, L, L)
         for block in self.blocks[:-1]:
             packed = block(packed, real, mask)
         last: Tensor = self.blocks[-1](packed, real, mask, kept)
@@ -76,7 +76,7 @@ class SASRec(Recommender):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then a feed-forward network of four times the width, each with dropout, residual and LayerNorm."""
+    """Self-attention, then a feed-forward network of width 4D, each with dropout, residual connection and LayerNorm."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -91,18 +91,18 @@ class TransformerBlock(nn.Module):
             init.zeros_(linear.bias)
 
     def forward(self, packed: Tensor, real: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
-        """(T, D) to (T, D), or to the rows ``kept``; ``real`` (T,) and ``mask`` say where the T items stand."""
+        """Map (T, D) to (T, D), or to (R, D) for the rows ``kept`` (R,); the rest as in :class:`CausalAttention`."""
         attended = self.attention(packed, real, mask)
         if kept is not None:
             attended, packed = attended.index_select(0, kept), packed.index_select(0, kept)
         packed = self.attention_norm(packed + self.dropout(attended))
-        fed = self.contract(functional.relu(self.expand(packed)))
+        fed = self.contract(functional.relu(self.expand(packed)))  # (T or R, D)
         normed: Tensor = self.feed_forward_norm(packed + self.dropout(fed))
         return normed
 
 
 class CausalAttention(nn.Module):
-    """Multi-head attention without biases; queries, keys and values in one matrix product."""
+    """Multi-head attention without biases; queries, keys and values are projected in one matrix product."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -115,32 +115,40 @@ class CausalAttention(nn.Module):
         init.xavier_normal_(self.output.weight)
 
     def forward(self, packed: Tensor, real: Tensor, mask: Tensor) -> Tensor:
-        """(T, D) to (T, D): unpack to heads * B sequences of (L, D / heads), attend, pack again."""
-        (T, D), (sequences, L, _) = packed.shape, mask.shape
+        """Attend among the packed items of each sequence: (T, D) to (T, D).
+
+        Args:
+            packed: (T, D) states of the real items.
+            real: (T,) their indices in (B*L,).
+            mask: (heads*B, L keys, L queries) additive mask, see :func:`attention_mask`.
+        """
+        (T, D), (sequences, L, _) = packed.shape, mask.shape  # sequences = heads*B
         size = D // self.heads
-        # Heads first and keys before queries: every product below then reads its operands where they lie, and the
-        # softmax over keys runs along whole rows of queries, several times faster than over ten numbers at a time.
-        projected = self.query_key_value(packed).view(T, 3 * self.heads, size).transpose(0, 1)
-        unpacked = projected.new_zeros(3 * self.heads, sequences // self.heads * L, size)
+        # Layout: heads first, so that the products below need no copies of their operands; keys before queries, so that
+        # the softmax over keys reduces along whole rows of queries, several times faster than over rows of ten numbers.
+        projected = self.query_key_value(packed).view(T, 3 * self.heads, size).transpose(0, 1)  # (3*heads, T, size)
+        unpacked = projected.new_zeros(3 * self.heads, sequences // self.heads * L, size)  # (3*heads, B*L, size)
         query, key, value = unpacked.index_copy_(1, real, projected).view(3, sequences, L, size).unbind()
         logits = torch.baddbmm(mask.to(key.dtype), key, query.transpose(1, 2), alpha=1 / math.sqrt(size))
-        weights = self.dropout(logits.softmax(1))  # (heads * B, keys, queries)
-        attended = (weights.transpose(1, 2) @ value).view(self.heads, -1, size).index_select(1, real)
+        weights = self.dropout(logits.softmax(1))  # (heads*B, L keys, L queries)
+        attended = (
+            (weights.transpose(1, 2) @ value).view(self.heads, -1, size).index_select(1, real)
+        )  # (heads, T, size)
         packed_again: Tensor = self.output(attended.transpose(0, 1).reshape(T, D))
         return packed_again
 
 
 def attention_mask(history: Tensor, heads: int) -> Tensor:
-    """What may not be attended to, the future and padding, as an additive mask for the logits of every head.
+    """The additive attention mask of every head, which hides the future and padding.
 
     Args:
         history: (B, L) item numbers, 0 at padding.
-        heads: attention heads.
+        heads: number of attention heads.
 
     Returns:
-        (heads * B, L keys, L queries), 0 where a query may read a key and a large negative number elsewhere.
+        (heads*B, L keys, L queries), 0 where a query may read a key and a large negative number elsewhere.
     """
     L = history.shape[1]
-    not_before = torch.ones(L, L, dtype=torch.bool, device=history.device).triu()  # the query is the key or after it
-    visible = not_before & (history > 0)[:, :, None]
+    not_before = torch.ones(L, L, dtype=torch.bool, device=history.device).triu()  # (L, L) true if query >= key
+    visible = not_before & (history > 0)[:, :, None]  # (B, L, L)
     return torch.where(visible, 0.0, HIDDEN).repeat(heads, 1, 1)

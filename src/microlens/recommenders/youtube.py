@@ -1,4 +1,4 @@
-"""The deep candidate generator of YouTube (Covington, Adams and Sargin 2016, doi 10.1145/2959100.2959190)."""
+"""YouTube's deep candidate generation network (Covington, Adams and Sargin 2016, doi 10.1145/2959100.2959190)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from microlens.recommenders.base import Recommender
 
 
 class YouTube(Recommender):
-    """The mean of the vectors of what was watched, through a network of ReLU layers each half as wide as the last.
+    """The mean of the history's item vectors through a ReLU tower that halves in width (Covington et al. 2016).
 
-    MicroLens published no code of its YouTube rows, so width and depth are the paper's tower at its smallest: 2D, then
-    D. The last layer has no ReLU, because a user vector without negative numbers could only like some directions.
+    MicroLens published no code for its YouTube rows, so width and depth follow the paper's smallest tower: 2D, then D.
+    The last layer has no ReLU: a user vector without negative components could not score any direction down.
 
     Args:
-        item_encoder: item tower of size ``dim``.
-        dim: D.
-        dropout: on the mean and on the hidden layer.
+        item_encoder: item tower with output size ``dim``.
+        dim: D, the size of item vectors and states.
+        dropout: dropout rate of the mean and of the hidden layer.
     """
 
     def __init__(self, *, item_encoder: ItemEncoder, dim: int, dropout: float = 0.1) -> None:
@@ -30,12 +30,12 @@ class YouTube(Recommender):
             init.zeros_(linear.bias)
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """From the mean of the items up to each position: (B, L, D)."""
-        real = (history > 0)[..., None]
+        """The tower's output for the mean of the items up to each position: (B, L, D)."""
+        real = (history > 0)[..., None]  # (B, L, 1)
         return self._tower(torch.where(real, vectors, 0.0).cumsum(1) / real.cumsum(1).clamp(min=1))
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """From the mean of all items: (B, D)."""
+        """The tower's output for the mean of all items: (B, D)."""
         real = (history > 0)[..., None]
         return self._tower(torch.where(real, vectors, 0.0).sum(1) / real.sum(1).clamp(min=1))
 

@@ -1,4 +1,4 @@
-"""Media files of a release by the item they are named by, in nested folders too; what is not used has a reason."""
+"""Media files of a release by item id, including nested folders; files that are not used are listed with a reason."""
 
 import os
 import stat
@@ -10,16 +10,16 @@ NO_ITEM = "not named by the id of an item that has interactions"
 _OTHER_KIND = "no kind of file that is read here"
 _SECOND = "another file of the same item is read"
 _HIDDEN = "hidden"
-_NO_FILE = "no file that can be opened"
+_NOT_A_FILE = "no file that can be opened"
 _SEEN = "a folder that is read under another name"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaFiles:
-    """The files of one kind, by item id in ascending order, and what else lies in their folders.
+    """The files of one kind, by item id in ascending order, and the other files in their folders.
 
-    ``names`` are the paths of the files from the folder of the release, by item id; ``unused`` those of what is not
-    read, by suffix and reason.
+    ``names`` maps item ids to paths relative to the release folder. ``unused`` maps (suffix, reason) to the paths of
+    files that are not used.
     """
 
     by_item: dict[int, Path]
@@ -27,11 +27,11 @@ class MediaFiles:
     unused: dict[tuple[str, str], list[str]]
 
     def name_within(self, item: int) -> str:
-        """The path of an item's file from the folder that holds the files of this kind."""
+        """The path of an item's file relative to the folder of this kind of media."""
         return self.names[item].partition("/")[2]
 
     def of_items(self, items: set[int]) -> "MediaFiles":
-        """The same with the files of these items only; the others are not used."""
+        """Restrict to the files of these items; the others become unused."""
         unused = {key: list(names) for key, names in self.unused.items()}
         for item, path in self.by_item.items():
             if item not in items:
@@ -41,10 +41,10 @@ class MediaFiles:
 
 
 def find_media(folders: Sequence[Path], suffixes: Sequence[str]) -> MediaFiles:
-    """The files with one of ``suffixes`` in ``folders`` and the folders within, by the item id that is their name.
+    """Find the files with one of ``suffixes`` in ``folders`` and below; their names are item ids.
 
-    Of several files of an item the one is taken whose suffix comes first, then the one that lies in fewer folders, then
-    the one with the shorter name, then the first by alphabet.
+    Of several files of an item, the one with the first suffix is used, then the one in fewer folders, then the one with
+    the shorter name, then the first in alphabetical order.
     """
     rank = {suffix: index for index, suffix in enumerate(suffixes)}
     unused: dict[tuple[str, str], list[str]] = {}
@@ -72,7 +72,7 @@ def find_media(folders: Sequence[Path], suffixes: Sequence[str]) -> MediaFiles:
 
 
 def name_of(path: Path) -> str:
-    """A path as text that can be written; bytes that are no UTF-8 become U+FFFD."""
+    """A path as text that can be written; bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -86,9 +86,10 @@ def _why_unused(path: Path, has_suffix: bool) -> str | None:
 
 
 def _files_below(folder: Path, suffixes: Container[str]) -> Iterator[tuple[Path, int, str | None]]:
-    """Everything in ``folder`` and the folders within, how deep it lies, and why it cannot be read, if so.
+    """Yield everything in ``folder`` and below, with its depth, and the reason if it cannot be read.
 
-    Links are followed, each folder once, so that a loop ends. Of folders, those only that have one of ``suffixes``.
+    Links are followed, but each folder is visited once, so that loops end. Folders are yielded only if they have one of
+    ``suffixes``.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [(folder, 0)]
@@ -109,11 +110,11 @@ def _files_below(folder: Path, suffixes: Container[str]) -> Iterator[tuple[Path,
             if stat.S_ISDIR(mode):
                 waiting.append((path, depth + 1))
             if not stat.S_ISDIR(mode) or path.suffix.lower() in suffixes:
-                yield path, depth, None if stat.S_ISREG(mode) else _NO_FILE
+                yield path, depth, None if stat.S_ISREG(mode) else _NOT_A_FILE
 
 
 def _mode(path: Path) -> int:
-    """What ``path`` is, links followed; 0 if that cannot be found out."""
+    """The file mode of ``path``, following links; 0 if it cannot be determined."""
     try:
         return path.stat().st_mode
     except OSError:

@@ -1,9 +1,9 @@
-"""A small world whose right answer is known, written as a release in the official layout.
+"""A synthetic release in the official layout, drawn from a small world with a known right answer.
 
 Items differ in what is seen and heard (colour, backdrop, shape, motion, pitch); every user likes one value of each. A
 history is drawn without repetition with probability proportional to exp(content utility) x popularity; popularity has a
-long tail and nothing to do with content. New items are published after the launch date and chosen for their content
-alone, as the last interactions of some users: ids can learn the old items, and only content can rank the new ones.
+long tail and is independent of content. New items are published after the launch date and are chosen for their content
+only, as the last interactions of some users: ids can learn the old items, and only content can rank the new ones.
 """
 
 import csv
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 WEIGHTS: dict[str, float] = {"colour": 3.5, "backdrop": 3.0, "shape": 0.8, "motion": 0.8, "pitch": 0.8}
-"""What a match of an attribute adds to the utility of an item for a user."""
+"""The utility of an item for a user that each matching attribute adds."""
 
 LEAST_USERS = 10
 LEAST_ITEMS = 12
@@ -46,7 +46,7 @@ CLOSING_MS = LAUNCH_MS + 30 * 86_400_000
 
 _CELLS_AT_ONCE = 1 << 22
 _ITEMS_WORTH_A_PROCESS = 50
-# All that is ever written into the folder of an unfinished release.
+# Patterns of all files in the folder of an unfinished release.
 _WRITTEN = (
     *(f"synthetic_{name}" for name in ("pairs.csv", "pairs.tsv", "comments.txt", "likes_and_views.txt")),
     *(f"synthetic_{name}" for name in ("titles.csv", "tags_to_summary.csv")),
@@ -56,11 +56,11 @@ _WRITTEN = (
 
 @dataclass(frozen=True)
 class World:
-    """The truth of a synthetic release: N items, B users, T interactions. Id = position + 1 for items and users.
+    """The ground truth of a synthetic release: N items, B users, T interactions; ids are index + 1.
 
-    `attributes[name]` (N,) and `favourites[name]` (B,) are positions in `ATTRIBUTES[name]`; `earlier_colour` (B,) was
+    `attributes[name]` (N,) and `favourites[name]` (B,) are indices into `ATTRIBUTES[name]`; `earlier_colour` (B,) is
     the favourite in the first half of a history. `popularity` (N,) sums to 1 and is 0 for the items in `is_new` (N,).
-    `user`, `item` (positions) and `time` (ms) are (T,), sorted by user, then time.
+    `user`, `item` (indices) and `time` (ms) are (T,), sorted by user, then time.
     """
 
     seed: int
@@ -74,11 +74,11 @@ class World:
     time: Ints
 
     def utility(self, names: Iterable[str] = tuple(ATTRIBUTES)) -> Floats:
-        """What every item is worth to every user at the end of the history, (B, N), by the attributes `names`."""
+        """The utility of every item for every user at the end of the history, by the attributes `names`: (B, N)."""
         return _utility(self.attributes, {name: self.favourites[name] for name in names})
 
     def look(self, item: int) -> Look:
-        """What the item at a position shows and sounds like."""
+        """The look and sound of the item at an index."""
         names = {name: ATTRIBUTES[name][values[item]] for name, values in self.attributes.items()}
         return Look(**names, seed=(self.seed, item + 1))
 
@@ -92,14 +92,14 @@ def _utility(attributes: dict[str, Ints], favourites: dict[str, Ints]) -> Floats
 
 
 def build_world(users: int = 2000, items: int = 400, seed: int = 0) -> World:
-    """Draw items, tastes and interactions; writes nothing.
+    """Draw items, preferences and interactions; writes nothing.
 
     Raises:
-        InputError: fewer users or items than a world needs, or a negative seed.
+        InputError: there are too few users or items, or the seed is negative.
     """
-    _refuse_less("users", users, LEAST_USERS)
-    _refuse_less("items", items, LEAST_ITEMS)
-    _refuse_less("seed", seed, 0)
+    _check_minimum("users", users, LEAST_USERS)
+    _check_minimum("items", items, LEAST_ITEMS)
+    _check_minimum("seed", seed, 0)
     rng = np.random.default_rng([seed])
     is_new = np.zeros(items, dtype=np.bool_)
     is_new[rng.choice(items, max(2, round(NEW_ITEMS * items)), replace=False)] = True
@@ -136,13 +136,13 @@ def build_world(users: int = 2000, items: int = 400, seed: int = 0) -> World:
     )
 
 
-def _refuse_less(what: str, given: int, least: int) -> None:
+def _check_minimum(what: str, given: int, least: int) -> None:
     if given < least:
         raise InputError(f"{what} is {given}; a synthetic release accepts {least} or more.")
 
 
 def _draw_attributes(rng: np.random.Generator, is_new: Bools) -> dict[str, Ints]:
-    """Deal combinations of values evenly to the old and to the new items, so that no taste is without its items."""
+    """Distribute combinations of values evenly over old and new items, so that every preference has matching items."""
     attributes = {name: np.empty(len(is_new), dtype=np.int64) for name in ATTRIBUTES}
     for group in (is_new, ~is_new):
         for names in (("colour", "backdrop"), ("shape", "motion", "pitch")):
@@ -166,7 +166,7 @@ def _draw_lengths(rng: np.random.Generator, users: int, warm: int) -> Ints:
 
 
 def _draw_histories(rng: np.random.Generator, early: Floats, late: Floats, popularity: Floats, lengths: Ints) -> Ints:
-    """Draw `(B, max length)` items: by `early` utility up to the middle, by `late` from there; new ones at the end."""
+    """Draw items `(B, max length)`: by `early` utility up to the middle, then by `late`; new items at the end."""
     users, longest = np.arange(len(lengths)), int(lengths.max())
     middle = lengths // 2
     with np.errstate(divide="ignore"):
@@ -188,7 +188,7 @@ def _draw_histories(rng: np.random.Generator, early: Floats, late: Floats, popul
 
 
 def _draw_without_repetition(rng: np.random.Generator, log_weights: Floats, count: int) -> Ints:
-    """Successive draws from softmax(log_weights) without replacement, `(B, count)`, by the Gumbel top-k trick."""
+    """Sample from softmax(log_weights) without replacement by the Gumbel top-k trick: `(B, count)`."""
     keys = log_weights + rng.gumbel(size=log_weights.shape).astype(np.float32)
     top = np.argpartition(-keys, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(keys, top, axis=1), axis=1)
@@ -196,7 +196,7 @@ def _draw_without_repetition(rng: np.random.Generator, log_weights: Floats, coun
 
 
 def _draw_times(rng: np.random.Generator, lengths: Ints, is_new: Bools) -> Ints:
-    """Rising times in ms `(B, max length)`: the last interaction and every new item come after the launch."""
+    """Ascending times in ms, `(B, max length)`: the last interaction and all new items come after the launch."""
     position = np.arange(is_new.shape[1])
     share = rng.random(is_new.shape)
     share[position >= lengths[:, None]] = 1
@@ -204,7 +204,7 @@ def _draw_times(rng: np.random.Generator, lengths: Ints, is_new: Bools) -> Ints:
     launched = (position >= lengths[:, None] - 1) | is_new
     start = np.where(launched, LAUNCH_MS, OPENING_MS)
     end = np.where(launched, CLOSING_MS, LAUNCH_MS) - is_new.shape[1]
-    # Adding the position keeps the times of a user apart.
+    # Adding the position makes the times of a user distinct.
     times: Ints = (start + share * (end - start)).astype(np.int64) + position
     return times
 
@@ -218,26 +218,26 @@ def write_release(
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> World:
-    """Write a synthetic release in the official layout, and its truth beside it as `world.json`.
+    """Write a synthetic release in the official layout, and its ground truth as `world.json`.
 
     Args:
-        folder: Must not exist yet; it appears when the release is whole.
+        folder: Must not exist; it is renamed into place when the release is complete.
         users: Number of users.
         items: Number of items, each with a video, a cover and a sound.
         seed: The same seed gives the same tables, pictures and sounds.
-        workers: Processes that draw and encode, as many as pay off unless told.
+        workers: Number of processes that draw and encode; by default as many as are worthwhile.
         on_progress: Called with (items done, items) after every item.
 
     Raises:
-        InputError: `folder` exists, `folder.partial` holds files of others, users, items, workers or seed are below
-            the least accepted, or processes do not start.
+        InputError: `folder` exists, `folder.partial` holds other files, an argument is below its minimum, or worker
+            processes do not start.
     """
     if folder.exists():
         raise InputError(f"{folder} exists already; name a folder that does not.")
     if workers is not None:
-        _refuse_less("workers", workers, 1)
+        _check_minimum("workers", workers, 1)
     world = build_world(users, items, seed)
-    with _renamed_when_whole(folder) as unfinished:
+    with _renamed_when_complete(folder) as unfinished:
         _write_interactions(unfinished, world)
         _write_items(unfinished, world)
         _write_truth(unfinished / "world.json", world)
@@ -248,7 +248,7 @@ def write_release(
 
 
 @contextmanager
-def _renamed_when_whole(folder: Path) -> Iterator[Path]:
+def _renamed_when_complete(folder: Path) -> Iterator[Path]:
     unfinished = folder.with_name(folder.name + ".partial")
     claim_folder(unfinished)
     with lock_folder(unfinished):
@@ -293,7 +293,7 @@ def _write_items(folder: Path, world: World) -> None:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines that end in CRLF, as those of the official files do."""
+    """Write lines with CRLF endings, like those of the official files."""
     with path.open("w", encoding="utf-8", newline="\r\n") as file:
         file.writelines(line + "\n" for line in lines)
 
@@ -315,7 +315,7 @@ def _write_truth(path: Path, world: World) -> None:
 
 
 def _write_media(folder: Path, world: World, workers: int | None) -> Iterator[None]:
-    """Draw and encode one item after the other, or several at once, and yield after each."""
+    """Draw and encode the items, in parallel if worthwhile, and yield after each."""
     for name in ("videos", "covers", "audios"):
         (folder / name).mkdir(exist_ok=True)
     items = list(enumerate((world.look(item) for item in range(len(world.is_new))), start=1))

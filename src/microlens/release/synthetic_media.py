@@ -1,4 +1,4 @@
-"""Draw, sing and encode one invented micro-video: a coloured figure that moves to a tone in front of a backdrop.
+"""Drawing and encoding of one synthetic micro-video: a coloured figure that moves to a tone in front of a backdrop.
 
 Pictures are `(H, W, 3)` uint8 RGB, clips `(F, H, W, 3)`, sound `(T,)` float32 in [-1, 1]. Positions on the picture
 are measured in picture widths from its centre, so that a cover is the same scene as the video, only larger.
@@ -48,7 +48,7 @@ BACKDROPS: dict[str, tuple[int, int, int]] = {
     "sand": (224, 196, 148),
     "plum": (92, 18, 78),
 }
-"""Colour of what is behind the figure."""
+"""Colour of the backdrop, red green blue."""
 
 PITCHES: dict[str, float] = {"deep": 146.8, "low": 220.0, "mellow": 329.6, "high": 493.9, "shrill": 740.0}
 """Fundamental frequency in Hz. The steps are fifths, so that no tone is an octave of another."""
@@ -109,7 +109,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "motion": tuple(MOTIONS),
     "pitch": tuple(PITCHES),
 }
-"""The names an item's attributes and a user's favourites are made of, in this order everywhere."""
+"""The values of an item's attributes and of a user's favourites, always in this order."""
 
 TAGS: dict[str, str] = {
     "drifting left": "Transportation",
@@ -119,7 +119,7 @@ TAGS: dict[str, str] = {
     "circling": "Music",
     "resting": "Photography",
 }
-"""The tag of an item by its motion; names are those of the official tags."""
+"""The tag of an item by its motion, from the official tags."""
 
 TITLES = (
     "{colour} {shape} {motion}, humming {pitch} # {backdrop} # chill",
@@ -133,7 +133,7 @@ TITLES = (
     "the {colour} {shape} you asked for # {pitch} voice",
     "POV: you are a {colour} {shape} # {motion} # relax",
 )
-"""Most titles keep something to themselves, as real ones do."""
+"""Most titles mention only some of the attributes, as real titles do."""
 
 COMMENT_OPENINGS = ("", "wow, ", "haha ", "honestly, ", "again and again: ", "my cat agrees, ", "day 3 and ", "ok but ")
 COMMENTS = (
@@ -153,7 +153,7 @@ COMMENTS = (
 
 @dataclass(frozen=True)
 class Look:
-    """What one item shows and sounds like: a name out of each table above, and the seed of all that is accidental."""
+    """The attributes of an item, a name from each table above, and the seed of its random variation."""
 
     colour: str
     backdrop: str
@@ -164,7 +164,7 @@ class Look:
 
 
 def title_of(look: Look, rng: np.random.Generator) -> str:
-    """Draw a title that names some of what the item shows."""
+    """Draw a title that mentions some of the item's attributes."""
     title = TITLES[rng.integers(len(TITLES))].format(**vars(look))
     first_letter = 1 if title.startswith('"') else 0
     return title[:first_letter] + title[first_letter].upper() + title[first_letter + 1 :]
@@ -177,7 +177,7 @@ def comment_on(look: Look, rng: np.random.Generator) -> str:
 
 
 class Scene(NamedTuple):
-    """The accidents of one item, in which items of equal attributes differ."""
+    """The random variation of an item, in which items with equal attributes differ."""
 
     radius: float
     tilt: float
@@ -188,7 +188,7 @@ class Scene(NamedTuple):
 
 
 def draw_scene(look: Look) -> Scene:
-    """Draw the accidents of an item from its seed."""
+    """Draw the random variation of an item from its seed."""
     rng = np.random.default_rng([*look.seed, 0])
     tone = np.array(BACKDROPS[look.backdrop]) / 255
     return Scene(
@@ -202,7 +202,7 @@ def draw_scene(look: Look) -> Scene:
 
 
 def draw_clip(look: Look, moments: Floats, size: tuple[int, int]) -> Pixels:
-    """Draw the frames at `moments` (F,) in [0, 1] as `(F, H, W, 3)` uint8; `size` is (H, W) in pixels."""
+    """Draw the frames at `moments` (F,) in [0, 1]: `(F, H, W, 3)` uint8; `size` is (H, W) in pixels."""
     scene = draw_scene(look)
     height, width = size
     sprite, lit = _draw_sprite(look, scene, width)
@@ -228,10 +228,10 @@ def draw_clip(look: Look, moments: Floats, size: tuple[int, int]) -> Pixels:
 
 
 def _draw_background(scene: Scene, size: tuple[int, int]) -> Floats:
-    """`(H, W, 3)` in [0, 255]: a gradient from top to bottom under soft blotches."""
+    """A vertical gradient with soft blotches: `(H, W, 3)` in [0, 255]."""
     height, width = size
     rows, columns = scene.blotches.shape
-    # einsum, because the threads of a matrix product would take turns with the other drawing processes.
+    # einsum, because a matrix product's threads would compete with the other drawing processes.
     across = np.einsum("rc,wc->rw", scene.blotches, _smooth_steps(width, columns))
     blotches = np.einsum("hr,rw->hw", _smooth_steps(height, rows), across)
     gradient = np.einsum("ht,tc->hc", _smooth_steps(height, 2), scene.background)
@@ -240,14 +240,14 @@ def _draw_background(scene: Scene, size: tuple[int, int]) -> Floats:
 
 
 def _smooth_steps(pixels: int, knots: int) -> Floats:
-    """Weights `(pixels, knots)` that blend the values at evenly spaced knots without creases."""
+    """Smooth interpolation weights between evenly spaced knots: `(pixels, knots)`."""
     distance = abs(np.linspace(0, knots - 1, pixels, dtype=np.float32)[:, None] - np.arange(knots, dtype=np.float32))
     weights: Floats = (1 + np.cos(np.pi * np.minimum(distance, 1))) / 2
     return weights
 
 
 def _draw_sprite(look: Look, scene: Scene, width: int) -> tuple[Floats, Floats]:
-    """The figure to add `(P, P, 3)` and the share of the background that stays `(P, P, 1)`, its shadow included."""
+    """The figure to add, `(P, P, 3)`, and the fraction of the background to keep, with its shadow, `(P, P, 1)`."""
     radius = scene.radius * width
     side = int(3.2 * radius)
     y, x = (np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2) / np.float32(radius)
@@ -262,7 +262,7 @@ def _draw_sprite(look: Look, scene: Scene, width: int) -> tuple[Floats, Floats]:
 
 
 def play_sound(look: Look, seconds: float) -> Floats:
-    """Play the item's tone as `(T,)` float32 at `SAMPLE_RATE`; its timbre, beat and loudness are accidents."""
+    """The item's tone as `(T,)` float32 at `SAMPLE_RATE`; timbre, beat and loudness vary randomly."""
     rng = np.random.default_rng([*look.seed, 2])
     time = np.arange(round(seconds * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     frequency = PITCHES[look.pitch] * 2 ** rng.uniform(-1 / 60, 1 / 60)
@@ -280,7 +280,7 @@ def play_sound(look: Look, seconds: float) -> Floats:
 
 
 def write_item(folder: Path, number: int, look: Look) -> None:
-    """Write `videos/NUMBER.mp4`, `covers/NUMBER.jpg` and `audios/NUMBER.m4a` into folders that exist."""
+    """Write `videos/NUMBER.mp4`, `covers/NUMBER.jpg` and `audios/NUMBER.m4a` into existing folders."""
     moments = np.linspace(0, 1, FRAMES, dtype=np.float32)
     clip = draw_clip(look, moments, VIDEO_SIZE)
     sound = play_sound(look, FRAMES / FRAMES_PER_SECOND)

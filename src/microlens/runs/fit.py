@@ -13,8 +13,7 @@ from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDER_REGISTRY, RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.runs.assembly import takes_encoder
-from microlens.runs.train import Run
-from microlens.runs.train import train
+from microlens.runs.train import Run, train
 
 Encoder = str | type[ItemEncoder] | Mapping[str, Any]
 

@@ -1,1 +1,1 @@
-"""One training step, the loop over them, and what is computed once and kept."""
+"""Training: losses, the training step, the trainer, checkpoints and caches of frozen computations."""

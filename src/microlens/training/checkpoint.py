@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, its facts as JSON in the header; never a pickle."""
+"""Checkpoints: one safetensors file each, with metadata as JSON in the header; never a pickle."""
 
 import json
 from collections.abc import Iterator
@@ -20,30 +20,30 @@ from microlens.recommenders.base import Recommender
 
 FRESH = "train the run again with fresh=True"
 T = TypeVar("T")
-_KEPT_OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "step")  # by AdamW
+_ADAMW_STATE = ("exp_avg", "exp_avg_sq", "step")  # the state that AdamW keeps for each parameter
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write ``tensors`` and ``facts`` to ``path``, whole or not at all."""
+    """Write ``tensors`` and ``facts`` to ``path`` atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
-        # Through bytes, because then a full disk is an OSError that says so.
+        # Serialized in memory first: a full disk then raises an OSError that says so.
         temporary.write_bytes(to_bytes(contiguous, metadata={"facts": json.dumps(facts)}))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save` wrote.
+    """Read a file written by :func:`save`.
 
     Raises:
-        InputError: the file is missing, damaged, or not one of ours.
+        InputError: the file is missing, damaged or not a microlens checkpoint.
     """
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, _facts(file, path)  # noqa: SIM118
 
 
 def load_facts(path: Path) -> dict[str, Any]:
-    """The facts of what :func:`save` wrote, without reading its tensors; raises as :func:`load`."""
+    """Read the facts of a file written by :func:`save` without its tensors; raises like :func:`load`."""
     with _opened(path) as file:
         return _facts(file, path)
 
@@ -68,21 +68,21 @@ def _facts(file: Any, path: Path) -> dict[str, Any]:
 
 
 def checked(facts: dict[str, Any], kind: type[T], path: Path) -> T:
-    """The facts of a checkpoint as ``kind``, a dataclass whose fields they have to hold.
+    """Validate the facts of a checkpoint as an instance of the dataclass ``kind``.
 
     Raises:
-        InputError: one is missing or has a value of another type.
+        InputError: a field is missing or has a value of another type.
     """
     return parse_json(json.dumps(facts), kind, path, FRESH)
 
 
 def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put ``prefix.`` before every name."""
+    """Prepend ``prefix.`` to every name."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors named ``prefix.*``, without the prefix."""
+    """The tensors named ``prefix.*``, with the prefix removed."""
     return {
         name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
     }
@@ -92,12 +92,12 @@ def load_model(model: Recommender, tensors: dict[str, Tensor], path: Path) -> No
     """Put the tensors named ``model.*`` into ``model``.
 
     Raises:
-        InputError: they are those of another model.
+        InputError: the tensors are those of another model.
     """
     state = under("model", tensors)
     model.adopt(state)
     expected = model.state_dict()
-    differing = sorted(name for name in state.keys() | expected.keys() if not _alike(state, expected, name))
+    differing = sorted(name for name in state.keys() | expected.keys() if not _same_layout(state, expected, name))
     if differing:
         raise InputError(
             f"{path} is the checkpoint of another model: {len(differing)} of its {len(state)} tensors do not fit "
@@ -106,18 +106,18 @@ def load_model(model: Recommender, tensors: dict[str, Tensor], path: Path) -> No
     model.load_state_dict(state)
 
 
-def _alike(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> bool:
-    """Whether both have a tensor of this name, of one shape and type."""
+def _same_layout(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> bool:
+    """True if both have a tensor of this name with the same shape and type."""
     if name not in state or name not in expected:
         return False
     return state[name].shape == expected[name].shape and state[name].dtype == expected[name].dtype
 
 
 def start_from(model: Recommender, path: Path) -> None:
-    """Begin with the weights of another run, perhaps on other data; vectors of ids stay as they are.
+    """Initialize ``model`` with the weights of another run, possibly on other data; id embeddings are not loaded.
 
     Raises:
-        InputError: there is no such checkpoint, the model knows users by number, or what both have in common differs.
+        InputError: there is no such checkpoint, the model identifies users by number, or the shared tensors differ.
     """
     if not path.is_file():
         raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
@@ -131,7 +131,7 @@ def start_from(model: Recommender, path: Path) -> None:
         if not any(name.startswith(f"{tower}.") for tower in ids)
     }
     state = {name: tensor for name, tensor in under("model", tensors).items() if name in expected}
-    differing = sorted(name for name in expected if not _alike(state, expected, name))
+    differing = sorted(name for name in expected if not _same_layout(state, expected, name))
     if differing:
         raise InputError(
             f"train.start_from is {path}, a checkpoint of another model: {len(differing)} of {len(expected)} tensors "
@@ -147,36 +147,36 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put back what :func:`optimizer_tensors` gave.
+    """Restore the state returned by :func:`optimizer_tensors`.
 
     Raises:
-        InputError: they are those of other parameters.
+        InputError: the state is that of other parameters.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
         number = int(index) if index.isdecimal() and len(index) < 9 else len(parameters)
-        if number >= len(parameters) or not _of_parameter(name, tensor, parameters[number]):
+        if number >= len(parameters) or not _matches_parameter(name, tensor, parameters[number]):
             raise InputError(f"{path} is damaged ('optimizer.{key}' fits no parameter of this model); {FRESH}.")
         state.setdefault(number, {})[name] = tensor
     for number, kept in state.items():
-        if len(kept) < len(_KEPT_OF_A_PARAMETER):
+        if len(kept) < len(_ADAMW_STATE):
             raise InputError(f"{path} is damaged (only {', '.join(kept)} of 'optimizer.{number}' there); {FRESH}.")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _of_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
+def _matches_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
     if name == "step":
         return tensor.shape == () and tensor.dtype == torch.float32
-    return name in _KEPT_OF_A_PARAMETER and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
+    return name in _ADAMW_STATE and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 
 def load_random_states(tensors: dict[str, Tensor], process: Process, device: torch.device, path: Path) -> None:
-    """Put back the states of PyTorch's generators, named ``RANK.DEVICE``, as far as this process has them.
+    """Restore the states of PyTorch's generators, named ``RANK.DEVICE``, for this process.
 
     Raises:
-        InputError: one is missing or damaged, or there are those of more or fewer processes.
+        InputError: a state is missing or damaged, or the number of processes differs.
     """
     world_size = len({name.partition(".")[0] for name in tensors})
     if not world_size:
@@ -184,13 +184,13 @@ def load_random_states(tensors: dict[str, Tensor], process: Process, device: tor
     if world_size != process.world_size:
         counted = "1 process" if world_size == 1 else f"{world_size} processes"
         raise InputError(
-            f"{path} was written by {counted}, which cannot be gone on with by "
-            f"{process.world_size}: use as many, or {FRESH}."
+            f"{path} was written by {counted} and cannot be resumed with {process.world_size}: use the same number, "
+            f"or {FRESH}."
         )
     for kind in ("cpu", "cuda") if device.type == "cuda" else ("cpu",):
         name = f"{process.rank}.{kind}"
         if name not in tensors:
-            raise InputError(f"{path} holds no random state '{name}', it is damaged or of another device; {FRESH}.")
+            raise InputError(f"{path} holds no random state '{name}': it is damaged or of another device; {FRESH}.")
         try:
             if kind == "cpu":
                 torch.set_rng_state(tensors[name])

@@ -1,4 +1,4 @@
-"""Working out something of every item once, and keeping it on disk: a row an item, resumable, renamed when whole."""
+"""Compute arrays once for every item and keep them on disk; resumable, and renamed atomically when complete."""
 
 import json
 import shutil
@@ -26,8 +26,8 @@ ITEMS_AT_ONCE = 32
 SECONDS_BETWEEN_SYNCS = 5.0
 PROVENANCE = "provenance.json"
 WRITTEN = (PROVENANCE, "[0-9]*.npy", "done-[0-9]*", f".*{UNFINISHED}")
-"""All that is ever written into the folder of an extraction, as patterns."""
-_ARRAYS = "arrays"  # in the provenance of what is finished: their shapes and types
+"""Patterns of all files that an extraction writes into its folder."""
+_ARRAYS = "arrays"  # key in the provenance of a complete extraction: shapes and types of its arrays
 
 Array: TypeAlias = npt.NDArray[Any]
 Compute = Callable[[ItemBatch], tuple[Tensor, ...]]
@@ -47,25 +47,25 @@ def extract(
     process: Process | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Rows]:
-    """Compute tensors (m, ...) of every item 1..N and keep them as ``0.npy``, ``1.npy``, ... in ``folder``.
+    """Compute tensors (m, ...) for every item 1..N and store them as ``0.npy``, ``1.npy``, ... in ``folder``.
 
-    A folder that is there is read. An extraction that was stopped goes on where it stopped, and gives the same bits as
-    one that was not: items are computed in the same groups. Several processes share the items.
+    An existing folder is read. An interrupted extraction is resumed and gives the same bits as an uninterrupted one,
+    because items are computed in the same groups. Several processes share the items.
 
     Args:
-        compute: from items on ``device`` to tensors of one row an item.
-        content: what ``compute`` sees.
+        compute: maps items on ``device`` to tensors with one row per item.
+        content: source of the content that ``compute`` reads.
         num_items: N.
-        folder: where the arrays go, with ``provenance`` beside them.
-        provenance: what the arrays depend on; must be that of a folder that is there.
-        device: where to compute.
-        half: keep floating-point numbers as float16.
-        process: which process of how many this is.
+        folder: output folder of the arrays and their ``provenance``.
+        provenance: everything the arrays depend on; must equal that of an existing folder.
+        device: device to compute on.
+        half: store floating-point numbers as float16.
+        process: rank and world_size of this process.
         on_progress: called with (done, total) items of this process.
 
     Raises:
-        InputError: the folder, or that of the unfinished work, holds something else, the disk is too small, or a
-            number is no finite one.
+        InputError: the folder, or that of the unfinished extraction, holds something else, the disk is too small, or a
+            number is not finite.
     """
     process = process or Process()
     partial = folder.with_name(f".{folder.name}.partial")
@@ -97,15 +97,15 @@ def _read(folder: Path, provenance: dict[str, Any], num_items: int) -> list[Rows
 
 
 def _described(arrays: list[Rows]) -> list[Any]:
-    """The shape and type of each array, as JSON has them."""
+    """Shape and type of each array, as JSON values."""
     return [[list(rows.shape), rows.dtype.str] for rows in arrays]
 
 
 def _begin(partial: Path, provenance: dict[str, Any]) -> None:
-    """Leave ``partial`` as it is if it was begun for the same thing; else make it anew."""
+    """Keep ``partial`` if it was started for the same provenance; otherwise start over."""
     note = partial / PROVENANCE
     claim_folder(partial)
-    with suppress(InputError):  # what cannot be read was begun for something else
+    with suppress(InputError):  # an unreadable provenance counts as another one
         begun = read_json(note, dict[str, Any], "it is made again")
         begun.pop(_ARRAYS, None)
         if begun == provenance:
@@ -151,32 +151,32 @@ def _compute_share(
 
 
 def _record(record: Path, done: int, writers: list[RowWriter]) -> None:
-    """Say how many items of a share are done, and up to which byte each array is written."""
+    """Write the number of finished items of a share and the number of bytes written to each array."""
     write_text(record, " ".join(map(str, [done, *(writer.end for writer in writers)])))
 
 
 def _done(record: Path, of_share: int) -> int:
-    """How many items of its share a process has done: 0 where the record or an array is not as it was left."""
+    """The number of finished items of a process's share; 0 if the record or an array is damaged."""
     try:
         done, *ends = map(int, record.read_text(encoding="utf-8").split())
         lengths = [(record.parent / f"{number}.npy").stat().st_size for number in range(len(ends))]
     except (OSError, ValueError):
         return 0
-    whole = bool(ends) and all(length >= end for length, end in zip(lengths, ends, strict=True))
+    complete = bool(ends) and all(length >= end for length, end in zip(lengths, ends, strict=True))
     at_a_group = 0 <= done < of_share and done % ITEMS_AT_ONCE == 0
-    return done if whole and (at_a_group or done == of_share) else 0
+    return done if complete and (at_a_group or done == of_share) else 0
 
 
 def _writers(partial: Path, num_items: int, values: list[Array]) -> Iterator[RowWriter]:
-    """A writer of whole arrays for each of ``values`` (m, ...), if the disk has room for them."""
+    """Yield a writer for each of the arrays, whose rows are like those of ``values`` (m, ...), if they fit the disk."""
     paths = [partial / f"{number}.npy" for number in range(len(values))]
     written = sum(path.stat().st_size for path in paths if path.exists())
     needed = num_items * sum(value[0].nbytes for value in values) - written
     free = shutil.disk_usage(partial).free
     if needed > free:
         raise InputError(
-            f"{partial.parent} needs room for {needed / 1e9:,.1f} GB and the disk has {free / 1e9:,.1f} GB left; free "
-            f"some, or turn train.cache off."
+            f"{partial.parent} needs {needed / 1e9:,.1f} GB and the disk has {free / 1e9:,.1f} GB left; free some "
+            f"space, or turn train.cache off."
         )
     for path, value in zip(paths, values, strict=True):
         yield RowWriter(path, (num_items, *value.shape[1:]), value.dtype)

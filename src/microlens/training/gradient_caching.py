@@ -1,4 +1,4 @@
-"""Encoding the items of a batch in parts, so that the memory of a step does not grow with the batch."""
+"""Gradient caching: encode a batch's items in parts, so that the memory of a step does not grow with the batch."""
 
 import ctypes
 from collections.abc import Iterator
@@ -20,19 +20,20 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 def encode_in_parts(
     model: Recommender, items: ItemBatch, device: torch.device, *, micro_batch: int, norm_batch: int
 ) -> Tensor:
-    """Encode the items of a training batch: (M, D), with the gradient of encoding them all at once.
+    """Encode the items of a training batch: (M, D), with the same gradient as encoding them all at once.
 
-    Towers that see content encode ``micro_batch`` items at a time. If there are more, no part keeps its activations:
-    each is encoded again when its gradient arrives (gradient caching, Gao et al. 2021, arXiv 2101.06983), with the same
-    dropout. Where BatchNorm layers are trained, a part has about ``norm_batch`` items whatever ``micro_batch`` is, and
-    is what they take their statistics over (Hoffer et al. 2017, arXiv 1705.08741): ``micro_batch`` changes no number.
+    Towers that read content encode ``micro_batch`` items at a time. With more items than that, activations are not
+    kept: each part is encoded again, with the same dropout, when its gradient arrives (gradient caching, Gao et al.
+    2021, arXiv 2101.06983). If BatchNorm layers are trained, a part has about ``norm_batch`` items, independent of
+    ``micro_batch``, and BatchNorm statistics are taken over the part (Hoffer et al. 2017, arXiv 1705.08741);
+    ``micro_batch`` never changes the result.
 
     Args:
         model: the recommender, in training mode.
-        items: (M,) distinct items; their content may lie on another device, and is moved part by part.
-        device: where the model is.
-        micro_batch: items whose activations fit into memory.
-        norm_batch: items that share the statistics of BatchNorm layers.
+        items: (M,) distinct items; their content may be on another device and is moved part by part.
+        device: device of the model.
+        micro_batch: maximum number of items whose activations are in memory.
+        norm_batch: number of items that share BatchNorm statistics.
     """
     encoder = model.item_encoder
     if not encoder.sees_content:
@@ -58,7 +59,7 @@ def encode_in_parts(
 
 
 def equal_parts(count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut ``count`` things into the fewest parts of at most ``size``, as equal as can be: (first, last + 1) of each."""
+    """Split ``count`` items into the fewest near-equal parts of at most ``size``; yield (start, stop) of each."""
     parts = max(1, -(-count // size))
     for part in range(parts):
         yield part * count // parts, (part + 1) * count // parts
@@ -66,7 +67,7 @@ def equal_parts(count: int, size: int) -> Iterator[tuple[int, int]]:
 
 @cache
 def _free_large_blocks_at_once() -> None:
-    """Keep glibc from holding on to freed activations, whose pieces it fills in a way that lets the process grow."""
+    """Make glibc return freed activations to the system; otherwise fragmentation makes the process grow."""
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(M_TRIM_THRESHOLD, LARGE_BLOCK)

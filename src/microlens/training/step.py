@@ -1,4 +1,4 @@
-"""From a batch to its loss."""
+"""The training step: from a batch to its loss."""
 
 from collections.abc import Callable
 
@@ -22,17 +22,17 @@ Loss = Callable[[Batch, Tensor, Tensor], Tensor]
 
 
 def negatives_of(settings: TrainSection, split: Split) -> Negatives | None:
-    """What the loss of ``settings`` ranks targets against beside their batch; None for the batch alone.
+    """The negatives that the loss of ``settings`` needs beside the batch; None for in-batch losses.
 
     Raises:
-        InputError: ``num_negatives`` is missing, or given to a loss that draws none.
+        InputError: ``num_negatives`` is missing, or given for a loss that samples none.
     """
     kind = {"full-softmax": "catalogue", "sampled-softmax": "shared", "bpr": "each", "bce": "each", "gbce": "each"}.get(
         settings.loss
     )
     draws = kind in {"shared", "each"}
     if draws != (settings.num_negatives is not None):
-        needed = "needs train.num_negatives" if draws else "draws no items; leave train.num_negatives out"
+        needed = "needs train.num_negatives" if draws else "samples no items; leave train.num_negatives out"
         raise InputError(f"train.loss is '{settings.loss}', which {needed}.")
     match kind:
         case "catalogue":
@@ -45,12 +45,12 @@ def negatives_of(settings: TrainSection, split: Split) -> Negatives | None:
 
 
 class TrainingStep(nn.Module):
-    """From a batch to its loss, the mean over all targets.
+    """Compute the loss of a batch, the mean over all targets.
 
     Args:
         model: the recommender.
-        train_counts: (N+1,) occurrences in the train part.
-        process: which process of how many this is, of those that share the batch.
+        train_counts: (N+1,) training interactions of each item number.
+        process: rank and world_size among the processes that share a batch.
         settings: how items are encoded, and the loss.
     """
 
@@ -79,13 +79,13 @@ class TrainingStep(nn.Module):
         self.sum_of_losses = losses[self.settings.loss]
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss; with several processes, this one's targets over the whole batch's count, times the processes."""
+        """The loss. With several processes: the sum over this rank's targets times world_size / number of targets."""
         states, vectors = self._encode(batch)
-        # Processes' gradients are averaged, so the sum over processes needs this factor.
+        # Gradients are averaged over processes; the factor world_size turns the average into a sum.
         return self.sum_of_losses(batch, states, vectors) * (self.process.world_size / max(1, batch.num_targets))
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The state that each of the Q targets is predicted from, (Q, S), and the M items' vectors, (M, D)."""
+        """The states that the Q targets are predicted from, (Q, S), and the vectors of the M items, (M, D)."""
         model, settings, count = self.model, self.settings, len(batch.distinct)
         if isinstance(model, GraphRecommender):
             states, share = model.propagate(batch.users, batch.share.items.to(batch.users.device))
@@ -98,7 +98,7 @@ class TrainingStep(nn.Module):
             norm_batch=settings.norm_batch,
         )
         vectors = gather_shares(share, count, self.process)
-        with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row is padding
+        with_padding = functional.pad(vectors, (0, 0, 0, 1))  # (M+1, D), the last row for padding
         history = functional.embedding(batch.slots[:, :-1], with_padding)  # (B, L, D)
         if batch.last_only:
             return model.last_states(batch.users, batch.history, history), vectors
@@ -106,9 +106,9 @@ class TrainingStep(nn.Module):
         return model.encode_users(batch.users, batch.history, history)[rows, positions], vectors
 
     def _own(self, batch: Batch) -> Tensor:
-        """Whether each of the M items is among the train items of each target's user: (Q, M)."""
+        """True where an item is among the training items of a target's user: (Q, M)."""
         own = torch.zeros(len(batch.users), len(batch.distinct) + 1, dtype=torch.bool, device=batch.own.device)
-        own.scatter_(1, batch.own, value=self.model.rejects_own)
+        own.scatter_(1, batch.own, value=self.model.rejects_own)  # (B, M+1), the last column for padding
         return own[:, :-1][batch.target_slots()[0]]
 
     def _in_batch_softmax(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
@@ -125,15 +125,15 @@ class TrainingStep(nn.Module):
         if self.model.dot_product:
             own = batch.own if self.model.rejects_own else batch.own.new_empty(len(batch.own), 0)
             return full_softmax(states, vectors, positive, own[rows])
-        rejected = self._own(batch).scatter_(1, positive[:, None], value=False)
-        logits = self.model.score(states, vectors).float().masked_fill(rejected, REJECTED)
+        rejected = self._own(batch).scatter_(1, positive[:, None], value=False)  # (Q, N)
+        logits = self.model.score(states, vectors).float().masked_fill(rejected, REJECTED)  # (Q, N)
         return functional.cross_entropy(logits, positive, reduction="sum")
 
     def _sampled_softmax(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
         assert batch.negatives is not None
-        drawn, positive = batch.negatives, batch.target_slots()[2]
-        log_q = self.log_q[batch.distinct]
-        rejected = self._own(batch)[:, drawn] | (drawn == positive[:, None])
+        drawn, positive = batch.negatives, batch.target_slots()[2]  # (K,), (Q,)
+        log_q = self.log_q[batch.distinct]  # (M,)
+        rejected = self._own(batch)[:, drawn] | (drawn == positive[:, None])  # (Q, K)
         return sampled_softmax(
             self.model.score_each(states, vectors[positive][:, None])[:, 0],
             self.model.score(states, vectors[drawn]),
@@ -145,7 +145,7 @@ class TrainingStep(nn.Module):
     def _pairwise(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
         assert batch.negatives is not None
         items = torch.cat([batch.target_slots()[2][:, None], batch.negatives], 1)  # (Q, 1 + K)
-        scores = self.model.score_each(states, functional.embedding(items, vectors))
+        scores = self.model.score_each(states, functional.embedding(items, vectors))  # (Q, 1 + K)
         positive, negatives = scores[:, 0], scores[:, 1:]
         if self.settings.loss == "bpr":
             return bpr(positive, negatives).sum()

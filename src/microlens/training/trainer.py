@@ -1,4 +1,4 @@
-"""Training: the step, the epochs, and picking up where a killed run left off."""
+"""Training: update steps, epochs with validation, checkpoints and resuming."""
 
 import json
 import time
@@ -34,12 +34,12 @@ from microlens.training import checkpoint
 from microlens.training.step import TrainingStep, negatives_of
 
 BATCHES_AHEAD = 2
-SMALLER_STEPS = 'try a smaller train.lr or train.encoder_lr, and train.precision = "fp32" if it is not.'
+SMALLER_STEPS = 'try a smaller train.lr or train.encoder_lr, or train.precision = "fp32".'
 
 
 @dataclass
 class Progress:
-    """How far a run has come; everything but the weights that a resumed run needs."""
+    """The progress of a run: the state, besides tensors, that a resumed run needs."""
 
     epoch: NonNegativeInt = 0
     step: NonNegativeInt = 0
@@ -54,25 +54,25 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What :meth:`Trainer.save` says beside the tensors."""
+    """The metadata that :meth:`Trainer.save` stores with the tensors."""
 
     progress: Progress
     scaler: dict[str, float]
 
 
 class Trainer:
-    """Trains a recommender and keeps what is best on the validation targets.
+    """Trains a recommender and keeps the weights of the best validation epoch.
 
     Args:
         model: the recommender, on ``device``.
-        split: what to train and validate on.
-        content: what the item tower reads.
-        settings: how to train.
-        seed: decides the order of examples and what is drawn.
-        folder: the run folder; checkpoints and ``metrics.jsonl`` go there.
-        device: where ``model`` is.
-        identity: facts that a checkpoint must share to be resumed (hashes of configuration and data).
-        process: which process of how many this is.
+        split: training and validation data.
+        content: source of the content that the item tower reads.
+        settings: training options.
+        seed: seed of the order of examples and of sampling.
+        folder: the run folder, where checkpoints and ``metrics.jsonl`` are written.
+        device: device of ``model``.
+        identity: facts that a checkpoint must match to be resumed (hashes of configuration and data).
+        process: rank and world_size of this process.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class Trainer:
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.settings
         groups = [group for group in self.model.item_encoder.content_groups() if group.parameters]
-        seeing_content = {id(parameter) for group in groups for parameter in group.parameters}
+        content_parameters = {id(parameter) for group in groups for parameter in group.parameters}
         others = [
             parameter
             for parameter in self.model.parameters()
-            if parameter.requires_grad and id(parameter) not in seeing_content
+            if parameter.requires_grad and id(parameter) not in content_parameters
         ]
         by_rate = [{"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay}] if others else []
         return by_rate + [
@@ -128,11 +128,11 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return -(-len(Examples(self.split, self.model.examples)) // self.settings.batch_size)
 
     def step(self, batch: Batch) -> Tensor:
-        """One update; returns the loss of the whole batch, detached.
+        """Update the weights once; return the detached loss of the whole batch.
 
         Raises:
             InputError: the loss is not finite.
@@ -158,15 +158,15 @@ class Trainer:
         return detached
 
     def fit(self, on_step: Callable[[Progress, float], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
-        """Train until the epochs are over or validation has not improved for ``patience`` epochs; keep the best.
+        """Train until all epochs are done or validation has not improved for ``patience`` epochs.
 
         Args:
             on_step: called after every step with the progress and the epoch's mean loss so far.
             on_epoch: called with each line of ``metrics.jsonl``.
 
         Raises:
-            InputError: the loss, a weight, or a score of the validation targets is NaN or infinite; what is on disk is
-                then of before.
+            InputError: the loss, a weight or a score of the validation targets is NaN or infinite; the files on disk
+                keep their previous state.
         """
         progress, settings = self.progress, self.settings
         while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
@@ -211,7 +211,7 @@ class Trainer:
                 self.save()
                 saved = now
             on_step(progress, progress.loss_sum / progress.step)
-        self._check_weights()  # what the last step did to them is in no loss
+        self._check_weights()  # the loss does not show the effect of the last step
         return progress.loss_sum / progress.step
 
     def _check_weights(self) -> None:
@@ -238,14 +238,14 @@ class Trainer:
         return prefetch(batches, BATCHES_AHEAD) if self.content.reads else batches
 
     def save_best(self) -> None:
-        """Keep the present weights as the best."""
+        """Save the current weights as the best."""
         if self.process.rank == 0:
             facts = {"epoch": self.progress.epoch, **self.identity}
             with replaced(self.folder, BEST) as path:
                 checkpoint.save(path, checkpoint.with_prefix("model", self.model.state_dict()), facts)
 
     def save(self) -> None:
-        """Write everything a resumed run needs, and ``metrics.jsonl``."""
+        """Save the complete training state, from which :meth:`resume` continues, and ``metrics.jsonl``."""
         random_states = self._random_states()
         if self.process.rank:
             return
@@ -260,11 +260,11 @@ class Trainer:
         replace_text(self.folder, EPOCHS, "".join(json.dumps(line) + "\n" for line in self.progress.log))
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint, if there is one of the same configuration and data.
+        """Resume from the last checkpoint; return False if there is none of the same configuration and data.
 
         Raises:
-            InputError: a checkpoint of the run folder is not the one that was written, is damaged, or was written by
-                more or fewer processes.
+            InputError: a checkpoint of the run folder differs from the one that was written, is damaged, or was written
+                by another number of processes.
         """
         check(self.folder, BEST, LAST)
         path = self.folder / LAST
@@ -277,7 +277,7 @@ class Trainer:
         checkpoint.load_optimizer(self.optimizer, checkpoint.under("optimizer", tensors), path)
         saved = checkpoint.checked(facts, _Facts, path)
         if saved.scaler.keys() != self.scaler.state_dict().keys():
-            raise InputError(f"{path} is damaged (the state of the loss scale is not whole); {checkpoint.FRESH}.")
+            raise InputError(f"{path} is damaged (the state of the loss scale is incomplete); {checkpoint.FRESH}.")
         check_epochs([json.dumps(line) for line in saved.progress.log], saved.progress.epoch, path, checkpoint.FRESH)
         if saved.progress.best_epoch > saved.progress.epoch or saved.progress.step > self.steps_per_epoch:
             raise InputError(f"{path} is damaged (its progress is beyond an epoch's end); {checkpoint.FRESH}.")

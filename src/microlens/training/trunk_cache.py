@@ -1,4 +1,4 @@
-"""Frozen trunks run once over the catalogue: what is left to train starts from what they made of each item."""
+"""Caches of frozen trunks: run once over the catalogue, so that training starts from their outputs."""
 
 import hashlib
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ def use_trunk_caches(
     process: Process | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Let every tower of ``encoder`` with a frozen trunk read that trunk's states from the dataset's ``cache`` folder.
+    """Make every tower of ``encoder`` with a frozen trunk read the trunk's outputs from the dataset's ``cache`` folder.
 
-    A cache is made if it is not there: float16, a row an item, known by a digest of the weights, the content, and the
-    place of the cut, so that runs that agree in these share it. ``content`` then reads the cache in its place.
+    A missing cache is computed: float16, one row per item, named by a digest of the weights, the content and the depth
+    of the frozen part, so that runs that agree in these share it. ``content`` then reads the cache instead.
 
     Raises:
-        InputError: the disk is too small, or a state does not fit float16.
+        InputError: the disk is too small, or an output does not fit float16.
     """
     for tower in encoder.towers():
         if isinstance(tower, ContentEncoder) and tower.cacheable:
@@ -79,7 +79,7 @@ def _use_cache(
 
 
 def frozen_digest(tower: ContentEncoder) -> str:
-    """The SHA-256 of everything that the frozen state of an item depends on besides its content."""
+    """The SHA-256 of everything besides its content that an item's frozen output depends on."""
     return _digest(_frozen_tensors(tower))
 
 
@@ -91,7 +91,7 @@ def _frozen_tensors(tower: ContentEncoder) -> Iterator[tuple[str, Tensor]]:
     for number, module in enumerate(held):
         for name, tensor in module.state_dict().items():
             yield f"{number}.{name}", tensor
-    for name, tensor in tower.named_buffers(recurse=False):  # statistics of the pixels, tokens of the titles
+    for name, tensor in tower.named_buffers(recurse=False):  # pixel statistics, tokens of the titles
         yield name, tensor
 
 

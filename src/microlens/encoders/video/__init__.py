@@ -1,4 +1,4 @@
-"""Video encoders, one file a family."""
+"""Video encoders, one file per family."""
 
 from collections.abc import Callable
 

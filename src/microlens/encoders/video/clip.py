@@ -1,4 +1,4 @@
-"""Items as what a video network sees in their clips."""
+"""Video encoders over clips."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,9 +15,9 @@ from microlens.encoders.weights import bring_weights
 
 
 class VideoEncoder(ContentEncoder):
-    """A video network, a linear projection to D and a GELU, as in the original code but without the classifier between.
+    """A video network with a linear projection to D and a GELU, as in the original code but without its classifier.
 
-    Clips come as bytes and are normalised on the device. Arguments as for :class:`ContentEncoder`.
+    Clips are loaded as uint8 and normalised on the device. Arguments as for :class:`ContentEncoder`.
     """
 
     needs = frozenset({"clips"})
@@ -30,17 +30,17 @@ class VideoEncoder(ContentEncoder):
         self.register_buffer("std", torch.tensor(trunk.std).view(3, 1, 1, 1), persistent=False)
 
     def content(self, items: ItemBatch) -> Tensor:
-        """The clips (M, F, H, W, 3) uint8 as normalised pixels (M, 3, F, H, W)."""
+        """Normalised pixels (M, 3, F, H, W) of the clips (M, F, H, W, 3) uint8."""
         clips = items.content["clips"].permute(0, 4, 1, 2, 3).float().div_(255)
         return clips.sub_(self.mean).div_(self.std)
 
-    def seeing_content(self) -> Iterator[nn.Parameter]:
-        """All: the original trains the projection at the video network's rate too."""
+    def content_parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters: the original code also trains the projection at the video network's rate."""
         yield from self.parameters()
 
 
 def video_encoder(network: VideoNetwork) -> Callable[..., ItemEncoder]:
-    """The constructor of the encoder around one network."""
+    """Return the constructor of the encoder for a video network."""
 
     def construct(
         *,
@@ -51,7 +51,7 @@ def video_encoder(network: VideoNetwork) -> Callable[..., ItemEncoder]:
         head: Head = "features",
         missing: Missing = "error",
     ) -> VideoEncoder:
-        """What a video network sees in the clips."""
+        """A video network over the clips."""
         trunk = network.build()
         if clip_shape is not None:
             trunk.check_clip(*clip_shape)

@@ -1,7 +1,7 @@
-"""The channel-separated video encoder CSN with 101 layers.
+"""The channel-separated video network CSN-101.
 
 Tran et al., "Video Classification with Channel-Separated Convolutional Networks", ICCV 2019, arXiv 1904.02811; the
-interaction-reduced one. Parameter names are PyTorchVideo 0.1.5's, see :mod:`microlens.encoders.video.resnet`.
+interaction-reduced variant. Parameter names are PyTorchVideo 0.1.5's, see :mod:`microlens.encoders.video.resnet`.
 """
 
 from torch import nn
@@ -14,7 +14,7 @@ HALVE_ALL: Stride = (2, 2, 2)
 
 
 class CSN(VideoResNet):
-    """Channels are mixed by the pointwise convolutions alone: in the middle of a bottleneck each has its own filter."""
+    """CSN-101: only pointwise convolutions mix channels; the middle of a bottleneck is depthwise."""
 
     depths = DEPTHS_101
     stem_frames = 3
@@ -23,7 +23,7 @@ class CSN(VideoResNet):
 
     @staticmethod
     def middle(width: int, stride: Stride) -> nn.Module:
-        """3 x 3 x 3 with one filter per channel."""
+        """A depthwise 3 x 3 x 3 convolution."""
         return DepthwiseConv3d(width, (3, 3, 3), temporal_stride=stride[0], spatial_stride=stride[1])
 
 

@@ -1,4 +1,4 @@
-"""Depthwise 3-D convolution that is fast to train on a CPU."""
+"""Depthwise 3-D convolution with fast training on CPUs."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ Stride = tuple[int, int, int]  # over frames, height and width
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """A 3-D convolution with one filter per channel and "same" padding, fast to train on the CPU.
+    """A 3-D convolution with one filter per channel and "same" padding, with fast gradients on the CPU.
 
-    It is `nn.Conv3d(channels, channels, kernel_size, groups=channels, ...)` in weights and results. PyTorch's CPU
-    gradients of that layer are ten times slower than its forward pass, so on the CPU they are worked out from faster
-    convolutions; elsewhere nothing changes.
+    Weights and results are those of `nn.Conv3d(channels, channels, kernel_size, groups=channels, ...)`. PyTorch's CPU
+    gradients of that layer are ten times slower than its forward pass, so they are computed from faster convolutions on
+    the CPU; on other devices nothing changes.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class DepthwiseConv3d(nn.Conv3d):
         )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name nn.Conv3d gives it
-        """Filter (M, C, F, H, W) into the same with F, H and W divided by their strides, rounded up."""
+        """Map (M, C, F, H, W) to the same with F, H and W divided by their strides, rounded up."""
         if input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             filtered: Tensor = _DepthwiseOnCPU.apply(input, self.weight, self.stride)  # type: ignore[no-untyped-call]
             return filtered
@@ -40,7 +40,7 @@ class DepthwiseConv3d(nn.Conv3d):
 
 
 class _DepthwiseOnCPU(torch.autograd.Function):
-    """Depthwise conv3d whose gradients are made of forward conv3d and of conv2d weight gradients."""
+    """Depthwise conv3d with gradients computed by forward conv3d and conv2d weight gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Stride) -> Tensor:
@@ -63,7 +63,7 @@ class _DepthwiseOnCPU(torch.autograd.Function):
 
 
 def _depthwise_input_gradient(grad: Tensor, weight: Tensor, stride: Stride, shape: torch.Size) -> Tensor:
-    """The gradient with the kernel flipped: a forward convolution of grad, spread out with zeros by the strides."""
+    """A forward convolution of grad, upsampled with zeros by the strides, with the flipped kernel."""
     if max(stride) > 1:
         M, C, T, H, W = shape
         spread = grad.new_zeros(M, T, H, W, C).permute(0, 4, 1, 2, 3)
@@ -74,7 +74,7 @@ def _depthwise_input_gradient(grad: Tensor, weight: Tensor, stride: Stride, shap
 
 
 def _depthwise_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Stride) -> Tensor:
-    """One conv2d weight gradient for each temporal tap, over the frames that the tap pairs."""
+    """One conv2d weight gradient per temporal tap, over the frames that the tap pairs."""
     kernel_t, kernel_h, kernel_w = weight.shape[2:]
     padding = [kernel_h // 2, kernel_w // 2]
     if min(grad.shape[3:]) <= 2:  # oneDNN has no fast kernel where every output touches the padding
@@ -101,7 +101,7 @@ def _depthwise_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: 
 
 
 def _paired_frames(grad: Tensor, x: Tensor, shift: int, stride: int) -> tuple[Tensor, Tensor] | None:
-    """The frames t of grad whose partner, frame `stride * t + shift` of x, exists, and the partners: (N, C, H, W)."""
+    """The frames t of grad for which frame `stride * t + shift` of x exists, and those frames: (N, C, H, W) each."""
     first = max(0, -(shift // stride))
     last = min(grad.shape[2] - 1, (x.shape[2] - 1 - shift) // stride)
     if last < first:
@@ -111,5 +111,5 @@ def _paired_frames(grad: Tensor, x: Tensor, shift: int, stride: int) -> tuple[Te
 
 
 def _as_pictures(clips: Tensor) -> Tensor:
-    """(M, C, T, H, W) to (M * T, C, H, W) in channels-last layout."""
+    """Reshape (M, C, T, H, W) to (M * T, C, H, W) in channels-last layout."""
     return clips.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)

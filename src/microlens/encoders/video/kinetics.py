@@ -1,4 +1,4 @@
-"""The 400 classes of Kinetics-400 (Kay et al. 2017, arXiv 1705.06950), which most video weights tell apart."""
+"""The 400 class names of Kinetics-400 (Kay et al. 2017, arXiv 1705.06950), the classes of most video weights."""
 
 from functools import cache
 from importlib.resources import files
@@ -8,6 +8,6 @@ NUM_CLASSES = 400
 
 @cache
 def kinetics_classes() -> tuple[str, ...]:
-    """The names in the order of the official weights' logits, which is the alphabet's."""
+    """The class names in the order of the official weights' logits, which is alphabetical."""
     names = (files("microlens.encoders.video") / "kinetics400.txt").read_text(encoding="utf-8")
     return tuple(names.splitlines())

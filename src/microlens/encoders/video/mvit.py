@@ -1,8 +1,8 @@
-"""MViT video encoders: MViT-B 16x4 and 32x3, and the ImageNet model MViT-B-16 applied to every frame.
+"""MViT video networks: MViT-B 16x4 and 32x3, and the ImageNet model MViT-B-16 applied to every frame.
 
 Fan et al., "Multiscale Vision Transformers", ICCV 2021, arXiv 2104.11227. Names, shapes and order of the parameters are
-those of PyTorchVideo 0.1.5, so that its checkpoints load. Clips of any length and size fit: where their grid of patches
-is not the one that a positional table was made for, the table is interpolated on the fly, and keeps its shape.
+those of PyTorchVideo 0.1.5, so that its checkpoints load. Clips of any length and size are accepted: if their grid of
+patches differs from that of a positional table, the table is interpolated on the fly and keeps its shape.
 """
 
 import logging
@@ -17,7 +17,7 @@ from microlens.encoders.trunk import Hidden, Stage, Trunk
 from microlens.encoders.video.depthwise import DepthwiseConv3d
 from microlens.encoders.video.network import VideoNetwork, zoo
 
-HEAD_WIDTH = 96  # of an attention head; a block of h heads has tokens of size 96 * h
+HEAD_WIDTH = 96  # width of an attention head; a block with h heads has tokens of size 96 * h
 BLOCK_HEADS = (1, 2, 2, *[4] * 11, 8, 8)
 MLP_RATIO = 4
 PATCH_STRIDE = 4
@@ -29,16 +29,16 @@ Grid: TypeAlias = tuple[int, int, int]
 
 
 class MViT(Trunk):
-    """The full MViT-B: patches with positions, 16 transformer blocks over ever coarser grids, norm and classifier.
+    """MViT-B: patches with positions, 16 transformer blocks over increasingly coarse grids, norm and classifier.
 
-    Positions are the sum of a spatial table for 224 x 224 pixels and a temporal one. Where a clip's grid of patches
-    differs, they are interpolated linearly (`functional.interpolate`, corners not aligned).
+    Positions are the sum of a spatial table for 224 x 224 pixels and a temporal table. If the grid of patches of a clip
+    differs, they are interpolated linearly (`functional.interpolate`, ``align_corners=False``).
 
-    The state between two stages is ``cls (M, G, C)``, one class token for each of G groups of frames that attend to
-    each other, and ``grid (M, T, H, W, C)``; G = 1.
+    The hidden state is ``cls (M, G, C)``, one class token for each of G groups of frames that attend to each other, and
+    ``grid (M, T, H, W, C)``; here G = 1.
 
     Args:
-        frames: the length of the clips that the temporal table is made for.
+        frames: clip length of the temporal table.
     """
 
     feature_dim = HEAD_WIDTH * BLOCK_HEADS[-1]
@@ -72,7 +72,7 @@ class MViT(Trunk):
         self._draw()
 
     def _draw(self) -> None:
-        """Random weights as PyTorchVideo draws them: convolutions keep PyTorch's own."""
+        """Initialize random weights as PyTorchVideo; convolutions keep PyTorch's defaults."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -82,7 +82,7 @@ class MViT(Trunk):
                     nn.init.trunc_normal_(table, std=0.02)
 
     def stages(self) -> list[Stage]:
-        """The patches of clips (M, 3, F, H, W) with their positions, and the 16 blocks; any F, H and W from 1 up."""
+        """The patch embedding of clips (M, 3, F, H, W) with positions, and the 16 blocks; any F, H, W >= 1."""
         embedding = Stage(self._embed, (self.patch_embed, self.cls_positional_encoding))
         return [embedding, *(Stage(partial(_through, block), (block,)) for block in self.blocks)]
 
@@ -92,7 +92,7 @@ class MViT(Trunk):
         return cls, grid
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """The class tokens, normalised and averaged over the groups: (M, 768)."""
+        """The class tokens, normalised and averaged over groups: (M, 768)."""
         normalised: Tensor = self.norm_embed(hidden[0])
         return normalised.mean(1)
 
@@ -102,34 +102,34 @@ class MViT(Trunk):
         return logits
 
     def drop_classifier(self) -> None:
-        """Give up the classifier, which takes no part in `features`."""
+        """Remove the classifier, which `features` does not use."""
         self.head.proj = nn.Identity()
 
     def check_clip(self, frames: int, size: int) -> None:
-        """Admit every clip, but log a warning where positions have to be interpolated for it."""
+        """Accept every clip, but log a warning if positions have to be interpolated."""
         needed = self._frames_of_patches(frames), -(-size // PATCH_STRIDE)
         table = self.cls_positional_encoding.pos_embed_temporal.shape[1], TABLE_SIZE
         if needed != table:
             logging.getLogger("microlens").warning(
-                "MViT's positional tables were made for %d x %d x %d patches and are interpolated to the %d x %d x %d "
-                "of clips of %d frames and %d pixels.",
+                "MViT's positional tables have %d x %d x %d patches and are interpolated to %d x %d x %d for clips of "
+                "%d frames and %d pixels.",
                 *(table[0], table[1], table[1], needed[0], needed[1], needed[1], frames, size),
             )
 
     def _frames_of_patches(self, frames: int) -> int:
-        """How many temporal positions a clip of ``frames`` needs."""
+        """The number of temporal positions of a clip of ``frames`` frames."""
         return 1 if self.by_frame else -(-frames // 2)
 
     def adapted(self) -> list[str]:
-        """The linear layers of attention."""
+        """The linear layers of attention blocks."""
         return [name for name, module in self.named_modules() if ".attn." in name and isinstance(module, nn.Linear)]
 
 
 class FrameMViT(MViT):
-    """MViT-B-16, an ImageNet model, over every frame by itself: features and logits are means over the frames.
+    """MViT-B-16, an ImageNet model, applied to each frame; features and logits are averaged over the frames.
 
-    This is what the MicroLens code runs under the name MViT-B-16x4, with a new classifier of 400 classes: the official
-    file's knows the 1000 of ImageNet and is left out. G = T = F: one class token a frame.
+    The MicroLens code runs this under the name MViT-B-16x4, with a new classifier of 400 classes: that of the official
+    file has the 1000 classes of ImageNet and is not loaded. G = T = F: one class token per frame.
     """
 
     mean = (0.485, 0.456, 0.406)
@@ -141,7 +141,7 @@ class FrameMViT(MViT):
 
 
 class _Patches(nn.Module):
-    """Clips (M, 3, F, H, W) to patches (M, T, H / 4, W / 4, 96), rounded up: T = F / 2, or F by single frames."""
+    """Map clips (M, 3, F, H, W) to patches (M, T, H / 4, W / 4, 96), rounded up: T = F / 2, or F frame by frame."""
 
     def __init__(self, *, by_frame: bool) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class _Positions(nn.Module):
         self.pos_embed_class = nn.Parameter(torch.zeros(1, 1, HEAD_WIDTH))
 
     def forward(self, grid: Tensor, *, groups: int) -> tuple[Tensor, Tensor]:
-        """(M, T, H, W, C) to class tokens (M, groups, C) and the grid with positions, the same in every group."""
+        """From (M, T, H, W, C) to class tokens (M, groups, C) and the grid plus positions, the same in every group."""
         M, T, H, W, _ = grid.shape
         spatial = self.pos_embed_spatial.transpose(1, 2).reshape(1, -1, TABLE_SIZE, TABLE_SIZE)
         if (H, W) != (TABLE_SIZE, TABLE_SIZE):
@@ -187,7 +187,7 @@ class _Positions(nn.Module):
 
 
 def _through(block: nn.Module, hidden: Hidden) -> Hidden:
-    """One block over the state: its groups become rows of their own."""
+    """Apply a block to the hidden state, with groups as separate rows."""
     cls, grid = hidden
     M, T, H, W, C = grid.shape
     G = cls.shape[1]
@@ -197,7 +197,7 @@ def _through(block: nn.Module, hidden: Hidden) -> Hidden:
 
 
 class _Block(nn.Module):
-    """Attention over pooled grids, then an MLP; the token size changes in the MLP, the grid in the attention."""
+    """Attention over pooled grids, then an MLP; the MLP changes the token size, the attention the grid."""
 
     def __init__(self, heads: int, *, width_out: int, kernel: Grid, query_stride: int, key_stride: int) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class _Block(nn.Module):
         self.proj = nn.Linear(width, width_out) if width != width_out else None
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """(B, 1 + T * H * W, C) and (T, H, W) to the same of the pooled grid."""
+        """Map (B, 1 + T * H * W, C) and (T, H, W) to the tokens and the shape of the pooled grid."""
         attended, pooled_grid = self.attn(self.norm1(tokens), grid)
         if self.query_stride > 1:
             tokens = _pool_by_maximum(tokens, grid, self.query_stride)
@@ -228,7 +228,7 @@ def _pool_by_maximum(tokens: Tensor, grid: Grid, stride: int) -> Tensor:
 
 
 class _Attention(nn.Module):
-    """Attention whose queries and keys are pooled, all heads alike, by depthwise convolutions over the grid."""
+    """Attention with queries and keys pooled by depthwise convolutions over the grid, shared by all heads."""
 
     def __init__(self, heads: int, *, kernel: Grid, query_stride: int, key_stride: int) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class _Attention(nn.Module):
         self.norm_v = nn.LayerNorm(HEAD_WIDTH)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """(B, 1 + T * H * W, C) and (T, H, W) to what the pooled queries found, and their grid."""
+        """Map (B, 1 + T * H * W, C) and (T, H, W) to the attention output and the grid of the pooled queries."""
         queries, keys, values = (
             layer(tokens).unflatten(2, (self.heads, HEAD_WIDTH)).transpose(1, 2) for layer in (self.q, self.k, self.v)
         )
@@ -260,7 +260,7 @@ class _Attention(nn.Module):
 
 
 def _pool_by_convolution(heads: Tensor, grid: Grid, pool: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Grid]:
-    """(B, heads, 1 + T * H * W, C) to the same of a coarser grid, normalised; the class token is not pooled."""
+    """Map (B, heads, 1 + T * H * W, C) to the same on a coarser grid, normalised; the class token is not pooled."""
     assert norm is not None
     B, H, _, C = heads.shape
     cells = heads[:, :, 1:].reshape(B * H, *grid, C).permute(0, 4, 1, 2, 3)  # channels-last

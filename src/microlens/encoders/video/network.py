@@ -1,4 +1,4 @@
-"""What a family of video networks puts on offer: how to build each, its official weights, the clips they know."""
+"""Descriptions of video networks: constructor, official weights and native clip shape."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from microlens.encoders.weights import Official
 
 @dataclass(frozen=True)
 class VideoNetwork:
-    """One network: how to build it with random weights, where its official weights are, and their native clips.
+    """A video network: its constructor (random weights), its official weights and its native clips.
 
-    ``frames`` and ``size`` are the clips that the official weights were trained on; other lengths and sizes are
-    admitted too.
+    ``frames`` and ``size`` describe the clips that the official weights were trained on; other lengths and sizes are
+    accepted, too.
     """
 
     build: Callable[[], Trunk]
@@ -22,5 +22,5 @@ class VideoNetwork:
 
 
 def zoo(name: str, folder: str = "kinetics") -> Official:
-    """A file of PyTorchVideo's model zoo, Kinetics-400 weights by default."""
+    """A file of PyTorchVideo's model zoo; by default with Kinetics-400 weights."""
     return Official(f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/{folder}/{name}.pyth")

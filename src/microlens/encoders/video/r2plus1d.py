@@ -1,4 +1,4 @@
-"""The video encoder R(2+1)D with 50 layers, which the MicroLens paper calls R3D-r50.
+"""The video network R(2+1)D-50, which the MicroLens paper calls R3D-r50.
 
 Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR 2018, arXiv 1711.11248.
 Parameter names are PyTorchVideo 0.1.5's, see :mod:`microlens.encoders.video.resnet`.
@@ -12,7 +12,7 @@ from microlens.encoders.video.resnet import HALVE_PICTURES, Stride, VideoResNet,
 
 
 class R2Plus1D(VideoResNet):
-    """The middle of a bottleneck filters over frames, then over pixels; the stem does not pool."""
+    """R(2+1)D-50: the middle of a bottleneck filters over frames, then over pixels; the stem has no pooling."""
 
     softmax_in_head = True
     stem_pools = False
@@ -20,12 +20,12 @@ class R2Plus1D(VideoResNet):
 
     @staticmethod
     def middle(width: int, stride: Stride) -> nn.Module:
-        """A 3 x 3 x 3 convolution in two factors."""
+        """A factorised 3 x 3 x 3 convolution."""
         return _FactorisedConvolution(width, stride)
 
 
 class _FactorisedConvolution(nn.Module):
-    """Three frames of each pixel, then 3 x 3 pixels of each frame."""
+    """A 3 x 1 x 1 convolution over frames, then a 1 x 3 x 3 convolution over pixels."""
 
     def __init__(self, width: int, stride: Stride) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""R3D-18, a ResNet-18 of 3-D convolutions.
+"""R3D-18, a ResNet-18 with 3-D convolutions.
 
 Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR 2018, arXiv 1711.11248. Names,
 shapes and order of parameters and buffers are those of torchvision's `r3d_18`, so that its Kinetics-400 weights load.
@@ -17,9 +17,9 @@ KINETICS_CLASSES = 400
 
 
 class R3D(Trunk):
-    """The full network: stem, four stages of two residual blocks, and the Kinetics-400 classifier.
+    """R3D-18: stem, four stages of two residual blocks, and the Kinetics-400 classifier.
 
-    The original code puts the projection in the classifier's place, as the head "features" does.
+    The original code replaces the classifier by the projection, which corresponds to the head "features".
     """
 
     feature_dim = STAGE_WIDTHS[-1]
@@ -44,7 +44,7 @@ class R3D(Trunk):
         self._draw()
 
     def _draw(self) -> None:
-        """Random weights as torchvision draws them."""
+        """Initialize random weights as torchvision."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -53,7 +53,7 @@ class R3D(Trunk):
                 nn.init.zeros_(module.bias)
 
     def begin(self, content: Tensor) -> Hidden:
-        """Normalised clips (M, 3, F, H, W); any F, H and W from 1 up."""
+        """Normalised clips (M, 3, F, H, W), with any F, H, W >= 1."""
         return (channels_last_on_cpu(content),)
 
     def stages(self) -> list[Stage]:
@@ -70,16 +70,16 @@ class R3D(Trunk):
         return logits
 
     def drop_classifier(self) -> None:
-        """Give up the Kinetics classifier, which takes no part in `features`."""
+        """Remove the Kinetics classifier, which `features` does not use."""
         self.fc = nn.Identity()
 
     def adapted(self) -> list[str]:
-        """All convolutions: only those of the shortcuts are pointwise."""
+        """All convolutions, because only the shortcuts have pointwise ones."""
         return [name for name, module in self.named_modules() if isinstance(module, nn.Conv3d)]
 
 
 def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Residual blocks; the first halves frames and pixels where it widens."""
+    """Residual blocks; the first one halves frames and pixels if the stage widens."""
     widths = [channels_in] + [channels_out] * (BLOCKS_PER_STAGE - 1)
     return nn.Sequential(*(_ResidualBlock(width, channels_out) for width in widths))
 

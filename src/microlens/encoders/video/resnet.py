@@ -1,11 +1,11 @@
-"""Residual networks over clips: C2D, I3D and Slow with 50 layers, and the blocks that their relatives share.
+"""Residual video networks: C2D, I3D and Slow with 50 layers, and the blocks that they share with related networks.
 
 C2D is Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, without its non-local blocks; I3D is
 Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, arXiv 1705.07750, on a residual network; Slow is
 the slow pathway of Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, arXiv 1812.03982.
 Parameter and buffer names, shapes and order are those of PyTorchVideo 0.1.5, so that its Kinetics-400 checkpoints load
-strictly. Two things differ from it on purpose: the head averages over whatever frames and pixels there are, and the
-classifier returns logits, not probabilities.
+strictly. Two intentional differences: the head averages over any number of frames and pixels, and the classifier
+returns logits, not probabilities.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from microlens.encoders.trunk import Hidden, Stage, Trunk, channels_last_on_cpu,
 from microlens.encoders.video.network import VideoNetwork, zoo
 
 Stride = tuple[int, int, int]  # over frames, height and width
-TemporalKernels = tuple[tuple[int, ...], ...]  # for each stage, those of its blocks in turn, over and over
+TemporalKernels = tuple[tuple[int, ...], ...]  # per stage, temporal kernel sizes that its blocks cycle through
 
 DEPTHS_50 = (3, 4, 6, 3)
 DEPTHS_101 = (3, 4, 23, 3)
@@ -30,9 +30,9 @@ KINETICS_CLASSES = 400
 
 
 def draw_weights(network: nn.Module) -> None:
-    """Random weights as PyTorchVideo draws them: He normal by fan-out, and the last norm of residual branches at zero.
+    """Initialize random weights as PyTorchVideo: He normal by fan-out, and zero for the last norm of residual branches.
 
-    That norm is known by its name, ``norm_c``.
+    That norm is identified by its name, ``norm_c``.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv3d):
@@ -49,9 +49,9 @@ def draw_weights(network: nn.Module) -> None:
 
 
 class ResidualTrunk(Trunk):
-    """What the residual networks over clips have in common: their statistics, first weights and classifier.
+    """Base class of residual video networks: pixel statistics, initialization and classifier.
 
-    ``blocks`` holds the links of the chain under PyTorchVideo's numbers and ends in the head.
+    ``blocks`` holds the stages under PyTorchVideo's numbers and ends with the head.
     """
 
     num_classes = KINETICS_CLASSES
@@ -60,7 +60,7 @@ class ResidualTrunk(Trunk):
     blocks: nn.ModuleList
 
     def reset_parameters(self) -> None:
-        """Draw new weights the way PyTorchVideo does."""
+        """Initialize random weights as PyTorchVideo does."""
         draw_weights(self)
 
     def classify(self, features: Tensor) -> Tensor:
@@ -69,22 +69,22 @@ class ResidualTrunk(Trunk):
         return logits
 
     def drop_classifier(self) -> None:
-        """Give up the Kinetics classifier, which takes no part in `features`."""
+        """Remove the Kinetics classifier, which `features` does not use."""
         self.blocks[-1] = nn.Identity()
 
 
 class VideoResNet(ResidualTrunk):
     """A residual network over one clip: stem, four stages of bottlenecks, and a head that averages and classifies.
 
-    A subclass says how many ``depths`` its stages have, how many frames the stem and the first convolution of each
-    bottleneck see, how the stages stride, and what the convolution in the middle of a bottleneck is.
+    Subclasses define the ``depths`` of the stages, the temporal kernel sizes of the stem and of the first convolution
+    of each bottleneck, the strides of the stages, and the convolution in the middle of a bottleneck.
     """
 
     feature_dim = STAGE_WIDTHS[-1]
     depths: tuple[int, ...] = DEPTHS_50
     stem_frames: int = 1
     stem_pools: bool = True
-    pairs_frames: bool = False  # a maximum over each two frames follows the first stage
+    pairs_frames: bool = False  # max-pool pairs of frames after the first stage
     bottleneck_frames: TemporalKernels = ((1,), (1,), (1,), (1,))
     strides: tuple[Stride, ...] = (KEEP, HALVE_PICTURES, HALVE_PICTURES, HALVE_PICTURES)
     dropout: float = 0.5
@@ -116,11 +116,11 @@ class VideoResNet(ResidualTrunk):
         return spatial_convolution(width, stride)
 
     def begin(self, content: Tensor) -> Hidden:
-        """Normalised clips (M, 3, F, H, W); any H and W from 1 up, and any F that :meth:`check_clip` admits."""
+        """Normalised clips (M, 3, F, H, W), with any H, W >= 1, and any F that :meth:`check_clip` accepts."""
         return (channels_last_on_cpu(content),)
 
     def stages(self) -> list[Stage]:
-        """The stem and the four residual stages, the first with the pooling of frames behind it."""
+        """The stem and the four residual stages, the first one including the pooling of frames."""
         links = list(self.blocks[:-1])
         if self.pairs_frames:
             links[1:3] = [nn.Sequential(*links[1:3])]
@@ -131,22 +131,22 @@ class VideoResNet(ResidualTrunk):
         return hidden[0].mean(dim=(2, 3, 4))
 
     def check_clip(self, frames: int, size: int) -> None:
-        """Refuse a single frame where frames are pooled two by two.
+        """Reject single frames if the network pools pairs of frames.
 
         Raises:
-            ValueError: says which clips are accepted.
+            ValueError: the clip is too short; the message says which clips are accepted.
         """
         if self.pairs_frames and frames < 2:
-            raise ValueError(f"clips have {frames} frame; this network pools frames two by two and needs at least 2.")
+            raise ValueError(f"clips have {frames} frame; this network pools pairs of frames and needs at least 2.")
 
 
 def spatial_convolution(width: int, stride: Stride) -> nn.Conv3d:
-    """3 x 3 pixels of each frame."""
+    """A 1 x 3 x 3 convolution over the pixels of each frame."""
     return nn.Conv3d(width, width, (1, 3, 3), stride=stride, padding=(0, 1, 1), bias=False)
 
 
 class Stem(nn.Module):
-    """7 x 7 pixels of ``frames`` frames, at every second pixel, and a maximum over 3 x 3 pixels if it ``pools``."""
+    """A 7 x 7 convolution over ``frames`` frames with spatial stride 2, and 3 x 3 max-pooling if ``pools``."""
 
     def __init__(self, channels: int, *, frames: int, pools: bool) -> None:
         super().__init__()
@@ -157,13 +157,13 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool3d((1, 3, 3), HALVE_PICTURES, (0, 1, 1)) if pools else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, 3, F, H, W) to (M, C, F, H / 4, W / 4), or half of H and W without pooling; sizes are rounded up."""
+        """Map (M, 3, F, H, W) to (M, C, F, H / 4, W / 4), or H / 2 and W / 2 without pooling; rounded up."""
         pooled: Tensor = self.pool(torch.relu_(self.norm(self.conv(x))))
         return pooled
 
 
 class Bottleneck(nn.Module):
-    """Narrow by a convolution over ``frames`` frames, filter by ``middle``, widen."""
+    """A narrowing convolution over ``frames`` frames, the ``middle`` convolution and a widening one."""
 
     def __init__(self, channels_in: int, inner: int, channels_out: int, *, frames: int, middle: nn.Module) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Bottleneck(nn.Module):
         self.norm_c = nn.BatchNorm3d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, C, F, H, W) to the same with the widened channels and the strides of the middle."""
+        """Map (M, C, F, H, W) to the same with the output channels and the strides of ``middle``."""
         x = torch.relu_(self.norm_a(self.conv_a(x)))
         x = torch.relu_(self.norm_b(self.conv_b(x)))
         widened: Tensor = self.norm_c(self.conv_c(x))
@@ -183,7 +183,7 @@ class Bottleneck(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A bottleneck around which the input passes, projected where the shapes differ."""
+    """A bottleneck with a residual connection, projected where the shapes differ."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: Stride, branch: nn.Module) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class ResidualBlock(nn.Module):
         self.branch2 = branch
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M, C, F, H, W) to the same with the widened channels and the strides."""
+        """Map (M, C, F, H, W) to the same with the output channels and the strides."""
         shortcut = x
         if self.branch1_conv is not None and self.branch1_norm is not None:
             shortcut = self.branch1_norm(self.branch1_conv(x))
@@ -201,14 +201,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """``depth`` residual blocks, of which the first strides.
+    """``depth`` residual blocks; the first one has the stride.
 
     Args:
-        channels_in: channels before.
-        channels_out: channels after; inside a bottleneck there are a quarter of them.
-        depth: how many blocks.
-        stride: of the first block.
-        frames: how many frames the first convolution of each block sees: of the blocks in turn, over and over.
+        channels_in: input channels.
+        channels_out: output channels; bottlenecks have a quarter of them inside.
+        depth: number of blocks.
+        stride: stride of the first block.
+        frames: temporal kernel sizes of the blocks' first convolutions; the blocks cycle through them.
         middle: makes the convolution in the middle of a block from its channels and stride.
     """
 
@@ -233,7 +233,7 @@ class ResidualStage(nn.Module):
         self.res_blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """All blocks in turn."""
+        """Apply the blocks in order."""
         for block in self.res_blocks:
             x = block(x)
         return x
@@ -248,19 +248,19 @@ class Head(nn.Module):
         self.proj = nn.Linear(features, KINETICS_CLASSES)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(M, D) to logits (M, 400)."""
+        """Map (M, D) to logits (M, 400)."""
         logits: Tensor = self.proj(self.dropout(features))
         return logits
 
 
 class C2D(VideoResNet):
-    """Frames are filtered one by one; only a maximum over pairs of them mixes them. An odd last frame is not seen."""
+    """C2D-50: frames are filtered separately and mixed only by max-pooling pairs; an odd last frame is dropped."""
 
     pairs_frames = True
 
 
 class I3D(VideoResNet):
-    """Filters over frames in the stem and in every or every second bottleneck, and a maximum over pairs of frames."""
+    """I3D-50: temporal filters in the stem and in all or every second bottleneck, and max-pooling of frame pairs."""
 
     paper_top = 2
     stem_frames = 5
@@ -269,7 +269,7 @@ class I3D(VideoResNet):
 
 
 class Slow(VideoResNet):
-    """Filters over frames in the last two stages only, and no pooling of frames."""
+    """Slow-50: temporal filters in the last two stages only, and no pooling of frames."""
 
     bottleneck_frames = ((1,), (1,), (3,), (3,))
 

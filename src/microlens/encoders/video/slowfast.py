@@ -1,8 +1,8 @@
-"""SlowFast video encoders, with 50 and 101 layers.
+"""SlowFast video networks, with 50 and 101 layers.
 
 Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, arXiv 1812.03982. Parameter names are
-PyTorchVideo 0.1.5's, see :mod:`microlens.encoders.video.resnet`. Unlike there, one clip goes in, from which the network
-takes the frames of both pathways itself, and nothing that goes in is written to.
+PyTorchVideo 0.1.5's, see :mod:`microlens.encoders.video.resnet`. Unlike there, the input is a single clip, from which
+the network selects the frames of both pathways, and the input is not modified.
 """
 
 import torch
@@ -24,17 +24,17 @@ from microlens.encoders.video.resnet import (
     TemporalKernels,
 )
 
-FRAME_RATIO = 4  # frames of the fast pathway for one of the slow one
-WIDTH_RATIO = 8  # channels of the slow pathway for one of the fast one
-FUSION_RATIO = 2  # channels that the slow pathway gets for one of the fast one
+FRAME_RATIO = 4  # frames of the fast pathway per frame of the slow one
+WIDTH_RATIO = 8  # channels of the slow pathway per channel of the fast one
+FUSION_RATIO = 2  # channels added to the slow pathway per channel of the fast one
 STRIDES = (KEEP, HALVE_PICTURES, HALVE_PICTURES, HALVE_PICTURES)
 
 
 class SlowFast(ResidualTrunk):
-    """Two residual networks side by side: a slow one over few frames, and a thin fast one over all that feeds it.
+    """Two parallel residual networks: a slow pathway over few frames, and a thin fast one over all that feeds it.
 
-    A subclass says how many ``depths`` the stages have, how many frames the first convolution of each bottleneck sees
-    in either pathway, and how many the convolution from the fast to the slow pathway sees.
+    Subclasses define the ``depths`` of the stages and the temporal kernel sizes of the bottlenecks of both pathways and
+    of the convolution from the fast to the slow pathway.
     """
 
     feature_dim = STAGE_WIDTHS[-1] + STAGE_WIDTHS[-1] // WIDTH_RATIO
@@ -49,7 +49,7 @@ class SlowFast(ResidualTrunk):
         fast = Stem(STEM_WIDTH // WIDTH_RATIO, frames=5, pools=True)
         blocks: list[nn.Module] = [_Pathways(slow, fast, _FastToSlow(STEM_WIDTH, self.fusion_frames))]
         blocks += [self._stage(index) for index in range(len(STAGE_WIDTHS))]
-        pool = nn.Identity()  # has no parameters, but a number in the head's name
+        pool = nn.Identity()  # has no parameters, but takes up a number in the head's name
         self.blocks = nn.ModuleList([*blocks, pool, Head(self.feature_dim, dropout=0.5)])
         self.reset_parameters()
 
@@ -69,16 +69,16 @@ class SlowFast(ResidualTrunk):
         return _Pathways(slow, fast, _FastToSlow(width_out, self.fusion_frames) if fuses else None)
 
     def begin(self, content: Tensor) -> Hidden:
-        """Normalised clips (M, 3, F, H, W), any F, H and W from 1 up, as what the slow and the fast pathway see.
+        """The inputs of the slow and the fast pathway, from normalised clips (M, 3, F, H, W) with any F, H, W >= 1.
 
-        The fast one sees all frames, the slow one ceil(F / 4) that are spread evenly from the first to the last.
+        The fast pathway gets all frames, the slow one ceil(F / 4) frames spread evenly from the first to the last.
         """
         frames = content.shape[2]
         slow = torch.linspace(0, frames - 1, -(-frames // FRAME_RATIO)).long().tolist()
         return channels_last_on_cpu(content[:, :, slow]), channels_last_on_cpu(content)
 
     def stages(self) -> list[Stage]:
-        """The stem and the four stages, each of both pathways and with the fusion behind them."""
+        """The stem and the four stages, each with both pathways and the fusion after them."""
         return [_stage_of(block) for block in self.blocks[:-2]]
 
     def pool(self, hidden: Hidden) -> Tensor:
@@ -87,7 +87,7 @@ class SlowFast(ResidualTrunk):
 
 
 class _Pathways(nn.Module):
-    """A link of both pathways and, but in the last stage, what goes from the fast to the slow one behind it."""
+    """One stage of both pathways, followed by the fusion from fast to slow (except in the last stage)."""
 
     def __init__(self, slow: nn.Module, fast: nn.Module, fusion: "_FastToSlow | None") -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Pathways(nn.Module):
 
 
 class _FastToSlow(nn.Module):
-    """What the slow pathway, of ``slow_width`` channels, learns from the fast one: a look at every fourth frame."""
+    """A convolution from the fast to the slow pathway (of ``slow_width`` channels), with temporal stride 4."""
 
     def __init__(self, slow_width: int, frames: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _FastToSlow(nn.Module):
         self.norm = nn.BatchNorm3d(fast_width * FUSION_RATIO)
 
     def forward(self, fast: Tensor) -> Tensor:
-        """(M, C, F, H, W) to (M, 2 C, ceil(F / 4), H, W)."""
+        """Map (M, C, F, H, W) to (M, 2C, ceil(F / 4), H, W)."""
         return torch.relu_(self.norm(self.conv_fast_to_slow(fast)))
 
 
@@ -136,7 +136,7 @@ class SlowFastR50(SlowFast):
 
 
 class SlowFastR101(SlowFast):
-    """SlowFast 16x8 with 101 layers, whose third stage filters over frames in its first six blocks only."""
+    """SlowFast 16x8 with 101 layers; the third stage has temporal filters in its first six blocks only."""
 
     depths = DEPTHS_101
     slow_frames = ((1,), (1,), (3,) * 6 + (1,) * 17, (3,))

@@ -1,9 +1,9 @@
-"""VideoMAE video encoders: a plain vision transformer over tubelets of 2 frames and 16x16 pixels.
+"""VideoMAE video networks: a plain vision transformer over tubelets of 2 frames and 16x16 pixels.
 
 Tong et al., "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training",
-NeurIPS 2022, arXiv 2203.12602. The layers are those of the transformers library. No token is masked. Clips of 2 frames
-and more fit; an odd last frame makes no tubelet and is left out. The positions are VideoMAE's fixed sinusoids, numbered
-tubelet by tubelet on its 14x14 grid: a short clip has the first ones, and a clip of another size has them interpolated.
+NeurIPS 2022, arXiv 2203.12602. The layers are those of the transformers library. No token is masked. Clips need at
+least 2 frames; an odd last frame is dropped. Positions are VideoMAE's fixed sinusoids, numbered tubelet by tubelet on
+its 14x14 grid: a short clip uses the first ones, and for clips of another size they are interpolated.
 """
 
 from functools import partial
@@ -22,10 +22,10 @@ KINETICS_CLASSES = 400
 
 
 class VideoMAE(HuggingFaceTrunk):
-    """The VideoMAE encoder: the embedding, and the layers of the transformer.
+    """The VideoMAE encoder: embedding and transformer layers (Tong et al. 2022).
 
-    A self-supervised model ends in a norm over its tokens. A fine-tuned one (``use_mean_pooling``) has none, but a norm
-    and a linear layer over their mean, which are its classifier.
+    A self-supervised model ends with a norm over its tokens. A fine-tuned one (``use_mean_pooling``) has none; its
+    classifier is a norm and a linear layer over the mean of the tokens.
 
     Args:
         config: a VideoMAEConfig of the transformers library.
@@ -53,18 +53,18 @@ class VideoMAE(HuggingFaceTrunk):
             nn.init.zeros_(self.classifier.bias)
 
     def check_clip(self, frames: int, size: int) -> None:
-        """Refuse clips without a tubelet, and sizes that are no multiple of 16."""
+        """Reject clips shorter than a tubelet, and sizes that are not a multiple of 16."""
         if frames < self.settings.tubelet_size:
             raise ValueError(f"clips have {frames} frame; VideoMAE accepts {self.settings.tubelet_size} and more.")
         check_patches("VideoMAE", size, patch=self.settings.patch_size, native=self.settings.image_size)
 
     def stages(self) -> list[Stage]:
-        """The embedding of tubelets and positions, then the layers."""
+        """The embedding of tubelets with positions, and the layers."""
         layers = [one_tensor_stage(layer) for layer in self.videomae.encoder.layer]
         return [Stage(lambda hidden: (self._embed(hidden[0]),), (self.videomae.embeddings,)), *layers]
 
     def _embed(self, clips: Tensor) -> Tensor:
-        """(M, 3, F, H, W) to tokens (M, tubelets * patches, feature_dim)."""
+        """Map (M, 3, F, H, W) to tokens (M, tubelets * patches, feature_dim)."""
         tubelets: Tensor = self.videomae.embeddings.patch_embeddings.projection(clips)
         frames, height, width = tubelets.shape[2:]
         native = self.settings.image_size // self.settings.patch_size
@@ -86,13 +86,13 @@ class VideoMAE(HuggingFaceTrunk):
         return logits
 
     def drop_classifier(self) -> None:
-        """Give up the norm and the linear layer over the mean."""
+        """Remove the norm and the linear layer of the classifier."""
         if self.num_classes:
             self.fc_norm, self.classifier = nn.Identity(), nn.Identity()
 
 
 def sinusoids(positions: int, width: int, device: torch.device | None = None) -> Tensor:
-    """(positions, width): sines in even columns and cosines in odd ones, with wavelengths from 2 pi to 10000 * 2 pi.
+    """Sines in even columns and cosines in odd ones, with wavelengths from 2 pi to 10000 * 2 pi: (positions, width).
 
     Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
     """
@@ -103,7 +103,7 @@ def sinusoids(positions: int, width: int, device: torch.device | None = None) ->
 
 
 def videomae_base(*, fine_tuned: bool) -> VideoMAE:
-    """VideoMAE-B with random weights, of 16 frames of 224x224 pixels; ``fine_tuned`` as for Kinetics-400."""
+    """VideoMAE-B for 16 frames of 224x224 pixels, with random weights; ``fine_tuned`` adds a Kinetics classifier."""
     config = transformers_library("VideoMAE").VideoMAEConfig(use_mean_pooling=fine_tuned, num_labels=KINETICS_CLASSES)
     return VideoMAE(config)
 

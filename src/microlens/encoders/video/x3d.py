@@ -1,9 +1,9 @@
-"""X3D video encoders: X3D-XS, -S, -M and -L.
+"""X3D video networks: X3D-XS, -S, -M and -L.
 
 Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", CVPR 2020, arXiv 2004.04730. Parameter
 and buffer names, shapes and order are those of PyTorchVideo 0.1.5, so that its Kinetics-400 checkpoints load strictly.
-Two things differ from it on purpose: the head averages over whatever frames and pixels there are, so clips of any
-length and size fit, and the classifier returns logits, not probabilities.
+Two intentional differences: the head averages over any number of frames and pixels, so clips of any length and size are
+accepted, and the classifier returns logits, not probabilities.
 """
 
 import math
@@ -30,10 +30,10 @@ HEAD_DROPOUT = 0.5
 
 
 class X3D(Trunk):
-    """The full X3D network: stem, four residual stages, and a head that ends in the Kinetics-400 classifier.
+    """X3D: stem, four residual stages, and a head with the Kinetics-400 classifier (Feichtenhofer 2020).
 
     Args:
-        depth_factor: multiplies the stages' base depths 1, 2, 5, 3; each product is rounded up.
+        depth_factor: factor of the stages' base depths 1, 2, 5, 3; the products are rounded up.
     """
 
     feature_dim = HEAD_WIDTH
@@ -53,11 +53,11 @@ class X3D(Trunk):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights the way PyTorchVideo does."""
+        """Initialize random weights as PyTorchVideo does."""
         draw_weights(self)
 
     def begin(self, content: Tensor) -> Hidden:
-        """Normalised clips (M, 3, F, H, W); any F, H and W from 1 up."""
+        """Normalised clips (M, 3, F, H, W), with any F, H, W >= 1."""
         return (channels_last_on_cpu(content),)
 
     def stages(self) -> list[Stage]:
@@ -65,7 +65,7 @@ class X3D(Trunk):
         return [one_tensor_stage(block) for block in self.blocks[:-1]]
 
     def pool(self, hidden: Hidden) -> Tensor:
-        """Widen, average, project: (M, 2048), non-negative."""
+        """Widen, average and project: (M, 2048), non-negative."""
         pooled: Tensor = self._head.pool(hidden[0])
         return pooled.flatten(1)
 
@@ -74,7 +74,7 @@ class X3D(Trunk):
         return self._head.classify(features)
 
     def drop_classifier(self) -> None:
-        """Give up the Kinetics classifier, which takes no part in `features`."""
+        """Remove the Kinetics classifier, which `features` does not use."""
         self._head.proj = nn.Identity()
 
     @property
@@ -89,7 +89,7 @@ def _pointwise(channels_in: int, channels_out: int, *, spatial_stride: int = 1) 
 
 
 class _StemConv(nn.Module):
-    """Spatial then temporal convolution; the names are PyTorchVideo's, which calls the spatial one `conv_t`."""
+    """Spatial, then temporal convolution; the names are PyTorchVideo's, which calls the spatial one `conv_t`."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class _Stem(nn.Module):
 
 
 class _SqueezeExcitation(nn.Module):
-    """Scale channels by a gate computed from their means (Hu et al. 2018, arXiv 1709.01507)."""
+    """Squeeze-and-excitation: scale channels by a gate computed from their means (Hu et al. 2018, arXiv 1709.01507)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Residual blocks: the first halves the picture, and every other one, from the first, has squeeze-excitation."""
+    """Residual blocks; the first one halves the resolution, and every second one has squeeze-excitation."""
 
     def __init__(self, channels_in: int, channels_out: int, *, depth: int) -> None:
         super().__init__()
