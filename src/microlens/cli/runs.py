@@ -106,11 +106,12 @@ def report(
 ) -> None:
     """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
     from microlens.cli.terminal_tables import comparison_table
+    from microlens.page import require_charts, write_page
     from microlens.page.comparison import read_runs
 
+    if html is not None:
+        require_charts()
     console.print(comparison_table({run.name: run.report for run in read_runs(runs)}))
     if html is not None:
-        from microlens.page import write_page
-
         write_page(html, runs, dataset)
         console.print(f"{html} is written; open it in a browser.")
