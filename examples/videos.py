@@ -30,7 +30,8 @@ on_videos = ml.fit(
 )
 on_ids = ml.fit(data, "sasrec", encoder={"name": "id"}, output="runs/ids", dim=32, epochs=4, lr=1e-2, batch_size=32)
 for run in (on_videos, on_ids):
-    print(run.name, {part: metrics["HR@10"] for part, metrics in run.report.metrics["test"].items()})
+    found = run.report.metrics["test"]
+    print(f"HR@10 of {run.name}: warm {found['warm']['HR@10']:.3f}, cold {found['cold']['HR@10']:.3f}")
 
 shutil.copy("releases/videos/videos/5.mp4", "new.mp4")
 print("The new video as a vector:", on_videos.encode_video("new.mp4").shape)

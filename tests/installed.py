@@ -39,16 +39,14 @@ TYPED = """
 from pathlib import Path
 
 from microlens.config.run_config import RunConfig
-from microlens.evaluation.report import Report
-from microlens.runs.run import train
+from microlens.data.dataset import Dataset
 
 
-def hit_rate(folder: Path) -> float:
-    report: Report = train(RunConfig.load(folder / "run.toml"))
-    return report.metrics["test"]["all"]["HR@10"]
+def size(config: RunConfig) -> float:
+    return Dataset(config.dataset).interactions.num_events * config.train.lr
 
 
-reveal_type(hit_rate(Path("runs")))
+reveal_type(size(RunConfig.load(Path("run.toml"))))
 """
 LISTED = (
     "import json, sys, importlib.metadata as m; print(json.dumps({'python': sys.version.split()[0], "
