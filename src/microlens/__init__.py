@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
-    from microlens.runs.train import Run, load, train
+    from microlens.runs.run import Run, load
+    from microlens.runs.train import train
     from microlens.runs.tune import Search
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Imported when first used: the command line and processes that decode do without PyTorch.
 _MODULES = {

@@ -23,7 +23,8 @@ from microlens.media.decoding import Settings
 from microlens.page import write_page
 from microlens.page.comparison import chance
 from microlens.runs.assembly import build_experiment
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from tests.conftest import random_sequences
 from tests.data.test_split import interactions_of
 from tests.reference.holdout_loop import Event, Parts, global_time_loop, whole_loop

@@ -26,7 +26,8 @@ from microlens.recommenders.sasrec import SASRec
 from microlens.runs.assembly import Experiment, build_experiment, open_experiment
 from microlens.runs.list_metrics import recommended_lists, summarise
 from microlens.runs.recommend import Ranker
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs

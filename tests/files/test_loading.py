@@ -32,7 +32,8 @@ from microlens.media.store import Store, StoreWriter, pack_array, pack_images
 from microlens.page.comparison import read_runs
 from microlens.runs.assembly import open_experiment
 from microlens.runs.list_metrics import read_beyond, summarise
-from microlens.runs.train import load, train, trainer_of
+from microlens.runs.run import load
+from microlens.runs.train import train, trainer_of
 from microlens.training import checkpoint
 from microlens.training.extraction import extract
 

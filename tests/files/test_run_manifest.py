@@ -32,7 +32,8 @@ from microlens.files.run_manifest import (
 from microlens.media.decoding import Settings
 from microlens.page.comparison import read_runs
 from microlens.runs.list_metrics import summarise
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command

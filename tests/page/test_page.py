@@ -31,6 +31,7 @@ from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
 from microlens.runs.train import train
 from tests.conftest import random_sequences, write_pairs
+from tests.data.test_prepare import run_command
 from tests.test_layers import modules_after
 
 TITLE = '<script>alert("7")</script> & more'
@@ -248,6 +249,21 @@ def test_names_are_text_whatever_they_hold(run: str) -> None:
     assert f">{escape(run, quote=False)}</text>" in drawn
     assert f"<title>{escape(run)}</title>" in drawn
     assert f'aria-label="{escape(run)}"' in drawn
+
+
+def test_a_page_without_matplotlib_names_the_extra(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microlens.page.find_spec", lambda name: None)
+    sentence = r"^HTML pages need the package matplotlib; install it with: pip install 'microlens\[html\]'$"
+    with pytest.raises(InputError, match=sentence):
+        write_page(tmp_path / "page.html", runs)
+    assert run_command("report", *runs, "--html", tmp_path / "page.html")[:2] == (2, "")
+    arguments = ("bench", "baseline", "--dataset", tmp_path / "none", "--html")
+    status, printed, said = run_command(*arguments)
+    assert (status, printed) == (2, "")
+    assert "microlens[html]" in said  # before anything is looked at, and long before anything is trained
+    assert not list(tmp_path.iterdir())
 
 
 def test_reading_reports_loads_no_matplotlib() -> None:

@@ -28,7 +28,8 @@ from microlens.recommenders.fitted import Fitted
 from microlens.release.pairs import read_pairs
 from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
 from tests.recommenders.test_contract import FITTED, FROM_THE_LIBRARY, requires_the_library

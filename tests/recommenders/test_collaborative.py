@@ -17,7 +17,8 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.runs.assembly import build_experiment
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training.step import TrainingStep
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences

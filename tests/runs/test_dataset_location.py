@@ -10,7 +10,7 @@ from microlens.data.prepare import prepare
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.runs.dataset_location import find_dataset
-from microlens.runs.train import load
+from microlens.runs.run import load
 from tests.cli.test_cli import SASREC, refusal
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command

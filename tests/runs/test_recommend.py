@@ -18,7 +18,8 @@ from microlens.release.synthetic import write_release
 from microlens.runs import write_lists
 from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from tests.data.test_prepare import run_command
 
 ITEMS = 14

@@ -19,7 +19,8 @@ from microlens.data.item_arrays import Rows, RowWriter
 from microlens.encoders.content import ContentEncoder
 from microlens.errors import InputError
 from microlens.runs.assembly import Experiment, build_experiment, use_caches
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training.extraction import ITEMS_AT_ONCE, extract
 from microlens.training.gradient_caching import equal_parts
 from microlens.training.step import TrainingStep

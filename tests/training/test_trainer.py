@@ -28,7 +28,8 @@ from microlens.evaluation.report import Report, read_ranks
 from microlens.files.run_manifest import BEST, replaced
 from microlens.media.decoding import Settings
 from microlens.runs.assembly import build_experiment
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ class Runner:
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.stop = Event()
         self.failed: dict[str, str] = {}
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         self.threads = max(1, cores // jobs) if jobs > 1 else None
 
     def run(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ from microlens.bench.sheets import Sheet, sheets
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError, printable
 from microlens.files.writing import write_text
+from microlens.page import require_charts
 from microlens.runs.display import row_display
 from microlens.runs.terminal import Console
 
@@ -108,6 +109,8 @@ def table(
 
 def make_table(bench: Bench, *, jobs: int, minutes: float | None, html: bool, on_row: OnRow) -> Table:
     """Train what is missing of ``bench``, collect the results, and write them in every format."""
+    if html:
+        require_charts()
     failed = Runner(bench, jobs=jobs, on_row=on_row, seconds=None if minutes is None else 60 * minutes).run()
     results = collect(bench, failed)
     found = sheets(results)

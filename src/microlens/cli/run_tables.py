@@ -6,6 +6,7 @@ from microlens.bench.sheets import fitting
 from microlens.bench.table import Table, failed_rows, make_table
 from microlens.cli.terminal_tables import sheet_table
 from microlens.errors import InputError
+from microlens.page import require_charts
 from microlens.runs.display import row_display
 from microlens.runs.terminal import Console
 
@@ -38,6 +39,8 @@ def run_tables(
     Raises:
         InputError: something given is wrong, or rows failed; what did not fail is written.
     """
+    if page:
+        require_charts()
     names = table_names() if table == "all" else [table]
     folder = demonstration(dataset_folder(dataset), console)
     if source is None and dataset in ("demo", "smoke"):

@@ -65,7 +65,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the targets of a trained run again, over the whole catalogue."""
-    from microlens.runs.train import load
+    from microlens.runs.run import load
 
     measured = load(run, dataset, progress=not as_json).evaluate()
     if as_json:
@@ -100,7 +100,7 @@ def recommend(
     if (users is None) != (out is None):
         raise InputError("--users and --out go together: say for whom, and the file to write to.")
     from microlens.cli.terminal_tables import recommendation_table
-    from microlens.runs.train import load
+    from microlens.runs.run import load
 
     opened = load(run, dataset, progress=True)
     if out is not None:
@@ -127,7 +127,7 @@ def similar(
 ) -> None:
     """List the items whose vectors are most similar to that of an item."""
     from microlens.cli.terminal_tables import recommendation_table
-    from microlens.runs.train import load
+    from microlens.runs.run import load
 
     console.print(recommendation_table(load(run, dataset, progress=True).similar(item, k), [item]))
 
@@ -139,7 +139,7 @@ def vectors(
     dataset: DatasetOfRun = None,
 ) -> None:
     """Write the vector of every item of a run, or of new videos."""
-    from microlens.runs.train import load
+    from microlens.runs.run import load
     from microlens.runs.write_lists import write_vectors
 
     opened = load(run, dataset, progress=True)
@@ -193,11 +193,12 @@ def report(
 ) -> None:
     """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
     from microlens.cli.terminal_tables import comparison_table
+    from microlens.page import require_charts, write_page
     from microlens.page.comparison import read_runs
 
+    if html is not None:
+        require_charts()
     console.print(comparison_table({run.name: run.report for run in read_runs(runs)}))
     if html is not None:
-        from microlens.page import write_page
-
         write_page(html, runs, dataset)
         console.print(f"{html} is written; open it in a browser.")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -16,7 +17,17 @@ from microlens.page.html_tables import accuracy_table, cost_table, provenance
 from microlens.page.overview import panels, verdict
 from microlens.page.users import users_section
 
-__all__ = ["fill", "write_page"]
+__all__ = ["fill", "require_charts", "write_page"]
+
+
+def require_charts() -> None:
+    """Check that charts can be drawn, before the work whose results they show.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("HTML pages need the package matplotlib; install it with: pip install 'microlens[html]'")
 
 
 def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> None:
@@ -28,9 +39,10 @@ def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> Non
         dataset: the dataset, if it is not where :func:`microlens.runs.dataset_location.find_dataset` looks.
 
     Raises:
-        InputError: ``path`` is a folder; there are no runs, or more than the page has colours; a run is unfinished or
-            its data is missing; or the runs differ in protocol or data.
+        InputError: matplotlib is not installed; ``path`` is a folder; there are no runs or more than the page has
+            colours for; one is unfinished or its data gone; or they differ in protocol or data.
     """
+    require_charts()
     from microlens.page.figures import group_figure, training_figures  # matplotlib: only pages need it
 
     if path.is_dir():

@@ -11,7 +11,7 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS, one_each
 from microlens.evaluation.report import read_ranks
 from microlens.evaluation.significance import difference, holm
-from microlens.runs.train import Run
+from microlens.runs.run import Run
 
 
 def compare(

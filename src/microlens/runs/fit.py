@@ -13,7 +13,8 @@ from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDER_REGISTRY, RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.runs.assembly import takes_encoder
-from microlens.runs.train import Run, train
+from microlens.runs.run import Run
+from microlens.runs.train import train
 
 Encoder = str | type[ItemEncoder] | Mapping[str, Any]
 

@@ -268,7 +268,7 @@ def _library() -> Any:
         import optuna
     except ImportError:
         raise InputError(
-            "microlens tune needs the package optuna; install it with: pip install microlens[tune]"
+            "microlens tune needs the package optuna; install it with: pip install 'microlens[tune]'"
         ) from None
     logging.getLogger("optuna").setLevel(logging.WARNING)
     return optuna

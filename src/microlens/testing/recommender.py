@@ -16,7 +16,8 @@ from microlens.data.split import Split
 from microlens.encoders.id import IdEncoder
 from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
-from microlens.runs.train import load, train
+from microlens.runs.run import load
+from microlens.runs.train import train
 from microlens.testing import worlds
 from microlens.testing.worlds import D, L, N
 from microlens.training import checkpoint

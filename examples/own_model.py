@@ -1,0 +1,60 @@
+"""A recommender of one's own, trained and compared like any other, without touching the package.
+
+    python examples/own_model.py [USERS]
+
+A model says how a history becomes a vector. Batches, losses, full ranking, reports and recommendations come with
+:class:`microlens.Recommender`. Parameters of the constructor that have a default are options of ``fit``.
+"""
+
+import sys
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+import microlens as ml
+
+NUM_USERS = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+
+
+class FadingMean(ml.Recommender):
+    """The weighted mean of the vectors of a history; each item counts a learned share of the one after it.
+
+    Args:
+        item_encoder: item tower.
+        share: what an item counts of the one after it, before training.
+    """
+
+    def __init__(self, *, item_encoder: ml.ItemEncoder, share: float = 0.7) -> None:
+        super().__init__(item_encoder)
+        self.logit = nn.Parameter(torch.logit(torch.tensor(share)))
+
+    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """What each position knows of the user, from all items up to it.
+
+        Args:
+            users: (B,) users.
+            history: (B, L) item numbers, 0 where there is none.
+            vectors: (B, L, D) item vectors.
+
+        Returns:
+            (B, L, D).
+        """
+        index = torch.arange(history.shape[1], device=history.device)
+        age = index[:, None] - index  # (L, L)
+        weights = self.logit.sigmoid() ** age.clamp(min=0) * (age >= 0)
+        return weights @ torch.where((history > 0)[..., None], vectors, 0.0)
+
+
+events = pl.DataFrame(
+    [
+        {"user": f"u{user}", "item": f"v{(7 * user + step) % 50}", "time": step}
+        for user in range(NUM_USERS)
+        for step in range(8)
+    ]
+)
+data = ml.Dataset.from_frame(events, "datasets/own", user="user", item="item", time="time")
+mine = ml.fit(data, FadingMean, encoder="id", output="runs/own", share=0.5, dim=32, epochs=8, lr=0.03, batch_size=32)
+known = ml.fit(data, "popularity", output="runs/own-popularity")
+print(ml.compare([mine, known]))
+print(mine.recommend(users=["u0"], k=5))
