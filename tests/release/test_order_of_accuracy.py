@@ -9,8 +9,8 @@ import pytest
 
 from microlens.config.run_config import RunConfig
 from microlens.evaluation.report import Report, read_ranks
-from microlens.release.synthetic import World, build_world
 from microlens.release.synthetic_media import ATTRIBUTES
+from microlens.release.synthetic_world import World, build_world
 from microlens.runs.train import train
 
 USERS, ITEMS = 5000, 300

@@ -12,8 +12,8 @@ import simplejpeg
 
 from microlens.errors import InputError
 from microlens.files.writing import LOCK, MARK, claim_folder
-from microlens.release import synthetic
-from microlens.release.synthetic import World, build_world, write_release
+from microlens.release import synthetic, synthetic_world
+from microlens.release.synthetic import write_release
 from microlens.release.synthetic_media import (
     ATTRIBUTES,
     BACKDROPS,
@@ -28,6 +28,7 @@ from microlens.release.synthetic_media import (
     draw_clip,
     play_sound,
 )
+from microlens.release.synthetic_world import World, build_world
 
 USERS, ITEMS, SEED = 60, 12, 3
 
@@ -176,16 +177,16 @@ def test_histories_are_long_tailed_without_repetition_and_in_time_order(world: W
 def test_launch_date_parts_train_from_new_items(world: World) -> None:
     length = np.bincount(world.user)
     to_end = np.cumsum(length)[world.user] - np.arange(len(world.user))
-    launched = world.time >= synthetic.LAUNCH_MS
+    launched = world.time >= synthetic_world.LAUNCH_MS
     assert launched[world.is_new[world.item]].all()
     assert not launched[to_end > 2].any()
     assert launched[to_end == 1].all()
-    assert world.time.min() >= synthetic.OPENING_MS
-    assert world.time.max() < synthetic.CLOSING_MS
+    assert world.time.min() >= synthetic_world.OPENING_MS
+    assert world.time.max() < synthetic_world.CLOSING_MS
 
 
 def test_blocks_of_users_keep_their_own_tastes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "_CELLS_AT_ONCE", 400 * 70)
+    monkeypatch.setattr(synthetic_world, "_CELLS_AT_ONCE", 400 * 70)
     split = leave_one_out(world := build_world(2000, 400, 0))
     assert len(np.unique(world.user * 400 + world.item)) == len(world.user)
     assert hits_at_10(world.utility(), split)[split.cold].mean() >= 0.55

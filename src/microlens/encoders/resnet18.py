@@ -8,20 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microlens.encoders.trunk import Hidden, Stage, Trunk, channels_last_on_cpu, one_tensor_stage
+from microlens.encoders.basic_blocks import STAGE_WIDTHS, BasicBlockNetwork, stage
+from microlens.encoders.trunk import Hidden, Stage, channels_last_on_cpu, one_tensor_stage
 from microlens.encoders.weights import Official
 
-STAGE_WIDTHS = (64, 128, 256, 512)
-BLOCKS_PER_STAGE = 2
 IMAGENET_CLASSES = 1000
 # torchvision's current URL of the weights; the paper names an older one, resnet18-5c106cde.pth.
 RESNET18_WEIGHTS = Official("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")
 
 
-class ResNet18(Trunk):
+class ResNet18(BasicBlockNetwork):
     """ResNet-18 (He et al. 2016): stem, four stages of two residual blocks, and the ImageNet classifier."""
 
-    feature_dim = STAGE_WIDTHS[-1]
+    convolution = nn.Conv2d
     paper_top = 1
     num_classes = IMAGENET_CLASSES
     mean = (0.485, 0.456, 0.406)
@@ -32,10 +31,10 @@ class ResNet18(Trunk):
         width = STAGE_WIDTHS[0]
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = _stage(width, STAGE_WIDTHS[0])
-        self.layer2 = _stage(STAGE_WIDTHS[0], STAGE_WIDTHS[1])
-        self.layer3 = _stage(STAGE_WIDTHS[1], STAGE_WIDTHS[2])
-        self.layer4 = _stage(STAGE_WIDTHS[2], STAGE_WIDTHS[3])
+        self.layer1 = stage(_ResidualBlock, width, STAGE_WIDTHS[0])
+        self.layer2 = stage(_ResidualBlock, STAGE_WIDTHS[0], STAGE_WIDTHS[1])
+        self.layer3 = stage(_ResidualBlock, STAGE_WIDTHS[1], STAGE_WIDTHS[2])
+        self.layer4 = stage(_ResidualBlock, STAGE_WIDTHS[2], STAGE_WIDTHS[3])
         self.fc: nn.Module = nn.Linear(self.feature_dim, IMAGENET_CLASSES)
         for module in self.modules():  # torchvision's initialization
             if isinstance(module, nn.Conv2d):
@@ -53,29 +52,6 @@ class ResNet18(Trunk):
     def _stem(self, hidden: Hidden) -> Hidden:
         filtered = torch.relu_(self.bn1(self.conv1(hidden[0])))
         return (functional.max_pool2d(filtered, 3, stride=2, padding=1),)
-
-    def pool(self, hidden: Hidden) -> Tensor:
-        """The average over pixels: (M, 512), non-negative."""
-        return hidden[0].mean(dim=(2, 3))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """ImageNet logits (M, 1000) of pooled features."""
-        logits: Tensor = self.fc(features)
-        return logits
-
-    def drop_classifier(self) -> None:
-        """Remove the ImageNet classifier, which `features` does not use."""
-        self.fc = nn.Identity()
-
-    def adapted(self) -> list[str]:
-        """All convolutions, because only the shortcuts have pointwise ones."""
-        return [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
-
-
-def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Residual blocks; the first one halves the resolution if the stage widens."""
-    widths = [channels_in] + [channels_out] * (BLOCKS_PER_STAGE - 1)
-    return nn.Sequential(*(_ResidualBlock(width, channels_out) for width in widths))
 
 
 class _ResidualBlock(nn.Module):

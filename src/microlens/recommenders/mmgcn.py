@@ -28,12 +28,12 @@ class MMGCN(GraphRecommender):
 
     Args:
         item_encoder: tower of e for items, with output size ``dim``.
-        dim: D, the size of vectors.
+        dim: D.
         num_users: U.
         num_items: N.
-        train_pairs: user numbers (T,) and item numbers (T,) of the training set.
         item_ids: (N+1,) the id of each item number.
-        features: ``.npy`` file, see :func:`microlens.data.feature_matrix.load_features`, or one per modality.
+        train_pairs: (T,) user numbers and (T,) item numbers of the training interactions.
+        features: one ``.npy`` file for each modality; see :func:`microlens.data.feature_matrix.load_features`.
         layers: L, the number of convolutions, at least 1.
         dropout: dropout rate of the messages to neighbours.
     """
@@ -45,8 +45,8 @@ class MMGCN(GraphRecommender):
         dim: int,
         num_users: int,
         num_items: int,
-        train_pairs: tuple[Tensor, Tensor],
         item_ids: Int64,
+        train_pairs: tuple[Tensor, Tensor],
         features: str | list[str] | None = None,
         layers: int = 3,
         dropout: float = 0.0,

@@ -7,22 +7,21 @@ shapes and order of parameters and buffers are those of torchvision's `r3d_18`, 
 import torch
 from torch import Tensor, nn
 
-from microlens.encoders.trunk import Hidden, Stage, Trunk, channels_last_on_cpu, one_tensor_stage
+from microlens.encoders.basic_blocks import STAGE_WIDTHS, BasicBlockNetwork, stage
+from microlens.encoders.trunk import Hidden, Stage, channels_last_on_cpu, one_tensor_stage
 from microlens.encoders.video.network import VideoNetwork
 from microlens.encoders.weights import Official
 
-STAGE_WIDTHS = (64, 128, 256, 512)
-BLOCKS_PER_STAGE = 2
 KINETICS_CLASSES = 400
 
 
-class R3D(Trunk):
+class R3D(BasicBlockNetwork):
     """R3D-18: stem, four stages of two residual blocks, and the Kinetics-400 classifier.
 
     The original code replaces the classifier by the projection, which corresponds to the head "features".
     """
 
-    feature_dim = STAGE_WIDTHS[-1]
+    convolution = nn.Conv3d
     paper_top = 2
     num_classes = KINETICS_CLASSES
     mean = (0.43216, 0.394666, 0.37645)
@@ -36,10 +35,10 @@ class R3D(Trunk):
             nn.BatchNorm3d(width),
             nn.ReLU(inplace=True),
         )
-        self.layer1 = _stage(width, STAGE_WIDTHS[0])
-        self.layer2 = _stage(STAGE_WIDTHS[0], STAGE_WIDTHS[1])
-        self.layer3 = _stage(STAGE_WIDTHS[1], STAGE_WIDTHS[2])
-        self.layer4 = _stage(STAGE_WIDTHS[2], STAGE_WIDTHS[3])
+        self.layer1 = stage(_ResidualBlock, width, STAGE_WIDTHS[0])
+        self.layer2 = stage(_ResidualBlock, STAGE_WIDTHS[0], STAGE_WIDTHS[1])
+        self.layer3 = stage(_ResidualBlock, STAGE_WIDTHS[1], STAGE_WIDTHS[2])
+        self.layer4 = stage(_ResidualBlock, STAGE_WIDTHS[2], STAGE_WIDTHS[3])
         self.fc: nn.Module = nn.Linear(self.feature_dim, KINETICS_CLASSES)
         self._draw()
 
@@ -59,29 +58,6 @@ class R3D(Trunk):
     def stages(self) -> list[Stage]:
         """The stem and the four residual stages."""
         return [one_tensor_stage(part) for part in (self.stem, self.layer1, self.layer2, self.layer3, self.layer4)]
-
-    def pool(self, hidden: Hidden) -> Tensor:
-        """The average over frames and pixels: (M, 512), non-negative."""
-        return hidden[0].mean(dim=(2, 3, 4))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Kinetics-400 logits (M, 400) of pooled features."""
-        logits: Tensor = self.fc(features)
-        return logits
-
-    def drop_classifier(self) -> None:
-        """Remove the Kinetics classifier, which `features` does not use."""
-        self.fc = nn.Identity()
-
-    def adapted(self) -> list[str]:
-        """All convolutions, because only the shortcuts have pointwise ones."""
-        return [name for name, module in self.named_modules() if isinstance(module, nn.Conv3d)]
-
-
-def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Residual blocks; the first one halves frames and pixels if the stage widens."""
-    widths = [channels_in] + [channels_out] * (BLOCKS_PER_STAGE - 1)
-    return nn.Sequential(*(_ResidualBlock(width, channels_out) for width in widths))
 
 
 class _ResidualBlock(nn.Module):
