@@ -1,8 +1,11 @@
 """Ids of users and items: 64-bit integers, or text."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from microlens.release.columns import integers, why_no_integer
@@ -70,3 +73,18 @@ def numbered(column: pl.Series) -> tuple[pl.Series, pl.Series | None]:
         return column, None
     distinct = column.unique().sort()
     return column.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64) + 1, distinct
+
+
+def positions_of(wanted: Sequence[object], among: pl.Series) -> npt.NDArray[np.int64]:
+    """The position of each of ``wanted`` (n,) in the ascending ids ``among``, (n,); -1 where it is not there.
+
+    Integers may be given as text, and the other way round.
+    """
+    if among.dtype == pl.String:
+        values = pl.Series([str(one) for one in wanted], dtype=pl.String)
+    else:
+        plain = pl.Series([str(one) for one in wanted], dtype=pl.String)
+        values = pl.select(pl.when(plain.str.contains(r"^-?[0-9]+$")).then(plain.cast(pl.Int64, strict=False)))[:, 0]
+    places = among.search_sorted(values).cast(pl.Int64)
+    found = among.gather(places.clip(0, len(among) - 1)) == values
+    return np.where(found.fill_null(value=False).to_numpy(), places.to_numpy(), -1)

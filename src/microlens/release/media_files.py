@@ -46,8 +46,9 @@ class MediaFiles:
 def find_media(folders: Sequence[Path], suffixes: Sequence[str], *, text_ids: bool = False) -> MediaFiles:
     """The files with one of ``suffixes`` in ``folders`` and the folders within, by the item id that is their name.
 
-    Where ids are no text, only names that are integers are taken. Of several files of an item the one is taken whose suffix comes first, then the one that lies in fewer folders, then
-    the one with the shorter name, then the first by alphabet.
+    Where ids are no text, only names that are integers are taken. Of several files of an item the one is taken whose
+    suffix comes first, then the one that lies in fewer folders, then the one with the shorter name, then the first by
+    alphabet.
     """
     rank = {suffix: index for index, suffix in enumerate(suffixes)}
     unused: dict[tuple[str, str], list[str]] = {}
