@@ -178,7 +178,7 @@ def test_the_checksum_knows_content_and_settings_and_nothing_else(release: Path,
     numbers = iter(range(100))
 
     def checksum(folder: Path, settings: Settings = SETTINGS) -> str:
-        manifest = prepare(folder, tmp_path / f"dataset{next(numbers)}", settings, workers=1)
+        manifest = prepare(folder, tmp_path / f"dataset{next(numbers)}", settings, workers=1).manifest
         return str(manifest["checksum"])
 
     original = checksum(first)
@@ -347,7 +347,7 @@ def test_files_that_kill_their_decoder_are_faults_and_the_rest_is_decoded(
 ) -> None:
     monkeypatch.setattr(decoding, "decode", deadly_decode)
     folder = write_small_release(tmp_path / "release", release)
-    manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2)
+    manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2).manifest
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
         (item, "clips", "decoding it kills the process (exit status 9)") for item in DEADLY
     ]
@@ -576,7 +576,7 @@ def test_only_what_was_begun_is_cleared(release: Path, tmp_path: Path, decoded: 
 def test_a_finished_dataset_is_used_or_refused_and_never_touched(
     release: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microlens.data.prepare.decode_all", None)
+    monkeypatch.setattr("microlens.data.dataset_writer.decode_all", None)
     digest = sha256(undisturbed / "clips.lmdb")
     status, told, _ = run_command("data", "prepare", release, undisturbed, *OPTIONS)
     assert status == 0
@@ -584,7 +584,7 @@ def test_a_finished_dataset_is_used_or_refused_and_never_touched(
     for options in (("--frames", "middle"), ("--crop", "center"), ("--size", "64")):
         status, _, told = run_command("data", "prepare", release, undisturbed, *OPTIONS, *options)
         assert status == 2
-        assert "was prepared from another release or with other settings" in told
+        assert "was made of other data or with other settings" in told
     (tmp_path / "thesis").mkdir()
     status, _, told = run_command("data", "prepare", release, tmp_path / "thesis")
     assert status == 2
@@ -617,7 +617,7 @@ def test_real_videos_covers_and_sound_are_prepared(shared_data: Path, tmp_path: 
             (release / folder / name).symlink_to(path.resolve())
     items = sorted(int(Path(name).stem) for name in names | covers)
     (release / "x_pairs.tsv").write_text(f"1\t{' '.join(map(str, items))}\n")
-    manifest = prepare(release, tmp_path / "dataset", Settings(), workers=2)
+    manifest = prepare(release, tmp_path / "dataset", Settings(), workers=2).manifest
     content = stored(tmp_path / "dataset")
     clips = {item: unpack_images(value or b"") for (kind, item), value in content.items() if kind == "clips"}
     assert set(clips) == {int(Path(name).stem) for name in names}

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 from microlens.data.prepare import prepare
+from microlens.files.progress_bar import progress_bar
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
-from microlens.runs.display import progress_bar
 from microlens.runs.feature_files import write_features
 from microlens.runs.terminal import Console
 

@@ -47,8 +47,8 @@ def prepare(
 
     settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
     with bar("media files") as on_progress:
-        manifest = prepare_release(release, dataset, settings, workers=workers, on_progress=on_progress)
-    _show_manifest(dataset, manifest)
+        prepared = prepare_release(release, dataset, settings, workers=workers, on_progress=on_progress)
+    _show_manifest(dataset, prepared.manifest)
 
 
 def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ LARGEST_SEED = 2**63 - 1  # that NumPy, PyTorch and a file of JSON all take
 @contextmanager
 def bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar, moved by calls with (done, total)."""
-    from microlens.runs.display import progress_bar
+    from microlens.files.progress_bar import progress_bar
 
     with progress_bar(console) as bar:
         task = bar.add_task(description, total=None, note="")

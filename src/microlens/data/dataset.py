@@ -1,7 +1,9 @@
 """A prepared dataset folder, opened for reading."""
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from microlens.data.interactions import ARRAYS, Interactions
+from microlens.data.interactions import ARRAYS, Int64, Interactions
 from microlens.data.manifest import PREPARE_AGAIN, read_manifest
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
+from microlens.release.ids import Id, positions_of
 
 _KINDS = ("clips", "covers", "sound")
 ITEM_COLUMNS: dict[str, pl.DataType] = {
@@ -32,26 +35,95 @@ ITEM_COLUMNS: dict[str, pl.DataType] = {
     "codec": pl.String(),
     "faults": pl.List(pl.String()),
 }
-"""The columns of ``items.parquet``, and their types."""
+"""The columns of ``items.parquet``, and their types; ``item_id`` is String in a dataset whose ids are text."""
 
 
 class Dataset:
-    """What ``microlens data prepare`` wrote: a manifest, interactions, item and user tables, and content stores.
+    """A prepared dataset: a manifest, interactions, item and user tables, and content stores.
 
-    The manifest is checked at once, arrays and tables when they are first asked for: :class:`InputError` names the file
+    :func:`microlens.data.prepare.prepare` makes one of a release folder, :meth:`from_frame` of data frames. The
+    manifest is checked at once, arrays and tables when they are first asked for: :class:`InputError` names the file
     that is missing or damaged.
+
+    Users are numbered 0..U-1 and items 1..N (0 is padding), both in ascending order of their ids. Ids are 64-bit
+    integers or text, see :attr:`user_ids` and :attr:`item_ids`.
+
+    Args:
+        folder: the dataset folder.
 
     Raises:
         InputError: the folder is no dataset, is unfinished or damaged, or has another format version.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._checked, text = read_manifest(folder)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._checked, text = read_manifest(self.folder)
         self.manifest: dict[str, Any] = json.loads(text)
-        for name in ("items.parquet", *(f"interactions/{array}.npy" for array in ARRAYS)):
-            if not (folder / name).is_file():
-                raise InputError(f"{folder / name} is missing; {PREPARE_AGAIN}.")
+        self._has_text_ids = {name: kind == "string" for name, kind in self._checked.ids}
+        tables = ("items.parquet", *(["users.parquet"] if self._has_text_ids["user"] else []))
+        for name in (*tables, *(f"interactions/{array}.npy" for array in ARRAYS)):
+            if not (self.folder / name).is_file():
+                raise InputError(f"{self.folder / name} is missing; {PREPARE_AGAIN}.")
+
+    @staticmethod
+    def from_frame(
+        frame: Any,
+        folder: str | Path,
+        *,
+        user: str = "user",
+        item: str = "item",
+        time: str | None = None,
+        items: Any = None,
+        item_id: str | None = None,
+        videos: str | Path | Mapping[Any, Any] | None = None,
+        covers: str | Path | Mapping[Any, Any] | None = None,
+        sounds: str | Path | Mapping[Any, Any] | None = None,
+        name: str | None = None,
+        settings: Settings | None = None,
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> "Dataset":
+        """Make a dataset of interactions in a data frame, or open the one that was made of the same data.
+
+        A frame is one of polars or pandas, a pyarrow Table, or anything else with the Arrow C stream interface. An
+        interrupted preparation goes on where it stopped. Repeated (user, item) pairs are dropped and counted.
+
+        Args:
+            frame: a row an interaction.
+            folder: the dataset folder.
+            user: the column of user ids: integers, text or UUIDs.
+            item: the column of item ids.
+            time: the column of times: numbers (seconds to nanoseconds since 1970, told apart by their size), datetimes
+                or ISO 8601 text. None means that each user's rows are in the order of time.
+            items: a frame with a row an item: its id and any of the columns title, tag, likes and views.
+            item_id: the column of item ids in ``items``, by default ``item``.
+            videos: a folder whose files are named by item id, a mapping of item ids to paths, or a column of paths in
+                ``items``.
+            covers: pictures, given in the same way.
+            sounds: sound files, given in the same way; an item without one is heard in its video.
+            name: what the dataset is called, by default as its folder.
+            settings: what to make of the media.
+            workers: decoding processes; one a core by default.
+            progress: show a progress bar.
+
+        Raises:
+            InputError: a column is missing or holds what cannot be used (the row, counted from 0, is named), no user
+                has enough items for the protocol, or ``folder`` holds something else. Nothing has been written then.
+            OSError: the disk is full; what was finished is kept.
+        """
+        from microlens.data.dataset_writer import write_dataset  # it opens what it wrote
+        from microlens.data.frames import FrameSource
+
+        folder = Path(folder)
+        source = FrameSource(
+            name or folder.resolve().name,
+            frame,
+            (user, item, time),
+            items,
+            item_id or item,
+            {"clips": videos, "covers": covers, "sound": sounds},
+        )
+        return write_dataset(source, folder, settings, workers=workers, progress=progress)
 
     @property
     def name(self) -> str:
@@ -68,6 +140,24 @@ class Dataset:
         """What was made of the release's media."""
         return self._checked.settings
 
+    def __repr__(self) -> str:
+        return "\n".join(f"{name + ':':<14}{value}" for name, value in self._described().items())
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        rows = "".join(
+            f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(value)}</td></tr>'
+            for name, value in self._described().items()
+        )
+        return f"<table>{rows}</table>"
+
+    def _described(self) -> dict[str, str]:
+        counts = self._checked.counts
+        sizes = {**dict(counts.release), **{kind: getattr(counts, kind) for kind in _KINDS}}
+        ids = ", ".join(f"{name} {kind}" for name, kind in self._checked.ids)
+        numbers = {name: f"{value:,}" for name, value in sizes.items()}
+        return {"Dataset": self.name, **numbers, "ids": ids, "folder": str(self.folder)}
+
     @cached_property
     def interactions(self) -> Interactions:
         """All events of the release, memory-mapped."""
@@ -82,36 +172,71 @@ class Dataset:
         return interactions
 
     @cached_property
-    def item_ids(self) -> pl.Series:
-        """The ids of the items, in the order of their numbers from 1."""
-        return pl.Series("item", np.array(self.interactions.item_ids[1:]))
-
-    @cached_property
-    def user_ids(self) -> pl.Series:
-        """The ids of the users, in the order of their numbers from 0."""
-        return pl.Series("user", np.array(self.interactions.user_ids))
-
-    @cached_property
     def items(self) -> pl.DataFrame:
         """One row an item, in the order of item numbers: id, title, tag, likes, views, what content it has, faults."""
         path = self.folder / "items.parquet"
         items = _read_table(path)
-        wrong = next((name for name, kind in ITEM_COLUMNS.items() if items.schema.get(name) != kind), None)
-        if wrong is not None:
-            raise InputError(
-                f"{path} has {f'{items.schema[wrong]} in' if wrong in items.schema else 'no'} column '{wrong}', which "
-                f"is of {ITEM_COLUMNS[wrong]}; {PREPARE_AGAIN}."
-            )
-        item_ids = self.interactions.item_ids[1:]
-        if not np.array_equal(items["item_id"], item_ids) or not np.array_equal(
-            items["item"], np.arange(1, len(item_ids) + 1)
-        ):
-            raise InputError(f"{path} does not list the {len(item_ids):,} items of interactions; {PREPARE_AGAIN}.")
+        text_ids = self._has_text_ids["item"]
+        _check_columns(path, items, ITEM_COLUMNS | ({"item_id": pl.String()} if text_ids else {}))
+        keys = self.interactions.item_ids[1:]
+        if not _are_ids(items["item_id"], keys) or not np.array_equal(items["item"], np.arange(1, len(keys) + 1)):
+            raise InputError(f"{path} does not list the {len(keys):,} items of interactions; {PREPARE_AGAIN}.")
         if any(items[kind].null_count() for kind in _KINDS):
             raise InputError(f"{path} does not say of every item whether it has content; {PREPARE_AGAIN}.")
         if (items["width"] < 1).any() or (items["height"] < 1).any():
             raise InputError(f"{path} holds a video without width or height; {PREPARE_AGAIN}.")
         return items
+
+    @cached_property
+    def user_ids(self) -> pl.Series:
+        """The users' ids in ascending order, (U,): Int64, or String where they are text."""
+        keys = self.interactions.user_ids
+        if not self._has_text_ids["user"]:
+            return pl.Series("user_id", keys)
+        path = self.folder / "users.parquet"
+        users = _read_table(path)
+        _check_columns(path, users, {"user_id": pl.String()})
+        if not _are_ids(users["user_id"], keys):
+            raise InputError(f"{path} does not list the {len(keys):,} users of interactions; {PREPARE_AGAIN}.")
+        return users["user_id"]
+
+    @cached_property
+    def item_ids(self) -> pl.Series:
+        """The items' ids in ascending order, (N,), item number 1 first: Int64, or String where they are text."""
+        if not self._has_text_ids["item"]:
+            return pl.Series("item_id", self.interactions.item_ids[1:])
+        return self.items["item_id"]
+
+    def user_number(self, user: Id) -> int:
+        """The number of a user, which is the index of the id in :attr:`user_ids`.
+
+        Integers may be given as text, and the other way round.
+
+        Raises:
+            InputError: there is no such user.
+        """
+        (index,) = positions_of([user], self.user_ids)
+        if index < 0:
+            raise InputError(f"user {user} is not among the {len(self.user_ids):,} users of {self.folder}.")
+        return int(index)
+
+    def item_numbers(self, items: Iterable[Id]) -> Int64:
+        """The numbers of items (n,), 1..N, by their ids; these are given as in :meth:`user_number`.
+
+        Raises:
+            InputError: there is no such item; names the first.
+        """
+        wanted = list(items)
+        indices = positions_of(wanted, self.item_ids)
+        if (indices < 0).any():
+            unknown = wanted[int(np.argmax(indices < 0))]
+            raise InputError(f"item {unknown} is not among the {len(self.item_ids):,} items of {self.folder}.")
+        return indices + 1
+
+    def item_id(self, key: int) -> Id:
+        """The id of the item that has ``key`` in the interactions and in the content stores."""
+        item: Id = self.item_ids[int(key) - 1] if self._has_text_ids["item"] else int(key)
+        return item
 
     def split(self, protocol: Protocol) -> Split:
         """Split the interactions as ``protocol`` says."""
@@ -125,6 +250,23 @@ class Dataset:
                 raise InputError(f"protocol.require names '{kind}'; accepted are clips, covers, sound.")
             missing[1:] |= ~self.items[kind].to_numpy()
         return missing
+
+
+def _check_columns(path: Path, table: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> None:
+    wrong = next((name for name, kind in columns.items() if table.schema.get(name) != kind), None)
+    if wrong is not None:
+        raise InputError(
+            f"{path} has {f'{table.schema[wrong]} in' if wrong in table.schema else 'no'} column '{wrong}', which "
+            f"is of {columns[wrong]}; {PREPARE_AGAIN}."
+        )
+
+
+def _are_ids(ids: pl.Series, keys: Int64) -> bool:
+    """Whether ``ids`` are those of ``keys``: the same integers, or text in ascending order that they number from 1."""
+    if ids.dtype != pl.String:
+        return np.array_equal(ids, keys)
+    ascending = ids.is_sorted() and ids.n_unique() == len(ids) and not ids.has_nulls()
+    return ascending and np.array_equal(keys, np.arange(1, len(ids) + 1))
 
 
 def _read_table(path: Path) -> pl.DataFrame:

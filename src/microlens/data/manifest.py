@@ -1,6 +1,7 @@
 """The manifest of a prepared dataset: what it has to hold, whatever wrote it."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, with_config
 
@@ -16,6 +17,11 @@ class _Table(BaseModel):
     users: NonNegativeInt
     items: NonNegativeInt
     interactions: NonNegativeInt
+
+
+class _Ids(BaseModel):
+    user: Literal["int64", "string"] = "int64"
+    item: Literal["int64", "string"] = "int64"
 
 
 class _Counts(BaseModel):
@@ -51,6 +57,7 @@ class Manifest(BaseModel):
 
     name: str
     checksum: str
+    ids: _Ids = _Ids()
     counts: _Counts
     settings: _Settings
     dropped: list[_Drop]

@@ -8,23 +8,13 @@ from io import StringIO
 import polars as pl
 
 from microlens.errors import InputError
-from microlens.release.columns import (
-    ITEM,
-    TIME,
-    USER,
-    Columns,
-    columns_by_name,
-    integers,
-    likeliest_separator,
-    split_line,
-    why_no_integer,
-)  # fmt: skip
+from microlens.release.columns import ITEM, TIME, USER, Columns, columns_by_name, likeliest_separator, split_line
+from microlens.release.ids import ACCEPTED as IDS_ACCEPTED
+from microlens.release.ids import TextIds, ids, is_text, why_no_id
 from microlens.release.text_files import TextFile, lines_of, shown
 
 COLUMNS = ("user", "item", "timestamp")
-ACCEPTED = (
-    "user,item,timestamp in each line, or further columns under a header that names these; ids are 64-bit integers"
-)
+ACCEPTED = f"user,item,timestamp in each line, or further columns under a header that names these; {IDS_ACCEPTED}"
 _NAMES = {"user": USER, "item": ITEM, "timestamp": TIME}
 _VALUE = r'(?:"[^",;|\t\n]*+"|[^",;|\t\n]*+)'
 _NEEDS_NO_QUOTES = re.compile(rf"(?:{_VALUE}[,;|\t\n])*+{_VALUE}".encode())
@@ -51,6 +41,8 @@ def find_columns(text: TextFile, first: int, line: str) -> Columns:
 def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -> pl.DataFrame:
     """The events of a table as they stand: columns line, user, item, and timestamp as integers or else as text.
 
+    Users and items are integers or text, as the first event has them.
+
     Args:
         text: the file.
         begin: where its first line that is not blank begins.
@@ -58,7 +50,7 @@ def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -
         columns: where the columns stand.
 
     Raises:
-        InputError: a line has another number of columns, or a user or item that is no 64-bit integer.
+        InputError: a line has another number of columns, or an id of another kind than the first event.
     """
     content, number = text.content[begin:].rstrip(b"\n"), first
     if columns.header:
@@ -67,21 +59,37 @@ def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -
         content = content.replace(b'"', b"")
     if b'"' in content:
         rows = pl.DataFrame(_quoted_rows(text, content, number, columns), orient="row", schema=_TEXTS)
-    else:
-        frame = _all_integers(content, number, columns)
-        if frame is not None:
-            return frame
-        rows = _unquoted_cells(text, content, number, columns)
-    return _with_ids(text, rows)
+        return _with_ids(text, rows, _text_ids(rows))
+    kinds = _text_ids_of_first_line(content, columns)
+    frame = _all_plain(content, number, columns, kinds)
+    if frame is not None:
+        return _with_ids(text, frame, kinds) if kinds.user or kinds.item else frame
+    rows = _unquoted_cells(text, content, number, columns)
+    return _with_ids(text, rows, _text_ids(rows))
 
 
 _TEXTS = {"line": pl.UInt32, **dict.fromkeys(COLUMNS, pl.String)}
 
 
-def _all_integers(content: bytes, number: int, columns: Columns) -> pl.DataFrame | None:
-    """The events, where every value is a plain 64-bit integer and no line is blank: the fast way."""
+def _text_ids(rows: pl.DataFrame) -> TextIds:
+    """Which ids are text, by the first of ``rows``."""
+    return TextIds(**{name: bool(len(rows)) and is_text(rows[name][0]) for name in ("user", "item")})
+
+
+def _text_ids_of_first_line(content: bytes, columns: Columns) -> TextIds:
+    """Which ids are text, by the first line; none where it is not well-formed, or blank."""
+    end = content.find(b"\n")
+    cells = split_line(content[: end if end >= 0 else None].decode(), columns.separator)
+    if len(cells) != columns.width:
+        return TextIds()
+    return TextIds(**{name: is_text(cells[columns.positions[name]]) for name in ("user", "item")})
+
+
+def _all_plain(content: bytes, number: int, columns: Columns, kinds: TextIds) -> pl.DataFrame | None:
+    """The events, where all but text ids are plain 64-bit integers and no line is blank: the fast way."""
     names = [f"column {index}" for index in range(columns.width)]
-    types = [pl.Int64 if index in columns.positions.values() else pl.String for index in range(columns.width)]
+    whole = {columns.positions[name] for name in COLUMNS if not getattr(kinds, name, False)}
+    types = [pl.Int64 if index in whole else pl.String for index in range(columns.width)]
     try:
         frame = pl.read_csv(
             content,
@@ -131,16 +139,17 @@ def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) 
         yield (line, *(cells[columns.positions[name]] for name in COLUMNS))  # type: ignore[misc]
 
 
-def _with_ids(text: TextFile, cells: pl.DataFrame) -> pl.DataFrame:
-    ids = [integers(pl.col(name)) for name in ("user", "item")]
-    frame = cells.with_columns(*ids)
-    for name in ("user", "item"):
+def _with_ids(text: TextFile, cells: pl.DataFrame, kinds: TextIds) -> pl.DataFrame:
+    written = {"user": kinds.user, "item": kinds.item}
+    frame = cells.with_columns(
+        ids(pl.col(name), text=of_text) for name, of_text in written.items() if cells.schema[name] == pl.String
+    )
+    for name, of_text in written.items():
         wrong = frame[name].is_null()
         if wrong.any():
             row = int(wrong.arg_max() or 0)
-            raise InputError(
-                f"{text.path}, line {frame['line'][row]}: {why_no_integer(cells[name][row])}; expected {ACCEPTED}."
-            )
+            why = why_no_id(cells[name][row], text=of_text)
+            raise InputError(f"{text.path}, line {frame['line'][row]}: {why}; expected {ACCEPTED}.")
     return frame
 
 

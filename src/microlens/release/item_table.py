@@ -13,18 +13,25 @@ from microlens.release.text_files import TextFile, lines_of, shown
 
 _FIRST_LINES = 20  # among which the header or the first record has to be
 _INTEGER = r' *"? *[+-]?\d+(?:\.0*)? *"? *'
+_TEXT = r' *(?:"[^"\n]+"|[^",;|\t\n]+) *'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """What one kind of table holds: the accepted names of its columns, in the order they have without a header.
 
-    ``keys`` are the columns that hold ids; ``text`` is the one with free text.
+    ``keys`` are the columns that hold ids, of which those in ``text_keys`` are text and the others integers; ``text``
+    is the column with free text.
     """
 
     columns: Mapping[str, Sequence[str]]
     keys: tuple[str, ...]
     text: str | None = None
+    text_keys: frozenset[str] = frozenset()
+
+    def pattern(self, key: str) -> str:
+        """A regular expression of what stands in the column ``key``."""
+        return _TEXT if key in self.text_keys else _INTEGER
 
     @property
     def accepted(self) -> str:
@@ -96,7 +103,7 @@ def _named_columns(line: str, form: Form) -> Columns | None:
 
 def _columns_in_order(line: str, form: Form) -> Columns | None:
     for separator in SEPARATORS:
-        if re.match((_INTEGER + re.escape(separator)) * len(form.keys), line):
+        if re.match("".join(form.pattern(key) + re.escape(separator) for key in form.keys), line):
             positions = {name: index for index, name in enumerate(form.columns)}
             return Columns(separator=separator, width=len(positions), positions=positions, header=False)
     return None
@@ -171,8 +178,8 @@ def _run_on(table: pl.DataFrame, text: str, key: str) -> tuple[pl.DataFrame, lis
 def _own(columns: Columns, form: Form) -> re.Pattern[str]:
     """What is found in a line that looks like a record: integers where the ids are, beside the text."""
     separator = re.escape(columns.separator)
-    keys = {columns.positions[name] for name in form.keys}
-    cells = [_INTEGER if index in keys else f"[^{separator}]*" for index in range(columns.width)]
+    keys = {columns.positions[name]: form.pattern(name) for name in form.keys}
+    cells = [keys.get(index, f"[^{separator}]*") for index in range(columns.width)]
     text = columns.positions.get(form.text or "", columns.width)
     before, after = cells[:text], cells[text + 1 :]
     if any(index < text for index in keys):
@@ -184,8 +191,10 @@ def _is_numbered(records: pl.DataFrame, columns: Columns, form: Form) -> bool:
     """Whether every record begins with its own number, which no column stands for, and ids follow it."""
     if form.text is None or columns.width > len(form.columns) or columns.positions[form.keys[0]] != 0:
         return False
-    value = r' *("?)([+-]?\d+)(?:\.0*)?("?) *' + re.escape(columns.separator)
-    found = records.select(pl.col("text").str.extract_groups("^" + value * (len(form.keys) + 1)).struct.unnest())
+    separator = re.escape(columns.separator)
+    integer, text = (rf' *("?){value}("?) *{separator}' for value in (r"([+-]?\d+)(?:\.0*)?", r'([^",;|\t\n]+?)'))
+    values = [integer, *(text if key in form.text_keys else integer for key in form.keys)]
+    found = records.select(pl.col("text").str.extract_groups("^" + "".join(values)).struct.unnest())
     quotes = [pl.col(str(group)) == pl.col(str(group + 2)) for group in range(1, 3 * len(form.keys) + 4, 3)]
     numbers = found["2"].cast(pl.Int64, strict=False)
     begins = (0, 1) if columns.header else (0,)

@@ -2,9 +2,12 @@
 
 import os
 import stat
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from microlens.release.ids import Id
 
 NO_ITEM = "not named by the id of an item that has interactions"
 _OTHER_KIND = "no kind of file that is read here"
@@ -22,16 +25,16 @@ class MediaFiles:
     files that are not used.
     """
 
-    by_item: dict[int, Path]
-    names: dict[int, str]
+    by_item: Mapping[Id, Path]
+    names: Mapping[Id, str]
     unused: dict[tuple[str, str], list[str]]
 
-    def name_within(self, item: int) -> str:
-        """The path of an item's file relative to the folder of this kind of media."""
+    def name_within(self, item: Id) -> str:
+        """The path of an item's file from the folder that holds the files of this kind."""
         return self.names[item].partition("/")[2]
 
-    def of_items(self, items: set[int]) -> "MediaFiles":
-        """Restrict to the files of these items; the others become unused."""
+    def of_items(self, items: Container[Id]) -> "MediaFiles":
+        """The same with the files of these items only; the others are not used."""
         unused = {key: list(names) for key, names in self.unused.items()}
         for item, path in self.by_item.items():
             if item not in items:
@@ -40,11 +43,12 @@ class MediaFiles:
         return MediaFiles(by_item=by_item, names=self.names, unused=unused)
 
 
-def find_media(folders: Sequence[Path], suffixes: Sequence[str]) -> MediaFiles:
-    """Find the files with one of ``suffixes`` in ``folders`` and below; their names are item ids.
+def find_media(folders: Sequence[Path], suffixes: Sequence[str], *, text_ids: bool = False) -> MediaFiles:
+    """The files with one of ``suffixes`` in ``folders`` and the folders within, by the item id that is their name.
 
-    Of several files of an item, the one with the first suffix is used, then the one in fewer folders, then the one with
-    the shorter name, then the first in alphabetical order.
+    Where ids are no text, only names that are integers are taken. Of several files of an item the one is taken whose
+    suffix comes first, then the one that lies in fewer folders, then the one with the shorter name, then the first by
+    alphabet.
     """
     rank = {suffix: index for index, suffix in enumerate(suffixes)}
     unused: dict[tuple[str, str], list[str]] = {}
@@ -52,14 +56,14 @@ def find_media(folders: Sequence[Path], suffixes: Sequence[str]) -> MediaFiles:
     for folder in folders:
         for path, depth, fault in _files_below(folder, rank):
             name, suffix = name_of(path.relative_to(folder.parent)), path.suffix.lower()
-            if why := fault or _why_unused(path, suffix in rank):
+            if why := fault or _why_unused(path, suffix in rank, text_ids):
                 unused.setdefault((suffix, why), []).append(name)
             else:
                 candidates.append((rank[suffix], depth, len(path.name), name, path))
-    by_item: dict[int, Path] = {}
-    names: dict[int, str] = {}
+    by_item: dict[Any, Path] = {}
+    names: dict[Any, str] = {}
     for *_, name, path in sorted(candidates):
-        item = int(path.stem)
+        item = path.stem if text_ids else int(path.stem)
         if item in by_item:
             unused.setdefault((path.suffix.lower(), _SECOND), []).append(name)
         else:
@@ -76,13 +80,13 @@ def name_of(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _why_unused(path: Path, has_suffix: bool) -> str | None:
+def _why_unused(path: Path, has_suffix: bool, text_ids: bool) -> str | None:
     if path.name.startswith("."):
         return _HIDDEN
     if not has_suffix:
         return _OTHER_KIND
     digits = path.stem.removeprefix("-")
-    return None if digits.isascii() and digits.isdecimal() else NO_ITEM
+    return None if text_ids or (digits.isascii() and digits.isdecimal()) else NO_ITEM
 
 
 def _files_below(folder: Path, suffixes: Container[str]) -> Iterator[tuple[Path, int, str | None]]:

@@ -5,16 +5,18 @@ every reader here takes what is well formed and counts what is not. A table of w
 it was misunderstood.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from microlens.errors import InputError
-from microlens.release.columns import COMMENT, ITEM, LIKES, TAG, TITLE, USER, VIEWS, integers, why_no_integer
+from microlens.release.columns import COMMENT, ITEM, LIKES, TAG, TITLE, USER, VIEWS, why_no_integer
+from microlens.release.ids import TextIds, ids, why_no_id
 from microlens.release.item_table import Form, read_rows
 from microlens.release.text_files import TextFile, read_text
 
+_INTEGERS = TextIds()
 _MOST_UNUSABLE = 0.1  # of the rows
 _LOST = "\ufffd"
 
@@ -38,34 +40,40 @@ class Metadata:
     notes: tuple[str, ...] = ()
 
 
-def read_titles(path: Path) -> Metadata:
+def read_titles(path: Path, text_ids: TextIds = _INTEGERS) -> Metadata:
     """Read a table of items and titles into columns item_id and title.
 
     A title may be quoted, hold bare commas, and run over several lines when quoted.
 
+    Args:
+        path: the file.
+        text_ids: which ids are text.
+
     Raises:
         InputError: the file is no text, its columns are not found, or more than a tenth of its rows cannot be used.
     """
-    return _read(path, _TITLES)
+    return _read(path, _TITLES, text_ids)
 
 
-def read_tags(path: Path) -> Metadata:
-    """Read a table of items and tags into columns item_id and tag; raises as :func:`read_titles`."""
-    return _read(path, _TAGS)
+def read_tags(path: Path, text_ids: TextIds = _INTEGERS) -> Metadata:
+    """Read a table of items and tags into columns item_id and tag; otherwise as :func:`read_titles`."""
+    return _read(path, _TAGS, text_ids)
 
 
-def read_likes(path: Path) -> Metadata:
-    """Read a table of items, likes and views into columns item_id, likes and views; raises as :func:`read_titles`."""
-    return _read(path, _LIKES)
+def read_likes(path: Path, text_ids: TextIds = _INTEGERS) -> Metadata:
+    """Read a table of items, likes and views into columns item_id, likes and views; else as :func:`read_titles`."""
+    return _read(path, _LIKES, text_ids)
 
 
-def read_comments(path: Path) -> Metadata:
-    """Read a table of comments into columns user_id, item_id and text; raises as :func:`read_titles`."""
-    return _read(path, _COMMENTS)
+def read_comments(path: Path, text_ids: TextIds = _INTEGERS) -> Metadata:
+    """Read a table of comments into columns user_id, item_id and text; otherwise as :func:`read_titles`."""
+    return _read(path, _COMMENTS, text_ids)
 
 
-def _read(path: Path, form: Form) -> Metadata:
+def _read(path: Path, form: Form, text_ids: TextIds) -> Metadata:
     text = read_text(path)
+    of_text = {"user_id": text_ids.user, "item_id": text_ids.item}
+    form = replace(form, text_keys=frozenset(key for key in form.keys if of_text[key]))
     rows = read_rows(text, form)
     written, faults = rows.table, list(rows.faults)
     notes = [*text.notes, *rows.notes]
@@ -77,10 +85,10 @@ def _read(path: Path, form: Form) -> Metadata:
     elif with_losses:
         notes.append(f"{path.name}: rows with U+FFFD, which an earlier conversion left: {len(with_losses):,}")
     numbers = [name for name in form.columns if name != form.text]
-    read = written.with_columns(integers(pl.col(name)) for name in numbers)
+    read = written.with_columns(ids(pl.col(name), text=name in form.text_keys) for name in numbers)
     for name in form.keys:
-        wrong = written.filter(read[name].is_null())
-        faults += [(line, why_no_integer(value)) for line, value in wrong.select("line", name).iter_rows()]
+        wrong = written.filter(read[name].is_null()).select("line", name)
+        faults += [(line, why_no_id(value, text=name in form.text_keys)) for line, value in wrong.iter_rows()]
         written, read = written.filter(read[name].is_not_null()), read.filter(pl.col(name).is_not_null())
     emptied = _emptied(written, read, [name for name in numbers if name not in form.keys])
     return _checked(text, form, read, faults, emptied, notes)

@@ -1,20 +1,23 @@
 """Reading the interactions of a release: ``*pairs.csv`` and ``*pairs.tsv``."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from microlens.errors import InputError
-from microlens.release.columns import ITEM, TIME, USER, columns_by_name, integers, why_no_integer
+from microlens.release.columns import ITEM, TIME, USER, columns_by_name
 from microlens.release.event_table import ACCEPTED as TABLE_ACCEPTED
 from microlens.release.event_table import COLUMNS, find_columns, read_event_table
-from microlens.release.text_files import TextFile, lines_of, read_text
+from microlens.release.ids import ACCEPTED as IDS_ACCEPTED
+from microlens.release.ids import TextIds, ids, is_text, numbered, why_no_id
+from microlens.release.text_files import TextFile, lines_of, read_text, shown
 from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
-from microlens.release.timestamps import TimestampFault, read_moments
+from microlens.release.timestamps import Moments, TimestampFault, read_moments
 
-_SEQUENCES_ACCEPTED = "a user, a tab, and the user's items separated by single spaces, all 64-bit integers"
+_SEQUENCES_ACCEPTED = f"a user, a tab, and the user's items separated by single spaces; {IDS_ACCEPTED}"
 _SUFFIX_OF_SEQUENCES = ".tsv"
 _COLUMN_NUMBERS = (0, 1, 2)  # a header that pandas writes for columns without names
 _LONGEST_HEADER = 1 << 16  # bytes; of a longer line the beginning says enough
@@ -26,23 +29,38 @@ class Pairs:
     """Events as they lie in a release, sorted by user, then time, then position in the file.
 
     ``events`` has the integer columns user, item and timestamp (milliseconds; the position in the user's sequence for a
-    file of sequences). ``repeated`` counts the later repeats of a (user, item) pair, which were dropped;
-    ``out_of_order`` counts the events that stood before an earlier one of the same user in the file; ``notes`` says how
-    the file was read, where there was a choice.
+    file of sequences). Where the ids of users are text, the column user numbers them from 1, and ``user_ids`` (U,) has
+    the texts in this order, ascending; where they are integers it is None. Items likewise. ``repeated`` counts the
+    later repeats of a (user, item) pair, which were dropped; ``out_of_order`` counts the events that stood before an
+    earlier one of the same user in the file; ``notes`` says how the file was read, where there was a choice.
     """
 
     events: pl.DataFrame
     repeated: int
     out_of_order: int
     notes: tuple[str, ...] = ()
+    user_ids: pl.Series | None = None
+    item_ids: pl.Series | None = None
+
+    @property
+    def text_ids(self) -> TextIds:
+        """Which ids are text."""
+        return TextIds(user=self.user_ids is not None, item=self.item_ids is not None)
+
+    def with_ids(self) -> pl.DataFrame:
+        """``events`` with the ids themselves."""
+        named = {"user": self.user_ids, "item": self.item_ids}
+        return self.events.with_columns(
+            texts.gather(self.events[name] - 1).alias(name) for name, texts in named.items() if texts is not None
+        )
 
 
 def read_pairs(path: Path) -> Pairs:
     """Read a pairs file: a table with a line an event, or a line a user in time order.
 
     Raises:
-        InputError: the file is empty or no text, or a line has the wrong number of columns, an id that is no 64-bit
-            integer, or a timestamp that is none or of another format than the others.
+        InputError: the file is empty or no text, or a line has the wrong number of columns, an id of another kind than
+            the first, or a timestamp that is none or of another format than the others.
     """
     text = read_text(path)
     begin, first, line = _first_line(text)
@@ -58,14 +76,25 @@ def read_pairs(path: Path) -> Pairs:
         raise InputError(f"{path}, line {frame['line'][fault.row]}: {fault}; expected are {TIMES_ACCEPTED}.") from None
     if moments.unit and not columns.header and frame.row(0)[1:] == _COLUMN_NUMBERS:
         raise InputError(f"{path}, line {first}: '{line}' are the numbers of columns; take the line out.")
-    pairs = _in_time_order(frame.with_columns(moments.values.alias("timestamp")))
     notes = [*text.notes, *columns.note(path.name), *([f"{path.name}: {moments.note}"] if moments.note else [])]
-    return Pairs(
-        events=pairs.events.with_columns(moments.milliseconds().alias("timestamp")),
-        repeated=pairs.repeated,
-        out_of_order=pairs.out_of_order,
-        notes=tuple(notes),
-    )
+    return pairs_at(frame, moments, notes)
+
+
+def pairs_at(frame: pl.DataFrame, moments: Moments, notes: Iterable[str] = ()) -> Pairs:
+    """The events of ``frame``, columns user and item (integers or text), at ``moments``."""
+    pairs = _in_time_order(frame.with_columns(moments.values.alias("timestamp")))
+    events = pairs.events.with_columns(moments.milliseconds().alias("timestamp"))
+    return replace(pairs, events=events, notes=tuple(notes))
+
+
+def pairs_in_order(frame: pl.DataFrame, notes: Iterable[str] = ()) -> Pairs:
+    """The events of ``frame``, columns user and item (integers or text), each user's in the order of time."""
+    # A user's rows follow one another, so that positions count on from row to row.
+    frame = frame.sort("user", maintain_order=True)
+    begins = (pl.col("user") != pl.col("user").shift()).fill_null(value=True)
+    index = pl.int_range(pl.len())
+    frame = frame.with_columns((index - pl.when(begins).then(index).forward_fill()).alias("timestamp"))
+    return replace(_in_time_order(frame), notes=tuple(notes))
 
 
 def _first_line(text: TextFile) -> tuple[int, int, str]:
@@ -102,35 +131,48 @@ def _read_sequences(text: TextFile) -> Pairs:
     for line, found in wrong.iter_rows():
         columns = f"{found:,} column{'s' if found != 1 else ''} instead of 2"
         raise InputError(f"{text.path}, line {line}: {columns}; expected {_SEQUENCES_ACCEPTED}.")
-    user, items = (pl.col("text").str.splitn("\t", 2).struct.field(f"field_{index}") for index in (0, 1))
-    items = items.str.strip_chars().str.split(" ")
-    rows = lines.select("line", integers(user).alias("user"), items.cast(pl.List(pl.Int64), strict=False).alias("item"))
-    frame = rows.explode("item")
-    if frame["user"].has_nulls() or frame["item"].has_nulls():
-        raise _first_wrong_value(text, lines.select("line", user.alias("user"), items.alias("item")), frame)
-    if frame.is_empty():
+    if lines.is_empty():
         raise InputError(f"{text.path} holds no interactions; expected {_SEQUENCES_ACCEPTED}.")
-    # A user's lines follow one another, so that positions count on from line to line.
-    frame = frame.sort("user", maintain_order=True)
-    begins = (pl.col("user") != pl.col("user").shift()).fill_null(value=True)
-    index = pl.int_range(pl.len())
-    frame = frame.with_columns((index - pl.when(begins).then(index).forward_fill()).alias("timestamp"))
+    user, items = (pl.col("text").str.splitn("\t", 2).struct.field(f"field_{index}") for index in (0, 1))
+    written = lines.select("line", user.alias("user"), items.str.strip_chars().str.split(" ").alias("item"))
+    first = written.head(1).explode("item")
+    kinds = TextIds(user=is_text(first["user"][0]), item=is_text(first["item"][0]))
+    # Text is kept as it stands between the spaces, and looked at once it has rows of its own.
+    items = pl.col("item") if kinds.item else pl.col("item").cast(pl.List(pl.Int64), strict=False)
+    rows = written.with_columns(ids(pl.col("user"), text=kinds.user), items)
+    frame = rows.explode("item")
+    if kinds.item:
+        frame = frame.with_columns(ids(pl.col("item"), text=True))
+    if frame["user"].has_nulls() or frame["item"].has_nulls():
+        raise _first_wrong_value(text, written, frame, kinds)
+    if kinds.user and kinds.item:
+        _check_no_header(text, frame)
     repeated_users = len(rows) - rows["user"].n_unique()
     notes = [*text.notes]
     if repeated_users:
         notes.append(f"{text.path.name}: lines of a user who had one before, appended to it: {repeated_users:,}")
-    pairs = _in_time_order(frame)
-    return Pairs(events=pairs.events, repeated=pairs.repeated, out_of_order=0, notes=tuple(notes))
+    return pairs_in_order(frame, notes)
 
 
-def _first_wrong_value(text: TextFile, written: pl.DataFrame, read: pl.DataFrame) -> InputError:
+def _first_wrong_value(text: TextFile, written: pl.DataFrame, read: pl.DataFrame, kinds: TextIds) -> InputError:
     row = int((read["user"].is_null() | read["item"].is_null()).arg_max() or 0)
     line, user, item = written.explode("item").row(row)
-    wrong = user if read["user"][row] is None else item
-    return InputError(f"{text.path}, line {line}: {why_no_integer(wrong)}; expected {_SEQUENCES_ACCEPTED}.")
+    wrong, of_text = (user, kinds.user) if read["user"][row] is None else (item, kinds.item)
+    return InputError(f"{text.path}, line {line}: {why_no_id(wrong, text=of_text)}; expected {_SEQUENCES_ACCEPTED}.")
+
+
+def _check_no_header(text: TextFile, frame: pl.DataFrame) -> None:
+    """Refuse a first line of two names above lines of integers: a header whose names are not known."""
+    line, user, item = frame.row(0)
+    others = frame[1:].select(pl.col("user", "item").str.contains(r"^-?[0-9]+$").all()).row(0)
+    if len(frame) > 1 and all(others) and frame["line"][1] != line and not re.search(r"[0-9]", user + item):
+        names = shown(f"{user} {item}")
+        raise InputError(f"{text.path}, line {line}: the columns are '{names}'; expected {_SEQUENCES_ACCEPTED}.")
 
 
 def _in_time_order(frame: pl.DataFrame) -> Pairs:
+    (users, user_ids), (items, item_ids) = numbered(frame["user"]), numbered(frame["item"])
+    frame = frame.with_columns(users, items)
     # Compared and not subtracted: a difference of 64-bit integers may have 65 bits.
     by_user = frame.select(COLUMNS).sort("user", maintain_order=True)
     same_user = pl.col("user") == pl.col("user").shift()
@@ -138,4 +180,10 @@ def _in_time_order(frame: pl.DataFrame) -> Pairs:
     out_of_order = int(by_user.select(backwards.sum()).item())
     ordered = by_user.sort("user", "timestamp", maintain_order=True) if out_of_order else by_user
     events = ordered.unique(["user", "item"], keep="first", maintain_order=True)
-    return Pairs(events=events, repeated=len(ordered) - len(events), out_of_order=out_of_order)
+    return Pairs(
+        events=events,
+        repeated=len(ordered) - len(events),
+        out_of_order=out_of_order,
+        user_ids=user_ids,
+        item_ids=item_ids,
+    )

@@ -7,16 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
+from microlens.files.progress_bar import OnProgress, counting_bar, progress_bar
 from microlens.runs.terminal import Console
 
 if TYPE_CHECKING:
@@ -25,32 +18,9 @@ if TYPE_CHECKING:
     from microlens.training import trainer as training
 
 
-def progress_bar(console: Console) -> Progress:
-    """A bar with a count, the time passed and an estimate of what is left."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-        transient=True,
-    )
-
-
-@contextmanager
-def extraction_display(description: str, *, progress: bool) -> Iterator[Callable[[int, int], None]]:
+def extraction_display(description: str, *, progress: bool) -> AbstractContextManager[OnProgress]:
     """A bar for what is worked out once of every item; it appears with the first progress."""
-    with progress_bar(Console(quiet=not progress)) as bar:
-        tasks: list[TaskID] = []
-
-        def show(done: int, total: int) -> None:
-            if not tasks:
-                tasks.append(bar.add_task(description, total=total, note=""))
-            bar.update(tasks[0], completed=done, total=total)
-
-        yield show
+    return counting_bar(description, Console(quiet=not progress))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Lists of recommended items: for users of the dataset, for any history, and with videos that nobody has seen."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from microlens.data.interactions import Int64
 from microlens.encoders.finite import all_finite
 from microlens.errors import InputError
 from microlens.evaluation.ranking import TRAIN_AGAIN, best_of, encode_catalogue, score_users
+from microlens.files.progress_bar import OnProgress
 from microlens.media.reading import MediaFault, read_clip
 from microlens.media.store import pack_images, unpack_images
+from microlens.release.ids import positions_of
 from microlens.runs.assembly import Experiment
 
-OnProgress = Callable[[int, int], None]
 CHUNK = 100_000  # users; their lists are one table in memory
 
 
@@ -238,10 +239,7 @@ def _beyond(places: Tensor, scores: Tensor, k: int, start: int, number: int) -> 
 
 def _numbers(wanted: Sequence[Any], ids: pl.Series, what: str, among: str) -> Int64:
     """The index of each wanted id in ``ids``; an integer may be written as text, and the other way round."""
-    texts = pl.Series([str(value) for value in wanted], dtype=pl.String)
-    known = pl.DataFrame({"id": ids.cast(pl.String), "number": np.arange(len(ids))})
-    found = texts.to_frame("id").join(known, on="id", how="left", maintain_order="left")["number"]
-    if found.null_count():
-        unknown = texts.filter(found.is_null())[0]
-        raise InputError(f"{what} {unknown} is not among the {len(ids):,} {among}.")
-    return np.array(found, np.int64)
+    found = positions_of(wanted, ids)
+    if (found < 0).any():
+        raise InputError(f"{what} {wanted[int(np.argmax(found < 0))]} is not among the {len(ids):,} {among}.")
+    return found

@@ -15,10 +15,11 @@ from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
 from microlens.evaluation.report import Report
+from microlens.files.progress_bar import OnProgress
 from microlens.files.run_manifest import CONFIG
 from microlens.runs.assembly import Experiment, open_experiment
 from microlens.runs.display import extraction_display
-from microlens.runs.recommend import AddedVideo, OnProgress, Ranker
+from microlens.runs.recommend import AddedVideo, Ranker
 from microlens.runs.train import evaluate
 from microlens.runs.write_lists import write_lists
 

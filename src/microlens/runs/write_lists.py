@@ -8,8 +8,9 @@ import polars as pl
 
 from microlens.data.interactions import Int64
 from microlens.errors import InputError
+from microlens.files.progress_bar import OnProgress
 from microlens.files.writing import atomic_write
-from microlens.runs.recommend import CHUNK, OnProgress, Ranker
+from microlens.runs.recommend import CHUNK, Ranker
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 

@@ -1,0 +1,171 @@
+"""Data frames as the source of a dataset: interactions, items, and paths of media files."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from microlens.data.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
+from microlens.data.source import Origin, Source, Table
+from microlens.errors import InputError
+from microlens.release.folder import MEDIA
+from microlens.release.ids import Id, TextIds
+from microlens.release.media_files import MediaFiles, find_media, name_of
+from microlens.release.metadata import Metadata
+from microlens.release.pairs import Pairs, pairs_at, pairs_in_order
+
+_FRAME, _ITEMS = "the frame", "items"
+_TEXTS, _COUNTS = ("title", "tag"), ("likes", "views")
+
+
+class FrameSource(Source):
+    """Frames that are in memory; arguments as :meth:`microlens.data.dataset.Dataset.from_frame` describes them.
+
+    Args:
+        name: what the dataset is called.
+        frame: the interactions.
+        columns: the names of its columns of users, items and times; the last may be None.
+        items: a row an item, or None.
+        item_id: the name of the column of ids in ``items``.
+        media: where the files of each kind are: None, a folder, a column of ``items``, or a mapping.
+
+    Raises:
+        InputError: a column is missing or holds what cannot be used, or there are no media where they should be.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frame: Any,
+        columns: tuple[str, str, str | None],
+        items: Any,
+        item_id: str,
+        media: Mapping[str, Any],
+    ) -> None:
+        self._name = name
+        user, item, time = columns
+        table = columns_of(frame, [user, item, *([] if time is None else [time])], _FRAME)
+        if table.is_empty():
+            raise InputError(f"{_FRAME} holds no interactions.")
+        named = ((user, "user"), (item, "item"))
+        self._events = pl.DataFrame([id_column(table[column], _FRAME).alias(name) for column, name in named])
+        self._moments = None if time is None else time_column(table[time], _FRAME)
+        self._text_items = self._events.schema["item"] == pl.String
+        self._items = None if items is None else self._read_items(items, item_id, media)
+        self._media = {kind: self._find(MEDIA[kind][0], kind, where) for kind, where in media.items()}
+
+    def _read_items(self, items: Any, item_id: str, media: Mapping[str, Any]) -> pl.DataFrame:
+        """The columns of ``items`` that are read, its ids as ``item_id``."""
+        paths = [where for where in media.values() if isinstance(where, str)]
+        table = columns_of(items, [item_id], _ITEMS, [*_TEXTS, *_COUNTS, *paths])
+        ids = ids_like(table[item_id], _ITEMS, text=self._text_items)
+        return table.drop(item_id).insert_column(0, ids.alias("item_id"))
+
+    def _find(self, name: str, kind: str, where: Any) -> MediaFiles:
+        """The files of one kind; names in messages and the manifest begin with ``name`` or that of their folder."""
+        if where is None:
+            return MediaFiles(by_item={}, names={}, unused={})
+        if self._items is not None and isinstance(where, str) and where in self._items.columns:
+            column = text_column(self._items[where], _ITEMS)
+            return _of_paths(name, zip(self._items["item_id"].to_list(), column.to_list(), strict=True))
+        if hasattr(where, "items"):
+            ids = pl.Series(name, list(where.keys()), strict=False) if len(where) else pl.Series(name, [], pl.String)
+            read = ids_like(ids, name, text=self._text_items).to_list()
+            return _of_paths(name, zip(read, (path for _, path in where.items()), strict=True))
+        if not isinstance(where, (str, os.PathLike)) or not Path(where).is_dir():
+            raise InputError(
+                f"{name} is {str(where)!r}; accepted are a folder, a column of items, and a mapping of item ids to "
+                "paths."
+            )
+        return find_media([Path(where).resolve()], MEDIA[kind][1], text_ids=self._text_items)
+
+    @property
+    def name(self) -> str:
+        """What the dataset is called."""
+        return self._name
+
+    @cached_property
+    def origins(self) -> list[Origin]:
+        """The frames, and which item has which file."""
+        columns = self._events.get_columns()
+        if self._moments is not None:
+            columns.append(self._moments.values.alias(str(self._moments.unit)))
+        tables = {"interactions": columns}
+        if self._items is not None:
+            tables["items"] = self._items.get_columns()
+        origins = [_origin(name, columns) for name, columns in tables.items()]
+        return origins + [_origin_of_media(MEDIA[kind][0], files) for kind, files in self._media.items() if files.names]
+
+    def read_pairs(self) -> Pairs:
+        """The interactions."""
+        if self._moments is None:
+            return pairs_in_order(self._events)
+        note = self._moments.note
+        return pairs_at(self._events, self._moments, [note] if note else [])
+
+    def read_items(self, text_ids: TextIds) -> list[Table]:
+        """The frame of items, if there is one; of several rows of an item the first."""
+        if self._items is None:
+            return []
+        table, emptied = self._items.select("item_id"), 0
+        for name in (column for column in (*_TEXTS, *_COUNTS) if column in self._items.columns):
+            column = self._items[name]
+            if name in _COUNTS:
+                column, wrong = count_column(column, _ITEMS)
+                emptied += wrong
+            else:
+                column = text_column(column, _ITEMS)
+            table = table.with_columns(column)
+        unique = table.unique("item_id", keep="first", maintain_order=True)
+        metadata = Metadata(table=unique, unreadable=len(table) - len(unique), emptied=emptied)
+        return [Table(name=_ITEMS, metadata=metadata, rows="rows")]
+
+    def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
+        """The files that were named or found."""
+        return self._media
+
+
+def _of_paths(name: str, paths: Iterable[tuple[Id, Any]]) -> MediaFiles:
+    """Files given by item; of several of an item the first. They are named from the folder that has them all."""
+    by_item: dict[Id, Path] = {}
+    for item, path in paths:
+        if path is not None and path == path and str(path):  # NaN, as pandas has it, is no path
+            by_item.setdefault(item, Path(path))
+    if by_item and not any(path.exists() for path in by_item.values()):
+        first = next(iter(by_item.values()))
+        raise InputError(f"none of the {len(by_item):,} files given as {name} exists (the first is {first}).")
+    # Links keep their own names, which resolve() would change.
+    whole = {item: Path(os.path.abspath(path)) for item, path in sorted(by_item.items())}  # noqa: PTH100
+    above = Path(os.path.commonpath([path.parent for path in whole.values()])) if whole else Path()
+    names = {item: f"{name}/{name_of(path.relative_to(above))}" for item, path in whole.items()}
+    return MediaFiles(by_item=whole, names=names, unused={})
+
+
+def _origin(name: str, columns: Iterable[pl.Series]) -> Origin:
+    """A digest of columns: of their names, types and values."""
+    digest, size = hashlib.sha256(), 0
+    for column in columns:
+        if not column.dtype.is_integer():
+            column = (
+                column.cast(pl.String) if column.dtype != pl.Object else pl.Series([str(value) for value in column])
+            )
+            lengths = column.str.len_bytes().cast(pl.Int64).fill_null(-1)
+            parts = [lengths.to_numpy().tobytes(), column.fill_null("").str.join("").item().encode()]
+        else:
+            parts = [column.is_null().to_numpy().tobytes(), column.fill_null(0).to_numpy().tobytes()]
+        digest.update(json.dumps([column.name, str(column.dtype), len(column)]).encode())
+        for part in parts:
+            digest.update(part)
+            size += len(part)
+    return Origin(path=name, bytes=size, sha256=digest.hexdigest())
+
+
+def _origin_of_media(name: str, files: MediaFiles) -> Origin:
+    """A digest of which item has which file."""
+    content = json.dumps(sorted([str(item), path] for item, path in files.names.items())).encode()
+    return Origin(path=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,90 @@
+"""Ids of users and items: 64-bit integers, or text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from microlens.release.columns import integers, why_no_integer
+from microlens.release.text_files import shown
+
+Id = int | str
+LONGEST = 1_000  # characters
+ACCEPTED = (
+    "ids are 64-bit integers or, where the first one of a column is none, text of up to 1,000 characters without "
+    "control characters"
+)
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")
+_MOST_DIGITS = 20  # of a 64-bit integer, with its sign
+_DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextIds:
+    """Which ids of a release are text; the others are 64-bit integers."""
+
+    user: bool = False
+    item: bool = False
+
+
+def is_text(first: str | None) -> bool:
+    """Whether the ids of a column are text, decided by the first of them.
+
+    A leading zero, a plus sign, or more than 64 bits make text of an integer. A decimal number stays a wrong integer:
+    it is more likely of another column.
+    """
+    value = (first or "").strip()
+    if _INTEGER.fullmatch(value):
+        digits = value.partition(".")[0]
+        return len(digits) > _MOST_DIGITS or not -(1 << 63) <= int(digits) < 1 << 63
+    return value != "" and not _DECIMAL.fullmatch(value)
+
+
+def ids(column: pl.Expr, *, text: bool) -> pl.Expr:
+    """Written ids as they are kept: trimmed text or integers, null where ``column`` holds no such id."""
+    if not text:
+        return integers(column)
+    value = column.str.strip_chars()
+    good = (value.str.len_chars().is_between(1, LONGEST)) & ~value.str.contains(_CONTROL)
+    return pl.when(good).then(value)
+
+
+def why_no_id(value: str | None, *, text: bool) -> str:
+    """Why :func:`ids` does not take ``value``."""
+    if not text:
+        return why_no_integer(value)
+    value = (value or "").strip()
+    if not value:
+        return "an id is empty"
+    too_long = len(value) > LONGEST
+    return f"'{shown(value)}' {f'has more than {LONGEST:,} characters' if too_long else 'holds control characters'}"
+
+
+def numbered(column: pl.Series) -> tuple[pl.Series, pl.Series | None]:
+    """Ids (E,) as integer keys (E,), and the distinct text ids that the keys 1, 2, ... stand for, in ascending order.
+
+    Integers are their own keys, and there is no text then.
+    """
+    if column.dtype != pl.String:
+        return column, None
+    distinct = column.unique().sort()
+    return column.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64) + 1, distinct
+
+
+def positions_of(wanted: Sequence[object], among: pl.Series) -> npt.NDArray[np.int64]:
+    """The position of each of ``wanted`` (n,) in the ascending ids ``among``, (n,); -1 where it is not there.
+
+    Integers may be given as text, and the other way round.
+    """
+    if among.dtype == pl.String:
+        values = pl.Series([str(one) for one in wanted], dtype=pl.String)
+    else:
+        plain = pl.Series([str(one) for one in wanted], dtype=pl.String)
+        values = pl.select(pl.when(plain.str.contains(r"^-?[0-9]+$")).then(plain.cast(pl.Int64, strict=False)))[:, 0]
+    places = among.search_sorted(values).cast(pl.Int64)
+    found = among.gather(places.clip(0, len(among) - 1)) == values
+    return np.where(found.fill_null(value=False).to_numpy(), places.to_numpy(), -1)
