@@ -8,28 +8,29 @@ from html import escape
 import numpy as np
 
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int64, ItemIds
 from microlens.data.split import Split
 from microlens.page.comparison import ComparedRun
 from microlens.page.examples import Example, choose_examples, first_items
 from microlens.page.pictures import Pictures
+from microlens.release.ids import Id
 from microlens.runs.assembly import open_run
 from microlens.runs.recommend import Ranker
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Items:
-    """How items are drawn, by item number of the split: ``ids`` (N+1,), and titles, empty where unknown."""
+    """How items are drawn, by item number of the split: ids (N+1,), the dataset's numbers (N+1,), titles or ""."""
 
-    ids: Int64
+    ids: ItemIds
+    numbers: Int64
     titles: list[str]
     pictures: Pictures
 
     def card(self, item: int, *, target: bool = False, note: str = "") -> str:
         """A picture with the title below, or the title alone where there is no picture."""
-        item_id = int(self.ids[item])
-        name = escape(self.titles[item] or f"item {item_id}")
-        jpeg = self.pictures.jpeg(item_id)
+        name = escape(self.titles[item] or f"item {self.ids[item]}")
+        jpeg = self.pictures.jpeg(int(self.numbers[item]))
         picture, below = f"<span>{name}</span>", ""
         if jpeg is not None:
             picture, below = (
@@ -48,7 +49,7 @@ class _Shown:
     """An example user: ``history`` (H,) item numbers, the target, and how often it occurs in training."""
 
     example: Example
-    user_id: int
+    user_id: Id
     history: Int64
     target: int
     train_count: int
@@ -66,7 +67,7 @@ def users_section(runs: Sequence[ComparedRun], dataset: Dataset, split: Split) -
     pictures = Pictures(dataset)
     for run in runs:  # one catalogue in memory at a time
         ranker = Ranker(open_run(run.folder, dataset.folder))
-        items = _Items(ids=ranker.item_ids, titles=ranker.titles, pictures=pictures)
+        items = _Items(ids=ranker.run.item_ids(), numbers=split.items_kept, titles=ranker.titles, pictures=pictures)
         for user, own_rows in zip(shown, rows, strict=True):
             own_rows.append(_run_row(run, ranker, items, user))
     return "\n".join(_user(user, items, own_rows) for user, own_rows in zip(shown, rows, strict=True))
@@ -77,7 +78,7 @@ def _shown(example: Example, dataset: Dataset, split: Split) -> _Shown:
     history, target = split.history("test", user)[0], int(split.targets("test")[example.target])
     return _Shown(
         example=example,
-        user_id=int(dataset.interactions.user_ids[split.users_kept[example.user]]),
+        user_id=dataset.user_ids[int(split.users_kept[example.user])],
         history=history[history > 0].astype(np.int64),
         target=target,
         train_count=int(split.train_counts[target]),
@@ -103,7 +104,7 @@ def _user(user: _Shown, items: _Items, run_rows: Sequence[str]) -> str:
     target = _row(f"Next item <br><small>{known}</small>", [items.card(user.target, target=True)])
     return (
         f'<section class="user"><h3>{escape(user.example.heading)}</h3>'
-        f'<p class="quiet">User {user.user_id}. {escape(user.example.why)}</p>'
+        f'<p class="quiet">User {escape(str(user.user_id))}. {escape(user.example.why)}</p>'
         f"{history}{target}{''.join(run_rows)}</section>"
     )
 

@@ -13,7 +13,7 @@ from microlens.config.run_config import RunConfig
 from microlens.data.batches import Process
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int64, ItemIds
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split
 from microlens.distributed import local_device
@@ -53,9 +53,9 @@ class Run:
         """The checkpoint that did best on validation."""
         return self.config.output / BEST
 
-    def item_ids(self) -> Int64:
-        """The original id of each item number, (N+1,)."""
-        return self.dataset.interactions.item_ids[self.split.items_kept]
+    def item_ids(self) -> ItemIds:
+        """The id of each item number, (N+1,); the first stands for padding."""
+        return self.dataset.item_id_array(self.split.items_kept)
 
 
 def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None) -> Run:
@@ -73,16 +73,16 @@ def build_run(config: RunConfig, dataset: Dataset | None = None, device: torch.d
     device = device or local_device(config.train.device)
     dataset = dataset or Dataset(config.dataset)
     split = dataset.split(Protocol(**config.protocol.model_dump()))
-    item_ids = dataset.interactions.item_ids[split.items_kept]
     torch.manual_seed(config.seed)
     with parameters_that_fit():
-        model = _build_model(config, dataset, split, item_ids)
+        model = _build_model(config, dataset, split, dataset.item_id_array(split.items_kept))
     encoder = model.item_encoder
-    content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
+    item_keys = dataset.interactions.item_ids[split.items_kept]
+    content = ItemContent(dataset, item_keys, encoder.needs, config.train.workers, encoder.may_lack)
     return Run(config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device)
 
 
-def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
+def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: ItemIds) -> Recommender:
     given: dict[str, Any] = {
         **dataset_arguments(dataset, split.items_kept),
         "dim": config.model.dim,
@@ -131,7 +131,7 @@ def use_caches(run: Run, process: Process | None = None, *, quiet: bool) -> None
             run.model.item_encoder,
             run.content,
             run.dataset,
-            run.item_ids(),
+            run.content.item_keys,
             run.device,
             process=process or Process(),
             on_progress=on_progress,
