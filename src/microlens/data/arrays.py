@@ -14,7 +14,7 @@ import numpy.typing as npt
 from microlens.errors import InputError
 
 _HEADER_BYTES = 1 << 17  # more than a header can have
-_KINDS = {"numbers": "buif", "integers": "ui"}  # of numpy's dtypes
+_KINDS = {"numbers": "buif", "integers": "ui", "integers or text": "uiU"}  # of numpy's dtypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def read_header(path: Path, *, remedy: str = "", content: str = "numbers") -> He
         header = _parsed(io.BytesIO(beginning))
     except Exception:  # numpy does not document what a damaged header makes it raise
         raise InputError(f"{path} is not a .npy array of {content}{end}") from None
-    if header.dtype.kind not in _KINDS[content]:
+    if header.dtype.kind not in _KINDS[content] or not header.dtype.itemsize:
         raise InputError(f"{path} is not a .npy array of {content} but of {header.dtype}{end}")
     whole = header.start + math.prod(header.shape) * header.dtype.itemsize
     if min(header.shape, default=0) < 0 or size != whole:
@@ -67,7 +67,7 @@ def open_array(
         path: the file.
         ndim: how many axes the array has; none is of size 0.
         remedy: what the user can do about a damaged file, as the end of a sentence.
-        content: "numbers" or "integers", of any size.
+        content: "numbers", "integers" or "integers or text", of any size.
         dtype: the very dtype, if there is but one.
 
     Raises:

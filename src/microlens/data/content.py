@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import torch
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from microlens.data.interactions import Int64
 from microlens.data.item_arrays import Rows
 from microlens.errors import InputError
 from microlens.media.store import Store, read_arrays, read_images
+from microlens.release.ids import Id
 
 KINDS = ("clips", "covers", "sound")
 
@@ -26,7 +26,7 @@ class ItemContent:
 
     Args:
         dataset: where the content lies.
-        item_ids: (N+1,) the original id of each item number.
+        item_keys: (N+1,) the key of each item number in the dataset, as ``dataset.interactions.item_ids`` has them.
         kinds: what to read, out of ``KINDS``.
         workers: threads that decode.
         may_lack: the kinds that items may be without.
@@ -38,13 +38,14 @@ class ItemContent:
     def __init__(
         self,
         dataset: Dataset,
-        item_ids: Int64,
+        item_keys: Int64,
         kinds: frozenset[str],
         workers: int = 2,
         may_lack: frozenset[str] = frozenset(),
     ) -> None:
         self.reads = kinds
-        self._item_ids = item_ids
+        self._dataset = dataset
+        self._item_keys = item_keys
         self._pool = ThreadPoolExecutor(max(1, workers)) if kinds else None
         self._may_lack = may_lack
         self._present: dict[str, npt.NDArray[np.bool_]] = {}
@@ -58,9 +59,13 @@ class ItemContent:
         self._kept: dict[str, list[Rows]] = {}
 
     @property
-    def item_ids(self) -> Int64:
-        """The original id of each item number, (N+1,)."""
-        return self._item_ids
+    def item_keys(self) -> Int64:
+        """The key of each item number in the dataset, (N+1,)."""
+        return self._item_keys
+
+    def item_id(self, number: int) -> Id:
+        """The id of an item number."""
+        return self._dataset.item_id(self._item_keys[number])
 
     def keep(self, name: str, arrays: list[Rows]) -> None:
         """Offer ``arrays``, (N, ...) with item number 1 first, as ``NAME.0``, ``NAME.1``, ... in what is read."""
@@ -83,11 +88,11 @@ class ItemContent:
 
     def _read_kind(self, kind: str, items: Int64) -> npt.NDArray[np.uint8]:
         store, present = self._stores[kind], self._present[kind][items]
-        wanted = self._item_ids[items[present]].tolist()
+        wanted = self._item_keys[items[present]].tolist()
         if kind == "sound":
-            values = read_arrays(store, wanted, self._shapes[kind])
+            values = read_arrays(store, wanted, self._shapes[kind], self._dataset.item_id)
         elif wanted:
-            values = read_images(store, wanted, self._pool)
+            values = read_images(store, wanted, self._pool, self._dataset.item_id)
         else:
             values = np.empty((0, *self._shapes[kind]), np.uint8)
         if values.shape[1:] != self._shapes[kind]:
@@ -103,21 +108,22 @@ class ItemContent:
 
     def _open(self, dataset: Dataset, kind: str) -> Store:
         path = dataset.folder / f"{kind}.lmdb"
-        listed = dataset.items.filter(pl.col(kind))["item_id"].to_numpy()
+        listed = dataset.interactions.item_ids[1:][dataset.items[kind].to_numpy()]
         there = Store.open(path).item_ids() if len(listed) or path.exists() else np.empty(0, np.int64)
         lost = np.setdiff1d(listed, there)
         if len(lost):
             raise InputError(
-                f"{path} lacks {len(lost):,} of the items that items.parquet lists (first: item {lost[0]}); prepare "
-                "the dataset again."
+                f"{path} lacks {len(lost):,} of the items that items.parquet lists (first: item "
+                f"{dataset.item_id(lost[0])}); prepare the dataset again."
             )
-        self._present[kind] = np.isin(self._item_ids, there)
-        missing = self._item_ids[1:][~self._present[kind][1:]]
-        if len(missing) and (kind not in self._may_lack or len(missing) == len(self._item_ids) - 1):
+        self._present[kind] = np.isin(self._item_keys, there)
+        missing = self._item_keys[1:][~self._present[kind][1:]]
+        if len(missing) and (kind not in self._may_lack or len(missing) == len(self._item_keys) - 1):
+            first = ", ".join(str(dataset.item_id(key)) for key in missing[:5])
             more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
             raise InputError(
-                f"{dataset.folder}: {len(missing):,} of {len(self._item_ids) - 1:,} items have no {kind} "
-                f"(items {', '.join(map(str, missing[:5]))}{more}), which the encoder needs; leave them out with "
+                f"{dataset.folder}: {len(missing):,} of {len(self._item_keys) - 1:,} items have no {kind} "
+                f"(items {first}{more}), which the encoder needs; leave them out with "
                 f'protocol.require = ["{kind}"], give them a learned vector with encoder.missing = "mask", or prepare '
                 f"a release that has them."
             )

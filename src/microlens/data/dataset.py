@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from microlens.data.interactions import ARRAYS, Int64, Interactions
+from microlens.data.interactions import ARRAYS, Int64, Interactions, ItemIds
 from microlens.data.manifest import PREPARE_AGAIN, read_manifest
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
@@ -232,6 +232,12 @@ class Dataset:
             unknown = wanted[int(np.argmax(indices < 0))]
             raise InputError(f"item {unknown} is not among the {len(self.item_ids):,} items of {self.folder}.")
         return indices + 1
+
+    def item_id_array(self, numbers: Int64) -> ItemIds:
+        """The ids of item ``numbers`` (n,): integers, or objects of type str; 0 or "" for padding."""
+        if not self._has_text_ids["item"]:
+            return self.interactions.item_ids[numbers]
+        return np.array(["", *self.item_ids], object)[numbers]
 
     def item_id(self, key: int) -> Id:
         """The id of the item that has ``key`` in the interactions and in the content stores."""

@@ -1,20 +1,21 @@
 """Matrices of frozen feature vectors, matched to items by id."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from microlens.data.arrays import open_array
-from microlens.data.interactions import Int64
+from microlens.data.interactions import ItemIds
 from microlens.errors import InputError
 
 
-def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
+def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32]:
     """The feature vectors of ``item_ids`` (N,), in that order: (N, E) float32.
 
-    ``path`` is a ``.npy`` matrix. Its rows are named by the integers in ``NAME.ids.npy`` beside it, in any order and
-    possibly for more items than asked for.
+    ``path`` is a ``.npy`` matrix. Its rows are named by the ids in ``NAME.ids.npy`` beside it, in any order and
+    possibly for more items than asked for: integers or, of a dataset whose ids are text, text of fixed width.
 
     Raises:
         InputError: a file is missing, damaged, or of another shape or type, an id occurs twice, an item has no row, or
@@ -23,7 +24,7 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     matrix_path = Path(path)
     ids_path = matrix_path.with_suffix(".ids.npy")
     matrix = _open(matrix_path, ndim=2, content="numbers")
-    row_ids = _open(ids_path, ndim=1, content="integers").astype(np.int64)
+    row_ids = _open_ids(ids_path, text=item_ids.dtype == object)
     if len(matrix) != len(row_ids):
         raise InputError(f"{matrix_path} has {len(matrix):,} rows but {ids_path} names {len(row_ids):,}.")
     order = np.argsort(row_ids, kind="stable")
@@ -45,7 +46,13 @@ def load_features(path: str | Path, item_ids: Int64) -> npt.NDArray[np.float32]:
     return rows
 
 
-def _open(path: Path, ndim: int, content: str) -> npt.NDArray[np.generic]:
+def _open_ids(path: Path, *, text: bool) -> ItemIds:
+    if not text:
+        return _open(path, ndim=1, content="integers").astype(np.int64)
+    return np.array(_open(path, ndim=1, content="integers or text").astype(np.str_).tolist(), object)
+
+
+def _open(path: Path, ndim: int, content: str) -> npt.NDArray[Any]:
     if not path.exists():
         raise InputError(
             f"{path} does not exist; features are NAME.npy (a row an item) beside NAME.ids.npy (item ids)."

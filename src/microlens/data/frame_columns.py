@@ -103,7 +103,7 @@ def ids_like(column: pl.Series, argument: str, *, text: bool) -> pl.Series:
 
 
 def time_column(column: pl.Series, argument: str) -> Moments:
-    """Times of numbers, datetimes, dates or text.
+    """Times of numbers, datetimes, dates or text, as the column "timestamp".
 
     Raises:
         InputError: one is missing or cannot be used.
@@ -113,7 +113,7 @@ def time_column(column: pl.Series, argument: str) -> Moments:
     if isinstance(kind, pl.Date):
         column = column.cast(pl.Datetime("ms"))
     if isinstance(column.dtype, pl.Datetime):
-        return Moments(values=column.to_physical(), unit=_UNITS[column.dtype.time_unit], note=_DATETIMES)
+        return Moments(values=column.to_physical().alias("timestamp"), unit=_UNITS[column.dtype.time_unit], note=_DATETIMES)
     if kind.is_integer() or kind.is_decimal() or kind.is_float():
         number = pl.Int64 if kind.is_integer() else pl.Float64
         read = column.cast(number, strict=False)
@@ -122,7 +122,7 @@ def time_column(column: pl.Series, argument: str) -> Moments:
     elif kind != pl.String:
         raise InputError(f"column '{column.name}' of {argument} holds {kind}; accepted are {TIMES_ACCEPTED}.")
     try:
-        return read_moments(column)
+        return read_moments(column.alias("timestamp"))
     except TimestampFault as fault:
         raise InputError(
             f"row {fault.row} of {argument}, column '{column.name}': {fault}; accepted are {TIMES_ACCEPTED}."

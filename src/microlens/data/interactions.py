@@ -14,6 +14,8 @@ from microlens.release.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
+ItemIds = Int64 | npt.NDArray[np.object_]
+"""Ids of items as an array: integers, or objects of type str."""
 
 ARRAYS: dict[str, npt.DTypeLike] = {
     "offsets": np.int64,
@@ -28,7 +30,10 @@ _REMEDY = "prepare the dataset again"
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Events sorted by user, then time, with dense item numbers 1..N (0 is padding) and the original ids kept.
+    """Events sorted by user, then time, with dense item numbers 1..N (0 is padding), and the keys of users and items.
+
+    A key is the original id where ids are 64-bit integers. Where they are text, keys are the numbers 1, 2, ... in
+    ascending order of the ids, and :attr:`microlens.data.dataset.Dataset.user_ids` and ``item_ids`` have the texts.
 
     Shapes, with U users, N items and E events: ``offsets`` (U+1,) int64, the events of user u being
     ``offsets[u]:offsets[u+1]``; ``items`` (E,) int32; ``times`` (E,) int64, milliseconds or, for a release without
@@ -59,7 +64,7 @@ class Interactions:
 
     @classmethod
     def from_pairs(cls, pairs: Pairs) -> Self:
-        """Number the users and items of a release densely, in ascending order of their ids."""
+        """Number the users and items of a release densely, in ascending order of their keys."""
         users, items, times = (pairs.events[name].to_numpy() for name in ("user", "item", "timestamp"))
         starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))  # no difference: it may have 65 bits
         item_ids, numbers = np.unique(items, return_inverse=True)

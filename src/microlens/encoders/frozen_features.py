@@ -6,7 +6,7 @@ from torch.nn import functional, init
 
 from microlens.data.batches import ItemBatch
 from microlens.data.feature_matrix import load_features
-from microlens.data.interactions import Int64
+from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 
 
@@ -23,7 +23,7 @@ class FeaturesEncoder(ItemEncoder):
     known_items_only = True
     features: Tensor
 
-    def __init__(self, *, path: str, dim: int, item_ids: Int64) -> None:
+    def __init__(self, *, path: str, dim: int, item_ids: ItemIds) -> None:
         super().__init__()
         matrix = load_features(path, item_ids[1:])
         self.register_buffer("features", torch.from_numpy(matrix), persistent=False)

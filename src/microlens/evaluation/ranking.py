@@ -48,7 +48,7 @@ def encode_catalogue(
     vectors = gather_shares(torch.cat(parts), num_items, process)
     if not all_finite(vectors):
         broken = 1 + int(vectors.isfinite().all(1).logical_not().nonzero()[0])
-        raise InputError(f"the vector of item {content.item_ids[broken]} is NaN or infinite: {TRAIN_AGAIN}")
+        raise InputError(f"the vector of item {content.item_id(broken)} is NaN or infinite: {TRAIN_AGAIN}")
     return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
 
 

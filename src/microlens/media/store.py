@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -278,20 +278,27 @@ def _state_of(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor | None = None) -> Images:
-    """Read the images of M items into one array (M, F, H, W, 3) uint8 RGB; threads of ``pool`` share the decoding.
+def read_images(
+    store: Store,
+    item_ids: Sequence[int],
+    pool: ThreadPoolExecutor | None = None,
+    name_of: Callable[[int], object] = int,
+) -> Images:
+    """The images of M items, (M, F, H, W, 3) uint8 RGB in one array; with a pool its threads share the decoding.
+
+    ``name_of`` gives the name of an item in messages.
 
     Raises:
         InputError: an item is missing or damaged, or its images differ from the first item's in number or size.
     """
     if not len(item_ids):
         raise InputError(f"{store.path}: no items were asked for")
-    with _name_item(store, item_ids[0]):
+    with _item_named(store, item_ids[0], name_of):
         _, shape = _pictures(_required(store, item_ids[0]))
     images = np.empty((len(item_ids), *shape), np.uint8)
 
     def decode(row: int) -> None:
-        with _name_item(store, item_ids[row]):
+        with _item_named(store, item_ids[row], name_of):
             pictures, own_shape = _pictures(_required(store, item_ids[row]))
             if own_shape != shape:
                 raise InputError(f"a stored clip has shape {own_shape}, others here have {shape}")
@@ -302,15 +309,19 @@ def read_images(store: Store, item_ids: Sequence[int], pool: ThreadPoolExecutor 
     return images
 
 
-def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read the arrays of M items, (M, *shape) uint8, zero-padded at the end where they have fewer rows.
+def read_arrays(
+    store: Store, item_ids: Sequence[int], shape: tuple[int, ...], name_of: Callable[[int], object] = int
+) -> NDArray[np.uint8]:
+    """The arrays of M items, (M, *shape) uint8, with zeros behind those that have fewer rows.
+
+    ``name_of`` gives the name of an item in messages.
 
     Raises:
         InputError: an item is missing or damaged, has rows of another shape, or has more rows than `shape`.
     """
     arrays = np.zeros((len(item_ids), *shape), np.uint8)
     for out, item_id in zip(arrays, item_ids, strict=True):
-        with _name_item(store, item_id):
+        with _item_named(store, item_id, name_of):
             array = unpack_array(_required(store, item_id))
             if array.ndim != len(shape) or array.shape[1:] != shape[1:] or len(array) > shape[0]:
                 raise InputError(f"a stored array has shape {array.shape}, expected is {shape} or fewer rows")
@@ -319,11 +330,11 @@ def read_arrays(store: Store, item_ids: Sequence[int], shape: tuple[int, ...]) -
 
 
 @contextmanager
-def _name_item(store: Store, item_id: int) -> Iterator[None]:
+def _item_named(store: Store, item_id: int, name_of: Callable[[int], object]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{store.path}: item {item_id}: {error}; prepare the dataset again") from None
+        raise InputError(f"{store.path}: item {name_of(item_id)}: {error}; prepare the dataset again") from None
 
 
 def _required(store: Store, item_id: int) -> bytes:

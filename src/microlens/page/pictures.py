@@ -21,21 +21,22 @@ class Pictures:
     def __init__(self, dataset: Dataset) -> None:
         paths = [dataset.folder / f"{kind}.lmdb" for kind in ("covers", "clips")]
         self._stores = [Store.open(path) for path in paths if path.exists()]
-        self._sizes: dict[int, tuple[int | None, int | None]] = {
-            item_id: (width, height) for item_id, width, height in dataset.items["item_id", "width", "height"].rows()
-        }
+        self._dataset = dataset
+        self._keys = dataset.interactions.item_ids
+        self._sizes: list[tuple[int | None, int | None]] = dataset.items["width", "height"].rows()
 
-    def jpeg(self, item_id: int) -> bytes | None:
-        """The picture of an item, with a longer side of 128 pixels, or None if there is none.
+    def jpeg(self, number: int) -> bytes | None:
+        """The picture of the dataset's item ``number``, its longer side 128 pixels, or None where there is none.
 
         Raises:
             InputError: the stored picture is damaged.
         """
-        store = next((store for store in self._stores if item_id in store), None)
+        key = int(self._keys[number])
+        store = next((store for store in self._stores if key in store), None)
         if store is None:
             return None
-        images = read_images(store, [item_id])[0]
-        width, height = self._sizes[item_id]
+        images = read_images(store, [key], name_of=self._dataset.item_id)[0]
+        width, height = self._sizes[number - 1]
         image = images[len(images) // 2]
         resized = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
             *_fitted(width or image.shape[1], height or image.shape[0]), format="rgb24", interpolation="AREA"

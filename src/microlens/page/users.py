@@ -8,28 +8,29 @@ from html import escape
 import numpy as np
 
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int64, ItemIds
 from microlens.data.split import Split
 from microlens.page.comparison import ComparedRun
 from microlens.page.examples import Example, choose_examples, first_items
 from microlens.page.pictures import Pictures
+from microlens.release.ids import Id
 from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Items:
-    """How items are drawn, by item number of the split: their keys in the stores (N+1,), ids and titles (N,)."""
+    """How items are drawn, by item number of the split: ids (N+1,), the dataset's numbers (N+1,), titles or ""."""
 
-    keys: Int64
-    ids: list[int | str]
+    ids: ItemIds
+    numbers: Int64
     titles: list[str]
     pictures: Pictures
 
     def card(self, item: int, *, target: bool = False, note: str = "") -> str:
         """A picture with the title below, or the title alone where there is no picture."""
-        name = escape(self.titles[item - 1] or f"item {self.ids[item - 1]}")
-        jpeg = self.pictures.jpeg(int(self.keys[item]))
+        name = escape(self.titles[item] or f"item {self.ids[item]}")
+        jpeg = self.pictures.jpeg(int(self.numbers[item]))
         picture, below = f"<span>{name}</span>", ""
         if jpeg is not None:
             picture, below = (
@@ -48,7 +49,7 @@ class _Shown:
     """An example user: ``history`` (H,) item numbers, the target, and its number of training interactions."""
 
     example: Example
-    user_id: int | str
+    user_id: Id
     history: Int64
     target: int
     train_count: int
@@ -66,9 +67,8 @@ def users_section(runs: Sequence[ComparedRun], dataset: Dataset, split: Split) -
     pictures = Pictures(dataset)
     for run in runs:  # one catalogue in memory at a time
         ranker = Ranker(open_experiment(run.folder, dataset.folder))
-        items = _Items(
-            keys=ranker.run.item_ids(), ids=ranker.item_ids.to_list(), titles=ranker.titles.to_list(), pictures=pictures
-        )
+        titles = ["", *ranker.titles.to_list()]
+        items = _Items(ids=ranker.run.item_ids(), numbers=split.items_kept, titles=titles, pictures=pictures)
         for user, own_rows in zip(shown, rows, strict=True):
             own_rows.append(_run_row(run, ranker, items, user))
     return "\n".join(_user(user, items, own_rows) for user, own_rows in zip(shown, rows, strict=True))
@@ -105,7 +105,7 @@ def _user(user: _Shown, items: _Items, run_rows: Sequence[str]) -> str:
     target = _row(f"Next item <br><small>{known}</small>", [items.card(user.target, target=True)])
     return (
         f'<section class="user"><h3>{escape(user.example.heading)}</h3>'
-        f'<p class="quiet">User {user.user_id}. {escape(user.example.why)}</p>'
+        f'<p class="quiet">User {escape(str(user.user_id))}. {escape(user.example.why)}</p>'
         f"{history}{target}{''.join(run_rows)}</section>"
     )
 

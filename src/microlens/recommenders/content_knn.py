@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
 from microlens.data.feature_matrix import load_features
-from microlens.data.interactions import Int64
+from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import recency_weights
@@ -42,7 +42,7 @@ class ContentKNN(Recommender):
         decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
-    def __init__(self, *, item_ids: Int64, features: str, decay: float = 0.6) -> None:
+    def __init__(self, *, item_ids: ItemIds, features: str, decay: float = 0.6) -> None:
         if not 0 < decay <= 1:
             raise ValueError(f"decay = {decay:g}: it must be above 0 and at most 1")
         super().__init__(UnitFeatures(torch.from_numpy(load_features(features, item_ids[1:]))))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional, init
 
-from microlens.data.interactions import Int64
+from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.graph import Adjacency, GraphRecommender, weighted_sums
 from microlens.recommenders.modalities import Modality, id_vectors, modalities_of
@@ -56,7 +56,7 @@ class GRCN(GraphRecommender):
         num_users: int,
         num_items: int,
         train_pairs: tuple[Tensor, Tensor],
-        item_ids: Int64,
+        item_ids: ItemIds,
         features: str | list[str] | None = None,
         layers: int = 2,
         routings: int = 3,

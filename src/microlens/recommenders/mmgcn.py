@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
-from microlens.data.interactions import Int64
+from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.graph import Adjacency, GraphRecommender
 from microlens.recommenders.modalities import Modality, id_vectors, modalities_of
@@ -45,7 +45,7 @@ class MMGCN(GraphRecommender):
         dim: int,
         num_users: int,
         num_items: int,
-        item_ids: Int64,
+        item_ids: ItemIds,
         train_pairs: tuple[Tensor, Tensor],
         features: str | list[str] | None = None,
         layers: int = 3,

@@ -6,7 +6,7 @@ from torch.nn import init
 
 from microlens.data.batches import ItemBatch
 from microlens.data.feature_matrix import load_features
-from microlens.data.interactions import Int64
+from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 
 
@@ -22,7 +22,7 @@ class Modality(nn.Module):
 
     features: Tensor
 
-    def __init__(self, path: str, item_ids: Int64, dim: int, num_users: int) -> None:
+    def __init__(self, path: str, item_ids: ItemIds, dim: int, num_users: int) -> None:
         super().__init__()
         matrix = load_features(path, item_ids[1:])
         self.register_buffer("features", torch.from_numpy(matrix), persistent=False)
@@ -37,8 +37,8 @@ class Modality(nn.Module):
         return projected
 
 
-def modalities_of(features: str | list[str] | None, item_ids: Int64, dim: int, num_users: int) -> list[Modality]:
-    """One :class:`Modality` per path in ``features``; empty for None."""
+def modalities_of(features: str | list[str] | None, item_ids: ItemIds, dim: int, num_users: int) -> list[Modality]:
+    """One :class:`Modality` a path in ``features``; none for None."""
     paths = [features] if isinstance(features, str) else features or []
     return [Modality(path, item_ids, dim, num_users) for path in paths]
 

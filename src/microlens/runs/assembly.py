@@ -15,7 +15,7 @@ from microlens.config.run_config import RunConfig
 from microlens.data.batches import Process
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int64, ItemIds
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split
 from microlens.distributed import local_device
@@ -54,9 +54,9 @@ class Experiment:
         """The checkpoint that did best on validation."""
         return self.config.output / BEST
 
-    def item_ids(self) -> Int64:
-        """The original id of each item number, (N+1,)."""
-        return self.dataset.interactions.item_ids[self.split.items_kept]
+    def item_ids(self) -> ItemIds:
+        """The id of each item number, (N+1,); the first stands for padding."""
+        return self.dataset.item_id_array(self.split.items_kept)
 
 
 class ContentArguments(TypedDict):
@@ -74,7 +74,7 @@ class ConstructorArguments(ContentArguments):
     dim: int
     num_items: int
     num_users: int
-    item_ids: Int64
+    item_ids: ItemIds
     history_length: int
     train_counts: Tensor
     train_pairs: tuple[Tensor, Tensor]
@@ -101,18 +101,18 @@ def build_experiment(
     device = device or local_device(config.train.device)
     dataset = dataset or Dataset(config.dataset)
     split = dataset.split(Protocol(**config.protocol.model_dump()))
-    item_ids = dataset.interactions.item_ids[split.items_kept]
     torch.manual_seed(config.seed)
     with parameters_that_fit():
-        model = _build_model(config, dataset, split, item_ids)
+        model = _build_model(config, dataset, split, dataset.item_id_array(split.items_kept))
     encoder = model.item_encoder
-    content = ItemContent(dataset, item_ids, encoder.needs, config.train.workers, encoder.may_lack)
+    item_keys = dataset.interactions.item_ids[split.items_kept]
+    content = ItemContent(dataset, item_keys, encoder.needs, config.train.workers, encoder.may_lack)
     return Experiment(
         config=config, dataset=dataset, split=split, content=content, model=model.to(device), device=device
     )
 
 
-def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: Int64) -> Recommender:
+def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: ItemIds) -> Recommender:
     users, items = train_part(split)
     given: ConstructorArguments = {
         **dataset_arguments(dataset, split.items_kept),
@@ -167,7 +167,7 @@ def use_caches(run: Experiment, process: Process | None = None, *, progress: boo
             run.model.item_encoder,
             run.content,
             run.dataset,
-            run.item_ids(),
+            run.content.item_keys,
             run.device,
             process=process or Process(),
             on_progress=on_progress,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import torch
 
 import microlens
@@ -17,7 +18,7 @@ from microlens.config.toml_files import toml_value
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.feature_matrix import load_features
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int64, ItemIds
 from microlens.distributed import local_device
 from microlens.encoders import CONTENT_ENCODERS, ENCODERS
 from microlens.encoders.content import ContentEncoder
@@ -28,6 +29,7 @@ from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
 from microlens.files.writing import MARK, atomic_write, claim_folder, lock_folder, remove_folder, sha256, write_text
+from microlens.release.ids import Id
 from microlens.runs.assembly import dataset_arguments
 from microlens.training.extraction import WRITTEN, OnProgress, extract
 from microlens.training.trunk_cache import frozen_digest
@@ -93,8 +95,8 @@ def write_features(
     dataset = Dataset(folder)
     tower, chosen = _frozen_tower(dataset, encoder, weights, seed, options or {})
     numbers, left_out = _with_content(dataset, encoder, tower.needs, missing)
-    item_ids = dataset.interactions.item_ids[numbers]
-    identity = _identity(dataset, tower, encoder, options or {}, item_ids[1:])
+    item_keys = dataset.interactions.item_ids[numbers]
+    identity = _identity(dataset, tower, encoder, options or {}, item_keys[1:])
     out = out or folder / "features"
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{encoder}-{_digest(identity)}.npy"
@@ -109,14 +111,14 @@ def write_features(
                 "weights_sha256": _file_digest(encoder, chosen),
                 "seed": seed if chosen == "random" else None,
                 "settings": dataset.manifest["settings"],
-                "num_items": len(item_ids) - 1,
+                "num_items": len(numbers) - 1,
                 "feature_dim": tower.trunk.feature_dim,
                 "left_out": left_out,
                 "made_by": environment.describe(device),
             }
-            _compute(tower, dataset, item_ids, device, provenance, working, path, on_progress)
+            _compute(tower, dataset, numbers, device, provenance, working, path, on_progress)
         remove_folder(working, [f"*/{name}" for name in (*WRITTEN, MARK)])
-    return FeatureFiles(path=path, provenance=_read_finished(path, identity, item_ids[1:]))
+    return FeatureFiles(path=path, provenance=_read_finished(path, identity, dataset.item_id_array(numbers[1:])))
 
 
 def read_options(assignments: Iterable[str]) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def _content_encoder(name: str) -> Callable[..., Any]:
 
 
 def _identity(
-    dataset: Dataset, tower: ContentEncoder, encoder: str, options: Mapping[str, Any], item_ids: Int64
+    dataset: Dataset, tower: ContentEncoder, encoder: str, options: Mapping[str, Any], item_keys: Int64
 ) -> dict[str, Any]:
     """All that the features depend on."""
     return {
@@ -175,23 +177,23 @@ def _identity(
         "options": dict(options),
         "trunk_state": frozen_digest(tower),
         "dataset": dataset.checksum,
-        "items": hashlib.sha256(np.ascontiguousarray(item_ids).tobytes()).hexdigest(),
+        "items": hashlib.sha256(np.ascontiguousarray(item_keys).tobytes()).hexdigest(),
         "microlens": microlens.__version__,
     }
 
 
 def _with_content(
     dataset: Dataset, encoder: str, needs: frozenset[str], missing: str
-) -> tuple[Int64, dict[str, list[int]]]:
+) -> tuple[Int64, dict[str, list[Id]]]:
     """The numbers (N+1,) of the items that have what ``encoder`` needs, 0 first, and by kind the ids of the others."""
     items = dataset.items
     present = np.ones(len(items), bool)
-    left_out: dict[str, list[int]] = {}
+    left_out: dict[str, list[Id]] = {}
     for kind in sorted(needs):
         has_kind = items[kind].to_numpy()
         present &= has_kind
         if not has_kind.all():
-            left_out[kind] = dataset.interactions.item_ids[1:][~has_kind].tolist()
+            left_out[kind] = dataset.item_ids.filter(pl.Series(~has_kind)).to_list()
     if not needs and items["title"].null_count() == len(items):
         raise InputError(f"{dataset.folder}: no item has a title, which {encoder} needs.")
     if not present.any():
@@ -204,7 +206,7 @@ def _with_content(
     return np.append(0, np.flatnonzero(present) + 1), left_out
 
 
-def _some(ids: list[int]) -> str:
+def _some(ids: list[Id]) -> str:
     more = f" and {len(ids) - 5:,} more" if len(ids) > 5 else ""
     return f"items {', '.join(map(str, ids[:5]))}{more}"
 
@@ -212,7 +214,7 @@ def _some(ids: list[int]) -> str:
 def _compute(
     tower: ContentEncoder,
     dataset: Dataset,
-    item_ids: Int64,
+    numbers: Int64,
     device: torch.device,
     provenance: dict[str, Any],
     working: Path,
@@ -221,17 +223,18 @@ def _compute(
 ) -> None:
     """Leave the features at ``path``, with their ids and provenance beside them, which are there before they are."""
 
-    content = ItemContent(dataset, item_ids, tower.needs, READERS)
+    content = ItemContent(dataset, dataset.interactions.item_ids[numbers], tower.needs, READERS)
     # Named by machine and versions too: what was begun elsewhere is not gone on with, the bits might differ.
     rows = working / _digest(provenance)
-    extract(tower.frozen_state, content, len(item_ids) - 1, rows, provenance, device=device, on_progress=on_progress)
+    extract(tower.frozen_state, content, len(numbers) - 1, rows, provenance, device=device, on_progress=on_progress)
     with atomic_write(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
-        np.save(file, item_ids[1:])
+        item_ids = dataset.item_id_array(numbers[1:])
+        np.save(file, item_ids.astype(np.str_) if item_ids.dtype == object else item_ids)
     write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
     (rows / "0.npy").replace(path)
 
 
-def _read_finished(path: Path, identity: dict[str, Any], item_ids: Int64) -> dict[str, Any]:
+def _read_finished(path: Path, identity: dict[str, Any], item_ids: ItemIds) -> dict[str, Any]:
     """The provenance of finished features, after a look at whether they are what they should be."""
     note = path.with_suffix(".json")
     provenance = read_json(note, dict[str, Any], f"remove {path}, and it is made again")
@@ -253,7 +256,7 @@ class _Shown:
     num_items: int
     feature_dim: int
     weights: str
-    left_out: dict[str, list[int]]
+    left_out: dict[str, list[int | str]]
 
 
 def _file_digest(encoder: str, weights: str) -> str | None:

@@ -21,7 +21,7 @@ def use_trunk_caches(
     encoder: ItemEncoder,
     content: ItemContent,
     dataset: Dataset,
-    item_ids: Int64,
+    item_keys: Int64,
     device: torch.device,
     *,
     process: Process | None = None,
@@ -37,7 +37,7 @@ def use_trunk_caches(
     """
     for tower in encoder.towers():
         if isinstance(tower, ContentEncoder) and tower.cacheable:
-            _use_cache(tower, content, dataset, item_ids, device, process, on_progress)
+            _use_cache(tower, content, dataset, item_keys, device, process, on_progress)
     content.reads = encoder.reads
 
 
@@ -45,7 +45,7 @@ def _use_cache(
     tower: ContentEncoder,
     content: ItemContent,
     dataset: Dataset,
-    item_ids: Int64,
+    item_keys: Int64,
     device: torch.device,
     process: Process | None,
     on_progress: OnProgress | None,
@@ -56,7 +56,7 @@ def _use_cache(
         "frozen_links": tower.frozen_links,
         "frozen_state": frozen_digest(tower),
         "content": dataset.checksum,
-        "items": hashlib.sha256(np.ascontiguousarray(item_ids).tobytes()).hexdigest(),
+        "items": hashlib.sha256(np.ascontiguousarray(item_keys).tobytes()).hexdigest(),
         "microlens": microlens.__version__,
     }
     name = "trunk-" + hashlib.sha256(repr(sorted(provenance.items())).encode()).hexdigest()[:12]
@@ -66,7 +66,7 @@ def _use_cache(
     arrays = extract(
         tower.frozen_state,
         content,
-        len(item_ids) - 1,
+        len(item_keys) - 1,
         dataset.folder / "cache" / name,
         provenance,
         device=device,
