@@ -113,7 +113,9 @@ def time_column(column: pl.Series, argument: str) -> Moments:
     if isinstance(kind, pl.Date):
         column = column.cast(pl.Datetime("ms"))
     if isinstance(column.dtype, pl.Datetime):
-        return Moments(values=column.to_physical().alias("timestamp"), unit=_UNITS[column.dtype.time_unit], note=_DATETIMES)
+        return Moments(
+            values=column.to_physical().alias("timestamp"), unit=_UNITS[column.dtype.time_unit], note=_DATETIMES
+        )
     if kind.is_integer() or kind.is_decimal() or kind.is_float():
         number = pl.Int64 if kind.is_integer() else pl.Float64
         read = column.cast(number, strict=False)
