@@ -29,21 +29,20 @@ class FadingMean(ml.Recommender):
         super().__init__(item_encoder)
         self.logit = nn.Parameter(torch.logit(torch.tensor(share)))
 
-    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """What each position knows of the user, from all items up to it.
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """Compute the state of each user after the last item of the history.
 
         Args:
             users: (B,) users.
-            history: (B, L) item numbers, 0 where there is none.
+            history: (B, L) item numbers, left-padded with 0.
             vectors: (B, L, D) item vectors.
 
         Returns:
-            (B, L, D).
+            (B, D).
         """
-        index = torch.arange(history.shape[1], device=history.device)
-        age = index[:, None] - index  # (L, L)
-        weights = self.logit.sigmoid() ** age.clamp(min=0) * (age >= 0)
-        return weights @ torch.where((history > 0)[..., None], vectors, 0.0)
+        age = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)  # (L,)
+        weights = torch.where(history > 0, self.logit.sigmoid() ** age, 0.0)  # (B, L)
+        return (weights[..., None] * vectors).sum(1)
 
 
 events = pl.DataFrame(

@@ -19,7 +19,10 @@ COMMANDS: dict[str, list[str]] = {
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
-    "recommend": ["RUN", "--user", "--history", "--add-video", "-k/--top", "--dataset"],
+    "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],
+    "similar": ["RUN", "ITEM", "-k/--top", "--dataset"],
+    "vectors": ["RUN", "--out", "--video", "--dataset"],
+    "compare": ["RUNS", "--metric"],
     "report": ["RUNS", "--html", "--dataset"],
     "tune": ["CONFIG", "--trials", "--minutes", "--set", "--output"],
     "bench": [
@@ -101,7 +104,7 @@ def test_documented_commands_are_accepted(line: str) -> None:
     assert all((REPOSITORY / path).exists() for path in arguments if path.startswith("configs/"))
 
 
-@pytest.mark.parametrize("line", ["trian x.toml", "train", "train x.toml --epochs 3", "recommend run --user you"])
+@pytest.mark.parametrize("line", ["trian x.toml", "train", "train x.toml --epochs 3", "similar run 3 -k many"])
 def test_commands_that_do_not_exist_are_not_accepted(line: str) -> None:
     with pytest.raises(Exception, match=r"(?i)(no such|missing|valid integer)"):
         parse(shlex.split(line))

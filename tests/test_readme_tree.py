@@ -38,5 +38,5 @@ def test_a_changed_tree_is_noticed_and_what_is_around_it_kept() -> None:
 
 
 def test_the_purpose_is_the_first_sentence() -> None:
-    assert purpose(PACKAGE / "encoders" / "__init__.py").startswith("Item towers: ")
+    assert purpose(PACKAGE / "encoders" / "__init__.py").startswith("Item encoders")
     assert "\n" not in purpose(PACKAGE / "cli" / "__init__.py")

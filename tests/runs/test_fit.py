@@ -84,7 +84,7 @@ def test_the_same_call_again_reads_and_another_is_refused(data: ml.Dataset, tmp_
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"learning_rate": 0.1}, "model.learning_rate is unknown; did you mean 'lr'"),
+        ({"learning_rate": 0.1}, "model.learning_rate is unknown; did you mean 'train.lr'?"),
         ({"epochs": 0}, "train.epochs is 0"),
         ({"encoder": {"tune": "full"}}, "has no name"),
         ({"encoder": "x3d"}, "encoder.name is 'x3d', which is unknown"),
