@@ -52,11 +52,11 @@ def wait_for_all(process: Process) -> None:
         distributed.barrier()
 
 
-def any_process(claim: bool, process: Process, device: torch.device) -> bool:
+def any_process(flag: bool, process: Process, device: torch.device) -> bool:
     """True if any process sets the flag. Timers differ, so all processes must agree before saving."""
     if process.world_size == 1:
-        return claim
-    votes = torch.tensor(int(claim), device=device)
+        return flag
+    votes = torch.tensor(int(flag), device=device)
     distributed.all_reduce(votes)
     return bool(votes)
 

@@ -24,7 +24,7 @@ CLIP_SHAPE = (5, 224)
 VIDEOS_A_USER = 11
 HISTORY_LENGTH = 10
 DIM, ID_DIM = 512, 2048
-# The number of items of MicroLens-100K (19,738) left after truncating histories, plus padding: every row of the table
+# Of MicroLens-100K's 19,738 items, those left after truncating histories, plus padding: every row of the table
 # rounds to the printed number for 19,669 to 19,672 rows and for no other number nearby.
 TABLE_ROWS = 19_670
 # The paper's row, our network, the input of the projection, and users per GPU (from comments in the original code).
