@@ -103,6 +103,12 @@ def test_every_page_is_in_the_navigation() -> None:
     assert [name for name in pages if f"'{name}'" not in navigation] == []
 
 
+@pytest.mark.skipif(not HAS_FRONT_DOOR, reason="the functions that the page lists are not there yet")
+def test_the_reference_lists_what_the_package_offers() -> None:
+    listed = re.findall(r"^::: microlens\.(\w+)$", page("api.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(microlens.__all__)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video_dataset: Path) -> Path:
     """The working folder of a reader, who has ``events.csv``, ``items.csv`` and ``videos/`` as the README says."""
