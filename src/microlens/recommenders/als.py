@@ -12,7 +12,7 @@ from microlens.recommenders.implicit_library import implicit_module, library_see
 
 
 class ALS(Fitted):
-    """ALS matrix factorization of the ``implicit`` library; user factors are solved from the history at ranking time.
+    """ALS matrix factorization (Hu et al. 2008) of the library implicit; user factors are solved from the history.
 
     Args:
         dim: D, the number of factors.

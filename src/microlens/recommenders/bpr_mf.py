@@ -11,7 +11,7 @@ from microlens.recommenders.implicit_library import implicit_module, library_see
 
 
 class BPRMF(Fitted):
-    """BPR matrix factorization of the ``implicit`` library, with item biases; ranks for training users only.
+    """BPR matrix factorization (Rendle et al. 2009) of the library implicit, with item biases; for training users only.
 
     Args:
         dim: D, the number of factors.

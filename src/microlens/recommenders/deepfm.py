@@ -9,7 +9,7 @@ from microlens.recommenders.factorization import FactorizationMachine, interacti
 
 
 class DeepFM(FactorizationMachine):
-    """A factorization machine over the user's items and the candidate, plus a network over their concatenated vectors.
+    """A factorization machine over user's items and candidate, plus a network over their vectors (Guo et al. 2017).
 
     The network has one hidden layer over the L + 1 concatenated vectors; padding is zero. The layer is linear before
     its ReLU, so the history's part is computed once per user and the candidate's part once per item.

@@ -16,7 +16,7 @@ COLUMNS = 64  # vector columns gathered per edge at a time
 
 
 class GRCN(GraphRecommender):
-    """Graph convolution of id vectors over edges that are weighted by how well they fit the user's taste (Wei et al.).
+    """Graph convolution of id vectors over edges weighted by how well they fit the user's taste (Wei et al. 2020).
 
     Refinement: in modality m, each item has y = LeakyReLU of its projected features and each user a learned prototype
     u, all of unit length. The prototype moves towards similar items of the user (neighbour routing), T times:

@@ -15,7 +15,7 @@ CLASSES = {"bm25": "BM25Recommender", "cosine": "CosineRecommender"}
 
 
 class ItemKNN(Fitted):
-    """Ranks items by the sum of their similarities to the history's items, computed by the ``implicit`` library.
+    """Ranks items by the sum of their similarities to the history's items, computed by the library implicit.
 
     Args:
         similarity: weighting of shared users.

@@ -9,7 +9,7 @@ from microlens.recommenders.factorization import FactorizationMachine, interacti
 
 
 class NFM(FactorizationMachine):
-    """Bi-interaction pooling of the user's items and the candidate, then batch normalisation and one hidden layer.
+    """Bi-interaction pooling of user's items and candidate, BatchNorm and one hidden layer (He and Chua 2017).
 
     There are no first-order terms and no user ids, as in the original code.
 
