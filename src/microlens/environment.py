@@ -20,7 +20,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 import microlens
 from microlens.errors import InputError, lacks_memory
 
-_PACKAGES = ("microlens", "torch", "numpy", "polars", "av", "lmdb", "simplejpeg", "safetensors", "scipy", "pydantic")
+_PACKAGES = ("torch", "numpy", "polars", "av", "lmdb", "simplejpeg", "safetensors", "scipy", "pydantic")
 _OPTIONAL = ("transformers", "implicit")
 # Parameters of glibc's mallopt, from malloc.h, and values that make it keep every freed block.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -30,7 +30,8 @@ _NEVER_TRIM, _NO_MMAP = 2**31 - 1, 0
 def packages() -> dict[str, str]:
     """The versions of the packages that results depend on; optional ones only if installed."""
     installed = [name for name in _OPTIONAL if find_spec(name)]
-    return {name: metadata.version(name) for name in (*_PACKAGES, *installed)}
+    others = {name: metadata.version(name) for name in (*_PACKAGES, *installed)}
+    return {"microlens": microlens.__version__, **others}
 
 
 def describe(device: torch.device) -> dict[str, Any]:

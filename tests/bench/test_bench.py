@@ -156,7 +156,7 @@ def test_two_runners_do_not_share_a_folder(dataset: Path, configs: Path) -> None
 def test_what_is_refused(dataset: Path, configs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no table 'base'; did you mean 'baseline'"):
         read_bench("base", dataset)
-    with pytest.raises(InputError, match="--only Populrity is no row; did you mean 'Popularity'"):
+    with pytest.raises(InputError, match="only: Populrity is no row; did you mean 'Popularity'"):
         read(dataset, configs, "Populrity")
     with pytest.raises(InputError, match="--against easy is no row; did you mean 'ease'"):
         read(dataset, configs, against="easy")

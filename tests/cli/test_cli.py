@@ -229,8 +229,8 @@ def test_a_wrong_configuration_is_refused_in_the_file_and_by_set(
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("train.lr.x=3", "--set train.lr.x=3: 'lr' is not a table."),
-        ("train.lr", "--set train.lr: expected key=value, such as train.lr=1e-3."),
+        ("train.lr.x=3", "assignment train.lr.x=3: 'lr' is not a table."),
+        ("train.lr", "assignment train.lr: expected key=value, such as train.lr=1e-3."),
     ],
 )
 def test_an_override_that_is_none_is_refused(world: Path, override: str, sentence: str) -> None:

@@ -256,7 +256,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     ],
 )
 def test_an_override_sets_one_key_to_one_value(tmp_path: Path, override: str) -> None:
-    with pytest.raises(InputError, match=r"^--set .*expected (one )?key=value"):
+    with pytest.raises(InputError, match=r"^assignment .*expected (one )?key=value"):
         load(tmp_path, override)
 
 

@@ -393,7 +393,7 @@ LAST, BEST = "sasrec/checkpoints/last.safetensors", "sasrec/checkpoints/best.saf
 MARKOV, REPORT, RANKS, EPOCHS = (
     "markov/checkpoints/best.safetensors", "sasrec/report.json", "sasrec/ranks.npy", "sasrec/metrics.jsonl",
 )  # fmt: skip
-FRESH = "train the run again with --fresh"
+FRESH = "train the run again with fresh=True"
 Read = Callable[[Path], object]
 
 
@@ -525,7 +525,7 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
         tensors(lambda t, f: f.pop("seconds")),
         f"seconds is missing.*; {FRESH}",
     ),
-    "a report cut": (report, REPORT, cut, "is damaged .*; train the run again, with --fresh"),
+    "a report cut": (report, REPORT, cut, "is damaged .*; train the run again with fresh=True"),
     "a nested report": (report, REPORT, put(b"[" * 100_000), "recursion limit exceeded"),
     "a report of nothing": (report, REPORT, put(b"{}"), "dataset is missing"),
     "no cohort": (report, REPORT, rewritten(lambda r: r["metrics"]["test"].pop("cold")), "'cold' is missing"),

@@ -174,6 +174,18 @@ def use_caches(run: Experiment, process: Process | None = None, *, progress: boo
         )
 
 
+def read_config(folder: Path) -> RunConfig:
+    """The configuration in a run folder, with that folder as its output.
+
+    Raises:
+        InputError: there is none, or it is not the one that was written.
+    """
+    check(folder, CONFIG)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is not a run folder (no {CONFIG}); make one with: microlens train CONFIG")
+    return RunConfig.load(folder / CONFIG).model_copy(update={"output": folder})
+
+
 def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool = False) -> Experiment:
     """Build a trained run from its folder, with its best weights.
 
@@ -186,10 +198,7 @@ def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool
         InputError: the folder holds no trained run, its files are not those that were written, its weights are not
             finite, or its data has changed or is not found.
     """
-    check(folder, CONFIG)
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} is not a run folder (no config.toml); make one with: microlens train CONFIG")
-    config = RunConfig.load(folder / CONFIG).model_copy(update={"output": folder})
+    config = read_config(folder)
     check(folder, BEST)
     data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
     data = find_dataset(folder, config.dataset, data_hash, dataset)

@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
 from microlens.evaluation.report import Report
 from microlens.files.progress_bar import OnProgress
-from microlens.files.run_manifest import CONFIG
-from microlens.runs.assembly import Experiment, open_experiment
+from microlens.runs.assembly import Experiment, open_experiment, read_config
 from microlens.runs.display import extraction_display
 from microlens.runs.recommend import AddedVideo, Ranker
 from microlens.runs.train import evaluate
@@ -43,8 +41,8 @@ class Run:
         self, folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False
     ) -> None:
         self.folder = Path(folder)
+        self.config = read_config(self.folder)
         self.report = Report.read(self.folder)
-        self.config = RunConfig.load(self.folder / CONFIG)
         self.progress = progress
         self._dataset = dataset.folder if isinstance(dataset, Dataset) else None if dataset is None else Path(dataset)
 
