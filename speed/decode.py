@@ -20,9 +20,9 @@ import av
 import numpy as np
 from measure import Line, cpu_seconds, print_result
 
+from microlens.media.packing import pack_images, unpack_images
 from microlens.media.reading import ClipSettings, read_clip
 from microlens.media.sound import SoundSettings, read_log_mel
-from microlens.media.store import pack_images, unpack_images
 
 FRAMES, SIZE = 5, 224
 # Five frames of 3 x 224 x 224 float32, as the original research code stores a clip.

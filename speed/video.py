@@ -38,7 +38,8 @@ from microlens.encoders import build_encoder
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.media.decoding import Settings
-from microlens.media.store import Store, StoreWriter, pack_images, read_images
+from microlens.media.packing import pack_images
+from microlens.media.store import Store, StoreWriter, read_images
 from microlens.recommenders.sasrec import SASRec
 from microlens.training.trainer import Trainer
 

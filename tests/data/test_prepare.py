@@ -27,9 +27,10 @@ from microlens.data.prepare import prepare
 from microlens.files.writing import LOCK, MARK, lock_folder, sha256
 from microlens.media import decoding
 from microlens.media.decoding import Result, Settings, Task, decode
+from microlens.media.packing import unpack_array, unpack_images
 from microlens.media.reading import ClipSettings
 from microlens.media.sound import read_log_mel
-from microlens.media.store import Store, StoreWriter, unpack_array, unpack_images
+from microlens.media.store import Store, StoreWriter
 from microlens.release.folder import MEDIA
 from microlens.release.synthetic import write_release
 from tests.conftest import REPOSITORY

@@ -28,7 +28,8 @@ from microlens.errors import InputError
 from microlens.files import run_manifest
 from microlens.files.writing import MARK
 from microlens.media.decoding import _read_outcomes
-from microlens.media.store import Store, StoreWriter, pack_array, pack_images
+from microlens.media.packing import pack_array, pack_images
+from microlens.media.store import Store, StoreWriter
 from microlens.page.comparison import read_runs
 from microlens.runs.assembly import open_experiment
 from microlens.runs.list_metrics import read_beyond, summarise

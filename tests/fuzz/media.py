@@ -10,9 +10,9 @@ from PIL import Image
 
 from microlens.media import reading
 from microlens.media.decoding import Settings, Task, decode
+from microlens.media.packing import unpack_array, unpack_images
 from microlens.media.reading import ClipSettings, MediaFault
 from microlens.media.sound import SoundSettings, read_log_mel
-from microlens.media.store import unpack_array, unpack_images
 from tests.fuzz.mutations import Random, damage
 from tests.fuzz.target import Target, check_answer
 

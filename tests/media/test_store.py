@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from microlens.errors import InputError
-from microlens.media.store import Store, StoreWriter, pack_array, pack_images, read_images, unpack_array, unpack_images
+from microlens.media.packing import pack_array, pack_images, unpack_array, unpack_images
+from microlens.media.store import Store, StoreWriter, read_images
 
 
 def clip(seed, shape=(5, 32, 48, 3)):

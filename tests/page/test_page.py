@@ -21,7 +21,8 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import paired_differences
 from microlens.evaluation.report import COHORTS, read_ranks
 from microlens.media.decoding import Settings
-from microlens.media.store import StoreWriter, pack_images
+from microlens.media.packing import pack_images
+from microlens.media.store import StoreWriter
 from microlens.page import write_page
 from microlens.page.charts import Curve, bar_chart, line_chart
 from microlens.page.comparison import Bar, chance, open_data, percent, read_runs

@@ -29,8 +29,9 @@ from microlens.environment import commit
 from microlens.errors import InputError
 from microlens.files.writing import lock_folder, sha256
 from microlens.media.decoding import Settings
+from microlens.media.packing import unpack_images
 from microlens.media.reading import ClipSettings
-from microlens.media.store import Store, unpack_images
+from microlens.media.store import Store
 from microlens.release.synthetic import write_release
 from microlens.runs import feature_files
 from microlens.runs.assembly import build_experiment

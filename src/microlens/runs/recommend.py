@@ -18,8 +18,8 @@ from microlens.encoders.finite import all_finite
 from microlens.errors import InputError
 from microlens.evaluation.ranking import TRAIN_AGAIN, best_of, encode_catalogue, score_users
 from microlens.files.progress_bar import OnProgress
+from microlens.media.packing import pack_images, unpack_images
 from microlens.media.reading import MediaFault, read_clip
-from microlens.media.store import pack_images, unpack_images
 from microlens.release.ids import positions_of
 from microlens.runs.assembly import Experiment
 
