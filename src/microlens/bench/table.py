@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,27 @@ class Table:
     written: list[str]
     failed: dict[str, str]
 
-    def frame(self, part: str = "test") -> pl.DataFrame:
-        """The metrics of each row on ``part``, as shares between 0 and 1: columns row, metrics."""
-        return pl.DataFrame([{"row": row["name"], **row["metrics"][part]["all"]} for row in self.results["rows"]])
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The test metrics of every row over all targets, as shares between 0 and 1: columns group, row, metrics."""
+        rows = self.results["rows"]
+        return pl.DataFrame([{"group": row["group"], "row": row["name"], **row["test"]["all"]} for row in rows])
 
     def __repr__(self) -> str:
         return markdown(self.sheets)
 
     def _repr_html_(self) -> str:
-        html: str = FORMATS["html"](self.sheets) if "html" in FORMATS else f"<pre>{markdown(self.sheets)}</pre>"
-        return html
+        return "".join(_html(sheet) for sheet in self.sheets)
+
+
+def _html(sheet: Sheet) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(
+        line([group], "th") + "".join(line(row, "td") for row in rows) for group, rows in sheet.groups.items()
+    )
+    return f"<h4>{escape(sheet.title)}</h4><table>{line(['', *sheet.columns], 'th')}{body}</table>"
 
 
 def table(
