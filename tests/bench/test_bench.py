@@ -158,9 +158,9 @@ def test_what_is_refused(dataset: Path, configs: Path, tmp_path: Path) -> None:
         read_bench("base", dataset)
     with pytest.raises(InputError, match="only: Populrity is no row; did you mean 'Popularity'"):
         read(dataset, configs, "Populrity")
-    with pytest.raises(InputError, match="--against easy is no row; did you mean 'ease'"):
+    with pytest.raises(InputError, match="against: easy is no row; did you mean 'ease'"):
         read(dataset, configs, against="easy")
-    with pytest.raises(InputError, match="starts from another dataset; name it with --source"):
+    with pytest.raises(InputError, match="starts from another dataset; name it with source=DATASET"):
         read_bench("transfer", dataset, Choices(configs=REPOSITORY / "configs" / "demo"))
     with pytest.raises(InputError, match=r"empty holds no configuration of the table 'baseline'"):
         read(dataset, tmp_path / "empty")

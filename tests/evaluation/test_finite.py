@@ -27,7 +27,7 @@ from microlens.runs.assembly import Experiment, build_experiment, open_experimen
 from microlens.runs.list_metrics import recommended_lists, summarise
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import load
-from microlens.runs.train import train
+from microlens.runs.train import evaluate, train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
@@ -156,7 +156,7 @@ def test_the_last_step_of_an_epoch_is_looked_at(
     assert {name: (config.output / name).read_bytes() for name in (BEST, LAST)} == saved
     assert checkpoint.load_facts(config.output / BEST)["epoch"] == 1
     assert not (config.output / REPORT).exists()
-    assert load(config.output).evaluate()["metrics"]["test"]["all"]["HR@10"] <= 1
+    assert evaluate(open_experiment(config.output))["metrics"]["test"]["all"]["HR@10"] <= 1
     monkeypatch.undo()
     assert train(config).cost["epochs"] == 2  # the rest from where it was
 
