@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from microlens.errors import InputError, shown
+from microlens.errors import InputError, one_line
 from microlens.release.columns import integers
 from microlens.release.ids import ids, why_no_id
 from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
@@ -40,8 +40,8 @@ def columns_of(frame: Any, names: Sequence[str], argument: str, optional: Sequen
     there = [name for name in frame.columns if isinstance(name, str)]
     for name in names:
         if there.count(name) != 1:
-            count = there.count(name) or "no"
-            raise InputError(f"{argument} has {count} columns '{name}'; its columns are {shown(', '.join(there))}.")
+            fault = f"{there.count(name)} columns" if name in there else "no column"
+            raise InputError(f"{argument} has {fault} '{name}'; its columns are {one_line(', '.join(there))}.")
     wanted = dict.fromkeys([*names, *(name for name in optional if name in there)])
     return pl.DataFrame([_from_pandas(frame[name]) if of_pandas else frame[name] for name in wanted])
 
