@@ -129,8 +129,8 @@ def time_column(column: pl.Series, argument: str) -> Moments:
         ) from None
 
 
-def text_column(column: pl.Series, argument: str) -> pl.Series:
-    """Text on one line, null where there is none.
+def text_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
+    """Text on one line, null where there is none; and 0, as everything can be read.
 
     Raises:
         InputError: the column holds no text.
@@ -139,7 +139,7 @@ def text_column(column: pl.Series, argument: str) -> pl.Series:
         column = column.cast(pl.String)
     if column.dtype != pl.String:
         raise InputError(f"column '{column.name}' of {argument} holds {column.dtype}; accepted is text.")
-    return column.str.replace_all(r"[\r\n]+", " ").str.strip_chars()
+    return column.str.replace_all(r"[\r\n]+", " ").str.strip_chars(), 0
 
 
 def count_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
