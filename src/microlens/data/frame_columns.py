@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from microlens.errors import InputError, shown
+from microlens.errors import InputError, one_line
 from microlens.release.columns import integers
 from microlens.release.ids import ids, why_no_id
 from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
@@ -40,8 +40,8 @@ def columns_of(frame: Any, names: Sequence[str], argument: str, optional: Sequen
     there = [name for name in frame.columns if isinstance(name, str)]
     for name in names:
         if there.count(name) != 1:
-            count = there.count(name) or "no"
-            raise InputError(f"{argument} has {count} columns '{name}'; its columns are {shown(', '.join(there))}.")
+            fault = f"{there.count(name)} columns" if name in there else "no column"
+            raise InputError(f"{argument} has {fault} '{name}'; its columns are {one_line(', '.join(there))}.")
     wanted = dict.fromkeys([*names, *(name for name in optional if name in there)])
     return pl.DataFrame([_from_pandas(frame[name]) if of_pandas else frame[name] for name in wanted])
 
@@ -131,8 +131,8 @@ def time_column(column: pl.Series, argument: str) -> Moments:
         ) from None
 
 
-def text_column(column: pl.Series, argument: str) -> pl.Series:
-    """Text on one line, null where there is none.
+def text_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
+    """Text on one line, null where there is none; and 0, as everything can be read.
 
     Raises:
         InputError: the column holds no text.
@@ -141,7 +141,7 @@ def text_column(column: pl.Series, argument: str) -> pl.Series:
         column = column.cast(pl.String)
     if column.dtype != pl.String:
         raise InputError(f"column '{column.name}' of {argument} holds {column.dtype}; accepted is text.")
-    return column.str.replace_all(r"[\r\n]+", " ").str.strip_chars()
+    return column.str.replace_all(r"[\r\n]+", " ").str.strip_chars(), 0
 
 
 def count_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:

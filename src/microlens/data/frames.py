@@ -59,20 +59,27 @@ class FrameSource(Source):
         self._items = None if items is None else self._read_items(items, item_id, media)
         self._media = {kind: self._find(MEDIA[kind][0], kind, where) for kind, where in media.items()}
 
-    def _read_items(self, items: Any, item_id: str, media: Mapping[str, Any]) -> pl.DataFrame:
-        """The columns of ``items`` that are read, its ids as ``item_id``."""
-        paths = [where for where in media.values() if isinstance(where, str)]
-        table = columns_of(items, [item_id], _ITEMS, [*_TEXTS, *_COUNTS, *paths])
-        ids = ids_like(table[item_id], _ITEMS, text=self._text_items)
-        return table.drop(item_id).insert_column(0, ids.alias("item_id"))
+    def _read_items(self, items: Any, item_id: str, media: Mapping[str, Any]) -> Table:
+        """The frame of items; of several rows of an item the first."""
+        columns = [where for where in media.values() if isinstance(where, str)]
+        frame = columns_of(items, [item_id], _ITEMS, [*_TEXTS, *_COUNTS, *columns])
+        self._paths = frame.select(name for name in columns if name in frame.columns)
+        read, emptied = [ids_like(frame[item_id], _ITEMS, text=self._text_items).alias("item_id")], 0
+        for name in (name for name in (*_TEXTS, *_COUNTS) if name in frame.columns):
+            column, wrong = (text_column if name in _TEXTS else count_column)(frame[name], _ITEMS)
+            read.append(column)
+            emptied += wrong
+        self._listed = pl.DataFrame(read)
+        table = self._listed.unique("item_id", keep="first", maintain_order=True)
+        metadata = Metadata(table=table, unreadable=len(frame) - len(table), emptied=emptied)
+        return Table(name=_ITEMS, metadata=metadata, rows="rows")
 
     def _find(self, name: str, kind: str, where: Any) -> MediaFiles:
         """The files of one kind; names in messages and the manifest begin with ``name`` or that of their folder."""
         if where is None:
             return MediaFiles(by_item={}, names={}, unused={})
-        if self._items is not None and isinstance(where, str) and where in self._items.columns:
-            column = text_column(self._items[where], _ITEMS)
-            return _of_paths(name, zip(self._items["item_id"].to_list(), column.to_list(), strict=True))
+        if self._items is not None and isinstance(where, str) and where in self._paths.columns:
+            return _of_paths(name, zip(self._listed["item_id"].to_list(), self._paths[where].to_list(), strict=True))
         if hasattr(where, "items"):
             ids = pl.Series(name, list(where.keys()), strict=False) if len(where) else pl.Series(name, [], pl.String)
             read = ids_like(ids, name, text=self._text_items).to_list()
@@ -97,7 +104,7 @@ class FrameSource(Source):
             columns.append(self._moments.values.alias(str(self._moments.unit)))
         tables = {"interactions": columns}
         if self._items is not None:
-            tables["items"] = self._items.get_columns()
+            tables["items"] = self._listed.get_columns()
         origins = [_origin(name, columns) for name, columns in tables.items()]
         return origins + [_origin_of_media(MEDIA[kind][0], files) for kind, files in self._media.items() if files.names]
 
@@ -109,21 +116,8 @@ class FrameSource(Source):
         return pairs_at(self._events, self._moments, [note] if note else [])
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
-        """The frame of items, if there is one; of several rows of an item the first."""
-        if self._items is None:
-            return []
-        table, emptied = self._items.select("item_id"), 0
-        for name in (column for column in (*_TEXTS, *_COUNTS) if column in self._items.columns):
-            column = self._items[name]
-            if name in _COUNTS:
-                column, wrong = count_column(column, _ITEMS)
-                emptied += wrong
-            else:
-                column = text_column(column, _ITEMS)
-            table = table.with_columns(column)
-        unique = table.unique("item_id", keep="first", maintain_order=True)
-        metadata = Metadata(table=unique, unreadable=len(table) - len(unique), emptied=emptied)
-        return [Table(name=_ITEMS, metadata=metadata, rows="rows")]
+        """The frame of items, if there is one."""
+        return [] if self._items is None else [self._items]
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
         """The files that were named or found."""
@@ -134,8 +128,11 @@ def _of_paths(name: str, paths: Iterable[tuple[Id, Any]]) -> MediaFiles:
     """Files given by item; of several of an item the first. They are named from the folder that has them all."""
     by_item: dict[Id, Path] = {}
     for item, path in paths:
-        if path is not None and path == path and str(path):  # NaN, as pandas has it, is no path
-            by_item.setdefault(item, Path(path))
+        if path is None or path != path or path == "":  # NaN, as pandas has it, is no path
+            continue
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"{name} of item {item} is {path!r}; accepted are paths of files.")
+        by_item.setdefault(item, Path(path))
     if by_item and not any(path.exists() for path in by_item.values()):
         first = next(iter(by_item.values()))
         raise InputError(f"none of the {len(by_item):,} files given as {name} exists (the first is {first}).")

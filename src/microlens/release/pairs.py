@@ -82,7 +82,8 @@ def read_pairs(path: Path) -> Pairs:
 
 def pairs_at(frame: pl.DataFrame, moments: Moments, notes: Iterable[str] = ()) -> Pairs:
     """The events of ``frame``, columns user and item (integers or text), at ``moments``."""
-    pairs = _in_time_order(frame.with_columns(moments.values.alias("timestamp")))
+    moments = replace(moments, values=moments.values.alias("timestamp"))
+    pairs = _in_time_order(frame.with_columns(moments.values))
     events = pairs.events.with_columns(moments.milliseconds().alias("timestamp"))
     return replace(pairs, events=events, notes=tuple(notes))
 
