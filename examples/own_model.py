@@ -30,7 +30,7 @@ class FadingMean(ml.Recommender):
         self.logit = nn.Parameter(torch.logit(torch.tensor(share)))
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """What each position knows of the user, from all items up to it.
+        """The state of each user after each item of the history.
 
         Args:
             users: (B,) users.
@@ -44,6 +44,10 @@ class FadingMean(ml.Recommender):
         age = index[:, None] - index  # (L, L)
         weights = self.logit.sigmoid() ** age.clamp(min=0) * (age >= 0)
         return weights @ torch.where((history > 0)[..., None], vectors, 0.0)
+
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """What is known of each user after the whole history, which is all that ranking needs: (B, D)."""
+        return self.encode_users(users, history, vectors)[:, -1]
 
 
 events = pl.DataFrame(
