@@ -23,9 +23,9 @@ from microlens.media.reading import ClipSettings
 from microlens.media.store import Store
 from microlens.page.comparison import open_data, read_runs
 from microlens.page.users import users_section
-from microlens.runs.assembly import build_run
+from microlens.runs.assembly import build_experiment
 from microlens.runs.feature_files import write_features
-from microlens.runs.run import train
+from microlens.runs.train import train
 from tests.data.test_prepare import manifest_of, run_command, stored
 
 SETTINGS = Settings(clips=ClipSettings(num_frames=2, size=32))
@@ -144,7 +144,7 @@ def config_of(dataset: Path, output: Path, **sections: Any) -> RunConfig:
 def test_training_gives_the_numbers_of_the_twin(
     twins: tuple[Path, Path], tmp_path: Path, sections: dict[str, Any]
 ) -> None:
-    reports = [train(config_of(folder, tmp_path / folder.name, **sections), quiet=True) for folder in twins]
+    reports = [train(config_of(folder, tmp_path / folder.name, **sections)) for folder in twins]
     assert reports[0].metrics == reports[1].metrics
     assert reports[0].num_targets == reports[1].num_targets
     pages = [users_of_page(tmp_path / folder.name) for folder in twins]
@@ -169,7 +169,7 @@ def test_features_are_named_by_text(twins: tuple[Path, Path], tmp_path: Path) ->
     np.testing.assert_array_equal(np.load(made[1].path), np.load(made[0].path))
     again = write_features(twins[1], NETWORK, weights="random", missing="skip", out=tmp_path / twins[1].name)
     assert again.provenance == made[1].provenance
-    model = build_run(
+    model = build_experiment(
         config_of(
             twins[1], tmp_path / "run", model={"name": "sasrec", "dim": 8}, protocol={"require": ["covers"]},
             encoder={"name": "features", "path": str(made[1].path)},
@@ -205,7 +205,7 @@ def test_messages_name_items_by_their_text(twins: tuple[Path, Path], tmp_path: P
     keys = dataset.interactions.item_ids
     with pytest.raises(InputError, match=r"1 of 14 items have no clips \(items vidéo-003\)"):
         ItemContent(dataset, keys, frozenset({"clips"}))
-    run = build_run(config_of(twins[1], tmp_path, model={"name": "sasrec", "dim": 8}, encoder={"name": "id"}))
+    run = build_experiment(config_of(twins[1], tmp_path, model={"name": "sasrec", "dim": 8}, encoder={"name": "id"}))
     run.model.item_encoder.table.data[7] = np.nan
     with pytest.raises(InputError, match="the vector of item vidéo-007 is NaN"):
         encode_catalogue(run.model, run.content, run.split.num_items, run.device)

@@ -147,12 +147,12 @@ def test_a_clip_keeps_its_shape_and_is_as_long_as_the_network_knows() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--encoder", "x3d_xxs"), "--encoder is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
+        (("--encoder", "x3d_xxs"), "encoder is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
         (
             ("--encoder", "swin_t"),
-            "--encoder is 'swin_t', which has no Kinetics-400 classifier; one that has is x3d_m.",
+            "encoder is 'swin_t', which has no Kinetics-400 classifier; one that has is x3d_m.",
         ),
-        (("--encoder", "mvit_b_16"), "--encoder is 'mvit_b_16', which has no Kinetics-400 classifier"),
+        (("--encoder", "mvit_b_16"), "encoder is 'mvit_b_16', which has no Kinetics-400 classifier"),
         (("--encoder", "x3d_xs", "--missing", "skip"), "--out, --option and --missing go with a DATASET"),
     ],
 )

@@ -62,7 +62,8 @@ def test_other_data_of_the_same_name_is_passed_over(trained: Path, world: Path, 
     run = world / "runs" / "one"
     checksum = json.loads((run / "report.json").read_text())["provenance"]["data_hash"]
     assert find_dataset(run, Path("datasets/mine"), checksum).folder == trained / "datasets" / "mine"
-    with pytest.raises(InputError, match=r"looked at .*datasets/mine \(other data\); say where it is with dataset=PATH"):
+    told = r"looked at .*datasets/mine \(other data\); say where it is with dataset=PATH"
+    with pytest.raises(InputError, match=told):
         find_dataset(run, Path("datasets/mine"), checksum, given=tmp_path / "datasets" / "mine")
 
 

@@ -331,13 +331,13 @@ def test_items_without_the_content_are_named_or_left_out_and_the_rest_trains(rel
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--encoder", "x3d_xxs"), "--encoder is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
-        (("--encoder", "id"), "--encoder is 'id', which sees no content; accepted: "),
-        (("--encoder", "sum"), "--encoder is 'sum', which sees no content; accepted: "),
-        (("--encoder", "x3d_xs", "--option", "tune=full"), "--option tune is unknown for frozen features of x3d_xs"),
+        (("--encoder", "x3d_xxs"), "encoder is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
+        (("--encoder", "id"), "encoder is 'id', which sees no content; accepted: "),
+        (("--encoder", "sum"), "encoder is 'sum', which sees no content; accepted: "),
+        (("--encoder", "x3d_xs", "--option", "tune=full"), "option tune is unknown for frozen features of x3d_xs"),
         (("--encoder", "swin_t", "--option", "sorce=frame"), "did you mean 'source'?"),
         (("--encoder", "swin_t", "--option", "source=clip"), "encoder.source is 'clip': "),
-        (("--encoder", "swin_t", "--option", "source"), "--option source: expected key=value"),
+        (("--encoder", "swin_t", "--option", "source"), "option source: expected key=value"),
         (("--encoder", "x3d_xs", "--weights", "no.pyth"), "no.pyth does not exist; weights are 'random', 'default' or"),
         (("--encoder", "sound_cnn", "--weights", "default"), "but sound_cnn has random weights only; leave it out."),
         (("--encoder", "x3d_xs", "--classify", "x.mp4"), "say what to look at: either a DATASET or --classify PATH."),

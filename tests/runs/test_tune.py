@@ -215,7 +215,7 @@ def test_without_optuna_one_sentence_says_what_to_install(
 ) -> None:
     path = write_config(make_dataset(random_sequences(40, 20)), '"train.lr" = { low = 1e-4, high = 1e-2 }')
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InputError, match=r"pip install microlens\[tune\]"):
+    with pytest.raises(InputError, match=r"pip install 'microlens\[tune\]'"):
         tune.Search(path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -157,7 +158,9 @@ def _fit(run: Experiment, process: Process, show: bool) -> Progress:
     with TrainingDisplay(trainer, run.config.output, progress=show) as display:
         if resumed:
             display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
-        with tracked(run.config if process.rank == 0 else None, display.say) as track:
+        # A service that fails is said even where nothing else is shown.
+        say = display.say if show else warnings.warn
+        with tracked(run.config if process.rank == 0 else None, say) as track:
             trainer.fit(display.step, _both(display.epoch, track))
     return trainer.progress
 
