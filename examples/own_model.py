@@ -29,13 +29,8 @@ class FadingMean(ml.Recommender):
         super().__init__(item_encoder)
         self.logit = nn.Parameter(torch.logit(torch.tensor(share)))
 
-<<<<<<< HEAD
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """Compute the state of each user after the last item of the history.
-=======
-    def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The state of each user after each item of the history.
->>>>>>> helpA
 
         Args:
             users: (B,) users.
@@ -48,10 +43,6 @@ class FadingMean(ml.Recommender):
         age = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)  # (L,)
         weights = torch.where(history > 0, self.logit.sigmoid() ** age, 0.0)  # (B, L)
         return (weights[..., None] * vectors).sum(1)
-
-    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """What is known of each user after the whole history, which is all that ranking needs: (B, D)."""
-        return self.encode_users(users, history, vectors)[:, -1]
 
 
 events = pl.DataFrame(
