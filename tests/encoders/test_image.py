@@ -215,7 +215,7 @@ def test_sizes_of_no_whole_patches_are_refused_and_foreign_ones_mentioned(
         trunk.check_clip(1, 32)
         assert not caplog.records
         trunk.check_clip(1, 40)
-    assert "these have 40, so its positions are interpolated" in caplog.text
+    assert "these have 40: positions are interpolated" in caplog.text
 
 
 def test_mae_sees_every_patch_and_the_same_each_time() -> None:

@@ -191,11 +191,11 @@ def test_the_gradient_of_interpolated_positions_reaches_the_whole_table() -> Non
     ("name", "clip_shape", "says"),
     [
         ("mvit_b_16x4", (16, 224), ""),
-        ("mvit_b_16x4", (5, 224), "8 x 56 x 56 patches and are interpolated to the 3 x 56 x 56 of clips of 5 frames"),
-        ("mvit_b_16x4", (16, 112), "interpolated to the 8 x 28 x 28 of clips of 16 frames and 112 pixels"),
-        ("mvit_b_32x3", (16, 224), "16 x 56 x 56 patches and are interpolated to the 8 x 56 x 56"),
+        ("mvit_b_16x4", (5, 224), "8 x 56 x 56 patches and are interpolated to 3 x 56 x 56 for clips of 5 frames"),
+        ("mvit_b_16x4", (16, 112), "interpolated to 8 x 28 x 28 for clips of 16 frames and 112 pixels"),
+        ("mvit_b_32x3", (16, 224), "16 x 56 x 56 patches and are interpolated to 8 x 56 x 56"),
         ("mvit_b_16", (5, 224), ""),
-        ("mvit_b_16", (5, 230), "1 x 56 x 56 patches and are interpolated to the 1 x 58 x 58"),
+        ("mvit_b_16", (5, 230), "1 x 56 x 56 patches and are interpolated to 1 x 58 x 58"),
     ],
 )
 def test_interpolation_is_announced_once(

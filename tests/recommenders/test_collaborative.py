@@ -237,7 +237,7 @@ def test_losses_that_draw_say_how_many(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(20, 20))
     with pytest.raises(InputError, match=r"'bpr', which needs train\.num_negatives"):
         train(config_of(dataset, "dssm", "bpr", num_negatives=None))
-    with pytest.raises(InputError, match=r"draws no items; leave train\.num_negatives out"):
+    with pytest.raises(InputError, match=r"samples no items; leave train\.num_negatives out"):
         train(config_of(dataset, "dssm", "full-softmax", num_negatives=3))
 
 
