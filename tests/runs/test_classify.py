@@ -177,7 +177,9 @@ def test_videos_that_cannot_be_classified_are_refused(videos: list[Path], weight
     assert f"{tmp_path / 'no.mp4'} cannot be used: there is no such file." in refusal(tmp_path / "no.mp4", *encoder)
     assert f"{tmp_path} holds no videos; expected FOLDER/CLASS/FILE" in refusal(tmp_path, *encoder)
     label(tmp_path, videos[0], "acherry")
-    assert "acherry is named like no class of Kinetics-400; the nearest is 'archery'." in refusal(tmp_path, *encoder)
+    assert "acherry is not named after a class of Kinetics-400; the closest is 'archery'." in refusal(
+        tmp_path, *encoder
+    )
     shutil.rmtree(tmp_path / "acherry")
     (tmp_path / "archery").mkdir()
     (tmp_path / "archery" / "1.mp4").write_bytes(b"")

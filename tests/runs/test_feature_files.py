@@ -331,8 +331,8 @@ def test_items_without_the_content_are_named_or_left_out_and_the_rest_trains(rel
     ("arguments", "sentence"),
     [
         (("--encoder", "x3d_xxs"), "--encoder is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
-        (("--encoder", "id"), "--encoder is 'id', which sees no content; accepted: "),
-        (("--encoder", "sum"), "--encoder is 'sum', which sees no content; accepted: "),
+        (("--encoder", "id"), "--encoder is 'id', which reads no content; accepted: "),
+        (("--encoder", "sum"), "--encoder is 'sum', which reads no content; accepted: "),
         (("--encoder", "x3d_xs", "--option", "tune=full"), "--option tune is unknown for frozen features of x3d_xs"),
         (("--encoder", "swin_t", "--option", "sorce=frame"), "did you mean 'source'?"),
         (("--encoder", "swin_t", "--option", "source=clip"), "encoder.source is 'clip': "),
@@ -366,10 +366,13 @@ def test_finished_features_of_something_else_are_refused(dataset: Path) -> None:
     original = note.read_text()
     changed = json.loads(original) | {"trunk_state": "0123"}
     for content, sentence in (
-        (json.dumps(changed), f"{path} was made of something else: {note.name} says trunk_state = '0123', asked for"),
+        (
+            json.dumps(changed),
+            f"{path} was computed from other inputs: {note.name} has trunk_state = '0123', requested",
+        ),
         ("{", f"{note} is damaged (Invalid JSON"),
-        ("{", f"); remove {path}, and it is made again."),
-        ("{}", f"{path} was made of something else: {note.name} says encoder = None"),
+        ("{", f"); remove {path} to compute it again."),
+        ("{}", f"{path} was computed from other inputs: {note.name} has encoder = None"),
     ):
         note.write_text(content)
         assert sentence in refusal(dataset, "--encoder", "x3d_xs")

@@ -142,7 +142,7 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_computed(id_run: P
         load(id_run).write_recommendations(tmp_path / "lists.xlsx")
     status, _, told = run_command("recommend", id_run, "--users", "all", "--out", tmp_path / "nowhere" / "x.csv")
     assert status == 2
-    assert "is no folder; make it first" in told
+    assert "is not a folder; create it first" in told
 
 
 def test_the_command_writes_the_lists_of_many_users(id_run: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_video_cannot_be_added_to_a_model_that_does_not_see_it(folder: Path, i
     video = folder / "release" / "videos" / "1.mp4"
     status, _, told = run_command("recommend", id_run, "--user", "1", "--add-video", video)
     assert status == 2
-    assert "cannot be ranked by this run: its encoder does not see videos alone" in told
+    assert "cannot be ranked by this run: its encoder does not read only videos" in told
 
 
 def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -> None:
