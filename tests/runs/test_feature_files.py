@@ -154,7 +154,7 @@ def test_the_command_names_the_files_and_they_train_as_it_says(dataset: Path, tm
     status, told, _ = run_command("features", dataset, "--encoder", "x3d_xs")
     assert status == 0
     (path,) = (dataset / "features").glob("x3d_xs-????????????.npy")
-    assert told.lstrip().startswith(f"{path}: 14 items, 2,048 numbers each\nweights: random\n")
+    assert told.lstrip().startswith(f"{path}: 14 items, 2,048 values each\nweights: random\n")
     assert config_lines(told) == {"encoder": {"name": "features", "path": str(path)}}
     assert set(contents(path.parent)) == {f"{path.stem}{ending}" for ending in (".npy", ".ids.npy", ".json")}
     assert train_on(dataset, config_lines(told), tmp_path)["encoder"] == "features"
@@ -339,7 +339,7 @@ def test_items_without_the_content_are_named_or_left_out_and_the_rest_trains(rel
         (("--encoder", "swin_t", "--option", "source"), "--option source: expected key=value"),
         (("--encoder", "x3d_xs", "--weights", "no.pyth"), "no.pyth does not exist; weights are 'random', 'default' or"),
         (("--encoder", "sound_cnn", "--weights", "default"), "but sound_cnn has random weights only; leave it out."),
-        (("--encoder", "x3d_xs", "--classify", "x.mp4"), "say what to look at: either a DATASET or --classify PATH."),
+        (("--encoder", "x3d_xs", "--classify", "x.mp4"), "give either a DATASET or --classify PATH."),
     ],
 )
 def test_wrong_arguments_are_refused(prepared: Path, arguments: tuple[str, ...], sentence: str) -> None:

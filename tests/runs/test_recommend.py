@@ -187,9 +187,9 @@ def test_whom_nobody_knows_is_refused(id_run: Path, request_: dict[str, Any], se
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "say for whom: --user ID, --users all, or --history 1,2,3."),
+        ((), "give one of --user ID, --users all, or --history 1,2,3."),
         (("--user", "1", "--history", "1"), "say for whom"),
-        (("--users", "all"), "--users and --out go together"),
+        (("--users", "all"), "--users and --out need each other"),
         (("--history", "1,,2"), "--history 1,,2: expected item ids separated by commas"),
         (("--user", "13"), "user 13 is not among the 12 users"),
     ],
