@@ -91,8 +91,8 @@ def test_what_is_wrong_but_clear_is_put_right_and_said(tmp_path: Path) -> None:
     status, told, wrong = run_command("data", "prepare", tmp_path / "release", tmp_path / "dataset")
     assert (status, wrong) == (0, "")
     assert "release: 2 users, 7 items, 7 interactions\n" in told
-    assert "after the paper's cut: 1 users, 5 items, 5 interactions\n" in told
-    assert "sorted: 1 interactions stood before an earlier one of the same user\n" in told
+    assert "paper's protocol: 1 users, 5 items, 5 interactions\n" in told
+    assert "sorted: 1 interactions were listed before an earlier one of the same user\n" in told
     assert "dropped: 2 interactions (a later repeat of the same user and item)\n" in told
     assert "dropped: 1 users (fewer than 5 items; left out by the paper's protocol)\n" in told
     events = pl.read_parquet(tmp_path / "dataset" / "interactions.parquet").rows()
@@ -152,7 +152,7 @@ def test_an_interruption_is_said_and_has_its_own_status(monkeypatch: pytest.Monk
     monkeypatch.setattr("microlens.data.prepare.prepare", interrupted)
     status, _, told = run_command("data", "prepare", tmp_path, tmp_path / "dataset")
     assert status == 130
-    assert told == "microlens: interrupted; run the same command again to go on.\n"
+    assert told == "microlens: interrupted; run the same command again to resume.\n"
 
 
 def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_the_command_prints_costs_as_json_for_the_clips_that_are_asked_for() -> 
 def test_options_of_costs_are_refused_elsewhere(wrong: tuple[str, ...]) -> None:
     status, _, told = run_command("list", *wrong)
     assert status == 2
-    assert told == ("microlens: --measure and --json go with --cost, and --cost with: microlens list encoders\n")
+    assert told == ("microlens: --measure and --json need --cost, and --cost needs: microlens list encoders\n")
 
 
 @pytest.mark.slow

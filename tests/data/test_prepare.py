@@ -598,7 +598,7 @@ def test_a_finished_dataset_is_used_or_refused_and_never_touched(
 def test_microlens_50k_has_the_published_numbers(shared_data: Path, tmp_path: Path) -> None:
     status, told, _ = run_command("data", "prepare", shared_data / "microlens-50k", tmp_path / "dataset")
     assert status == 0
-    assert "after the paper's cut: 50,000 users, 19,099 items, 339,511 interactions" in told
+    assert "paper's protocol: 50,000 users, 19,099 items, 339,511 interactions" in told
     counts = manifest_of(tmp_path / "dataset")["counts"]
     assert counts["paper_protocol"] == {"users": 50_000, "items": 19_099, "interactions": 339_511}
 

@@ -509,7 +509,7 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
         evaluate_markov,
         MARKOV,
         changed("model.following.offsets", lambda t: t.flip(0)),
-        "does not go with the users and items of",
+        "does not match the users and items of",
     ),
     "columns beyond": (
         evaluate_markov,
@@ -644,7 +644,7 @@ def test_a_damaged_study_is_named(copy: Path) -> None:
     with sqlite3.connect(output / "study.db") as database:
         database.execute("CREATE TABLE studies (thesis TEXT)")
     database.close()
-    with pytest.raises(InputError, match=r"study\.db holds no study"):
+    with pytest.raises(InputError, match=r"study\.db holds no readable study"):
         search.run(1)
 
 

@@ -413,7 +413,7 @@ def test_a_trial_of_a_search_goes_on_from_no_changed_checkpoint(dataset: Path, t
     trial = shutil.copytree(trained, search.output / "trials" / search._config({"train.lr": 1e-2}).hash)
     flip_a_bit(trial / LAST, 4000)
     events: list[str] = []
-    with pytest.raises(InputError, match=rf"no trial came to an end; the last said: .*{LAST} is not the file"):
+    with pytest.raises(InputError, match=rf"no trial completed; the last one failed: .*{LAST} is not the file"):
         search.run(1, on_trial=lambda number, event: events.append(event))
     assert events[1].startswith("failed: ")
 

@@ -95,7 +95,7 @@ def test_the_first_five_classes_of_a_video(videos: list[Path], weights: Path, or
 def test_random_weights_are_said_to_be_random(videos: list[Path]) -> None:
     arguments = ("features", "--classify", videos[0], "--encoder", "x3d_xs", "--weights", "random")
     first, again, other = (run_command(*arguments, "--seed", seed) for seed in (0, 0, 1))
-    assert first[1].startswith("weights: random, so what follows is chance\n")
+    assert first[1].startswith("weights: random, so the classes below are chance\n")
     assert first == again != other
 
 
@@ -153,7 +153,7 @@ def test_a_clip_keeps_its_shape_and_is_as_long_as_the_network_knows() -> None:
             "encoder is 'swin_t', which has no Kinetics-400 classifier; one that has is x3d_m.",
         ),
         (("--encoder", "mvit_b_16"), "encoder is 'mvit_b_16', which has no Kinetics-400 classifier"),
-        (("--encoder", "x3d_xs", "--missing", "skip"), "--out, --option and --missing go with a DATASET"),
+        (("--encoder", "x3d_xs", "--missing", "skip"), "--out, --option and --missing need a DATASET"),
     ],
 )
 def test_wrong_arguments_are_refused(videos: list[Path], arguments: tuple[str, ...], sentence: str) -> None:
@@ -169,7 +169,7 @@ def test_a_video_network_without_a_classifier_is_refused(videos: list[Path]) -> 
 def test_neither_a_dataset_nor_a_video_is_refused() -> None:
     status, _, told = run_command("features", "--encoder", "x3d_xs")
     assert status == 2
-    assert "say what to look at: either a DATASET or --classify PATH." in told
+    assert "give either a DATASET or --classify PATH." in told
 
 
 def test_videos_that_cannot_be_classified_are_refused(videos: list[Path], weights: Path, tmp_path: Path) -> None:
@@ -177,7 +177,9 @@ def test_videos_that_cannot_be_classified_are_refused(videos: list[Path], weight
     assert f"{tmp_path / 'no.mp4'} cannot be used: there is no such file." in refusal(tmp_path / "no.mp4", *encoder)
     assert f"{tmp_path} holds no videos; expected FOLDER/CLASS/FILE" in refusal(tmp_path, *encoder)
     label(tmp_path, videos[0], "acherry")
-    assert "acherry is named like no class of Kinetics-400; the nearest is 'archery'." in refusal(tmp_path, *encoder)
+    assert "acherry is not named after a class of Kinetics-400; the closest is 'archery'." in refusal(
+        tmp_path, *encoder
+    )
     shutil.rmtree(tmp_path / "acherry")
     (tmp_path / "archery").mkdir()
     (tmp_path / "archery" / "1.mp4").write_bytes(b"")

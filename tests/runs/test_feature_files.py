@@ -155,7 +155,7 @@ def test_the_command_names_the_files_and_they_train_as_it_says(dataset: Path, tm
     status, told, _ = run_command("features", dataset, "--encoder", "x3d_xs")
     assert status == 0
     (path,) = (dataset / "features").glob("x3d_xs-????????????.npy")
-    assert told.lstrip().startswith(f"{path}: 14 items, 2,048 numbers each\nweights: random\n")
+    assert told.lstrip().startswith(f"{path}: 14 items, 2,048 values each\nweights: random\n")
     assert config_lines(told) == {"encoder": {"name": "features", "path": str(path)}}
     assert set(contents(path.parent)) == {f"{path.stem}{ending}" for ending in (".npy", ".ids.npy", ".json")}
     assert train_on(dataset, config_lines(told), tmp_path)["encoder"] == "features"
@@ -332,15 +332,15 @@ def test_items_without_the_content_are_named_or_left_out_and_the_rest_trains(rel
     ("arguments", "sentence"),
     [
         (("--encoder", "x3d_xxs"), "encoder is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
-        (("--encoder", "id"), "encoder is 'id', which sees no content; accepted: "),
-        (("--encoder", "sum"), "encoder is 'sum', which sees no content; accepted: "),
+        (("--encoder", "id"), "encoder is 'id', which reads no content; accepted: "),
+        (("--encoder", "sum"), "encoder is 'sum', which reads no content; accepted: "),
         (("--encoder", "x3d_xs", "--option", "tune=full"), "option tune is unknown for frozen features of x3d_xs"),
         (("--encoder", "swin_t", "--option", "sorce=frame"), "did you mean 'source'?"),
         (("--encoder", "swin_t", "--option", "source=clip"), "encoder.source is 'clip': "),
         (("--encoder", "swin_t", "--option", "source"), "option source: expected key=value"),
         (("--encoder", "x3d_xs", "--weights", "no.pyth"), "no.pyth does not exist; weights are 'random', 'default' or"),
         (("--encoder", "sound_cnn", "--weights", "default"), "but sound_cnn has random weights only; leave it out."),
-        (("--encoder", "x3d_xs", "--classify", "x.mp4"), "say what to look at: either a DATASET or --classify PATH."),
+        (("--encoder", "x3d_xs", "--classify", "x.mp4"), "give either a DATASET or --classify PATH."),
     ],
 )
 def test_wrong_arguments_are_refused(prepared: Path, arguments: tuple[str, ...], sentence: str) -> None:
@@ -367,10 +367,13 @@ def test_finished_features_of_something_else_are_refused(dataset: Path) -> None:
     original = note.read_text()
     changed = json.loads(original) | {"trunk_state": "0123"}
     for content, sentence in (
-        (json.dumps(changed), f"{path} was made of something else: {note.name} says trunk_state = '0123', asked for"),
+        (
+            json.dumps(changed),
+            f"{path} was computed from other inputs: {note.name} has trunk_state = '0123', requested",
+        ),
         ("{", f"{note} is damaged (Invalid JSON"),
-        ("{", f"); remove {path}, and it is made again."),
-        ("{}", f"{path} was made of something else: {note.name} says encoder = None"),
+        ("{", f"); remove {path} to compute it again."),
+        ("{}", f"{path} was computed from other inputs: {note.name} has encoder = None"),
     ):
         note.write_text(content)
         assert sentence in refusal(dataset, "--encoder", "x3d_xs")

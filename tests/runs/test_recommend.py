@@ -142,7 +142,7 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_computed(id_run: P
         load(id_run).write_recommendations(tmp_path / "lists.xlsx")
     status, _, told = run_command("recommend", id_run, "--users", "all", "--out", tmp_path / "nowhere" / "x.csv")
     assert status == 2
-    assert "is no folder; make it first" in told
+    assert "is not a folder; create it first" in told
 
 
 def test_the_command_writes_the_lists_of_many_users(id_run: Path, tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_whom_nobody_knows_is_refused(id_run: Path, request_: dict[str, Any], se
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "say for whom: --user ID, --users all, or --history 1,2,3."),
+        ((), "give one of --user ID, --users all, or --history 1,2,3."),
         (("--user", "1", "--history", "1"), "say for whom"),
-        (("--users", "all"), "--users and --out go together"),
+        (("--users", "all"), "--users and --out need each other"),
         (("--history", "1,,2"), "--history 1,,2: expected item ids separated by commas"),
         (("--user", "13"), "user 13 is not among the 12 users"),
     ],
@@ -256,7 +256,7 @@ def test_a_video_cannot_be_added_to_a_model_that_does_not_see_it(folder: Path, i
     video = folder / "release" / "videos" / "1.mp4"
     status, _, told = run_command("recommend", id_run, "--user", "1", "--add-video", video)
     assert status == 2
-    assert "cannot be ranked by this run: its encoder does not see videos alone" in told
+    assert "cannot be ranked by this run: its encoder does not read only videos" in told
 
 
 def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -> None:

@@ -126,8 +126,11 @@ def test_what_the_terminal_has_no_characters_for_is_replaced(tmp_path: Path) -> 
         (("features", "--encoder", "x3d_xs", "dataset", "--seed", str(2**63)), "--seed"),
         (("features", "--encoder", "x3d_xs", "dataset", "--seed", "-1"), "--seed"),
         (("list", "encoders", "--cost", "--frames", str(10**9)), "--frames"),
-        (("tune", "config.toml", "--minutes", "nan"), "--minutes is nan; it takes minutes above 0."),
-        (("bench", "baseline", "--smoke", "--budget", "nan"), "--budget is nan; it takes minutes above 0."),
+        (("tune", "config.toml", "--minutes", "nan"), "--minutes is nan; it must be a number of minutes above 0."),
+        (
+            ("bench", "baseline", "--smoke", "--budget", "nan"),
+            "--budget is nan; it must be a number of minutes above 0.",
+        ),
     ],
 )
 def test_arguments_that_are_wrong_are_told_in_one_clean_line(

@@ -66,7 +66,7 @@ def test_a_service_that_fails_ends_no_training(
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     report = train(tracked_run(make_dataset, wandb="videos"), progress=True)
     assert report.cost["epochs"] == 2
-    assert capsys.readouterr().out.count("wandb failed and gets nothing more: no network") == 1
+    assert capsys.readouterr().out.count("wandb failed and is no longer used: no network") == 1
     assert len(wandb.named(fails_at)) == 1
 
 

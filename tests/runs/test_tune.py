@@ -185,7 +185,7 @@ def test_a_folder_holds_one_search(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(random_sequences(40, 20))
     tune.Search(write_config(dataset, '"train.lr" = { low = 1e-4, high = 1e-2 }', epochs=1)).run(1)
     other = tune.Search(write_config(dataset, '"train.lr" = { low = 1e-4, high = 1e-3 }', epochs=1))
-    with pytest.raises(InputError, match="holds a search of another configuration, of other ranges or on other data"):
+    with pytest.raises(InputError, match="holds a search with another configuration, other ranges or other data"):
         other.run(1)
 
 
@@ -198,7 +198,7 @@ def test_trials_that_all_fail_are_said(make_dataset: MakeDataset, monkeypatch: p
         raise InputError("The loss is nan.")
 
     monkeypatch.setattr(search, "_validate", fail)
-    with pytest.raises(InputError, match=r"no trial came to an end; the last said: The loss is nan\."):
+    with pytest.raises(InputError, match=r"no trial completed; the last one failed: The loss is nan\."):
         search.run(2)
 
 

@@ -103,7 +103,7 @@ def test_its_authors_run_the_contract(installed: None, tmp_path: Path) -> None:
 
 def test_lists_show_it_with_its_package(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    models, encoders = (run_command("list", what)[1] for what in ("models", "encoders"))
+    models, encoders = fresh_commands("list models", "list encoders")  # the width is read when a process starts
     assert "window (of example-models)" in models
     assert "The mean of the last items, through a linear layer." in models
     assert "cover_colours (of example-models)" in encoders

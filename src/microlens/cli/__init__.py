@@ -1,4 +1,4 @@
-"""The command line. Each command loads what it needs when it runs, so that help and data commands start at once."""
+"""The command line. Commands import what they need when they run, so that help and data commands start quickly."""
 
 import sys
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Make and prepare datasets.")
 app.add_typer(data_app, name="data")
 data_app.command("synth")(data.synth)
 data_app.command("prepare")(data.prepare)
-runs_app = typer.Typer(no_args_is_help=True, help="Look after run folders.")
+runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folders.")
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
 runs_app.command("adopt")(run_folders.adopt)
@@ -31,7 +31,7 @@ app.command("features")(content.features)
 app.command("list")(content.list_names)
 
 _INTERRUPTED = 130
-# Arguments of the Python API, as its messages name them, and the options that stand for them here.
+# Arguments of the Python API, as its messages name them, and the corresponding command-line options.
 _FLAGS = {
     "fresh=True": "--fresh",
     "dataset=PATH": "--dataset PATH",
@@ -42,17 +42,17 @@ _FLAGS = {
     "mix=True": "--mix",
     "users=[ID]": "--user ID",
 }
-# Of click, of which newer versions of typer have a copy of their own; what is wrong with arguments is one of its kind.
+# click's UsageError, the base class of all errors in arguments; newer versions of typer have a copy of their own.
 _UsageError = typer.BadParameter.__bases__[0]
 
 
 def main() -> None:
-    """Run the command line; the user's mistakes, and failures of the machine, end in one sentence and exit status 2."""
+    """Run the command line. User errors and system failures end with a one-sentence message and exit status 2."""
     replace_what_cannot_be_encoded()
     try:
         _run()
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on.", status=_INTERRUPTED)
+        _fail("interrupted; run the same command again to resume.", status=_INTERRUPTED)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except Exception as error:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    # Not app(): that swallows broken pipes, those between processes of a command too.
+    # Not app(): it hides all broken pipes, including those between processes of a command.
     command = typer.main.get_command(app)
     with command.make_context("microlens", sys.argv[1:]) as context:
         command.invoke(context)
@@ -77,7 +77,7 @@ def _usage(error: Any) -> str:
     context, told = error.ctx, str(error.format_message())
     if context is None:
         return told
-    if told == context.get_help():  # of a group without a command
+    if told == context.get_help():  # a group was called without a command
         typer.echo(told, err=True)
         sys.exit(2)
     return f"{told} (see: {context.command_path} --help)"

@@ -1,4 +1,4 @@
-"""The command that trains and prints tables of runs."""
+"""The command that trains the runs of a table and prints it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,39 +10,41 @@ from microlens.errors import InputError
 
 
 def bench(
-    table: Annotated[str, typer.Argument(help="A table's name (an unknown one lists them), or all.")],
+    table: Annotated[str, typer.Argument(help="Name of a table (an unknown name lists all), or all.")],
     dataset: Annotated[
-        str | None, typer.Option(help="A prepared dataset, or its name in datasets/; demo and smoke are made.")
+        str | None, typer.Option(help="A prepared dataset, or its name in datasets/; demo and smoke are created.")
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="For transfer: the dataset that rows are first trained on.")
+    source: Annotated[str | None, typer.Option(help="For the table transfer: dataset to pretrain on.")] = None,
+    configs: Annotated[
+        Path | None, typer.Option(help="Folder of configurations, one per row; configs/DATASET by default.")
     ] = None,
-    configs: Annotated[Path | None, typer.Option(help="The rows' configurations; configs/DATASET by default.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Where runs and tables go; runs/bench/DATASET by default.")
+        Path | None, typer.Option(help="Folder of runs and tables; runs/bench/DATASET by default.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="A row wanted, by its or its configuration's name.")] = None,
-    against: Annotated[str | None, typer.Option(help="The row that all others are compared with.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=10, help="Runs of each row.")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Rows trained at once.")] = 1,
-    budget: Annotated[float | None, typer.Option(help="Minutes after which to stop; start again to go on.")] = None,
-    html: Annotated[bool, typer.Option("--html", help="Write a page that needs no network, too.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train only this row, given by its name or its configuration's.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="Baseline row of the comparisons.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=10, help="Number of runs per row.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of rows trained in parallel.")] = 1,
+    budget: Annotated[float | None, typer.Option(help="Time limit in minutes; a restart resumes.")] = None,
+    html: Annotated[bool, typer.Option("--html", help="Also write a self-contained HTML page.")] = False,
     protocol: Annotated[
-        str, typer.Option(help="What all rows follow: paper, whole-histories, random, global-time or cold-items.")
+        str, typer.Option(help="Protocol of all rows: paper, whole-histories, random, global-time or cold-items.")
     ] = "paper",
-    mix: Annotated[bool, typer.Option("--mix", help="Let different protocols into one table.")] = False,
+    mix: Annotated[bool, typer.Option("--mix", help="Allow different protocols in one table.")] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="One epoch of small vectors, to see that everything works.")
+        bool, typer.Option("--smoke", help="Train one epoch with small vectors, as a quick check.")
     ] = False,
 ) -> None:
-    """Train the rows of a table that are missing, each in its own process, and print the table beside the paper's."""
+    """Train the missing rows of a table, each in its own process, and print the table with the paper's numbers."""
     from microlens.bench import Choices
     from microlens.cli.run_tables import run_tables
 
     if dataset is None and not smoke:
-        raise InputError("say what to train on with --dataset, or try --smoke.")
-    if budget is not None and not budget > 0:  # which NaN is not
-        raise InputError(f"--budget is {budget:g}; it takes minutes above 0.")
+        raise InputError("no dataset given; choose one with --dataset, or try --smoke.")
+    if budget is not None and not budget > 0:  # also rejects NaN
+        raise InputError(f"--budget is {budget:g}; it must be a number of minutes above 0.")
     choices = Choices(
         configs=configs or (Path("configs/demo") if dataset in {None, "demo", "smoke"} else None),
         output=output,

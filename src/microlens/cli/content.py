@@ -1,4 +1,4 @@
-"""Commands on encoders: their features and costs, and what there is to choose from."""
+"""Commands on encoders: features and costs; lists of models, encoders and datasets."""
 
 import json
 from pathlib import Path
@@ -11,30 +11,32 @@ from microlens.errors import InputError
 
 
 def features(
-    encoder: Annotated[str, typer.Option(help="An encoder that sees content; see: microlens list encoders")],
+    encoder: Annotated[str, typer.Option(help="A content encoder; see: microlens list encoders")],
     dataset: Annotated[Path | None, typer.Argument(help="A prepared dataset.")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="random, default (the official) or a file; if not given, as in a run; official to classify."),
+        typer.Option(
+            help="random, default (official) or a file; if omitted, as in a run, or official with --classify."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides random weights.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; features in the dataset by default.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="key=value, an option of the encoder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of random weights.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Output folder; features in the dataset by default.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Option of the encoder, as key=value.")] = None,
     missing: Annotated[
-        Literal["error", "skip"], typer.Option(help="What to do about items without the content.")
+        Literal["error", "skip"], typer.Option(help="Treat items without the content as an error, or skip them.")
     ] = "error",
     classify: Annotated[
         Path | None,
-        typer.Option(help="In place of a dataset: a video, or a folder of CLASS/FILE to measure accuracy on."),
+        typer.Option(help="Instead of a dataset: a video to classify, or a folder of CLASS/FILE to measure accuracy."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write frozen features of every item of a dataset; or, with --classify, see whether weights know their classes."""
+    """Write frozen features of every item of a dataset; or, with --classify, verify weights by classifying videos."""
     if (dataset is None) == (classify is None):
-        raise InputError("say what to look at: either a DATASET or --classify PATH.")
+        raise InputError("give either a DATASET or --classify PATH.")
     if classify is not None:
         if out or option or missing == "skip":
-            raise InputError("--out, --option and --missing go with a DATASET; leave them out with --classify.")
+            raise InputError("--out, --option and --missing need a DATASET; leave them out with --classify.")
         _classify(classify, encoder, weights or "default", seed, as_json=as_json)
         return
     assert dataset is not None
@@ -55,7 +57,7 @@ def features(
         typer.echo(json.dumps({"path": str(files.path), **files.provenance}, indent=1))
         return
     made = files.provenance
-    console.print(f"{files.path}: {made['num_items']:,} items, {made['feature_dim']:,} numbers each")
+    console.print(f"{files.path}: {made['num_items']:,} items, {made['feature_dim']:,} values each")
     console.print(f"weights: {made['weights']}")
     for kind, items in made["left_out"].items():
         more = ", ..." if len(items) > 20 else ""
@@ -76,7 +78,7 @@ def _classify(path: Path, encoder: str, weights: str, seed: int, *, as_json: boo
         typer.echo(json.dumps(found, indent=1))
         return
     if weights == "random":
-        console.print("weights: random, so what follows is chance")
+        console.print("weights: random, so the classes below are chance")
     for fault in found["faults"]:
         fate = "counted" if fault["counted"] else "not counted"
         console.print(f"fault: {fault['file']}, {fate}: {fault['fault']}")
@@ -91,11 +93,13 @@ def _classify(path: Path, encoder: str, weights: str, seed: int, *, as_json: boo
 
 def list_names(
     what: Annotated[Literal["models", "encoders", "datasets"], typer.Argument(help="What to list.")],
-    cost: Annotated[bool, typer.Option("--cost", help="What encoders cost, in place of their options.")] = False,
-    frames: Annotated[int, typer.Option(min=1, max=1024, help="With --cost: frames a clip.")] = 5,
-    size: Annotated[int, typer.Option(min=1, max=4096, help="With --cost: height and width of a frame.")] = 224,
+    cost: Annotated[bool, typer.Option("--cost", help="List the cost of encoders instead of their options.")] = False,
+    frames: Annotated[int, typer.Option(min=1, max=1024, help="With --cost: frames per clip.")] = 5,
+    size: Annotated[
+        int, typer.Option(min=1, max=4096, help="With --cost: height and width of a frame in pixels.")
+    ] = 224,
     measure: Annotated[
-        bool, typer.Option("--measure", help="With --cost: time training steps as well; takes minutes.")
+        bool, typer.Option("--measure", help="With --cost: also time training steps; takes minutes.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --cost: print JSON.")] = False,
 ) -> None:
@@ -106,7 +110,7 @@ def list_names(
         _show_costs((frames, size), measure=measure, as_json=as_json)
         return
     if cost or measure or as_json:
-        raise InputError("--measure and --json go with --cost, and --cost with: microlens list encoders")
+        raise InputError("--measure and --json need --cost, and --cost needs: microlens list encoders")
     if what == "datasets":
         console.print(dataset_table(Path("datasets")))
         return

@@ -1,4 +1,4 @@
-"""Commands that make and prepare datasets."""
+"""Commands that generate and prepare datasets."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,12 +9,12 @@ from microlens.cli.output import LARGEST_SEED, bar, console
 
 
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder to write the release to.")],
+    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
     users: Annotated[int, typer.Option(max=10_000_000, help="Number of users.")] = 2000,
     items: Annotated[int, typer.Option(max=1_000_000, help="Number of videos.")] = 400,
-    seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Decides everything.")] = 0,
+    seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Seed of all random numbers.")] = 0,
 ) -> None:
-    """Write a synthetic release whose right answer is known, in the official layout with real encoded videos."""
+    """Write a synthetic release in the official layout, with encoded videos and a known best recommendation."""
     from microlens.release.synthetic import write_release
 
     with bar("videos") as on_progress:
@@ -24,23 +24,23 @@ def synth(
 
 def prepare(
     release: Annotated[Path, typer.Argument(help="A folder in the official layout.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    dataset: Annotated[Path, typer.Argument(help="Output folder of the dataset.")],
     frames: Annotated[
         Literal["spread", "middle", "keyframes"],
         typer.Option(
-            help="Which frames: spread over the video, consecutive around its middle, or the nearest keyframes."
+            help="Frames of a clip: spread over the video, consecutive around its middle, or the nearest keyframes."
         ),
     ] = "spread",
-    num_frames: Annotated[int, typer.Option(help="Frames a clip.")] = 5,
-    size: Annotated[int, typer.Option(help="Height and width of a frame.")] = 224,
+    num_frames: Annotated[int, typer.Option(help="Frames per clip.")] = 5,
+    size: Annotated[int, typer.Option(help="Height and width of a frame in pixels.")] = 224,
     crop: Annotated[
-        Literal["squash", "center"], typer.Option(help="Squash the whole frame into the square, or cut out its centre.")
+        Literal["squash", "center"], typer.Option(help="Squash the whole frame into a square, or crop its center.")
     ] = "squash",
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Decoding processes; one a core by default.")
+        int | None, typer.Option(min=1, max=1024, help="Number of decoding processes; one per core by default.")
     ] = None,
 ) -> None:
-    """Check, index and decode a release into a dataset folder; run again, it goes on where it was stopped."""
+    """Check, index and decode a release into a dataset folder; a restart resumes an interrupted preparation."""
     from microlens.data.prepare import prepare as prepare_release
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
@@ -53,12 +53,14 @@ def prepare(
 
 def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
     counts = manifest["counts"]
-    for name, title in (("release", "release"), ("paper_protocol", "after the paper's cut")):
+    for name, title in (("release", "release"), ("paper_protocol", "paper's protocol")):
         numbers = ", ".join(f"{value:,} {what}" for what, value in counts[name].items())
         console.print(f"{title}: {numbers}")
     console.print(f"stored: {counts['clips']:,} clips, {counts['covers']:,} covers, {counts['sound']:,} sound tracks")
     if counts["out_of_order"]:
-        console.print(f"sorted: {counts['out_of_order']:,} interactions stood before an earlier one of the same user")
+        console.print(
+            f"sorted: {counts['out_of_order']:,} interactions were listed before an earlier one of the same user"
+        )
     for note in manifest.get("notes", []):
         console.print(f"note: {note}")
     for drop in manifest["dropped"]:

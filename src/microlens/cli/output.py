@@ -1,4 +1,4 @@
-"""Where commands print, and the bar of what takes more than a moment."""
+"""The console and progress bar of commands."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from microlens.runs.terminal import Console
 
 console = Console()
-LARGEST_SEED = 2**63 - 1  # that NumPy, PyTorch and a file of JSON all take
+LARGEST_SEED = 2**63 - 1  # accepted by NumPy, PyTorch and JSON alike
 
 
 @contextmanager
 def bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, moved by calls with (done, total)."""
+    """Show a progress bar; yields a function that updates it, called with (done, total)."""
     from microlens.files.progress_bar import progress_bar
 
     with progress_bar(console) as bar:

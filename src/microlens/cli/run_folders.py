@@ -1,4 +1,4 @@
-"""Commands on run folders as they lie on disk: whether their files are those that were written."""
+"""Commands on run folders: verify the checksums of their files."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ import typer
 from microlens.cli.output import console
 from microlens.runs.terminal import Console
 
-Folders = Annotated[list[Path], typer.Argument(help="Run folders, or folders with runs below them.")]
+Folders = Annotated[list[Path], typer.Argument(help="Run folders, or folders that contain runs.")]
 WRONG = 2
 
 
 def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Compare the files of runs with the SHA-256 in their manifests, and reports with their ranks."""
+    """Verify the files of runs against the SHA-256 in their manifests, and reports against their ranks."""
     from microlens.evaluation.report import check_run
 
     found = {run: check_run(run) for run in _runs(folders)}
@@ -34,7 +34,7 @@ def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help
 
 
 def adopt(folders: Folders) -> None:
-    """Write the manifests of runs of an earlier version, which have none; from then on their files are checked."""
+    """Write manifests for runs of an earlier version, which have none, so that their files are checked from then on."""
     from microlens.evaluation.report import adopt_run
     from microlens.files.run_manifest import MANIFEST
 

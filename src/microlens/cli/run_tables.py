@@ -1,4 +1,4 @@
-"""Tables from the command line: made, shown, written."""
+"""Training, printing and writing tables of runs on the command line."""
 
 from microlens.bench.demonstration import demonstration
 from microlens.bench.reading import Choices, dataset_folder, read_bench, table_names
@@ -10,7 +10,7 @@ from microlens.page import require_charts
 from microlens.runs.display import row_display
 from microlens.runs.terminal import Console
 
-_PAPER_WIDTH = 400  # of tables that go to a file or a pipe
+_PAPER_WIDTH = 400  # characters, for output to a file or a pipe
 
 
 def run_tables(
@@ -24,20 +24,20 @@ def run_tables(
     source: str | None = None,
     page: bool = False,
 ) -> None:
-    """Train what is missing of a table, or of all tables, print it and write it in every format.
+    """Train the missing rows of a table, or of all tables; print each table and write it in every format.
 
     Args:
-        table: its name, or "all".
-        dataset: a prepared dataset, its name in ``datasets/``, or "demo" or "smoke", which are made where missing.
+        table: name of a table, or "all".
+        dataset: a prepared dataset, its name in ``datasets/``, or "demo" or "smoke", which are created if missing.
         choices: see :class:`microlens.bench.Choices`; its ``source`` is not used.
-        console: where progress and tables go.
-        jobs: rows trained at once.
-        minutes: after so long no other row starts, and those at work stop, to be picked up again.
-        source: as ``dataset``, where rows start from it.
-        page: write an HTML page of each table, too.
+        console: console for progress and tables.
+        jobs: number of rows trained in parallel.
+        minutes: time limit; no new row starts after it, and running rows stop and can be resumed.
+        source: dataset to pretrain on, given like ``dataset``.
+        page: also write an HTML page of each table.
 
     Raises:
-        InputError: something given is wrong, or rows failed; what did not fail is written.
+        InputError: an argument is invalid, or rows failed; the tables are written with the other rows.
     """
     if page:
         require_charts()
@@ -50,14 +50,14 @@ def run_tables(
     for name in names:
         chosen = Choices(**{**vars(choices), "source": start if name == "transfer" else None})
         if table == "all" and name == "transfer" and start is None:
-            console.print("transfer is left out: it needs --source DATASET.")
+            console.print("transfer is skipped: it needs --source DATASET.")
             continue
         try:
             bench = read_bench(name, folder, chosen)
         except InputError as error:
             if table != "all":
                 raise
-            console.print(f"{name} is left out: {error}")
+            console.print(f"{name} is skipped: {error}")
             continue
         with row_display(console, len(bench.jobs())) as on_row:
             made = make_table(bench, jobs=jobs, minutes=minutes, html=page, on_row=on_row)
@@ -68,7 +68,7 @@ def run_tables(
 
 
 def show(made: Table, console: Console) -> None:
-    """Print a table, and say where it was written."""
+    """Print a table and the paths of its files."""
     wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH, soft_wrap=False)
     for sheet in made.sheets:
         wide.print(sheet_table(fitting(sheet, wide.width)))

@@ -1,4 +1,4 @@
-"""Commands on single runs: train, tune, evaluate, recommend, report."""
+"""Commands on runs: train, tune, evaluate, recommend, compare, report."""
 
 import json
 from pathlib import Path
@@ -9,20 +9,20 @@ import typer
 from microlens.cli.output import console
 from microlens.errors import InputError
 
-DatasetOfRun = Annotated[
-    Path | None, typer.Option("--dataset", help="Where the dataset of the run lies now, if it was moved.")
-]
+DatasetOfRun = Annotated[Path | None, typer.Option("--dataset", help="Folder of the run's dataset, if it was moved.")]
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file; see configs/.")],
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as train.lr=1e-3.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override an option, such as train.lr=1e-3.")
+    ] = None,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh/--resume", help="Start again, or go on with what the run folder holds (the default)."),
+        typer.Option("--fresh/--resume", help="Start again, or resume the run in the run folder (default)."),
     ] = False,
 ) -> None:
-    """Train one run, or the rest of it, and report; with torchrun on several devices."""
+    """Train a run, or resume it, and write its report; use torchrun for several devices."""
     from microlens.config.run_config import RunConfig
     from microlens.runs.train import train as train_run
 
@@ -34,14 +34,18 @@ def train(
 
 def tune(
     config: Annotated[Path, typer.Argument(help="A TOML file with a [tune] table of ranges.")],
-    trials: Annotated[int, typer.Option(min=1, help="How many in all; started again, those missing.")] = 20,
-    minutes: Annotated[float | None, typer.Option(help="After so long no other trial starts.")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as train.epochs=5.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The folder of the study; tune in the run's by default.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials; a restart runs the remaining ones.")] = 20,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time limit in minutes, after which no new trial starts.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override an option, such as train.epochs=5.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the study; tune in the run folder by default.")] = None,
 ) -> None:
-    """Search options by their validation metric, going on where a killed search was; the test part is never read."""
-    if minutes is not None and not minutes > 0:  # which NaN is not
-        raise InputError(f"--minutes is {minutes:g}; it takes minutes above 0.")
+    """Search for the options with the best validation metric, or resume a search; test targets are never read."""
+    if minutes is not None and not minutes > 0:  # also rejects NaN
+        raise InputError(f"--minutes is {minutes:g}; it must be a number of minutes above 0.")
     from microlens.cli.terminal_tables import trial_table
     from microlens.runs.display import row_display
     from microlens.runs.tune import Search
@@ -64,7 +68,7 @@ def evaluate(
     dataset: DatasetOfRun = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Rank the targets of a trained run again, over the whole catalogue."""
+    """Rank the validation and test targets of a trained run again, among the whole catalogue."""
     from microlens.runs.run import load
 
     measured = load(run, dataset, progress=not as_json).evaluate()
@@ -82,23 +86,21 @@ def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: 
 
 def recommend(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    user: Annotated[str | None, typer.Option(help="A user of the dataset, by id.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id of a user of the dataset.")] = None,
     users: Annotated[
-        str | None, typer.Option(help="Several users: all, or a file with an id a line. Goes with --out.")
+        str | None, typer.Option(help="Several users: all, or a file with one id per line; needs --out.")
     ] = None,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, such as 1,2,3.")] = None,
-    add_video: Annotated[
-        Path | None, typer.Option(help="Rank this video, which nobody has seen, among the items.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many items a user.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file to write the lists to.")] = None,
+    add_video: Annotated[Path | None, typer.Option(help="A new video to rank among the items.")] = None,
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="Number of items per user.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Output file: .parquet, .csv or .jsonl.")] = None,
     dataset: DatasetOfRun = None,
 ) -> None:
-    """Recommend items to a user, to many users, or after a history."""
+    """Recommend items to a user, to many users, or for a history."""
     if sum(given is not None for given in (user, users, history)) != 1:
-        raise InputError("say for whom: --user ID, --users all, or --history 1,2,3.")
+        raise InputError("give one of --user ID, --users all, or --history 1,2,3.")
     if (users is None) != (out is None):
-        raise InputError("--users and --out go together: say for whom, and the file to write to.")
+        raise InputError("--users and --out need each other: the users, and the output file.")
     from microlens.cli.terminal_tables import recommendation_table
     from microlens.runs.run import load
 
@@ -121,11 +123,11 @@ def recommend(
 
 def similar(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    item: Annotated[str, typer.Argument(help="An item of the dataset, by id.")],
-    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many items.")] = 10,
+    item: Annotated[str, typer.Argument(help="Id of an item of the dataset.")],
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="Number of items.")] = 10,
     dataset: DatasetOfRun = None,
 ) -> None:
-    """List the items whose vectors are most similar to that of an item."""
+    """List the items with the most similar vectors to an item's."""
     from microlens.cli.terminal_tables import recommendation_table
     from microlens.runs.run import load
 
@@ -134,8 +136,10 @@ def similar(
 
 def vectors(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    out: Annotated[Path, typer.Option(help="A .parquet file to write the vectors to.")],
-    video: Annotated[list[Path] | None, typer.Option(help="Encode these videos in place of the items.")] = None,
+    out: Annotated[Path, typer.Option(help="Output file: .parquet.")],
+    video: Annotated[
+        list[Path] | None, typer.Option(help="Encode this video instead of the items; may be repeated.")
+    ] = None,
     dataset: DatasetOfRun = None,
 ) -> None:
     """Write the vector of every item of a run, or of new videos."""
@@ -148,10 +152,10 @@ def vectors(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the others are compared with the first.")],
-    metric: Annotated[list[str] | None, typer.Option(help="A metric, such as HR@10.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
+    metric: Annotated[list[str] | None, typer.Option(help="A metric, such as HR@10; may be repeated.")] = None,
 ) -> None:
-    """Compare runs user by user: differences to the first, with intervals and a paired test."""
+    """Compare runs user by user: differences to the first run, with confidence intervals and a paired test."""
     from microlens.cli.terminal_tables import frame_table
     from microlens.runs.compare import compare as compare_runs
 
@@ -159,10 +163,10 @@ def compare(
 
 
 def split_ids(text: str) -> list[str]:
-    """The ids of a list such as ``1,2,3``.
+    """Parse a list of ids such as ``1,2,3``.
 
     Raises:
-        InputError: one is empty.
+        InputError: an id is empty.
     """
     ids = [part.strip() for part in text.split(",")]
     if not all(ids):
@@ -171,27 +175,27 @@ def split_ids(text: str) -> list[str]:
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids of a file with one a line.
+    """Read a file with one id per line.
 
     Raises:
-        InputError: the file cannot be read or holds none.
+        InputError: the file cannot be read or contains no id.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"--users {path}: expected all, or a text file with a user id a line.") from None
+        raise InputError(f"--users {path}: expected all, or a text file with one user id per line.") from None
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
-        raise InputError(f"{path} holds no user id; expected one a line.")
+        raise InputError(f"{path} contains no user id; expected one per line.")
     return ids
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders on the same data and protocol.")],
-    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders with the same data and protocol.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page to this file.")] = None,
     dataset: DatasetOfRun = None,
 ) -> None:
-    """Compare runs: print their table, and write a page with curves, groups and recommendations as pictures."""
+    """Print a table of runs; with --html, write a page with curves, user groups and pictures of recommendations."""
     from microlens.cli.terminal_tables import comparison_table
     from microlens.page import require_charts, write_page
     from microlens.page.comparison import read_runs

@@ -22,14 +22,14 @@ from microlens.evaluation.report import COHORTS, Report
 from microlens.runs.assembly import GIVEN
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
-frozen, top1, lora: of these, what the regimes train; full and scratch train all
-GMACs: billions of multiply-adds of one item, forward
-kB: an item's raw content, and what a trunk cache keeps of it by regime
-limit: how many times as fast a top1 cache can make a step, by multiply-adds"""
+frozen, top1, lora: millions of parameters trained under each regime; full and scratch train all
+GMACs: billions of multiply-adds of the forward pass of one item
+kB: size of an item's raw content, and of its trunk cache by regime
+limit: largest possible speedup of a step by a top1 cache, from multiply-adds"""
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_targets: Mapping[str, Any]) -> Table:
-    """One row a part and cohort, metrics in percent."""
+    """One row per part and cohort, with metrics in percent."""
     table = Table("part", "targets", *(_right(name) for name in ("number", *METRICS)))
     for part, by_cohort in metrics.items():
         for cohort in COHORTS:
@@ -41,7 +41,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_
 
 
 def comparison_table(reports: Mapping[str, Report]) -> Table:
-    """Runs side by side on the test targets, all, warm and cold: percent, and HR@10's 95 % interval over users."""
+    """Test metrics of runs in percent, for all, warm and cold targets, with the 95 % interval of HR@10 over users."""
     some = next(iter(reports.values()))
     table = Table("targets", "run", *(_right(name) for name in ("HR@10", "95 % interval", *METRICS[1:])))
     table.title = f"{some.dataset}, test, full ranking, percent"
@@ -60,7 +60,7 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
 
 
 def sheet_table(sheet: Sheet) -> Table:
-    """A sheet of a table of runs."""
+    """One sheet of a table of runs."""
     table = Table(
         Column("", no_wrap=True), *(_right(column) for column in sheet.columns), box=SIMPLE_HEAD, title=sheet.title
     )
@@ -73,7 +73,7 @@ def sheet_table(sheet: Sheet) -> Table:
 
 
 def trial_table(trials: pl.DataFrame, most: int = 10) -> Table:
-    """The best trials of a search, first those with the highest validation metric."""
+    """The best trials of a search, sorted by validation metric in descending order."""
     metric = trials.columns[2]
     best = trials.sort(metric, descending=True, nulls_last=True).head(most).drop("fault")
     table = Table(*(_right(column) for column in best.columns), box=SIMPLE_HEAD)
@@ -88,7 +88,7 @@ def _short(value: object) -> str:
 
 
 def recommendation_table(recommended: pl.DataFrame, history: Sequence[object]) -> Table:
-    """One row a recommended item; an added video, which has no id, may follow with a rank beyond the list."""
+    """One row per recommended item; an added video, which has no id, may follow with a rank beyond the list."""
     read = ", ".join(map(str, history))
     table = Table(_right("rank"), _right("item"), "title", _right("score"), title=f"after {read}", title_justify="left")
     for number, row in enumerate(recommended.iter_rows(named=True), 1):
@@ -100,7 +100,7 @@ def recommendation_table(recommended: pl.DataFrame, history: Sequence[object]) -
 
 
 def frame_table(frame: pl.DataFrame) -> Table:
-    """A table of any columns, numbers to the right."""
+    """A table with the columns of a data frame; numbers are right-aligned."""
     table = Table(*(_right(name) if kind.is_numeric() else name for name, kind in frame.schema.items()))
     for row in frame.iter_rows():
         table.add_row(*("-" if value is None else _short(value) for value in row))
@@ -108,8 +108,8 @@ def frame_table(frame: pl.DataFrame) -> Table:
 
 
 def option_table(registry: Registry[Any]) -> Table:
-    """One row a name, with the options a configuration may set; of entry points also the package."""
-    table = Table("name", "options", "what it is")
+    """One row per name, with the options that a configuration may set; entry points also show their package."""
+    table = Table("name", "options", "description")
     for name, constructor in registry.own.items():
         table.add_row(name, *_options_and_summary(constructor))
     for name, entries in sorted(registry.offered().items()):
@@ -131,15 +131,15 @@ def _options_and_summary(constructor: Callable[..., Any]) -> tuple[str, str]:
 
 
 def cost_table(costs: Sequence[EncoderCost]) -> Table:
-    """One row an encoder; the columns of a measured step are there if steps were measured."""
+    """One row per encoder; if training steps were measured, with columns for their time and memory."""
     some = next((cost.measured for cost in costs if cost.measured), None)
     counted = ("all", "frozen", "top1", "lora", "GMACs", "raw kB", "top1 kB", "frozen kB", "limit")
-    measured = ("s a step", "peak GB") if some else ()
+    measured = ("s/step", "peak GB") if some else ()
     columns = [Column(name, justify="right", overflow="fold") for name in (*counted, *measured)]
     table = Table(Column("encoder", no_wrap=True), *columns, box=SIMPLE_HEAD, padding=0, caption_justify="left")
     table.caption = COST_CAPTION
     if some:
-        table.caption += f"\ns a step, peak GB: a training step under full, {some.batch_size} items, {some.device}"
+        table.caption += f"\ns/step, peak GB: a training step under full, {some.batch_size} items, {some.device}"
     for cost in costs:
         trained = (cost.trainable_parameters[regime] for regime in ("frozen", "top1", "lora"))
         stored = (cost.raw_bytes, cost.cached_bytes["top1"], cost.cached_bytes["frozen"])
@@ -161,7 +161,7 @@ def _measured_cells(cost: EncoderCost) -> Sequence[str]:
 
 
 def dataset_table(folder: Path) -> Table:
-    """One row a prepared dataset below ``folder``."""
+    """One row per prepared dataset in ``folder``."""
     table = Table(
         Column("folder", no_wrap=True),
         "name",

@@ -1,1 +1,1 @@
-"""Runs from beginning to end: built from a configuration, trained, tuned, opened, asked for recommendations."""
+"""Building, training, tuning and opening runs, and recommending with them."""

@@ -1,4 +1,4 @@
-"""The one place that turns a configuration into objects."""
+"""Builds the objects that a configuration describes."""
 
 import inspect
 from collections.abc import Callable
@@ -46,21 +46,21 @@ class Experiment:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a checkpoint must share with this run."""
+        """The hashes that a checkpoint of this run must contain."""
         return {"config_hash": self.config.hash, "data_hash": self.dataset.checksum}
 
     @property
     def best(self) -> Path:
-        """The checkpoint that did best on validation."""
+        """The path of the checkpoint with the best validation metric."""
         return self.config.output / BEST
 
     def item_ids(self) -> ItemIds:
-        """The id of each item number, (N+1,); the first stands for padding."""
+        """The id of each item number, (N+1,); index 0 is padding."""
         return self.dataset.item_id_array(self.split.items_kept)
 
 
 class ContentArguments(TypedDict):
-    """What encoders may ask for of a dataset's content."""
+    """Constructor arguments about a dataset's content, passed to encoders that have a parameter of that name."""
 
     titles: list[str]
     tags: list[str]
@@ -69,7 +69,7 @@ class ContentArguments(TypedDict):
 
 
 class ConstructorArguments(ContentArguments):
-    """What models and encoders may ask for by parameter name; every other parameter is an option."""
+    """Constructor arguments passed to models and encoders by parameter name; every other parameter is an option."""
 
     dim: int
     num_items: int
@@ -81,22 +81,22 @@ class ConstructorArguments(ContentArguments):
 
 
 GIVEN = ConstructorArguments.__required_keys__ | {"item_encoder", "towers"}
-"""The parameters of models and encoders that are no options: those above, and what the encoder tables describe."""
+"""Constructor parameters that are not options: the ones above, and the encoders built from encoder tables."""
 
 
 def build_experiment(
     config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None
 ) -> Experiment:
-    """Build everything that ``config`` describes; the model's weights depend on the seed alone.
+    """Build everything that ``config`` describes. The initial weights of the model depend on the seed only.
 
     Args:
-        config: the run.
-        dataset: the data, if not that of ``config``.
-        device: where the model goes, if not where ``config`` says.
+        config: configuration of the run.
+        dataset: dataset to use instead of the one in ``config``.
+        device: device of the model, instead of the one in ``config``.
 
     Raises:
-        InputError: the data is missing or does not suit the encoder, an option is wrong, the device is not there, or
-            the model does not fit into memory.
+        InputError: the data is missing or does not suit the encoder, an option is invalid, the device is not available,
+            or the model does not fit into memory.
     """
     device = device or local_device(config.train.device)
     dataset = dataset or Dataset(config.dataset)
@@ -138,16 +138,16 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: It
 
 
 def takes_encoder(constructor: Callable[..., Recommender]) -> bool:
-    """True if a recommender is made with an item encoder."""
+    """True if a recommender's constructor takes an item encoder."""
     return "item_encoder" in inspect.signature(constructor).parameters
 
 
 def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:
-    """What encoders may ask for of a dataset's content: titles, tags, the shape (F, size) of clips, the size of covers.
+    """Return titles, tags, the shape (F, size) of clips and the size of covers as constructor arguments of encoders.
 
     Args:
-        dataset: where the content lies.
-        numbers: (N+1,) the dataset's number of each item number, the first unused.
+        dataset: dataset that stores the content.
+        numbers: (N+1,) number in the dataset of each item number; index 0 is unused.
     """
     rows = dataset.items.select(pl.col("title", "tag").fill_null(""))[numbers[1:] - 1]
     return {
@@ -159,7 +159,7 @@ def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:
 
 
 def use_caches(run: Experiment, process: Process | None = None, *, progress: bool = False) -> None:
-    """Run what is frozen of the item tower once over the catalogue, unless that was done or is not wanted."""
+    """Cache the outputs of the frozen part of the item tower for all items; no-op if cached or if caching is off."""
     if not run.config.train.cache:
         return
     with extraction_display("frozen trunk", progress=progress) as on_progress:
@@ -175,10 +175,10 @@ def use_caches(run: Experiment, process: Process | None = None, *, progress: boo
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The configuration in a run folder, with that folder as its output.
+    """Read the configuration in a run folder, with that folder as its output.
 
     Raises:
-        InputError: there is none, or it is not the one that was written.
+        InputError: there is no configuration, or it was modified after it was written.
     """
     check(folder, CONFIG)
     if not (folder / CONFIG).is_file():
@@ -187,22 +187,22 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool = False) -> Experiment:
-    """Build a trained run from its folder, with its best weights.
+    """Load a trained run from its folder, with its best weights.
 
     Args:
         folder: the run folder.
-        dataset: where its dataset lies now, if not where :func:`microlens.runs.dataset_location.find_dataset` looks.
-        progress: show a bar while frozen trunks are run over the catalogue.
+        dataset: folder of the dataset; by default, :func:`microlens.runs.dataset_location.find_dataset` searches it.
+        progress: show a bar while trunk caches are computed.
 
     Raises:
-        InputError: the folder holds no trained run, its files are not those that were written, its weights are not
-            finite, or its data has changed or is not found.
+        InputError: the folder holds no trained run, its files were modified, its weights are not finite, or its
+            dataset has changed or is not found.
     """
     config = read_config(folder)
     check(folder, BEST)
     data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
     data = find_dataset(folder, config.dataset, data_hash, dataset)
-    cpu = None if torch.cuda.is_available() else torch.device("cpu")  # of a run that was trained on a GPU elsewhere
+    cpu = None if torch.cuda.is_available() else torch.device("cpu")  # the run may come from a machine with a GPU
     run = replace(build_experiment(config.on_dataset(data.folder), data, cpu), config=config)
     load_best(run)
     run.model.eval()
@@ -211,33 +211,33 @@ def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool
 
 
 def load_best(run: Experiment) -> None:
-    """Put a run's best weights into its model.
+    """Load a run's best weights into its model.
 
     Raises:
-        InputError: they are missing or damaged, not those that were written, of another model or other data, or not
+        InputError: the weights are missing, damaged or modified, belong to another model or other data, or are not
             finite.
     """
     check(run.config.output, BEST)
     tensors, facts = checkpoint.load(run.best)
     if facts.get("data_hash") != run.dataset.checksum:
-        raise InputError(f"{run.best} was trained on other data than {run.config.dataset} now holds.")
+        raise InputError(
+            f"{run.best} was trained on data that differs from the current content of {run.config.dataset}."
+        )
     checkpoint.load_model(run.model, tensors, run.best)
     if not run.model.fits(run.split):
-        raise InputError(
-            f"{run.best} does not go with the users and items of {run.config.dataset}; {checkpoint.FRESH}."
-        )
+        raise InputError(f"{run.best} does not match the users and items of {run.config.dataset}; {checkpoint.FRESH}.")
     check_weights(run.model, run.best)
 
 
 def check_weights(model: Recommender, path: Path) -> None:
-    """Refuse weights that nothing can be ranked by.
+    """Check that all weights are finite.
 
     Raises:
-        InputError: one that was read from ``path``, or is going to be written there, is NaN or infinite.
+        InputError: a weight is NaN or infinite; the message names ``path``, the file it was read from or is written to.
     """
     name = broken_weight(model)
     if name is not None:
         raise InputError(
-            f"the weights '{name}' of {path} are NaN or infinite, and nothing can be ranked by them; train that run "
-            f"again, with other options."
+            f"the weights '{name}' of {path} are NaN or infinite, so items cannot be ranked; train the run again "
+            f"with other options."
         )

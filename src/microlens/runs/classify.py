@@ -1,4 +1,4 @@
-"""Video networks held to what their weights learned: the Kinetics-400 classes of a video, accuracy over a folder."""
+"""Kinetics-400 classification with video networks, to verify weights: classes of a video, accuracy over a folder."""
 
 import difflib
 import os
@@ -33,19 +33,19 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """A file and the number of its class."""
+    """A video file and its class number."""
 
     path: Path
     label: int
 
 
 class Classifier:
-    """A video network with its Kinetics-400 classifier, over clips of its native length and size.
+    """A video network with its Kinetics-400 classifier, applied to clips of its native length and size.
 
     Args:
-        encoder: the name of a video encoder.
+        encoder: name of a video encoder.
         weights: "random", "default" or a path.
-        seed: decides random weights.
+        seed: seed of random weights.
 
     Raises:
         InputError: the encoder is unknown or has no classifier, or the weights do not fit.
@@ -62,7 +62,7 @@ class Classifier:
         frozen = Tuning(tune="frozen")
         bring_weights(trunk, weights, network.official, frozen)
         self.name, self.weights = encoder, weights
-        # Scaled and cut out of the middle, as these networks are evaluated; a squashed picture is none that they know.
+        # Scale and center crop, as in the evaluation of these networks; they were not trained on squashed frames.
         self.settings = ClipSettings(num_frames=network.frames, size=network.size, crop="center")
         self.device = local_device("auto")
         tower = VideoEncoder(trunk, 1, tuning=frozen, head="kinetics", missing="error")
@@ -77,7 +77,7 @@ class Classifier:
         return logits.float().cpu()
 
     def read(self, path: Path) -> Clip | MediaFault:
-        """The clip of a file, or what is wrong with the file."""
+        """Read the clip of a file, or return the fault that prevents it."""
         try:
             return read_clip(path, self.settings)
         except MediaFault as fault:
@@ -85,13 +85,13 @@ class Classifier:
 
 
 def _knows_kinetics(trunk: Trunk) -> bool:
-    """Whether official weights bring a Kinetics-400 classifier: a head that they name foreign is none of theirs."""
+    """True if the official weights include a Kinetics-400 classifier, so that no parameter of it is marked foreign."""
     own_head = not any(name.startswith(trunk.foreign) for name, _ in trunk.named_parameters())
     return trunk.num_classes == NUM_CLASSES and own_head
 
 
 def classify_video(classifier: Classifier, path: Path, k: int = 5) -> dict[str, Any]:
-    """The ``k`` most probable classes of one video, and what had to be survived to read it.
+    """Return the ``k`` most probable classes of one video, and the faults tolerated while reading it.
 
     Raises:
         InputError: the file cannot be decoded.
@@ -116,18 +116,18 @@ def classify_video(classifier: Classifier, path: Path, k: int = 5) -> dict[str, 
 def classification_accuracy(
     classifier: Classifier, folder: Path, on_progress: OnProgress | None = None
 ) -> dict[str, Any]:
-    """How often the class of a video is the first, or among the first five, over all of ``FOLDER/CLASS/FILE``.
+    """Compute top-1 and top-5 accuracy over all videos ``FOLDER/CLASS/FILE``.
 
-    A class that scores like the right one counts as before it. Files that cannot be decoded are named, with what is
-    wrong with them, and are not counted; nor is anything else left out.
+    Ties count against the correct class. Files that cannot be decoded are listed with their fault and not counted; all
+    others are counted.
 
     Args:
-        classifier: the network.
-        folder: one folder a class, of its name, with spaces or underscores.
+        classifier: network to evaluate.
+        folder: folder with one folder per class, named after the class with spaces or underscores.
         on_progress: called with (done, total) files.
 
     Raises:
-        InputError: a folder is named like no class, or no file can be decoded.
+        InputError: a folder does not have the name of a class, or no file can be decoded.
     """
     videos = _labelled_videos(folder)
     ranks: list[Tensor] = []
@@ -167,9 +167,9 @@ def _survived(path: Path, clip: Clip) -> list[dict[str, Any]]:
 
 
 def ranks_of_labels(logits: Tensor, labels: Tensor) -> Tensor:
-    """The rank (M,) from 1 of each row's label (M,) in logits (M, C), behind those that score the same."""
+    """Rank (M,), from 1, of the labels (M,) in the logits (M, C); ties count against the label."""
     own = logits.gather(1, labels.unsqueeze(1))
-    return (~(logits < own)).sum(1)  # NaN is before everything too
+    return (~(logits < own)).sum(1)  # a NaN logit ranks above every other
 
 
 def _labelled_videos(folder: Path) -> list[LabelledVideo]:
@@ -179,7 +179,7 @@ def _labelled_videos(folder: Path) -> list[LabelledVideo]:
         name = inside.name.replace("_", " ")
         if name not in numbers:
             closest = difflib.get_close_matches(name, numbers, n=1, cutoff=0.0)[0]
-            raise InputError(f"{inside} is named like no class of Kinetics-400; the nearest is '{closest}'.")
+            raise InputError(f"{inside} is not named after a class of Kinetics-400; the closest is '{closest}'.")
         files = sorted(path for path in inside.iterdir() if not path.name.startswith("."))
         videos += [LabelledVideo(path, numbers[name]) for path in files]
     if not videos:

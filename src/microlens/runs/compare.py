@@ -1,4 +1,4 @@
-"""Finished runs side by side: metrics with intervals, and paired differences."""
+"""Comparison of finished runs: metrics with confidence intervals, and paired differences."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from microlens.runs.run import Run
 def compare(
     runs: Sequence[Run | str | Path], metrics: Sequence[str] = ("HR@10", "NDCG@10"), part: Part = "test"
 ) -> pl.DataFrame:
-    """Compare runs on the same targets; the first is the one that the others are compared with.
+    """Compare runs on the same targets; the first run is the baseline.
 
     Args:
         runs: at least two runs, or their folders, on the same data and protocol.
@@ -25,9 +25,9 @@ def compare(
         part: "valid" or "test".
 
     Returns:
-        A row for each metric and run: metric, run, value, low and high (its 95 % bootstrap interval over users),
-        difference, difference_low and difference_high (to the first run, with the 95 % interval), and p, the p-value of
-        a paired t-test over users, corrected for the number of runs after Holm. Those of the first run are null.
+        One row per metric and run: metric, run, value, low and high (95 % bootstrap interval over users), difference,
+        difference_low and difference_high (difference to the first run and its 95 % interval), and p, the p-value of a
+        paired t-test over users with Holm's correction for the number of runs. The last four are null in the first run.
 
     Raises:
         InputError: there are fewer than two runs, one is unfinished or damaged, they differ in data or protocol, or a
@@ -79,4 +79,7 @@ def _check(runs: Sequence[Run], metrics: Sequence[str]) -> None:
                 (one.report.provenance if key == "data_hash" else one.report.protocol)[key] for one in (first, run)
             )
             if mine != theirs:
-                raise InputError(f"{first.folder} and {run.folder} differ in their {what}; compare runs on the same.")
+                raise InputError(
+                    f"{first.folder} and {run.folder} differ in their {what}; compare runs on the same data and "
+                    "protocol."
+                )

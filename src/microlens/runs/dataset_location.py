@@ -1,4 +1,4 @@
-"""Where the dataset of a run lies, as seen from any working folder and after run and dataset have moved together."""
+"""Locating the dataset of a run from any working directory, also after run and dataset were moved together."""
 
 import json
 import os
@@ -12,25 +12,25 @@ RECORD = "environment.json"
 
 
 def location_of(dataset: Path, run: Path) -> dict[str, str]:
-    """What a run's ``environment.json`` notes of its dataset: its absolute path, and the one from the run folder."""
-    absolute = os.path.abspath(dataset)  # noqa: PTH100 - links stay, they may be moved along
+    """Paths of a dataset for a run's ``environment.json``: the absolute path, and that relative to the run folder."""
+    absolute = os.path.abspath(dataset)  # noqa: PTH100 - unlike resolve(), keeps links, which may move too
     return {"path": absolute, "from_run": os.path.relpath(absolute, os.path.abspath(run))}  # noqa: PTH100
 
 
 def find_dataset(run: Path, written: Path, checksum: str, given: Path | None = None) -> Dataset:
-    """The dataset that a run was trained on.
+    """Open the dataset that a run was trained on.
 
-    It is looked for where the configuration says, from the working folder; where it was when the run was trained; and
-    where it was then as seen from the run folder.
+    Three paths are tried: the one in the configuration, relative to the working directory; the absolute path at
+    training time; and the path relative to the run folder at training time.
 
     Args:
-        run: the run folder.
-        written: the dataset of the configuration.
-        checksum: that of the data the run was trained on.
-        given: the only place to look at.
+        run: run folder.
+        written: dataset path in the configuration.
+        checksum: checksum of the data that the run was trained on.
+        given: path to try instead of these three.
 
     Raises:
-        InputError: the dataset is at none of these places; names them.
+        InputError: the dataset is at none of these paths; the message lists them.
     """
     positions = [given] if given is not None else [written, *_recorded(run)]
     found = []
@@ -56,7 +56,7 @@ def _recorded(run: Path) -> Iterator[Path]:
     try:
         noted = json.loads((run / RECORD).read_text(encoding="utf-8"))["dataset"]
         absolute, from_run = str(noted["path"]), str(noted["from_run"])
-    except (OSError, ValueError, LookupError, TypeError):  # of an earlier version, or damaged
+    except (OSError, ValueError, LookupError, TypeError):  # written by an earlier version, or damaged
         return
     yield Path(absolute)
     yield run / from_run

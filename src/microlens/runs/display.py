@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: a bar with an estimate, a line an epoch, TensorBoard."""
+"""Progress of jobs: bars with an estimated time, one line per epoch, TensorBoard logs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def extraction_display(description: str, *, progress: bool) -> AbstractContextManager[OnProgress]:
-    """A bar for what is worked out once of every item; it appears with the first progress."""
+    """A progress bar for computations over all items; it appears at the first update."""
     return counting_bar(description, Console(quiet=not progress))
 
 
 @contextmanager
 def row_display(console: Console, total: int) -> Iterator[Callable[[str, str], None]]:
-    """A bar over the rows of a table, a line that says how far each row at work is, and one for each that ends."""
+    """Show a bar over the rows of a table, the progress of each running row, and one line per row that ends."""
     with progress_bar(console) as bar:
         whole = bar.add_task("rows", total=total, note="")
         at_work: dict[str, tuple[float, TaskID]] = {}
@@ -48,12 +48,12 @@ def row_display(console: Console, total: int) -> Iterator[Callable[[str, str], N
 
 
 class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
-    """Shows a training run on the terminal and in TensorBoard's files.
+    """Shows the progress of training on the terminal and logs it for TensorBoard.
 
     Args:
-        trainer: what is shown.
-        folder: the run folder.
-        progress: show a bar and a line an epoch, and write files for TensorBoard.
+        trainer: trainer to show.
+        folder: run folder.
+        progress: show a bar and one line per epoch, and write TensorBoard logs.
     """
 
     def __init__(self, trainer: "training.Trainer", folder: Path, *, progress: bool) -> None:
@@ -82,7 +82,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
         self.console.print(text)
 
     def step(self, progress: "training.Progress", loss: float) -> None:
-        """Move the bar; ten times a second is enough for the eye."""
+        """Update the bar, at most ten times per second."""
         now = time.monotonic()
         if now - self.shown < 0.1 and progress.step < self.trainer.steps_per_epoch:
             return
@@ -97,7 +97,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
         )
 
     def epoch(self, line: dict[str, Any]) -> None:
-        """Print an epoch's line and log it."""
+        """Print and log the metrics of an epoch."""
         valid, best = line["valid"], self.trainer.progress.best_epoch == line["epoch"]
         values = "  ".join(f"{name} {100 * value:6.2f} %" for name, value in valid.items())
         note = f"{line['seconds']:.1f} s{'  best' if best else ''}"
@@ -111,6 +111,6 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
 def _tensorboard(folder: Path, epochs_done: int) -> "SummaryWriter | None":
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the extra [track] is not installed; metrics.jsonl holds the same numbers
+    except ImportError:  # extra [track] not installed; metrics.jsonl holds the same numbers
         return None
     return SummaryWriter(str(folder), purge_step=epochs_done + 1)

@@ -1,4 +1,4 @@
-"""Frozen features of a whole catalogue as files that the encoder ``features`` reads, and what they were made of."""
+"""Frozen features of all items as files for the encoder ``features``, with their provenance."""
 
 import hashlib
 import json
@@ -39,16 +39,16 @@ OFFICIAL: dict[str, Official] = {
     **{name: network.official for name, network in IMAGE_NETWORKS.items()},
     "bert_small": BERT_SMALL_WEIGHTS,
 }
-# Options of an encoder that say nothing about its features, or that are said otherwise.
+# Encoder options that do not affect features, or that have an argument of their own.
 NO_OPTIONS = {"weights", "head", "missing"}
-READERS = 4  # threads that decode stored pictures
+READERS = 4  # threads that decode stored images
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFiles:
-    """Features on disk: ``NAME.npy`` (N, E) float32, beside it ``NAME.ids.npy`` (N,) and ``NAME.json``.
+    """Features on disk: ``NAME.npy`` (N, E) float32, with ``NAME.ids.npy`` (N,) and ``NAME.json`` next to it.
 
-    ``provenance`` is the content of the last, all that the features were made of and by.
+    ``provenance`` is the content of ``NAME.json``: the inputs and the software that produced the features.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class FeatureFiles:
 
     @property
     def config(self) -> str:
-        """The lines of a configuration that use the features."""
+        """The TOML lines of a configuration that uses the features."""
         lines = f'[encoder]\nname = "features"\npath = {json.dumps(str(self.path))}'
         left_out = list(self.provenance["left_out"])
         return f"[protocol]\nrequire = {json.dumps(left_out)}\n\n{lines}" if left_out else lines
@@ -73,24 +73,24 @@ def write_features(
     missing: Literal["error", "skip"] = "error",
     on_progress: OnProgress | None = None,
 ) -> FeatureFiles:
-    """Compute what ``encoder``'s network makes of every item of a dataset, or read what was computed before.
+    """Compute the frozen features of every item of a dataset with an encoder, or read those computed before.
 
-    The features are those of the trunk, as it pools them, before the projection. Files appear whole or not at all;
-    stopped in the middle and started again, the work goes on, and gives the same bits on the same machine.
+    The features are the pooled outputs of the trunk, before the projection. Files are written atomically. An
+    interrupted computation resumes, with bitwise identical results on the same machine.
 
     Args:
-        folder: a prepared dataset.
-        encoder: the name of an encoder that sees content.
-        weights: "random", "default" or a path; None is the encoder's own default.
-        seed: decides random weights; a run with this seed draws the same.
-        options: of the encoder, as a configuration has them.
-        out: where the files go, by default ``features`` in the dataset.
-        missing: whether items without the content are an error or left out.
+        folder: folder of a prepared dataset.
+        encoder: name of a content encoder.
+        weights: "random", "default" or a path; None means the default of the encoder.
+        seed: seed of random weights; a run with the same seed draws the same weights.
+        options: options of the encoder, as in a configuration.
+        out: folder of the files; ``features`` in the dataset by default.
+        missing: "error" or "skip" items without the content.
         on_progress: called with (done, total) items.
 
     Raises:
-        InputError: the encoder, an option or the weights are wrong, content is missing, or files of these names were
-            made of something else.
+        InputError: the encoder, an option or the weights are invalid, content is missing, or files of the same name
+            were computed from other inputs.
     """
     dataset = Dataset(folder)
     tower, chosen = _frozen_tower(dataset, encoder, weights, seed, options or {})
@@ -122,10 +122,10 @@ def write_features(
 
 
 def read_options(assignments: Iterable[str]) -> dict[str, Any]:
-    """Options of an encoder from ``key=value``.
+    """Parse encoder options of the form ``key=value``.
 
     Raises:
-        InputError: one of them has no ``=``, or more than one value.
+        InputError: an assignment has no ``=``, or its value is not a single TOML value.
     """
     options = {}
     for assignment in assignments:
@@ -142,7 +142,7 @@ def read_options(assignments: Iterable[str]) -> dict[str, Any]:
 def _frozen_tower(
     dataset: Dataset, name: str, weights: str | None, seed: int, options: Mapping[str, Any]
 ) -> tuple[ContentEncoder, str]:
-    """The encoder with its trunk frozen, and the weights it has: "random", "default" or a path."""
+    """Build the encoder with a frozen trunk; also return its weights: "random", "default" or a path."""
     constructor = _content_encoder(name)
     given = {**dataset_arguments(dataset, np.arange(dataset.interactions.num_items + 1)), "dim": 1}
     schemas = options_of(constructor, given)
@@ -164,14 +164,14 @@ def _frozen_tower(
 
 def _content_encoder(name: str) -> Callable[..., Any]:
     if name in ENCODERS and name not in CONTENT_ENCODERS:
-        raise InputError(f"encoder is '{name}', which sees no content; accepted: {', '.join(CONTENT_ENCODERS)}.")
+        raise InputError(f"encoder is '{name}', which reads no content; accepted: {', '.join(CONTENT_ENCODERS)}.")
     return pick(CONTENT_ENCODERS, name, "encoder")
 
 
 def _identity(
     dataset: Dataset, tower: ContentEncoder, encoder: str, options: Mapping[str, Any], item_keys: Int64
 ) -> dict[str, Any]:
-    """All that the features depend on."""
+    """All inputs that the features depend on."""
     return {
         "encoder": encoder,
         "options": dict(options),
@@ -185,7 +185,7 @@ def _identity(
 def _with_content(
     dataset: Dataset, encoder: str, needs: frozenset[str], missing: str
 ) -> tuple[Int64, dict[str, list[Id]]]:
-    """The numbers (N+1,) of the items that have what ``encoder`` needs, 0 first, and by kind the ids of the others."""
+    """The numbers (N+1,) of the items with the content that ``encoder`` needs, 0 first; ids of the others by kind."""
     items = dataset.items
     present = np.ones(len(items), bool)
     left_out: dict[str, list[Id]] = {}
@@ -221,10 +221,10 @@ def _compute(
     path: Path,
     on_progress: OnProgress | None,
 ) -> None:
-    """Leave the features at ``path``, with their ids and provenance beside them, which are there before they are."""
+    """Compute the features and write them to ``path``, after their ids and provenance."""
 
     content = ItemContent(dataset, dataset.interactions.item_ids[numbers], tower.needs, READERS)
-    # Named by machine and versions too: what was begun elsewhere is not gone on with, the bits might differ.
+    # The name depends on machine and versions: a partial result from elsewhere is not resumed, its bits might differ.
     rows = working / _digest(provenance)
     extract(tower.frozen_state, content, len(numbers) - 1, rows, provenance, device=device, on_progress=on_progress)
     with atomic_write(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
@@ -235,23 +235,23 @@ def _compute(
 
 
 def _read_finished(path: Path, identity: dict[str, Any], item_ids: ItemIds) -> dict[str, Any]:
-    """The provenance of finished features, after a look at whether they are what they should be."""
+    """Check finished features against their inputs and return their provenance."""
     note = path.with_suffix(".json")
-    provenance = read_json(note, dict[str, Any], f"remove {path}, and it is made again")
+    provenance = read_json(note, dict[str, Any], f"remove {path} to compute it again")
     other = next((name for name, value in identity.items() if provenance.get(name) != value), None)
     if other is not None:
         raise InputError(
-            f"{path} was made of something else: {note.name} says {other} = {provenance.get(other)!r}, asked for is "
+            f"{path} was computed from other inputs: {note.name} has {other} = {provenance.get(other)!r}, requested is "
             f"{identity[other]!r}; remove it or choose another folder."
         )
-    read_json(note, _Shown, f"remove {path}, and it is made again")
+    read_json(note, _Shown, f"remove {path} to compute it again")
     load_features(path, item_ids)
     return provenance
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is told of finished features besides what they depend on."""
+    """Fields of the provenance that are shown, besides the inputs."""
 
     num_items: int
     feature_dim: int
@@ -260,7 +260,7 @@ class _Shown:
 
 
 def _file_digest(encoder: str, weights: str) -> str | None:
-    """The SHA-256 of the file that the weights came from, if they came from one file."""
+    """SHA-256 of the weights file; None if the weights do not come from a file."""
     if weights == "random":
         return None
     if weights != "default":

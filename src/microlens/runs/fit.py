@@ -1,4 +1,4 @@
-"""Training a run from Python: what a configuration file says, as arguments."""
+"""Training a run from Python, with arguments in place of a configuration file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,26 +31,27 @@ def fit(
     progress: bool = False,
     **options: Any,
 ) -> Run:
-    """Train a recommender, rank the held-out targets among all items, and keep everything in a run folder.
+    """Train a recommender, rank the held-out targets among all items, and save everything in a run folder.
 
-    The same call again reads the finished run, or resumes one that was interrupted.
+    Calling it again with the same arguments loads the finished run, or resumes an interrupted one.
 
     Args:
-        data: a prepared dataset, or its folder.
-        model: the name of a recommender, or a class; a class of a script or notebook can be opened only there.
-        output: the run folder.
-        encoder: the name of an item encoder, a class, or its table: ``{"name": "x3d_xs", "tune": "top1"}``. Models that
-            need one and are given none use ids.
-        protocol: fields of :class:`microlens.data.protocol.Protocol`; the paper's by default.
-        seed: decides initial weights and the order of users.
-        fresh: delete what the run folder holds and start again.
-        progress: show a progress bar and a line an epoch.
+        data: prepared dataset, or its folder.
+        model: name of a recommender, or a class; a run with a class defined in a script or notebook can be opened only
+            there.
+        output: run folder.
+        encoder: name of an item encoder, a class, or a table such as ``{"name": "x3d_xs", "tune": "top1"}``. By
+            default, models that need an encoder use ids.
+        protocol: fields of :class:`microlens.data.protocol.Protocol`; by default, the protocol of the paper.
+        seed: seed of the initial weights and of the order of users.
+        fresh: delete the files of an earlier run in the run folder and start again.
+        progress: show a progress bar and one line per epoch.
         **options: fields of :class:`microlens.config.run_config.TrainSection` (``epochs``, ``lr``, ``batch_size``,
             ...); all others are options of the model (``dim``, ``dropout``, ...).
 
     Raises:
-        InputError: an option is unknown or has a wrong value, the data does not suit the encoder, ``output`` holds
-            another run, or the loss became NaN or infinite.
+        InputError: an option is unknown or invalid, the data does not suit the encoder, ``output`` holds another run,
+            or the loss became NaN or infinite.
     """
     name = _name_of(model, RECOMMENDERS)
     table: dict[str, Any] = {
@@ -86,7 +87,7 @@ def _encoder_table(encoder: Encoder) -> dict[str, Any]:
 
 
 def _name_of(given: Any, own: Mapping[str, Any]) -> str:
-    """The name of a configuration for a name or class; a class of this package has its short name."""
+    """The name in a configuration of a name or class: the registered name, or else the import path."""
     if isinstance(given, str):
         return given
     if not callable(given):

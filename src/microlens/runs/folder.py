@@ -1,4 +1,4 @@
-"""Run folders: whose they are, and what is cleared when a run starts again."""
+"""Claiming, locking and clearing run folders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from microlens.files.run_manifest import CONFIG, ENVIRONMENT, LISTED, MANIFEST
 from microlens.files.writing import MARK, claim_folder, clear_folder, lock_folder
 
 WRITTEN = (*LISTED, MANIFEST, "tensorboard/events.out.tfevents.*")
-"""All that a run ever writes into its folder, as patterns; what is cleared when it starts again."""
+"""Patterns of all files that a run writes into its folder; a fresh start removes them."""
 
 
 def claim_run_folder(folder: Path, *others: str) -> None:
-    """Mark a folder as that of a run, made if it is not there.
+    """Mark a folder as a run folder; create it if it does not exist.
 
     Args:
-        folder: the run folder, perhaps that of a run of an earlier version, which has no mark.
-        others: what is going to be written there besides the run's own files, as patterns.
+        folder: run folder; runs of earlier versions have no mark.
+        others: patterns of files that will be written there besides the files of the run.
 
     Raises:
-        InputError: the folder holds a file of a run's names that is not from a run.
+        InputError: the folder is not a run folder and holds a file that a run would overwrite.
     """
     marked_or_run = (folder / MARK).is_file() or _holds_a_run(folder)
     claim_folder(folder, () if marked_or_run else (*WRITTEN, *others))
@@ -29,10 +29,10 @@ def claim_run_folder(folder: Path, *others: str) -> None:
 
 @contextmanager
 def held_run_folder(folder: Path) -> Iterator[None]:
-    """Claim a run folder and hold it for this process.
+    """Claim a run folder and lock it for this process.
 
     Raises:
-        InputError: see :func:`claim_run_folder`; or another process holds it.
+        InputError: see :func:`claim_run_folder`; or another process has locked it.
     """
     claim_run_folder(folder)
     with lock_folder(folder):
@@ -40,7 +40,7 @@ def held_run_folder(folder: Path) -> Iterator[None]:
 
 
 def clear_run_folder(folder: Path) -> None:
-    """Remove what a run wrote, and nothing else."""
+    """Remove the files that a run wrote, and no others."""
     clear_folder(folder, WRITTEN)
 
 

@@ -1,4 +1,4 @@
-"""The metrics beyond accuracy of a run, worked out once and kept in its folder."""
+"""Beyond-accuracy metrics of a run, computed once and stored in its folder."""
 
 import json
 from collections.abc import Callable
@@ -27,16 +27,16 @@ from microlens.runs.assembly import Experiment, open_experiment
 def recommended_lists(
     run: Experiment, part: Part = "test", cutoff: int = CUTOFF, on_progress: Callable[[int, int], None] | None = None
 ) -> Int64:
-    """The items that a trained run ranks first for every user among those the user has not had.
+    """Return the top-K items of every user, without the items of the user's history.
 
     Args:
-        run: see :func:`microlens.runs.assembly.open_experiment`.
-        part: whose histories are read.
+        run: trained run, see :func:`microlens.runs.assembly.open_experiment`.
+        part: histories end before the targets of this part.
         cutoff: K.
-        on_progress: called with (users done, users).
+        on_progress: called with (done, total) users.
 
     Returns:
-        (U, K) item numbers, best first; 0 where a user has no further candidate.
+        (U, K) item numbers, best first; 0 if a user has fewer than K candidates.
 
     Raises:
         InputError: a vector or a score is NaN or infinite.
@@ -48,19 +48,20 @@ def recommended_lists(
 
 
 def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """The metrics beyond accuracy of a run folder, worked out once and kept in ``beyond.json``.
+    """Return the beyond-accuracy metrics of a run folder, computed once and stored in ``beyond.json``.
 
     Returns:
-        "metrics" by name, "features", the file in the dataset's ``features`` that the diversity is by (the first by
-        name that has every item; None without one), and the hashes of configuration and data.
+        "metrics" by name; "features", the file in the dataset's ``features`` from which diversity is computed (the
+        first in alphabetical order that covers every item; None if there is none); and the hashes of configuration and
+        data.
 
     Raises:
-        InputError: the run is not finished, its files are not those that were written, or its data has gone.
+        InputError: the run is not finished, its files were modified, or its data is missing.
     """
     report = Report.read(folder).provenance
     identity = {name: report[name] for name in ("config_hash", "data_hash")}
     check(folder, BEYOND)
-    with suppress(InputError):  # what cannot be read is worked out again
+    with suppress(InputError):  # a file that cannot be read is computed again
         kept = read_beyond(folder)
         if kept is not None and {name: kept[name] for name in identity} == identity:
             return kept
@@ -74,13 +75,13 @@ def summarise(folder: Path, on_progress: Callable[[int, int], None] | None = Non
 
 
 def read_beyond(folder: Path) -> dict[str, Any] | None:
-    """What :func:`summarise` kept in a run folder, None where it did not run.
+    """Read the result of :func:`summarise` in a run folder; None if it was not run.
 
     Raises:
         InputError: the file is damaged.
     """
     path = folder / "beyond.json"
-    return asdict(read_json(path, _Kept, "remove it, and it is made again")) if path.exists() else None
+    return asdict(read_json(path, _Kept, "remove it to compute it again")) if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class _Kept:
 def _content_vectors(run: Experiment) -> tuple[str | None, npt.NDArray[np.float32] | None]:
     folder = run.dataset.folder / "features"
     for path in sorted(path for path in folder.glob("*.npy") if not path.name.endswith(".ids.npy")):
-        with suppress(InputError):  # it lacks items, or is no matrix of features
+        with suppress(InputError):  # it lacks items, or is not a feature matrix
             matrix = load_features(path, run.item_ids()[1:])
             return path.name, np.concatenate([np.zeros_like(matrix[:1]), matrix])
     return None, None

@@ -1,4 +1,4 @@
-"""Lists of recommended items: for users of the dataset, for any history, and with videos that nobody has seen."""
+"""Lists of recommended items: for users of the dataset, for any history, and with new videos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ from microlens.media.reading import MediaFault, read_clip
 from microlens.release.ids import positions_of
 from microlens.runs.assembly import Experiment
 
-CHUNK = 100_000  # users; their lists are one table in memory
+CHUNK = 100_000  # users whose lists are held in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddedVideo:
-    """A video outside the dataset that competes with its items: the path, and its vector (1, D)."""
+    """A video outside the dataset that is ranked with its items: its path and vector (1, D)."""
 
     path: Path
     vector: Tensor
 
 
 class Ranker:
-    """Ranks the catalogue of a trained run for histories; encodes the catalogue once.
+    """Ranks the catalogue of a trained run for users or histories. The catalogue is encoded once.
 
     Item numbers and user numbers are those of the run's split: items from 1, users from 0.
     """
@@ -67,18 +67,18 @@ class Ranker:
 
     @torch.inference_mode()
     def scores(self, history: Int64, added: Tensor | None = None, user: int | None = None) -> Tensor:
-        """The score of every item after one history; those of the history are minus infinity.
+        """Score every item for one history; items of the history score minus infinity.
 
         Args:
             history: (H,) item numbers, oldest first.
-            added: (1, D) the vector of one more item, scored last.
-            user: the number of the user whose history it is.
+            added: (1, D) vector of an additional item, scored last.
+            user: number of the user with this history.
 
         Returns:
             (N+1,), or (N+2,) with an added item.
 
         Raises:
-            InputError: the model knows its users by number, and there is none; or a score is NaN or infinite.
+            InputError: the model identifies users by number and ``user`` is None; or a score is NaN or infinite.
         """
         self._require_users(user is None)
         users = np.array([user or 0])
@@ -96,21 +96,21 @@ class Ranker:
         added: AddedVideo | None = None,
         on_progress: OnProgress | None = None,
     ) -> pl.DataFrame:
-        """The ``k`` best items for each user, or after one history.
+        """Return the ``k`` best items for each user, or for one history.
 
         Args:
-            k: how many items each.
+            k: number of items per user.
             users: (U,) user numbers.
-            history: (H,) item numbers, oldest first, in place of ``users``.
-            added: a video that competes with the items; its rank is listed even where it is beyond ``k``.
-            on_progress: called with (users done, users).
+            history: (H,) item numbers, oldest first, instead of ``users``.
+            added: video that is ranked with the items; it is listed even if its rank is greater than ``k``.
+            on_progress: called with (done, total) users.
 
         Returns:
-            A row an item: user, item, rank (from 1), score and title; item is null for the added video, whose title is
-            its path; there is no user column for a history.
+            One row per item: user, item, rank (from 1), score and title. For the added video, item is null and title is
+            its path. For a history there is no user column.
 
         Raises:
-            InputError: the model knows its users by number and a history is given; or a score is NaN or infinite.
+            InputError: the model identifies users by number and a history is given; or a score is NaN or infinite.
         """
         self._require_users(history is not None)
         histories = self.histories if history is None else Histories.of([history])
@@ -129,22 +129,22 @@ class Ranker:
         return self._with_ids(listed, users, history is None, added)
 
     def encode_video(self, path: Path) -> Tensor:
-        """The vector of a video file as the run's encoder sees it, (1, D).
+        """Encode a video file with the run's encoder: (1, D).
 
         Raises:
-            InputError: the encoder needs more than a video, or the file cannot be decoded.
+            InputError: the encoder needs more than videos, or the file cannot be decoded.
         """
         encoder = self.run.model.item_encoder
         if encoder.needs != {"clips"} or encoder.known_items_only:
             raise InputError(
-                f"{path} cannot be ranked by this run: its encoder does not see videos alone; use a run whose encoder "
+                f"{path} cannot be ranked by this run: its encoder does not read only videos; use a run whose encoder "
                 f"does, such as x3d_xs."
             )
         try:
             clip = read_clip(path, self.run.dataset.settings.clips)
         except MediaFault as fault:
             raise InputError(f"{path} cannot be used: {fault}.") from None
-        stored = unpack_images(pack_images(clip.frames))  # as the clips of the dataset lie on disk
+        stored = unpack_images(pack_images(clip.frames))  # the encoding of the dataset's clips on disk
         batch = ItemBatch(items=torch.zeros(1, dtype=torch.long), content={"clips": torch.from_numpy(stored[None])})
         with torch.inference_mode():
             vector = self.run.model.encode_items(batch.to(self.run.device)).float()
@@ -154,10 +154,10 @@ class Ranker:
 
     @torch.inference_mode()
     def similar(self, item: int, k: int) -> pl.DataFrame:
-        """The ``k`` items whose vectors have the highest cosine with that of item number ``item``.
+        """Return the ``k`` items whose vectors have the highest cosine similarity to that of item number ``item``.
 
         Returns:
-            A row an item: item, rank, score (the cosine) and title.
+            One row per item: item, rank, score (the cosine) and title.
 
         Raises:
             InputError: the model has no item vectors.
@@ -172,10 +172,10 @@ class Ranker:
         """The vector of every item: (N, D).
 
         Raises:
-            InputError: the model has no item vectors, as one that counts has not.
+            InputError: the model has no item vectors, as models based on counts.
         """
         if self.run.model.fits_at_once:
-            raise InputError(f"{self.run.config.model.name} has no item vectors; use a model that is trained on them.")
+            raise InputError(f"{self.run.config.model.name} has no item vectors; use a model that learns them.")
         return self.catalogue[1:]
 
     def _walk(
@@ -192,10 +192,12 @@ class Ranker:
     def _require_users(self, by_history: bool) -> None:
         if by_history and self.run.model.known_users_only:
             name = self.run.config.model.name
-            raise InputError(f"{name} knows its users by number and cannot read a history; give a user of the dataset.")
+            raise InputError(
+                f"{name} identifies users by number and cannot read a history; give a user of the dataset."
+            )
 
     def _with_ids(self, listed: pl.DataFrame, users: Int64, of_users: bool, added: AddedVideo | None) -> pl.DataFrame:
-        """The lists (row, number, rank, score) with the ids of users and items, and titles."""
+        """Replace the numbers in the lists (row, number, rank, score) by user ids, item ids and titles."""
         own = listed["number"] <= len(self.item_ids)
         numbers = pl.Series(np.where(own, listed["number"], 1) - 1)
         path = None if added is None else str(added.path)
@@ -211,7 +213,7 @@ class Ranker:
 
 
 def _lists(scores: Tensor, numbers: Tensor, start: int) -> pl.DataFrame:
-    """Lists (B, k) as rows: row (from ``start``), number, rank, score; without what is no candidate."""
+    """Lists (B, k) as a table: row (from ``start``), number, rank, score; without items that are no candidates."""
     count, k = scores.shape
     table = pl.DataFrame(
         {
@@ -225,7 +227,7 @@ def _lists(scores: Tensor, numbers: Tensor, start: int) -> pl.DataFrame:
 
 
 def _beyond(places: Tensor, scores: Tensor, k: int, start: int, number: int) -> pl.DataFrame:
-    """The rows of an added video that is not among the first ``k``: its ranks (B,) and scores (B,)."""
+    """Table rows for an added video, with its ranks (B,) and scores (B,), where its rank is greater than ``k``."""
     table = pl.DataFrame(
         {
             "row": np.arange(start, start + len(places)),
@@ -238,7 +240,7 @@ def _beyond(places: Tensor, scores: Tensor, k: int, start: int, number: int) -> 
 
 
 def _numbers(wanted: Sequence[Any], ids: pl.Series, what: str, among: str) -> Int64:
-    """The index of each wanted id in ``ids``; an integer may be written as text, and the other way round."""
+    """The index of each wanted id in ``ids``; integers may be given as text, and vice versa."""
     found = positions_of(wanted, ids)
     if (found < 0).any():
         raise InputError(f"{what} {wanted[int(np.argmax(found < 0))]} is not among the {len(ids):,} {among}.")

@@ -1,4 +1,4 @@
-"""A trained run as an object: its report, its recommendations, its vectors."""
+"""A trained run: report, recommendations and vectors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,16 +25,16 @@ Id = int | str
 
 
 class Run:
-    """A finished run in a folder. The model is loaded when it is first needed.
+    """A finished run in a folder. The model is loaded on first use.
 
     Args:
-        folder: the run folder.
-        dataset: where the run's dataset lies now; by default where it was when the run was trained, as seen from here
-            or from the run folder.
-        progress: show bars while the catalogue is encoded or ranked.
+        folder: run folder.
+        dataset: dataset of the run, or its folder; by default, its path at training time, also tried relative to the
+            working directory and to the run folder.
+        progress: show progress bars while the catalogue is encoded or ranked.
 
     Raises:
-        InputError: the folder holds no finished run, or its files are not those that were written.
+        InputError: the folder holds no finished run, or its files were modified.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Run:
 
     @cached_property
     def experiment(self) -> Experiment:
-        """The model with its best weights, the split and the content that it was trained on."""
+        """The model with its best weights, and the split and content it was trained on."""
         return open_experiment(self.folder, self._dataset, progress=self.progress)
 
     @property
@@ -73,17 +73,17 @@ class Run:
         add_video: str | Path | None = None,
         k: int = 10,
     ) -> pl.DataFrame:
-        """The ``k`` best items that a user has not had yet.
+        """Recommend the ``k`` best items that are not in a user's history.
 
         Args:
-            users: user ids; everyone if neither users nor a history is given.
-            history: item ids, oldest first, of somebody who need not be in the dataset.
-            add_video: a video outside the dataset that competes with the items.
-            k: how many items each.
+            users: user ids; all users if neither ``users`` nor ``history`` is given.
+            history: item ids, oldest first, of a user who need not be in the dataset.
+            add_video: video file outside the dataset that is ranked with the items.
+            k: number of items per user.
 
         Returns:
-            Columns user, item, rank (from 1), score, title; no user with a ``history``. The added video has no item id,
-            its path as title, and a row of its rank even beyond ``k``.
+            Columns user, item, rank (from 1), score, title; without user for a ``history``. The added video has a null
+            item and its path as title, and is listed even if its rank is greater than ``k``.
 
         Raises:
             InputError: a user or an item is unknown, both users and a history are given, the model cannot read a
@@ -101,20 +101,20 @@ class Run:
             return ranker.table(k, users=numbers, added=added, on_progress=on_progress)
 
     def write_recommendations(self, path: str | Path, users: Sequence[Id] | None = None, *, k: int = 10) -> int:
-        """Write what :meth:`recommend` returns to a Parquet, CSV or JSON-lines file, by its suffix.
+        """Write the output of :meth:`recommend` to a Parquet, CSV or JSON Lines file, depending on the suffix.
 
-        Works in chunks of users, so that the memory needed does not depend on how many they are.
+        Users are processed in chunks, so that memory use does not grow with their number.
 
         Args:
-            path: a file ending in .parquet, .csv or .jsonl; replaced only when it is complete.
-            users: user ids; everyone if not given.
-            k: how many items each.
+            path: file ending in .parquet, .csv or .jsonl; written atomically.
+            users: user ids; all users by default.
+            k: number of items per user.
 
         Returns:
             The number of users.
 
         Raises:
-            InputError: a user is unknown, or the suffix is another.
+            InputError: a user is unknown, or the suffix is not supported.
         """
         _check_k(k)
         ranker = self._ranker
@@ -124,7 +124,7 @@ class Run:
         return len(numbers)
 
     def history(self, user: Id) -> list[Any]:
-        """The ids of the items of a user that the protocol keeps, oldest first.
+        """Return the ids of a user's items, oldest first, without those that the protocol drops.
 
         Raises:
             InputError: the user is unknown.
@@ -135,7 +135,7 @@ class Run:
         return ids
 
     def similar(self, item: Id, k: int = 10) -> pl.DataFrame:
-        """The ``k`` items with the most similar vectors, by cosine: columns item, rank, score, title.
+        """Return the ``k`` items with the most similar vectors by cosine: columns item, rank, score, title.
 
         Raises:
             InputError: the item is unknown, or the model has no item vectors.
@@ -144,7 +144,7 @@ class Run:
         return self._ranker.similar(int(self._ranker.item_numbers([item])[0]), k)
 
     def item_vectors(self) -> pl.DataFrame:
-        """The vector of every item: columns item and vector, an array of D float32.
+        """Return the vector of every item: columns item and vector, an array of D float32.
 
         Raises:
             InputError: the model has no item vectors.
@@ -153,21 +153,21 @@ class Run:
         return pl.DataFrame({"item": self._ranker.item_ids, "vector": vectors})
 
     def encode_video(self, path: str | Path) -> npt.NDArray[np.float32]:
-        """The vector (D,) of a video file, in the space of :meth:`item_vectors`.
+        """Return the vector (D,) of a video file, in the space of :meth:`item_vectors`.
 
         Raises:
-            InputError: the encoder needs more than a video, or the file cannot be decoded.
+            InputError: the encoder needs more than videos, or the file cannot be decoded.
         """
         vector: npt.NDArray[np.float32] = self._ranker.encode_video(Path(path))[0].cpu().numpy()
         return vector
 
     def encode_videos(self, paths: Sequence[str | Path]) -> pl.DataFrame:
-        """The vectors of video files: columns item (the path) and vector, as :meth:`item_vectors`."""
+        """Return the vectors of video files: columns item (the path) and vector, as in :meth:`item_vectors`."""
         vectors = np.stack([self.encode_video(path) for path in paths])
         return pl.DataFrame({"item": [str(path) for path in paths], "vector": vectors})
 
     def evaluate(self) -> dict[str, Any]:
-        """Rank the validation and test targets again: metrics, intervals and counts as in the report."""
+        """Rank the validation and test targets again; returns metrics, intervals and counts as in the report."""
         with self._bar("targets") as on_progress:
             return evaluate(self.experiment, on_progress)
 
@@ -204,7 +204,7 @@ class Run:
 
 
 def load(folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False) -> Run:
-    """Open a finished run, also one that was moved or copied; see :class:`Run`."""
+    """Open a finished run, possibly moved or copied; see :class:`Run`."""
     return Run(folder, dataset, progress=progress)
 
 
@@ -213,7 +213,7 @@ def _everyone(ranker: Ranker) -> npt.NDArray[np.int64]:
 
 
 def _listed(ids: Sequence[Id], name: str) -> list[Id]:
-    """A list of ids; a lone id is what people write, and a string would be a sequence of letters."""
+    """Return the ids as a list; reject a single id, because a string would be read as a sequence of letters."""
     if isinstance(ids, (str, int)):
         raise InputError(f"{name} is {ids!r}; it takes a list of ids, such as {name}=[{ids!r}].")
     return list(ids)

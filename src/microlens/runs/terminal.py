@@ -1,4 +1,4 @@
-"""Where everything is printed."""
+"""Terminal output."""
 
 import os
 import select
@@ -15,10 +15,10 @@ from microlens.errors import printable
 
 
 class Console(rich.console.Console):
-    """Prints text as it is: no markup, no emoji, no breaking of lines, and nothing in it steers the terminal.
+    """A rich console that prints text verbatim: no markup, emoji or line wrapping, and control characters escaped.
 
     Args:
-        options: those of rich's console.
+        options: options of ``rich.console.Console``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -26,29 +26,29 @@ class Console(rich.console.Console):
         super().__init__(**(plain | options))
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich does; what is text and no command of rich itself is made printable."""
+        """Render as rich does, and escape control characters in all segments except rich's own control codes."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 def replace_what_cannot_be_encoded() -> None:
-    """Print ``?`` where the terminal or file that is printed to has no such character, in place of failing."""
+    """Print ``?`` for characters that the output encoding lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def nobody_reads() -> bool:
-    """Whether standard output is a pipe whose reader has ended, as with ``| head``."""
+    """True if standard output is a pipe whose reader has exited, as with ``| head``."""
     try:
         number = sys.stdout.fileno()
-    except (OSError, ValueError):  # no file of the system
+    except (OSError, ValueError):  # not backed by a file descriptor
         return False
     watch = select.poll()
-    watch.register(number, 0)  # that the other end is closed is told without being asked for
+    watch.register(number, 0)  # poll() always reports a closed reader, whatever the event mask
     return bool(watch.poll(0))
 
 
 def stop_printing() -> None:
-    """Let what is still to be printed to standard output vanish, at the end of the process too."""
+    """Discard all further standard output, including the flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

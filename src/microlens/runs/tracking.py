@@ -1,4 +1,4 @@
-"""Training logged with W&B or MLflow, for those who have them; a service that fails never ends a training."""
+"""Optional logging of training with W&B or MLflow; a failure of the service never stops training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,41 +14,43 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 
 class Service:
-    """One service: begun, sent every epoch, ended; after its first fault it gets nothing more.
+    """A logging service; it is not called again after its first error.
 
     Args:
-        name: of the service, for messages.
-        say: where to say, once, that it failed.
+        name: name of the service, for messages.
+        say: called once with a message if the service fails.
     """
 
     def __init__(self, name: str, say: Say) -> None:
         self.name, self.say, self.works = name, say, True
 
     def attempt(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What ``work`` returns; None where it, or something before it, failed."""
+        """Call ``work`` and return its result; None if this or an earlier call failed."""
         if not self.works:
             return None
         try:
             return work(*arguments, **named)
         except Exception as error:
             self.works = False
-            self.say(f"{self.name} failed and gets nothing more: {error}. Training goes on; metrics.jsonl has it all.")
+            self.say(
+                f"{self.name} failed and is no longer used: {error}. Training continues; metrics.jsonl has all metrics."
+            )
             return None
 
 
 @contextmanager
 def tracked(config: RunConfig | None, say: Say) -> Iterator[OnEpoch]:
-    """Log a training with the services that ``config.track`` names; none without a configuration.
+    """Log training with the services named in ``config.track``; no logging if ``config`` is None.
 
     Args:
-        config: the run.
-        say: where to say that a service failed.
+        config: configuration of the run.
+        say: called with a message if a service fails.
 
     Yields:
-        What to call with every line of ``metrics.jsonl``.
+        A function to call with every line of ``metrics.jsonl``.
 
     Raises:
-        InputError: a service is named whose package is not installed.
+        InputError: the package of a service is not installed.
     """
     begun: list[tuple[Service, OnEpoch, Callable[[], Any]]] = []
     if config is not None and config.track.wandb is not None:
@@ -82,7 +84,9 @@ def _mlflow(config: RunConfig, service: Service) -> tuple[Service, OnEpoch, Call
     service.attempt(library.log_params, _flat(config))
 
     def log(line: dict[str, Any]) -> None:
-        plain = {name.replace("@", "_at_"): value for name, value in _values(line).items()}  # names take no @ there
+        plain = {
+            name.replace("@", "_at_"): value for name, value in _values(line).items()
+        }  # MLflow does not allow @ in names
         library.log_metrics(plain, step=line["epoch"])
 
     return service, log, library.end_run

@@ -1,4 +1,4 @@
-"""Runs from beginning to end: trained or picked up again, ranked, and reported."""
+"""Training or resuming a run, ranking its targets, and writing its report."""
 
 import json
 import time
@@ -46,16 +46,16 @@ WAY_OUT = "choose another output, or start again with fresh=True."
 
 
 def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> Report:
-    """Train a run to its end, or the rest of it, and report; a finished run is only read.
+    """Train a run, or resume it, and write its report; the report of a finished run is only read.
 
     Args:
-        config: the run.
-        fresh: throw away what the run folder holds and start again.
-        progress: show a bar and a line an epoch, and write files for TensorBoard.
+        config: configuration of the run.
+        fresh: delete the files of an earlier run in the run folder and start again.
+        progress: show a bar and one line per epoch, and write TensorBoard logs.
 
     Raises:
-        InputError: the configuration cannot be built, its output is no folder for a run, or holds a run of another
-            configuration or other data or files that are not those that a run wrote; or numbers became NaN or infinite.
+        InputError: the configuration cannot be built; its output cannot be a run folder, or holds a run with another
+            configuration or other data, or modified files; or numbers became NaN or infinite.
     """
     config.check_output()
     run = build_experiment(config)  # before anything is written
@@ -91,7 +91,7 @@ def _train(run: Experiment, process: Process, show: bool) -> Report:
 
 
 def _fit_at_once(run: Experiment, process: Process) -> float:
-    """Fit a model without gradients and save it, unless that was done; returns the seconds that fitting took."""
+    """Fit a model without gradients and save it, unless already saved; returns the fitting time in seconds."""
     if process.rank:
         return 0.0
     check(run.config.output, BEST)
@@ -107,7 +107,7 @@ def _fit_at_once(run: Experiment, process: Process) -> float:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What a checkpoint says of a model without gradients: how long fitting it took."""
+    """Metadata in the checkpoint of a model without gradients: the fitting time."""
 
     seconds: NonNegativeFloat
 
@@ -120,11 +120,14 @@ def _save_untrained(run: Experiment, facts: dict[str, Any]) -> None:
 
 
 def trainer_of(run: Experiment, process: Process | None = None) -> tuple[Trainer, bool]:
-    """The trainer of a run, where the run folder's checkpoint or the configured start left it; and whether it resumed.
+    """Build the trainer of a run, resumed from its checkpoint or initialized from ``train.start_from``.
+
+    Returns:
+        The trainer, and True if it resumed.
 
     Raises:
-        InputError: there are more processes than a batch has rows, a checkpoint is not the one that was written, or the
-            configured start does not fit.
+        InputError: there are more processes than rows in a batch, a checkpoint was modified, or the weights of
+            ``train.start_from`` do not fit.
     """
     process = process or Process()
     if process.world_size > run.config.train.batch_size:
@@ -157,7 +160,7 @@ def _fit(run: Experiment, process: Process, show: bool) -> Progress:
     trainer, resumed = trainer_of(run, process)
     with TrainingDisplay(trainer, run.config.output, progress=show) as display:
         if resumed:
-            display.say(f"Going on after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
+            display.say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
         # A service that fails is said even where nothing else is shown.
         say = display.say if show else warnings.warn
         with tracked(run.config if process.rank == 0 else None, say) as track:
@@ -174,7 +177,7 @@ def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
 
 
 def _report(run: Experiment, progress: Progress, process: Process) -> Report:
-    wait_for_all(process)  # the first process writes the best weights
+    wait_for_all(process)  # until rank 0 has written the best weights
     load_best(run)
     ranks: dict[Part, Int64] = {
         part: rank_targets(run.model, run.content, run.split, part, run.device, process) for part in PARTS
@@ -247,10 +250,10 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def evaluate(run: Experiment, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Rank the validation and test targets of a trained run again: metrics, intervals and counts as in its report.
+    """Rank the validation and test targets of a trained run; returns metrics, intervals and counts as in its report.
 
     Args:
-        run: see :func:`microlens.runs.assembly.open_experiment`.
+        run: trained run, see :func:`microlens.runs.assembly.open_experiment`.
         on_progress: called with (done, total) targets.
 
     Raises:

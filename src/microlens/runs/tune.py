@@ -1,4 +1,4 @@
-"""Searching a configuration's options by what they reach on the validation targets; the test targets are never read."""
+"""Hyperparameter search by the validation metric; the test targets are never read."""
 
 import errno
 import hashlib
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     import optuna
 
 TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING = 4, 2
-_REMEDY = "remove it to search anew; what its trials trained is used again"
+_REMEDY = "remove it to start a new search; the trained runs of its trials are reused"
 OnTrial = Callable[[int, str], None]
 _AS_THE_SYSTEM_SAYS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a search found: the best configuration, its validation metric, and every trial as a table."""
+    """Result of a search: the best configuration, its validation metric, and a table of all trials."""
 
     config: RunConfig
     value: float
@@ -44,19 +44,20 @@ class Found:
 
 
 class Search:
-    """Tries values of a configuration's ``[tune]`` table, those that promise most first (TPE, Bergstra et al. 2011).
+    """Searches the ranges of a configuration's ``[tune]`` table with TPE (Bergstra et al. 2011).
 
-    A trial whose validation metric after an epoch is below the median of the others at that epoch is given up. The
-    study is kept in ``study.db``; after a kill the trial at work is begun again, its run goes on where it was, and the
-    trials are those of a search that nobody killed.
+    A trial is pruned if its validation metric after an epoch is below the median of the other trials at that epoch. The
+    study is stored in ``study.db``. A search that was killed restarts its unfinished trial, whose run resumes, and
+    gives the same trials as an uninterrupted search.
 
     Args:
-        path: the configuration, with a ``[tune]`` table of ranges by dotted name.
-        overrides: ``key=value``, as for a run.
-        output: the folder of the study; ``tune`` in the configuration's output if not given.
+        path: configuration with a ``[tune]`` table of ranges by dotted name.
+        overrides: assignments ``key=value``, as for a run.
+        output: folder of the study; ``tune`` in the configuration's output by default.
 
     Raises:
-        InputError: Optuna is not installed, a range is wrong or names nothing, or the folder holds another search.
+        InputError: Optuna is not installed, a range is invalid or names an unknown option, or the folder holds another
+            search.
     """
 
     def __init__(self, path: Path, overrides: list[str] | None = None, output: Path | None = None) -> None:
@@ -70,20 +71,20 @@ class Search:
             )
         self.base.model_copy(update={"output": self.output}).check_output()
         for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
-            build_experiment(self._config(values))  # says at once what cannot be built
+            build_experiment(self._config(values))  # fail early if it cannot be built
         self.optuna = _library()
         self.study: optuna.Study
 
     def run(self, trials: int, *, seconds: float | None = None, on_trial: OnTrial | None = None) -> Found:
-        """Search until there are so many trials, or no more time.
+        """Search until the number of trials or the time limit is reached.
 
         Args:
-            trials: how many in all, those of an earlier call included.
-            seconds: after so long no other trial starts.
-            on_trial: called with a trial's number and "started", or how it ended.
+            trials: total number of trials, including those of earlier calls.
+            seconds: time after which no new trial starts.
+            on_trial: called with the number of a trial and "started", or its outcome.
 
         Raises:
-            InputError: another process searches in the folder, or no trial came to an end.
+            InputError: another process uses the folder, or no trial completed.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         on_trial = on_trial or (lambda number, event: None)
@@ -116,28 +117,26 @@ class Search:
         except Exception as error:
             if not begun:
                 raise
-            # A database of SQLite, but of something else.
-            raise InputError(
-                f"{database} holds no study that can be read ({type(error).__name__}); {_REMEDY}."
-            ) from None
+            # A valid SQLite database, but not one of Optuna.
+            raise InputError(f"{database} holds no readable study ({type(error).__name__}); {_REMEDY}.") from None
         if study.user_attrs.get("request", request) != request:
             raise InputError(
-                f"{self.output} holds a search of another configuration, of other ranges or on other data; choose "
+                f"{self.output} holds a search with another configuration, other ranges or other data; choose "
                 "another folder with output=FOLDER, or remove it."
             )
         study.set_user_attr("request", request)
-        for trial in study.get_trials(states=(library.trial.TrialState.RUNNING,)):  # of a search that was killed
+        for trial in study.get_trials(states=(library.trial.TrialState.RUNNING,)):  # left by a killed search
             study.tell(trial.number, state=library.trial.TrialState.FAIL)
         return study
 
     def _sampler(self) -> "optuna.samplers.BaseSampler":
-        """Seeded by how many trials ended, so that the one after a kill draws what the killed one drew."""
+        """Return a sampler seeded by the number of ended trials, so that a restarted trial draws the same values."""
         seeds = np.random.SeedSequence([self.base.seed, self._counted()])
         sampler: optuna.samplers.BaseSampler = self.optuna.samplers.TPESampler(seed=int(seeds.generate_state(1)[0]))
         return sampler
 
     def _counted(self) -> int:
-        """How many trials came to an end, by themselves."""
+        """The number of trials that ended without being killed."""
         states = self.optuna.trial.TrialState
         ended = self.study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED, states.FAIL))
         return sum(trial.state is not states.FAIL or "fault" in trial.user_attrs for trial in ended)
@@ -149,7 +148,7 @@ class Search:
         started = time.monotonic()
         try:
             value, epochs, pruned = self._validate(config, trial)
-        except InputError as error:  # such as a loss that is not finite
+        except InputError as error:  # such as a non-finite loss
             trial.set_user_attr("fault", str(error))
             self.study.tell(trial, state=states.FAIL)
             return f"failed: {error}"
@@ -161,10 +160,10 @@ class Search:
         else:
             self.study.tell(trial, value)
         said = f"{config.train.select} {100 * value:.2f} % on validation"
-        return f"{said}, given up after epoch {epochs}" if pruned else said
+        return f"{said}, pruned after epoch {epochs}" if pruned else said
 
     def _validate(self, config: RunConfig, trial: "optuna.Trial") -> tuple[float, int, bool]:
-        """The best validation metric of a configuration, the epochs it took, and whether it was given up."""
+        """The best validation metric of a configuration, its number of epochs, and whether it was pruned."""
         config.output.mkdir(parents=True, exist_ok=True)
         run = build_experiment(config)
         use_caches(run)
@@ -180,7 +179,7 @@ class Search:
     def _train(self, run: Experiment, trial: "optuna.Trial") -> tuple[float, int, bool]:
         trainer, _ = trainer_of(run)
         select = run.config.train.select
-        for line in trainer.progress.log:  # of a trial that was killed
+        for line in trainer.progress.log:  # epochs before the trial was killed
             trial.report(line["valid"][select], line["epoch"])
 
         def judge(line: dict[str, Any]) -> None:
@@ -219,7 +218,7 @@ class Search:
         complete = [trial for trial in trials if trial.state is self.optuna.trial.TrialState.COMPLETE]
         if not complete:
             faults = [trial.user_attrs["fault"] for trial in trials if "fault" in trial.user_attrs]
-            raise InputError(f"no trial came to an end{f'; the last said: {faults[-1]}' if faults else ''}")
+            raise InputError(f"no trial completed{f'; the last one failed: {faults[-1]}' if faults else ''}")
         best = max(complete, key=lambda trial: trial.values[0])
         config = self._config(best.params).model_copy(update={"output": self.output / "best"})
         write_text(self.output / "best.toml", config.toml())
@@ -228,14 +227,14 @@ class Search:
 
 @contextmanager
 def _plain_errors(study: Path) -> Iterator[None]:
-    """Say what SQLite has against a study's file in our words, and what it says of a disk as the system does."""
+    """Turn SQLite errors about a damaged study into InputError, and those about the disk into OSError."""
     try:
         yield
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, sqlite3.Error):
             cause = cause.__cause__
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without the details
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the primary error code
         if code in _AS_THE_SYSTEM_SAYS:
             raise OSError(_AS_THE_SYSTEM_SAYS[code], str(cause)) from None
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
@@ -244,7 +243,7 @@ def _plain_errors(study: Path) -> Iterator[None]:
 
 
 def suggest(trial: "optuna.Trial", name: str, range_: Range) -> Any:
-    """A value of a range, chosen by the study's sampler."""
+    """Sample a value of a range."""
     if range_.choices is not None:
         return trial.suggest_categorical(name, range_.choices)
     low, high = range_.ends

@@ -1,4 +1,4 @@
-"""Recommended lists of many users, written to a file chunk by chunk."""
+"""Writing the recommended lists of many users to a file in chunks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +16,15 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
 def check_suffix(path: Path, accepted: tuple[str, ...] = SUFFIXES) -> None:
-    """Refuse a file of an unknown kind.
+    """Check the suffix and the folder of an output file.
 
     Raises:
-        InputError: the suffix is none of ``accepted``, or the folder does not exist.
+        InputError: the suffix is not in ``accepted``, or the folder does not exist.
     """
     if path.suffix.lower() not in accepted:
         raise InputError(f"{path} ends in '{path.suffix}'; accepted: {', '.join(accepted)}.")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is no folder; make it first.")
+        raise InputError(f"{path.parent} is not a folder; create it first.")
 
 
 def write_lists(path: Path, ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None) -> None:
@@ -48,7 +48,7 @@ def write_lists(path: Path, ranker: Ranker, users: Int64, k: int, on_progress: O
 
 
 def write_vectors(path: Path, vectors: pl.DataFrame) -> int:
-    """Write a table of vectors to a Parquet file, atomically; returns how many they are.
+    """Write a table of vectors to a Parquet file, atomically; returns the number of rows.
 
     Raises:
         InputError: the suffix is not .parquet, or the folder does not exist.
@@ -70,7 +70,7 @@ def _chunks(ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None
 
 
 def _write_parquet(path: Path, chunks: Iterator[pl.DataFrame]) -> None:
-    """One Parquet file of all chunks; Parquet cannot be appended to, so each is a file first."""
+    """Write all chunks to one Parquet file; Parquet cannot be appended to, so each chunk is a temporary file first."""
     with TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as folder:
         for number, chunk in enumerate(chunks):
             chunk.write_parquet(Path(folder) / f"{number:06}.parquet")
