@@ -7,7 +7,7 @@ from uuid import UUID
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microlens.errors import InputError
@@ -67,6 +67,7 @@ def test_tables_of_text_ids(tmp_path: Path, content: str | bytes) -> None:
     assert pairs.with_ids().rows() == [("a", "é", 20), ("b", "😀", 10), ("b", "é", 30)]
     assert pairs.events.rows() == [(1, 1, 20), (2, 2, 10), (2, 1, 30)]
     assert (pairs.text_ids, pairs.out_of_order) == (TEXT, 1)
+    assert "x_pairs.csv: user ids are text, as the first of them, 'b'" in pairs.notes
     assert [series.to_list() for series in (pairs.user_ids, pairs.item_ids)] == [["a", "b"], ["é", "😀"]]
 
 
@@ -127,6 +128,7 @@ def test_what_is_no_id_is_named_with_its_line(tmp_path: Path, name: str, content
 IDS = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters='",;|'), min_size=1, max_size=8)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(IDS, IDS, st.integers(0, 99)), min_size=1, max_size=30))
 def test_any_text_is_sorted_as_python_sorts_it(tmp_path_factory: pytest.TempPathFactory, events: list[tuple]) -> None:
     if not all(is_text(one) for one in events[0][:2]):

@@ -188,7 +188,7 @@ def test_whom_nobody_knows_is_refused(id_run: Path, request_: dict[str, Any], se
     ("arguments", "sentence"),
     [
         ((), "give one of --user ID, --users all, or --history 1,2,3."),
-        (("--user", "1", "--history", "1"), "say for whom"),
+        (("--user", "1", "--history", "1"), "give one of --user ID"),
         (("--users", "all"), "--users and --out need each other"),
         (("--history", "1,,2"), "--history 1,,2: expected item ids separated by commas"),
         (("--user", "13"), "user 13 is not among the 12 users"),

@@ -148,9 +148,7 @@ def _origin(name: str, columns: Iterable[pl.Series]) -> Origin:
     digest, size = hashlib.sha256(), 0
     for column in columns:
         if not column.dtype.is_integer():
-            column = (
-                column.cast(pl.String) if column.dtype != pl.Object else pl.Series([str(value) for value in column])
-            )
+            column = column.cast(pl.String)
             lengths = column.str.len_bytes().cast(pl.Int64).fill_null(-1)
             parts = [lengths.to_numpy().tobytes(), column.fill_null("").str.join("").item().encode()]
         else:

@@ -77,7 +77,16 @@ def read_pairs(path: Path) -> Pairs:
     if moments.unit and not columns.header and frame.row(0)[1:] == _COLUMN_NUMBERS:
         raise InputError(f"{path}, line {first}: '{line}' are the numbers of columns; take the line out.")
     notes = [*text.notes, *columns.note(path.name), *([f"{path.name}: {moments.note}"] if moments.note else [])]
-    return pairs_at(frame, moments, notes)
+    return pairs_at(frame, moments, notes + _notes_of_ids(path, frame))
+
+
+def _notes_of_ids(path: Path, frame: pl.DataFrame) -> list[str]:
+    """What to tell of ids that are text, because one odd first id makes text of all."""
+    return [
+        f"{path.name}: {name} ids are text, as the first of them, '{shown(frame[name][0], 20)}'"
+        for name in ("user", "item")
+        if frame.schema[name] == pl.String
+    ]
 
 
 def pairs_at(frame: pl.DataFrame, moments: Moments, notes: Iterable[str] = ()) -> Pairs:
@@ -152,7 +161,7 @@ def _read_sequences(text: TextFile) -> Pairs:
     notes = [*text.notes]
     if repeated_users:
         notes.append(f"{text.path.name}: lines of a user who had one before, appended to it: {repeated_users:,}")
-    return pairs_in_order(frame, notes)
+    return pairs_in_order(frame, notes + _notes_of_ids(text.path, frame))
 
 
 def _first_wrong_value(text: TextFile, written: pl.DataFrame, read: pl.DataFrame, kinds: TextIds) -> InputError:
