@@ -584,7 +584,7 @@ def test_a_finished_dataset_is_used_or_refused_and_never_touched(
     for options in (("--frames", "middle"), ("--crop", "center"), ("--size", "64")):
         status, _, told = run_command("data", "prepare", release, undisturbed, *OPTIONS, *options)
         assert status == 2
-        assert "was made of other data or with other settings" in told
+        assert "was made from other data or with other settings" in told
     (tmp_path / "thesis").mkdir()
     status, _, told = run_command("data", "prepare", release, tmp_path / "thesis")
     assert status == 2
