@@ -144,5 +144,5 @@ def test_processes_share_what_one_would_have(split: Split) -> None:
 
 def test_a_user_with_everything_has_no_negatives() -> None:
     split = split_of([[*range(1, 8), 1, 2]] * 3, Protocol())
-    with pytest.raises(InputError, match="one user has had all 7"):
+    with pytest.raises(InputError, match="one user had all 7"):
         Negatives(split, "each", 2)

@@ -33,7 +33,7 @@ class Negatives:
             most = int(np.bincount(pairs // (self.split.num_items + 1)).max())
             if most >= self.split.num_items:
                 raise InputError(
-                    f"train.loss samples items that a user has not had, but one user has had all {self.split.num_items}; "
+                    f"train.loss samples items that a user has not had, but one user had all {self.split.num_items}; "
                     'use train.loss = "in-batch-softmax".'
                 )
 

@@ -63,8 +63,8 @@ class Protocol:
             raise InputError(f"protocol.min_item_count is {self.min_item_count}; it must be 0 or more.")
         if self.split == "global-time" and (self.max_length or self.min_item_count):
             raise InputError(
-                'protocol.split is "global-time", which must not use later interactions, as a cut to the last items and '
-                "a count of all interactions do: set protocol.max_length = 0 and protocol.min_item_count = 0."
+                'protocol.split is "global-time", which must not use later interactions, as a cut to the last items '
+                "and a count of all interactions do: set protocol.max_length = 0 and protocol.min_item_count = 0."
             )
 
     @property
