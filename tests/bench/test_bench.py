@@ -202,7 +202,7 @@ def test_a_table_follows_the_protocol_that_it_is_told(dataset: Path, configs: Pa
         assert row["published"] is None
     text = markdown(sheets(results))
     assert "protocol cold-items" in text
-    assert "A tenth of the items, drawn at random" in text
+    assert "All interactions with a random tenth of the items" in text
     write_table_page(bench.path.with_suffix(".html"), bench, results)
     with pytest.raises(InputError, match="there is no protocol 'radnom'; did you mean 'random'"):
         read_bench("baseline", dataset, Choices(configs=configs, protocol="radnom"))

@@ -81,9 +81,12 @@ def test_what_nobody_asks_for_may_be_broken(tmp_path: Path) -> None:
 
 
 DAMAGED_MATRICES: dict[str, tuple[Array | bytes, str]] = {
-    "NaN": (changed(0, np.nan), ": the features of item 30 hold NaN, infinity, or more than float32 can."),
-    "infinity": (changed(1, -np.inf), ": the features of item 10 hold NaN, infinity, or more than float32 can."),
-    "too large": (changed(3, 1e300, "f8"), ": the features of item 20 hold NaN, infinity, or more than float32 can."),
+    "NaN": (changed(0, np.nan), ": the features of item 30 contain NaN, infinity or a value beyond float32."),
+    "infinity": (changed(1, -np.inf), ": the features of item 10 contain NaN, infinity or a value beyond float32."),
+    "too large": (
+        changed(3, 1e300, "f8"),
+        ": the features of item 20 contain NaN, infinity or a value beyond float32.",
+    ),
     "one dimension": (MATRIX[:, 0], " has shape (4,); expected 2 dimensions, none of size 0."),
     "three dimensions": (MATRIX[..., None], " has shape (4, 3, 1); expected 2 dimensions, none of size 0."),
     "one number": (np.float32(3) * np.ones(()), " has shape (); expected 2 dimensions, none of size 0."),
@@ -99,8 +102,8 @@ DAMAGED_MATRICES: dict[str, tuple[Array | bytes, str]] = {
     "an archive": (bytes_of(np.savez, MATRIX), f" {NUMBERS}."),
     "text": (b"0.1 0.2\n", f" {NUMBERS}."),
     "nothing": (b"", f" {NUMBERS}."),
-    "cut": (bytes_of(np.save, MATRIX)[:-1], " has 175 bytes, a .npy array of shape (4, 3) has 176 there."),
-    "too long": (bytes_of(np.save, MATRIX) + b"!", " has 177 bytes, a .npy array of shape (4, 3) has 176 there."),
+    "cut": (bytes_of(np.save, MATRIX)[:-1], " has 175 bytes; a .npy array of shape (4, 3) needs 176."),
+    "too long": (bytes_of(np.save, MATRIX) + b"!", " has 177 bytes; a .npy array of shape (4, 3) needs 176."),
     "a cut header": (bytes_of(np.save, MATRIX)[:40], f" {NUMBERS}."),
     "an open bracket": (bytes_of(np.save, MATRIX).replace(b"(4, 3)", b"(4, 3 "), f" {NUMBERS}."),
     "a comma for a dtype": (bytes_of(np.save, MATRIX).replace(b"<f4", b"<,4"), f" {NUMBERS}."),
@@ -115,8 +118,8 @@ DAMAGED_IDS: dict[str, tuple[Array | bytes, str]] = {
     "an archive": (bytes_of(np.savez, ROW_IDS), f" {INTEGERS}."),
     "nothing": (b"", f" {INTEGERS}."),
     "a column": (ROW_IDS[:, None], " has shape (4, 1); expected 1 dimension, none of size 0."),
-    "twice": (np.array([30, 10, 30, 20]), " names item 30 twice; every item may have one row."),
-    "an extra item twice": (np.array([99, 10, 99, 20]), " names item 99 twice; every item may have one row."),
+    "twice": (np.array([30, 10, 30, 20]), " names item 30 twice; each item may have only one row."),
+    "an extra item twice": (np.array([99, 10, 99, 20]), " names item 99 twice; each item may have only one row."),
 }
 
 
@@ -154,7 +157,7 @@ def test_items_without_a_row_are_counted_and_the_first_is_named(tmp_path: Path, 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     path = tmp_path / "f.npy"
-    way_out = "does not exist; features are NAME.npy (a row an item) beside NAME.ids.npy (item ids)."
+    way_out = "does not exist; features are NAME.npy (one row per item) with NAME.ids.npy (item ids)."
     assert refusal(path) == f"{path} {way_out}"
     np.save(path, MATRIX)
     assert refusal(path) == f"{path.with_suffix('.ids.npy')} {way_out}"

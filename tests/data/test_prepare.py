@@ -337,7 +337,7 @@ def test_a_table_that_was_misunderstood_leaves_nothing_behind(release: Path, tmp
     (folder / "odd_titles.csv").write_bytes("1,caf\xe9\n2,b\n".encode("latin-1"))
     status, _, told = run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)
     assert status == 2
-    assert "odd_titles.csv, line 1: the byte 0xe9 is no UTF-8; accepted is text in UTF-8" in told
+    assert "odd_titles.csv, line 1: the byte 0xe9 is not UTF-8; accepted is text in UTF-8" in told
     assert [path.name for path in tmp_path.iterdir()] == ["odd"]
     (folder / "odd_titles.csv").write_text("1,café\n2,b\n")
     assert run_command("data", "prepare", folder, tmp_path / "dataset", *OPTIONS)[0] == 0
@@ -585,7 +585,7 @@ def test_a_finished_dataset_is_used_or_refused_and_never_touched(
     for options in (("--frames", "middle"), ("--crop", "center"), ("--size", "64")):
         status, _, told = run_command("data", "prepare", release, undisturbed, *OPTIONS, *options)
         assert status == 2
-        assert "was made of other data or with other settings" in told
+        assert "was made from other data or with other settings" in told
     (tmp_path / "thesis").mkdir()
     status, _, told = run_command("data", "prepare", release, tmp_path / "thesis")
     assert status == 2

@@ -182,7 +182,7 @@ def test_other_encodings_are_read_and_named(tmp_path: Path, encoding: str) -> No
     ],
 )  # fmt: skip
 def test_encodings_that_are_not_accepted_are_refused_with_their_line(tmp_path: Path, text: str, encoding: str) -> None:
-    with pytest.raises(InputError, match=r"table\.csv, line 3: the byte 0x.. is no UTF-8; accepted is text in UTF-8"):
+    with pytest.raises(InputError, match=r"table\.csv, line 3: the byte 0x.. is not UTF-8; accepted is text in UTF-8"):
         read(tmp_path, b"item,title\r\n1,plain\r\n" + f"2,{text}\r\n".encode(encoding))
 
 
@@ -203,7 +203,7 @@ def test_a_title_of_which_bytes_were_lost_is_counted_and_not_stored(tmp_path: Pa
         (b"\x1f\x8b\x08no gzip at all", "is a damaged gzip file"),
         (gzip.compress(bytes(100 << 20), mtime=0), "unpacks to more than 300 times its size"),
         (b"PK\x03\x04rest", "is a zip archive or a spreadsheet; accepted is text"),
-        ("1,标题\n".encode("utf-16")[:-1], "line 1: no UTF-16 as its byte-order mark says"),
+        ("1,标题\n".encode("utf-16")[:-1], "line 1: not UTF-16, unlike the byte-order mark"),
         ("1,标题\n".encode("utf-16-le"), "line 1: the byte 0x.. is no UTF-8"),
         ("1,a\n".encode("utf-16-le"), "line 1: a NUL byte"),
         (b"1,a\n2,\xed\xa0\x80\n", "line 2: the byte 0xed is no UTF-8"),

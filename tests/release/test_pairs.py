@@ -81,8 +81,8 @@ def test_tsv_as_users_have_it(tmp_path: Path, content: str) -> None:
         ("x_pairs.tsv", "1\t2\t3\n", "line 1: 3 columns instead of 2"),
         ("x_pairs.tsv", "1\t2 3\n2\t3  4\n", "line 2: '' is not an integer"),
         ("x_pairs.tsv", "1\t2 3\nuser\t3 4\n", "line 2: 'user' is not an integer"),
-        ("x_pairs.csv", '4,8,85\r\n"', "line 2: its quotes cannot be understood"),
-        ("x_pairs.csv", HEADER + '1,5,10\n\n1,6,"11\n1,7,12\n', "line 4: its quotes cannot be understood"),
+        ("x_pairs.csv", '4,8,85\r\n"', "line 2: its quotes cannot be parsed"),
+        ("x_pairs.csv", HEADER + '1,5,10\n\n1,6,"11\n1,7,12\n', "line 4: its quotes cannot be parsed"),
         ("x_pairs.csv", HEADER + '1,5,10\n1,6,1"1\n', "line 3: '1\"1' is no time"),
         ("x_pairs.csv", f"1,5,10\n{2**63},6,11\n", "line 2: '9223372036854775808' is beyond 64-bit integers"),
         ("x_pairs.tsv", f"1\t5\n2\t6 {LEAST - 1}\n", "line 2: '-9223372036854775809' is beyond 64-bit integers"),
@@ -93,7 +93,7 @@ def test_tsv_as_users_have_it(tmp_path: Path, content: str) -> None:
         ("x_pairs.csv", HEADER + "1,5,10,\n", "line 2: 4 columns instead of 3"),
         ("x_pairs.csv", HEADER + "1,5,10\n\uff11,5,10\n", "line 3: '\uff11' is not an integer"),
         ("x_pairs.csv", "user,item\n1,5\n", "line 1: the columns are 'user,item'; expected user,item,timestamp"),
-        ("x_pairs.csv", f"0,1,2\n1,5,{10**12}\n", "line 1: '0,1,2' are the numbers of columns"),
+        ("x_pairs.csv", f"0,1,2\n1,5,{10**12}\n", "line 1: '0,1,2' are column numbers"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -152,7 +152,7 @@ def test_times_become_milliseconds_and_what_they_were_is_said(
         (("2023-01-01", "2023-02-30"), "line 3: '2023-02-30' is no time"),
         (
             ("31/12/2023",),
-            "line 2: '31/12/2023' is no time; expected are times in one format: whole or decimal numbers",
+            "line 2: '31/12/2023' is not a time; expected times in one format: whole or decimal numbers",
         ),
         (("5", ""), "line 3: '' is no time"),
         (("nan", "5"), "line 2: 'nan' is no time"),

@@ -380,7 +380,7 @@ def test_finished_features_of_something_else_are_refused(dataset: Path) -> None:
     note.write_text(original)
     matrix = path.read_bytes()
     path.write_bytes(matrix[:-4])
-    assert f"{path} has {len(matrix) - 4:,} bytes, a .npy array" in refusal(dataset, "--encoder", "x3d_xs")
+    assert f"{path} has {len(matrix) - 4:,} bytes; a .npy array" in refusal(dataset, "--encoder", "x3d_xs")
     path.write_bytes(matrix)
     path.with_suffix(".ids.npy").unlink()
     assert "ids.npy does not exist" in refusal(dataset, "--encoder", "x3d_xs")

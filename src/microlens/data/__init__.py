@@ -1,1 +1,1 @@
-"""From a release to a dataset folder, and from that to batches."""
+"""Preparing dataset folders from releases and data frames, splitting them, and making batches."""

@@ -1,4 +1,4 @@
-"""Arrays on disk as ``.npy`` files, opened with everything that their header says checked; nothing is unpickled."""
+"""Opening ``.npy`` files with validated headers and without pickle."""
 
 import io
 import math
@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from microlens.errors import InputError
 
-_HEADER_BYTES = 1 << 17  # more than a header can have
+_HEADER_BYTES = 1 << 17  # larger than any header
 _KINDS = {"numbers": "buif", "integers": "ui", "integers or text": "uiU"}  # of numpy's dtypes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a ``.npy`` file says of its array, and at which byte that begins."""
+    """The header of a ``.npy`` file: shape, dtype, order, and the byte offset of the array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -28,15 +28,15 @@ class Header:
 
 
 def read_header(path: Path, *, remedy: str = "", content: str = "numbers") -> Header:
-    """The header of a ``.npy`` file whose array is all there and made of plain numbers.
+    """Read the header of a ``.npy`` file; check that the array is complete and has a plain dtype.
 
     Args:
-        path: the file.
-        remedy: what the user can do about a damaged file, as the end of a sentence.
-        content: what the array should be of, for the message.
+        path: file to read.
+        remedy: advice on a damaged file, which ends the message.
+        content: expected content: "numbers", "integers" or "integers or text".
 
     Raises:
-        InputError: the file is missing, no ``.npy`` array of numbers, or not as long as its header says.
+        InputError: the file is missing, is not a ``.npy`` array of ``content``, or its size contradicts its header.
     """
     end = f"; {remedy}." if remedy else "."
     try:
@@ -48,13 +48,13 @@ def read_header(path: Path, *, remedy: str = "", content: str = "numbers") -> He
         raise InputError(f"{path} cannot be read: {error.strerror or error}{end}") from None
     try:
         header = _parsed(io.BytesIO(beginning))
-    except Exception:  # numpy does not document what a damaged header makes it raise
+    except Exception:  # numpy does not document which errors a damaged header raises
         raise InputError(f"{path} is not a .npy array of {content}{end}") from None
     if header.dtype.kind not in _KINDS[content] or not header.dtype.itemsize:
         raise InputError(f"{path} is not a .npy array of {content} but of {header.dtype}{end}")
     whole = header.start + math.prod(header.shape) * header.dtype.itemsize
     if min(header.shape, default=0) < 0 or size != whole:
-        raise InputError(f"{path} has {size:,} bytes, a .npy array of shape {header.shape} has {whole:,} there{end}")
+        raise InputError(f"{path} has {size:,} bytes; a .npy array of shape {header.shape} needs {whole:,}{end}")
     return header
 
 
@@ -64,19 +64,19 @@ def open_array(
     """Map a ``.npy`` file into memory, read-only.
 
     Args:
-        path: the file.
-        ndim: how many axes the array has; none is of size 0.
-        remedy: what the user can do about a damaged file, as the end of a sentence.
+        path: file to map.
+        ndim: expected number of axes; none may have size 0.
+        remedy: advice on a damaged file, which ends the message.
         content: "numbers", "integers" or "integers or text", of any size.
-        dtype: the very dtype, if there is but one.
+        dtype: exact dtype expected, if given.
 
     Raises:
-        InputError: as :func:`read_header`, or the array has another dtype or number of axes, or is empty.
+        InputError: as :func:`read_header`; or the array has another dtype or number of axes, or is empty.
     """
     header = read_header(path, remedy=remedy, content=content)
     end = f"; {remedy}." if remedy else "."
     if dtype is not None and header.dtype != dtype:
-        raise InputError(f"{path} is an array of {header.dtype}, expected is {np.dtype(dtype)}{end}")
+        raise InputError(f"{path} is an array of {header.dtype}; expected {np.dtype(dtype)}{end}")
     if len(header.shape) != ndim or 0 in header.shape:
         axes = f"{ndim} dimension{'s' if ndim > 1 else ''}"
         raise InputError(f"{path} has shape {header.shape}; expected {axes}, none of size 0{end}")
@@ -88,7 +88,7 @@ def open_array(
 def _parsed(file: io.BytesIO) -> Header:
     version = np.lib.format.read_magic(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        warnings.simplefilter("ignore")  # headers written by Python 2
         if version == (1, 0):
             shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
         elif version in ((2, 0), (3, 0)):

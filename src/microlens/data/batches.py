@@ -1,4 +1,4 @@
-"""Batches: examples of the train part, and each distinct item of them once."""
+"""Training batches; each distinct item of a batch is read once."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ItemBatch:
-    """Distinct items, each read once: ``items`` (M,) numbers and their ``content`` by kind, (M, ...) as on disk."""
+    """Distinct items: numbers ``items`` (M,), and ``content`` by kind, (M, ...) as stored on disk."""
 
     items: Tensor
     content: dict[str, Tensor] = field(default_factory=dict)
@@ -30,11 +30,11 @@ class ItemBatch:
         return len(self.items)
 
     def at(self, rows: Tensor | slice) -> Self:
-        """The items at ``rows``, by number (m,) or as a slice, with their content."""
+        """Select the items at ``rows``, indices (m,) or a slice, with their content."""
         return type(self)(items=self.items[rows], content={kind: values[rows] for kind, values in self.content.items()})
 
     def to(self, device: torch.device) -> Self:
-        """The same items with everything on ``device``."""
+        """Move items and content to ``device``."""
         return type(self)(
             items=self.items.to(device, non_blocking=True),
             content={kind: values.to(device, non_blocking=True) for kind, values in self.content.items()},
@@ -43,16 +43,17 @@ class ItemBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Left-padded sequences and where each of their items lies among the batch's M distinct items.
+    """Left-padded sequences of items, and the slot (index) of each item among the M distinct items of the batch.
 
-    Several processes that train together share one batch: ``sequence``, ``slots`` and ``users`` are this process's
-    rows; ``distinct``, ``counts`` and ``num_targets`` are those of the whole batch, and ``share`` holds the content of
-    the distinct items that this process encodes for all. Alone, a process has all rows and all items.
+    In distributed training, all processes share one global batch: ``sequence``, ``slots`` and ``users`` are the rows of
+    this process; ``distinct``, ``counts`` and ``num_targets`` refer to the global batch; ``share`` holds the content of
+    the distinct items that this process encodes for all. A single process has all rows and all items.
 
-    Shapes, S = L + 1: ``users`` (B,), ``sequence`` and ``slots`` (B, S), padding being 0 in ``sequence`` and M in
-    ``slots``; ``own`` (B, H) slots of the users' train items, M where one is not in the batch; ``distinct`` (M,) item
-    numbers, ``counts`` (M,) how often each occurs in the sequences. ``negatives`` are the slots of drawn items: (Q, K)
-    for each of this process's Q targets, or (K,) for all. ``last_only`` says that a row's last item is its only target.
+    Shapes, with S = L + 1: ``users`` (B,); ``sequence`` and ``slots`` (B, S), where padding is 0 in ``sequence`` and M
+    in ``slots``; ``own`` (B, H), slots of the users' training items, M for items not in the batch; ``distinct`` (M,),
+    item numbers; ``counts`` (M,), number of occurrences of each in the sequences. ``negatives`` are slots of sampled
+    items: (Q, K) for each of this process's Q targets, or (K,) for all. If ``last_only``, the only target of a row is
+    its last item.
     """
 
     users: Tensor
@@ -68,16 +69,16 @@ class Batch:
 
     @property
     def history(self) -> Tensor:
-        """(B, L) what is read."""
+        """The input items: (B, L)."""
         return self.sequence[:, :-1]
 
     @property
     def targets(self) -> Tensor:
-        """(B, L) what each position predicts, 0 where there is nothing to predict from or to."""
+        """The target of each position: (B, L), 0 where the position or its target is padding."""
         return torch.where(self.history > 0, self.sequence[:, 1:], 0)
 
     def target_slots(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row (Q,), position in the history (Q,) and slot (Q,) of each of this process's targets, row by row."""
+        """Row (Q,), position in the history (Q,) and slot (Q,) of each of this process's targets, sorted by row."""
         if self.last_only:
             rows = torch.arange(len(self.users), device=self.users.device)
             return rows, torch.full_like(rows, self.history.shape[1] - 1), self.slots[:, -1]
@@ -85,7 +86,7 @@ class Batch:
         return rows, positions, self.slots[rows, positions + 1]
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on ``device``, but for the content, which is moved as it is encoded."""
+        """Move the batch to ``device``, except for the content, which is moved when it is encoded."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("users", "sequence", "slots", "own", "distinct", "counts")
@@ -96,13 +97,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Process:
-    """Which of how many processes this one is."""
+    """Rank of this process and the number of processes."""
 
     rank: int = 0
     world_size: int = 1
 
     def share_of(self, count: int) -> slice:
-        """The contiguous part of ``count`` things that falls to this process; the last part may be shorter."""
+        """The contiguous share of ``count`` elements of this process; the last shares may be shorter or empty."""
         size = -(-count // self.world_size)
         return slice(min(self.rank * size, count), min((self.rank + 1) * size, count))
 
@@ -118,17 +119,17 @@ def make_batch(
     candidates: Int64 | None = None,
     last_only: bool = False,
 ) -> Batch:
-    """Turn the left-padded sequences (B, S) of ``users`` (B,) of the whole batch into the batch of one process.
+    """Build the batch of one process from the sequences of the global batch.
 
     Args:
-        sequence: item numbers, 0 at padding.
-        users: whose they are.
-        content: what the item tower reads.
-        process: which process's batch.
-        own: (B, H) the train items of the users, 0 at padding; None where ``sequence`` holds them all.
-        negatives: (Q, K) items drawn for each target of the whole batch, or (K,) for all targets.
-        candidates: items that belong to the batch whether they occur or not.
-        last_only: whether a row's last item is its only target.
+        sequence: (B, S) left-padded item numbers, 0 at padding.
+        users: (B,) user numbers.
+        content: content that the item tower reads.
+        process: process whose batch is built.
+        own: (B, H) training items of the users, 0 at padding; None if ``sequence`` contains all of them.
+        negatives: (Q, K) items sampled for each target of the global batch, or (K,) for all targets.
+        candidates: items added to the batch even if they do not occur in it.
+        last_only: True if the only target of a row is its last item.
     """
     process = process or Process()
     added = [values.ravel() for values in (negatives, candidates) if values is not None]
@@ -156,13 +157,13 @@ def make_batch(
 
 
 def _distinct(sequence: Int32, added: list[Int64]) -> tuple[Int64, Int64]:
-    """The distinct items of ``sequence`` and of what is ``added``, (M,), and how often each occurs in ``sequence``."""
+    """The distinct items (M,) of ``sequence`` and ``added``, and the number of occurrences (M,) in ``sequence``."""
     occurring, occurrences = np.unique(sequence, return_counts=True)
     real = slice(int(occurring[0] == 0), None)
     numbers, counts = occurring[real].astype(np.int64), occurrences[real].astype(np.int64)
     if not added:
         return numbers, counts
-    # Many items are drawn: marking those that occur is cheaper than sorting all.
+    # With many sampled items, marking those that occur is cheaper than sorting all.
     occurs = np.zeros(1 + max(int(values.max()) for values in [numbers, *added]), np.int64)
     for values in added:
         occurs[values] = 1
@@ -173,7 +174,7 @@ def _distinct(sequence: Int32, added: list[Int64]) -> tuple[Int64, Int64]:
 
 
 def _slots(items: Int32 | Int64, distinct: Int64) -> Tensor:
-    """Where each of ``items`` (...) lies among ``distinct`` (M,), ascending; M for what is not among them."""
+    """The index of each of ``items`` (...) in the ascending ``distinct`` (M,); M if it is not in there."""
     positions = np.minimum(np.searchsorted(distinct, items), len(distinct) - 1)
     return torch.from_numpy(np.where(distinct[positions] == items, positions, len(distinct)))
 
@@ -191,10 +192,10 @@ def train_batches(
     examples: ExampleKind = "sequences",
     negatives: Negatives | None = None,
 ) -> Iterator[Batch]:
-    """The batches of one epoch, examples in an order that depends on ``seed`` and ``epoch`` alone.
+    """Yield the batches of one epoch, in an order that depends on ``seed`` and ``epoch`` only.
 
-    The first ``skip`` batches are left out without being read, which is how an interrupted epoch goes on. With several
-    processes, ``alone`` makes each one's examples a batch of their own; a last one with too few for all is left out.
+    The first ``skip`` batches are skipped without reading their content, to resume an interrupted epoch. If ``alone``,
+    the examples of each process form a batch of their own; a last batch with fewer examples than processes is dropped.
     """
     process = process or Process()
     source = Examples(split, examples)
@@ -225,7 +226,7 @@ def train_batches(
 
 
 def prefetch(values: Iterable[T], depth: int) -> Iterator[T]:
-    """Draw ``values`` in a background thread, up to ``depth`` ahead, so that reading content overlaps with training."""
+    """Iterate over ``values`` in a background thread, up to ``depth`` ahead, to overlap reading with training."""
     drawer = ThreadPoolExecutor(1)
     iterator = iter(values)
     done = object()

@@ -1,4 +1,4 @@
-"""What items are made of, read by item number as it lies on disk."""
+"""Reading the content of items by item number, as stored on disk."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,19 +20,19 @@ KINDS = ("clips", "covers", "sound")
 class ItemContent:
     """Reads the kinds of content that an encoder needs, for the items of a split.
 
-    ``clips`` are (M, F, H, W, 3) uint8, ``covers`` (M, 1, H, W, 3) uint8, ``sound`` (M, T, mels) uint8 with silence
-    behind a short track. What is missing is an error that names it, at once and not in the middle of an epoch; or, for
-    the kinds in ``may_lack``, zeros that a mask ``KIND.missing`` (M,) gives away.
+    ``clips`` are (M, F, H, W, 3) uint8, ``covers`` (M, 1, H, W, 3) uint8, ``sound`` (M, T, mels) uint8, with short
+    tracks padded with silence. Missing content raises an error at construction, not in the middle of an epoch; for the
+    kinds in ``may_lack`` it is read as zeros, marked in a boolean mask ``KIND.missing`` (M,).
 
     Args:
-        dataset: where the content lies.
-        item_keys: (N+1,) the key of each item number in the dataset, as ``dataset.interactions.item_ids`` has them.
-        kinds: what to read, out of ``KINDS``.
-        workers: threads that decode.
-        may_lack: the kinds that items may be without.
+        dataset: dataset that stores the content.
+        item_keys: (N+1,) key of each item number in the dataset, as in ``dataset.interactions.item_ids``.
+        kinds: content to read, a subset of ``KINDS``.
+        workers: number of decoding threads.
+        may_lack: kinds that may be missing for some items.
 
     Raises:
-        InputError: an item lacks a kind that it may not lack, or no item has a kind.
+        InputError: an item lacks a kind that is not in ``may_lack``, or all items lack a kind.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class ItemContent:
         return self._dataset.item_id(self._item_keys[number])
 
     def keep(self, name: str, arrays: list[Rows]) -> None:
-        """Offer ``arrays``, (N, ...) with item number 1 first, as ``NAME.0``, ``NAME.1``, ... in what is read."""
+        """Make ``arrays``, (N, ...) with item number 1 first, readable as content ``NAME.0``, ``NAME.1``, ..."""
         self._kept[name] = arrays
         self._pool = self._pool or ThreadPoolExecutor(2)
 
     def read(self, items: Int64) -> dict[str, Tensor]:
-        """The content of ``items`` (M,) by name, each (M, ...): kinds, what is kept, and masks, as ``reads`` says."""
+        """Read the content of ``items`` (M,), each (M, ...): the kinds, kept arrays and masks named in ``reads``."""
         content: dict[str, Tensor] = {}
         for name in self.reads:
             kind, _, mask = name.partition(".")
@@ -97,7 +97,7 @@ class ItemContent:
             values = np.empty((0, *self._shapes[kind]), np.uint8)
         if values.shape[1:] != self._shapes[kind]:
             raise InputError(
-                f"{store.path} holds {kind} of shape {values.shape[1:]}, manifest.json says {self._shapes[kind]}; "
+                f"{store.path} holds {kind} of shape {values.shape[1:]}, but manifest.json has {self._shapes[kind]}; "
                 "prepare the dataset again."
             )
         if present.all():

@@ -35,24 +35,24 @@ ITEM_COLUMNS: dict[str, pl.DataType] = {
     "codec": pl.String(),
     "faults": pl.List(pl.String()),
 }
-"""The columns of ``items.parquet``, and their types; ``item_id`` is String in a dataset whose ids are text."""
+"""Columns of ``items.parquet`` and their types; ``item_id`` is String if item ids are text."""
 
 
 class Dataset:
     """A prepared dataset: a manifest, interactions, item and user tables, and content stores.
 
-    :func:`microlens.data.prepare.prepare` makes one of a release folder, :meth:`from_frame` of data frames. The
-    manifest is checked at once, arrays and tables when they are first asked for: :class:`InputError` names the file
-    that is missing or damaged.
+    Datasets are made from a release folder by :func:`microlens.data.prepare.prepare`, or from data frames by
+    :meth:`from_frame`. The manifest is checked at construction, arrays and tables on first use: :class:`InputError`
+    names the missing or damaged file.
 
     Users are numbered 0..U-1 and items 1..N (0 is padding), both in ascending order of their ids. Ids are 64-bit
     integers or text, see :attr:`user_ids` and :attr:`item_ids`.
 
     Args:
-        folder: the dataset folder.
+        folder: dataset folder.
 
     Raises:
-        InputError: the folder is no dataset, is unfinished or damaged, or has another format version.
+        InputError: the folder is not a dataset, is unfinished or damaged, or has another format version.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -83,35 +83,34 @@ class Dataset:
         workers: int | None = None,
         progress: bool = False,
     ) -> "Dataset":
-        """Make a dataset of interactions in a data frame, or open the one that was made of the same data.
+        """Create a dataset from a data frame of interactions, or open one created from the same data.
 
-        A frame is one of polars or pandas, a pyarrow Table, or anything else with the Arrow C stream interface. An
-        interrupted preparation goes on where it stopped. Repeated (user, item) pairs are dropped and counted.
+        Frames may be polars or pandas data frames, pyarrow Tables, or any object with the Arrow C stream interface. An
+        interrupted preparation resumes. Repeated (user, item) pairs are dropped and counted.
 
         Args:
-            frame: a row an interaction.
-            folder: the dataset folder.
-            user: the column of user ids: integers, text or UUIDs.
-            item: the column of item ids.
-            time: the column of times: numbers (seconds to nanoseconds since 1970, told apart by their size), datetimes
-                or ISO 8601 text. None means that each user's rows are in the order of time.
-            items: a frame with a row an item: its id and any of the columns title, tag, likes and views.
-            item_id: the column of item ids in ``items``, by default ``item``.
-            videos: a folder whose files are named by item id, a mapping of item ids to paths, or a column of paths in
-                ``items``.
-            covers: pictures, given in the same way.
-            sounds: sound files, given in the same way; an item without one is heard in its video.
-            name: what the dataset is called, by default as its folder.
-            settings: what to make of the media.
-            workers: decoding processes; one a core by default.
+            frame: one row per interaction.
+            folder: dataset folder.
+            user: column of user ids: integers, text or UUIDs.
+            item: column of item ids.
+            time: column of times: numbers (seconds, milliseconds, microseconds or nanoseconds since 1970, recognized by
+                magnitude), datetimes or ISO 8601 text. None if each user's rows are already in order of time.
+            items: frame with one row per item: its id and any of the columns title, tag, likes and views.
+            item_id: column of item ids in ``items``; ``item`` by default.
+            videos: folder of files named by item id, mapping of item ids to paths, or column of paths in ``items``.
+            covers: cover images, given in the same way.
+            sounds: sound files, given in the same way; items without one use the sound of their video.
+            name: name of the dataset; the folder's name by default.
+            settings: how media are decoded and stored.
+            workers: number of decoding processes; one per core by default.
             progress: show a progress bar.
 
         Raises:
-            InputError: a column is missing or holds what cannot be used (the row, counted from 0, is named), no user
-                has enough items for the protocol, or ``folder`` holds something else. Nothing has been written then.
-            OSError: the disk is full; what was finished is kept.
+            InputError: a column is missing or has an invalid value (the message gives the row, counted from 0), no user
+                has enough items for the protocol, or ``folder`` holds something else. Nothing is written in this case.
+            OSError: the disk is full; finished parts are kept.
         """
-        from microlens.data.dataset_writer import write_dataset  # it opens what it wrote
+        from microlens.data.dataset_writer import write_dataset  # avoids a circular import
         from microlens.data.frames import FrameSource
 
         folder = Path(folder)
@@ -127,24 +126,24 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The release's name."""
+        """The name of the dataset."""
         return self._checked.name
 
     @property
     def checksum(self) -> str:
-        """A digest of the sources and settings that the dataset was made of."""
+        """A digest of the sources and settings that the dataset was prepared from."""
         return self._checked.checksum
 
     @property
     def settings(self) -> Settings:
-        """What was made of the release's media."""
+        """How media were decoded and stored."""
         return self._checked.settings
 
     def __repr__(self) -> str:
         return "\n".join(f"{name + ':':<14}{value}" for name, value in self._described().items())
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
+        """HTML representation for notebooks."""
         rows = "".join(
             f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(value)}</td></tr>'
             for name, value in self._described().items()
@@ -160,20 +159,20 @@ class Dataset:
 
     @cached_property
     def interactions(self) -> Interactions:
-        """All events of the release, memory-mapped."""
+        """All interactions, memory-mapped."""
         interactions = Interactions.open(self.folder / "interactions")
         found = (interactions.num_users, interactions.num_items, interactions.num_events)
         release = self._checked.counts.release
         if found != (release.users, release.items, release.interactions):
             raise InputError(
                 f"{self.folder / 'interactions'} holds {found[0]:,} users, {found[1]:,} items and {found[2]:,} "
-                f"interactions, not those that manifest.json counts; {PREPARE_AGAIN}."
+                f"interactions, unlike the counts in manifest.json; {PREPARE_AGAIN}."
             )
         return interactions
 
     @cached_property
     def items(self) -> pl.DataFrame:
-        """One row an item, in the order of item numbers: id, title, tag, likes, views, what content it has, faults."""
+        """One row per item, in order of item numbers: id, title, tag, likes, views, available content, faults."""
         path = self.folder / "items.parquet"
         items = _read_table(path)
         text_ids = self._has_text_ids["item"]
@@ -182,14 +181,14 @@ class Dataset:
         if not _are_ids(items["item_id"], keys) or not np.array_equal(items["item"], np.arange(1, len(keys) + 1)):
             raise InputError(f"{path} does not list the {len(keys):,} items of interactions; {PREPARE_AGAIN}.")
         if any(items[kind].null_count() for kind in _KINDS):
-            raise InputError(f"{path} does not say of every item whether it has content; {PREPARE_AGAIN}.")
+            raise InputError(f"{path} does not state for every item whether it has content; {PREPARE_AGAIN}.")
         if (items["width"] < 1).any() or (items["height"] < 1).any():
             raise InputError(f"{path} holds a video without width or height; {PREPARE_AGAIN}.")
         return items
 
     @cached_property
     def user_ids(self) -> pl.Series:
-        """The users' ids in ascending order, (U,): Int64, or String where they are text."""
+        """User ids in ascending order, (U,): Int64, or String if they are text."""
         keys = self.interactions.user_ids
         if not self._has_text_ids["user"]:
             return pl.Series("user_id", keys)
@@ -202,18 +201,18 @@ class Dataset:
 
     @cached_property
     def item_ids(self) -> pl.Series:
-        """The items' ids in ascending order, (N,), item number 1 first: Int64, or String where they are text."""
+        """Item ids in ascending order, (N,), item number 1 first: Int64, or String if they are text."""
         if not self._has_text_ids["item"]:
             return pl.Series("item_id", self.interactions.item_ids[1:])
         return self.items["item_id"]
 
     def user_number(self, user: Id) -> int:
-        """The number of a user, which is the index of the id in :attr:`user_ids`.
+        """Return the number of a user, the index of its id in :attr:`user_ids`.
 
-        Integers may be given as text, and the other way round.
+        Integer ids may be given as text, and vice versa.
 
         Raises:
-            InputError: there is no such user.
+            InputError: the user is unknown.
         """
         (index,) = positions_of([user], self.user_ids)
         if index < 0:
@@ -221,10 +220,10 @@ class Dataset:
         return int(index)
 
     def item_numbers(self, items: Iterable[Id]) -> Int64:
-        """The numbers of items (n,), 1..N, by their ids; these are given as in :meth:`user_number`.
+        """Return the numbers (n,), 1..N, of items by their ids, which may be given as in :meth:`user_number`.
 
         Raises:
-            InputError: there is no such item; names the first.
+            InputError: an item is unknown; the message names the first.
         """
         wanted = list(items)
         indices = positions_of(wanted, self.item_ids)
@@ -234,22 +233,22 @@ class Dataset:
         return indices + 1
 
     def item_id_array(self, numbers: Int64) -> ItemIds:
-        """The ids of item ``numbers`` (n,): integers, or objects of type str; 0 or "" for padding."""
+        """Return the ids (n,) of item ``numbers`` (n,): integers, or objects of type str; 0 or "" for padding."""
         if not self._has_text_ids["item"]:
             return self.interactions.item_ids[numbers]
         return np.array(["", *self.item_ids], object)[numbers]
 
     def item_id(self, key: int) -> Id:
-        """The id of the item that has ``key`` in the interactions and in the content stores."""
+        """Return the id of the item with ``key`` in the interactions and content stores."""
         item: Id = self.item_ids[int(key) - 1] if self._has_text_ids["item"] else int(key)
         return item
 
     def split(self, protocol: Protocol) -> Split:
-        """Split the interactions as ``protocol`` says."""
+        """Split the interactions according to ``protocol``."""
         return make_split(self.interactions, protocol, self._without(protocol.require))
 
     def _without(self, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        """Which item numbers lack one of ``kinds``, (N+1,)."""
+        """Boolean mask (N+1,) of the item numbers that lack one of ``kinds``."""
         missing = np.zeros(self.interactions.num_items + 1, bool)
         for kind in kinds:
             if kind not in _KINDS:
@@ -268,7 +267,7 @@ def _check_columns(path: Path, table: pl.DataFrame, columns: Mapping[str, pl.Dat
 
 
 def _are_ids(ids: pl.Series, keys: Int64) -> bool:
-    """Whether ``ids`` are those of ``keys``: the same integers, or text in ascending order that they number from 1."""
+    """True if ``ids`` match ``keys``: equal integers, or ascending text ids with the keys 1, 2, ..."""
     if ids.dtype != pl.String:
         return np.array_equal(ids, keys)
     ascending = ids.is_sorted() and ids.n_unique() == len(ids) and not ids.has_nulls()
@@ -281,4 +280,4 @@ def _read_table(path: Path) -> pl.DataFrame:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {PREPARE_AGAIN}.") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise InputError(f"{path} is no whole Parquet file; {PREPARE_AGAIN}.") from None
+        raise InputError(f"{path} is not a complete Parquet file; {PREPARE_AGAIN}.") from None

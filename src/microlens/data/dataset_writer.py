@@ -1,4 +1,4 @@
-"""Writing a dataset folder from its source: indexed, decoded, resumable, and there whole or not at all."""
+"""Writing a dataset folder from its source: indexing and decoding, resumable and atomic."""
 
 import errno
 import hashlib
@@ -28,7 +28,7 @@ from microlens.release.folder import MEDIA
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 
-# All that is ever written into the folder of an unfinished dataset.
+# Patterns of all files written into the folder of an unfinished dataset.
 _WRITTEN = (
     "request.json",
     "outcomes.jsonl",
@@ -48,14 +48,15 @@ def write_dataset(
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """Write the dataset folder ``folder``, go on with an unfinished one, or open one made of the same source.
+    """Write the dataset folder ``folder``, resume an unfinished one, or open a finished one made from the same source.
 
-    Arguments are those of :func:`microlens.data.prepare.prepare`.
+    The other arguments are those of :func:`microlens.data.prepare.prepare`.
 
     Raises:
-        InputError: the source cannot be read or has no user whom the protocol keeps, or ``folder`` or
-            ``folder.partial`` holds something else: nothing has been written then. Or decoding processes do not start.
-        OSError: the disk is full; what was finished is kept.
+        InputError: the source cannot be read or has no user that the protocol keeps, or ``folder`` or
+            ``folder.partial`` holds something else (nothing is written in these cases); or decoding processes do not
+            start.
+        OSError: the disk is full; finished parts are kept.
     """
     settings = settings or Settings()
     if folder.exists():
@@ -90,7 +91,7 @@ def write_dataset(
 
 
 def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings) -> dict[str, Any]:
-    """What identifies a dataset without reading the media: table contents, media names and sizes, settings."""
+    """The identity of a dataset without reading its media: table contents, media names and sizes, settings."""
     sizes = {
         kind: [[files.name_within(item), _size(path)] for item, path in files.by_item.items()]
         for kind, files in media.items()
@@ -104,7 +105,7 @@ def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings
 
 
 def _size(path: Path) -> int:
-    """The size of a file in bytes; 0 for one that a data frame names and that is not there."""
+    """The size of a file in bytes; 0 for a missing file, whose path may come from a data frame."""
     try:
         return path.stat().st_size
     except OSError:
@@ -117,14 +118,16 @@ def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
     checked, text = read_manifest(folder)
     media = source.media(text_ids=checked.ids.item == "string")
     if json.loads(text).get("request") != _request(source, media, settings):
-        raise InputError(f"{folder} was made of other data or with other settings; choose another folder or remove it.")
+        raise InputError(
+            f"{folder} was made from other data or with other settings; choose another folder or remove it."
+        )
     return Dataset(folder)
 
 
 def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     path = partial / "request.json"
     clear_folder(partial, (f".*{UNFINISHED}",))
-    with suppress(InputError):  # a request that cannot be read is another one
+    with suppress(InputError):  # an unreadable request counts as a different one
         if read_json(path, dict[str, Any], "it is begun again") == request:
             return
     clear_folder(partial, _WRITTEN)
@@ -132,7 +135,7 @@ def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
 
 
 def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task]:
-    """Every media file to decode; an item without a sound file of its own is heard in its video."""
+    """Every media file to decode; items without a sound file use the sound of their video."""
     files = {kind: {keys[item]: path for item, path in found.by_item.items()} for kind, found in media.items()}
     videos = [
         Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
@@ -143,7 +146,7 @@ def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task
 
 @contextmanager
 def _full_disk_as_oserror() -> Iterator[None]:
-    """Say in one way what LMDB and NumPy say in three; LMDB calls a write that was cut short an I/O error."""
+    """Turn the errors of LMDB and NumPy about a full disk into OSError; LMDB reports a short write as an I/O error."""
     try:
         yield
     except lmdb.DiskError as error:

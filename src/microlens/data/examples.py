@@ -1,4 +1,4 @@
-"""What one row of a training batch is: a user's sequence, a pair, or an item among the user's others."""
+"""Training examples, the rows of batches: a user's sequence, a pair, or an item with the user's other items."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +13,11 @@ ExampleKind = Literal["sequences", "pairs", "rest"]
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of one kind that a split's train part gives.
+    """The examples of one kind in a split's training set.
 
-    ``sequences``: a user's last L + 1 train items, each of which predicts the next; U examples. ``pairs``: a user and
-    one train item; T examples, one an interaction. ``rest``: one train item as the target of the user's others, later
-    ones too; T examples.
+    ``sequences``: a user's last L + 1 training items, each of which predicts the next; U examples. ``pairs``: a user
+    and one training item; T examples, one per interaction. ``rest``: one training item as the target of all other
+    training items of the user, including later ones; T examples.
     """
 
     split: Split
@@ -28,11 +28,11 @@ class Examples:
 
     @property
     def last_only(self) -> bool:
-        """Whether the last item of a row is its only target."""
+        """True if the only target of a row is its last item."""
         return self.kind != "sequences"
 
     def rows(self, numbers: Int64) -> tuple[Int64, Int32]:
-        """The users (B,) and left-padded sequences (B, S) of examples (B,); S is 1 for pairs and else L + 1."""
+        """The users (B,) and left-padded sequences (B, S) of the examples (B,); S is 1 for pairs, else L + 1."""
         if self.kind == "sequences":
             return numbers, self.split.train_sequences(numbers)
         all_users, all_positions = self.split.train_events
@@ -44,14 +44,14 @@ class Examples:
         return users, np.concatenate([_as_wide(others, self.split.history_length), targets], 1)
 
     def targets_of(self, sequence: Int32) -> Int64:
-        """Which row of ``sequence`` (B, S) each of its targets belongs to: (Q,)."""
+        """The row in ``sequence`` (B, S) of each of its Q targets: (Q,)."""
         if self.last_only:
             return np.arange(len(sequence))
         return np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
 
 
 def _without(items: Int32, from_end: Int64) -> Int32:
-    """``items`` (B, W) without the one ``from_end`` (B,) positions from the end, 1 being the last: (B, W-1)."""
+    """Remove the item ``from_end`` (B,) positions from the end (1: the last) of each row of (B, W): (B, W-1)."""
     W = items.shape[1]
     columns = np.arange(W - 1)
     taken = columns + (columns >= (W - from_end)[:, None])
@@ -59,5 +59,5 @@ def _without(items: Int32, from_end: Int64) -> Int32:
 
 
 def _as_wide(items: Int32, width: int) -> Int32:
-    """The last ``width`` columns of left-padded ``items`` (B, W), or more padding: (B, width)."""
+    """Cut or left-pad ``items`` (B, W) to ``width`` columns: (B, width)."""
     return np.pad(items, ((0, 0), (max(0, width - items.shape[1]), 0)))[:, -width:]

@@ -12,14 +12,14 @@ from microlens.errors import InputError
 
 
 def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32]:
-    """The feature vectors of ``item_ids`` (N,), in that order: (N, E) float32.
+    """Load the feature vectors of ``item_ids`` (N,), in that order: (N, E) float32.
 
-    ``path`` is a ``.npy`` matrix. Its rows are named by the ids in ``NAME.ids.npy`` beside it, in any order and
-    possibly for more items than asked for: integers or, of a dataset whose ids are text, text of fixed width.
+    ``path`` is a ``.npy`` matrix. ``NAME.ids.npy`` next to it holds the item id of each row, in any order and possibly
+    of additional items: integers or, for datasets with text ids, text of fixed width.
 
     Raises:
-        InputError: a file is missing, damaged, or of another shape or type, an id occurs twice, an item has no row, or
-            a needed value is no finite float32.
+        InputError: a file is missing, damaged, or of another shape or type; an id occurs twice; an item has no row; or
+            a needed value is not a finite float32.
     """
     matrix_path = Path(path)
     ids_path = matrix_path.with_suffix(".ids.npy")
@@ -31,17 +31,18 @@ def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32
     ordered = row_ids[order]
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeated):
-        raise InputError(f"{ids_path} names item {repeated[0]} twice; every item may have one row.")
+        raise InputError(f"{ids_path} names item {repeated[0]} twice; each item may have only one row.")
     positions = np.minimum(np.searchsorted(ordered, item_ids), len(ordered) - 1)
     missing = item_ids[ordered[positions] != item_ids]
     if len(missing):
         raise InputError(f"{matrix_path} has no row for {len(missing):,} items (first: item {missing[0]}).")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is rejected below
         rows = np.asarray(matrix[order[positions]], np.float32)
     broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
         raise InputError(
-            f"{matrix_path}: the features of item {item_ids[broken][0]} hold NaN, infinity, or more than float32 can."
+            f"{matrix_path}: the features of item {item_ids[broken][0]} contain NaN, infinity or a value beyond "
+            "float32."
         )
     return rows
 
@@ -55,6 +56,6 @@ def _open_ids(path: Path, *, text: bool) -> ItemIds:
 def _open(path: Path, ndim: int, content: str) -> npt.NDArray[Any]:
     if not path.exists():
         raise InputError(
-            f"{path} does not exist; features are NAME.npy (a row an item) beside NAME.ids.npy (item ids)."
+            f"{path} does not exist; features are NAME.npy (one row per item) with NAME.ids.npy (item ids)."
         )
     return open_array(path, ndim=ndim, content=content)

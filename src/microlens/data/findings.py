@@ -1,4 +1,4 @@
-"""What is found out while a dataset is written, on its way into its tables and its manifest."""
+"""Collecting facts about a dataset while it is written, for its tables and manifest."""
 
 import hashlib
 import json
@@ -24,15 +24,15 @@ from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.pairs import Pairs
 
-EXAMPLES = 10  # how many of what was dropped are named in the manifest
-_TOLD = ("title", "tag", "likes", "views")  # the columns that tables of items may have
+EXAMPLES = 10  # number of dropped elements named in the manifest
+_TOLD = ("title", "tag", "likes", "views")  # optional columns of item tables
 
 
 @dataclass(kw_only=True)
 class Findings:
-    """What is written about a dataset, part after part, into the unfinished ``folder``.
+    """Writes the tables of a dataset into the unfinished ``folder`` and collects its manifest.
 
-    The methods are called in the order in which they stand here.
+    Call the methods in the order in which they are defined.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Findings:
     outcomes: list[Outcome] = field(default_factory=list)
 
     def drop(self, what: str, count: int, why: str, examples: list[Any] | None = None) -> None:
-        """Put down that ``count`` of something are left out."""
+        """Record that ``count`` of ``what`` are dropped, and why."""
         if count:
             self.dropped.append({"what": what, "count": count, "why": why, "examples": (examples or [])[:EXAMPLES]})
 
@@ -55,7 +55,7 @@ class Findings:
         return dict(zip(ids, keys, strict=True))
 
     def write_interactions(self) -> None:
-        """Write the interactions and the users."""
+        """Write the tables of interactions and users."""
         protocol = Protocol()
         self.notes += self.pairs.notes
         self.interactions.write(self.folder / "interactions")
@@ -69,7 +69,7 @@ class Findings:
         self.drop("users", len(short), why, short.head(EXAMPLES).to_list())
 
     def join_items(self, tables: list[Table]) -> None:
-        """Put together what the tables say about the items."""
+        """Join the tables of items."""
         ids = pl.Series("item_id", list(self.keys), pl.Int64 if self.pairs.item_ids is None else pl.String)
         items = pl.DataFrame({"item_id": ids}).with_row_index("item", offset=1)
         for table in tables:
@@ -95,7 +95,7 @@ class Findings:
         self.drop(rows, len(unknown), "items without interactions", unknown.head(EXAMPLES).to_list())
 
     def name_unused(self, source: Source, media: Mapping[str, MediaFiles]) -> None:
-        """Put down what the source holds and nothing reads."""
+        """Record the unused files of the source."""
         for unused in source.unused:
             self.drop(unused.what, len(unused.names), unused.why, unused.names)
         for kind, files in media.items():
@@ -103,14 +103,14 @@ class Findings:
                 self.drop(f"{suffix or 'other'} files of {MEDIA[kind][0]}", len(names), why, names)
 
     def write_items(self, outcomes: list[Outcome], media: Mapping[str, MediaFiles]) -> None:
-        """Write the items, with what became of their media files."""
+        """Write the table of items, with the outcomes of decoding their media files."""
         ids = {key: item for item, key in self.keys.items()}
         self.outcomes = [replace(outcome, path=_name(ids[outcome.item_id], outcome, media)) for outcome in outcomes]
         columns = _media_columns(list(ids), self.outcomes)
         _write_table(self.items.with_columns(columns), self.folder / "items.parquet")
 
     def manifest(self, source: Source, split: Split, settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
-        """The manifest; ``split`` is what the paper's protocol makes of the interactions."""
+        """Return the manifest; ``split`` is the split under the paper's protocol."""
         ids = {key: item for item, key in self.keys.items()}
         sources: list[dict[str, Any]] = [asdict(origin) for origin in source.origins]
         files = {(outcome.path, outcome.bytes, outcome.sha256) for outcome in self.outcomes}
@@ -156,14 +156,14 @@ class Findings:
 
 
 def _write_table(table: pl.DataFrame, path: Path) -> None:
-    # Through memory, because polars itself reports a full disk as no OSError.
+    # Through memory, because polars does not report a full disk as OSError.
     content = BytesIO()
     table.write_parquet(content)
     path.write_bytes(content.getbuffer())
 
 
 def _name(item: Id, outcome: Outcome, media: Mapping[str, MediaFiles]) -> str:
-    """The name of the file that an outcome comes from."""
+    """The name of the file that was decoded."""
     heard_in_video = outcome.kind == "sound" and item not in media["sound"].by_item
     return media["clips" if heard_in_video else outcome.kind].names[item]
 

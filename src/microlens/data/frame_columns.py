@@ -1,4 +1,4 @@
-"""Columns of data frames of any make, as the values that a dataset is made of: ids, times, texts and counts."""
+"""Reading columns of polars, pandas and Arrow frames as ids, times, texts and counts."""
 
 import sys
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
 from microlens.release.timestamps import Moments, TimestampFault, read_moments
 
 _FRAMES = "a polars or pandas DataFrame, a pyarrow Table, or another object with __arrow_c_stream__"
-_MOST_EXACT = 2**53  # of the whole numbers that a float64 tells from their neighbours
+_MOST_EXACT = 2**53  # largest integer up to which float64 represents every integer
 _UNITS = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _DATETIMES = "times are datetimes, those without a zone taken as UTC; they are stored in milliseconds"
 
 
 def columns_of(frame: Any, names: Sequence[str], argument: str, optional: Sequence[str] = ()) -> pl.DataFrame:
-    """The columns ``names`` of a frame, and those of ``optional`` that it has.
+    """Select the columns ``names`` of a frame, and those of ``optional`` that exist.
 
     Args:
-        frame: of polars, pandas, or whatever speaks Arrow.
-        names: what has to be there.
-        argument: what messages call the frame.
-        optional: what may be there.
+        frame: polars or pandas data frame, or an object with the Arrow C stream interface.
+        names: required columns.
+        argument: name of the frame in messages.
+        optional: optional columns.
 
     Raises:
-        InputError: it is no frame, or lacks a column.
+        InputError: ``frame`` is not a frame, or lacks a column.
     """
     pandas = sys.modules.get("pandas")
     of_pandas = pandas is not None and isinstance(frame, pandas.DataFrame)
@@ -47,7 +47,7 @@ def columns_of(frame: Any, names: Sequence[str], argument: str, optional: Sequen
 
 
 def _from_pandas(column: Any) -> pl.Series:
-    """A column of pandas, without pyarrow, which polars would need."""
+    """Convert a pandas column without pyarrow, which polars would need."""
     name, dtype = str(column.name), column.dtype
     if getattr(dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -65,10 +65,10 @@ def _from_pandas(column: Any) -> pl.Series:
 
 
 def id_column(column: pl.Series, argument: str) -> pl.Series:
-    """Ids as Int64, or as trimmed String where they are text, UUIDs or integers beyond 64 bits.
+    """Convert ids to Int64, or to trimmed String if they are text, UUIDs or integers beyond 64 bits.
 
     Raises:
-        InputError: one is missing, is no id, or the column is of another type.
+        InputError: an id is missing or invalid, or the column has another type.
     """
     kind = column.dtype
     _require(~_missing(column), column, argument, "is missing")
@@ -93,7 +93,7 @@ def id_column(column: pl.Series, argument: str) -> pl.Series:
 
 
 def ids_like(column: pl.Series, argument: str, *, text: bool) -> pl.Series:
-    """Ids of another table, as those of the interactions are: text or integers; raises as :func:`id_column`."""
+    """Convert ids of another table to the type of the interactions' ids; raises as :func:`id_column`."""
     found = id_column(column, argument)
     if text:
         return found.cast(pl.String)
@@ -103,10 +103,10 @@ def ids_like(column: pl.Series, argument: str, *, text: bool) -> pl.Series:
 
 
 def time_column(column: pl.Series, argument: str) -> Moments:
-    """Times of numbers, datetimes, dates or text, as the column "timestamp".
+    """Convert numbers, datetimes, dates or text to times, a column "timestamp".
 
     Raises:
-        InputError: one is missing or cannot be used.
+        InputError: a time is missing or invalid.
     """
     kind = column.dtype
     _require(~_missing(column), column, argument, "is missing")
@@ -135,7 +135,7 @@ def text_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
     """Text on one line, null where there is none; and 0, as everything can be read.
 
     Raises:
-        InputError: the column holds no text.
+        InputError: the column cannot be read as text.
     """
     if column.dtype == pl.Null or isinstance(column.dtype, (pl.Categorical, pl.Enum)) or column.dtype.is_numeric():
         column = column.cast(pl.String)
@@ -145,10 +145,10 @@ def text_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
 
 
 def count_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
-    """Integers, and how many values that are none became null.
+    """Convert a column to integers; also return the number of invalid values, which become null.
 
     Raises:
-        InputError: the column holds neither numbers nor text.
+        InputError: the column contains neither numbers nor text.
     """
     kind = column.dtype
     if kind == pl.String:
@@ -167,7 +167,7 @@ def _missing(column: pl.Series) -> pl.Series:
 
 
 def _require(good: pl.Series, column: pl.Series, argument: str, why: str) -> None:
-    """Refuse the first value that is not good, by its row."""
+    """Raise InputError for the first row where ``good`` is False."""
     if not good.all():
         row = _first(~good)
         value = "" if "missing" in why else f" '{column[row]}'"

@@ -1,4 +1,4 @@
-"""Data frames as the source of a dataset: interactions, items, and paths of media files."""
+"""Data frames as a dataset source: interactions, items, and paths of media files."""
 
 import hashlib
 import json
@@ -24,18 +24,18 @@ _TEXTS, _COUNTS = ("title", "tag"), ("likes", "views")
 
 
 class FrameSource(Source):
-    """Frames that are in memory; arguments as :meth:`microlens.data.dataset.Dataset.from_frame` describes them.
+    """Source of data frames in memory; see :meth:`microlens.data.dataset.Dataset.from_frame` for the arguments.
 
     Args:
-        name: what the dataset is called.
-        frame: the interactions.
-        columns: the names of its columns of users, items and times; the last may be None.
-        items: a row an item, or None.
-        item_id: the name of the column of ids in ``items``.
-        media: where the files of each kind are: None, a folder, a column of ``items``, or a mapping.
+        name: name of the dataset.
+        frame: interactions.
+        columns: names of the columns of users, items and times; the last may be None.
+        items: frame with one row per item, or None.
+        item_id: name of the id column in ``items``.
+        media: location of the files of each kind: None, a folder, a column of ``items``, or a mapping.
 
     Raises:
-        InputError: a column is missing or holds what cannot be used, or there are no media where they should be.
+        InputError: a column is missing or has an invalid value, or media files do not exist.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class FrameSource(Source):
         return Table(name=_ITEMS, metadata=metadata, rows="rows")
 
     def _find(self, name: str, kind: str, where: Any) -> MediaFiles:
-        """The files of one kind; names in messages and the manifest begin with ``name`` or that of their folder."""
+        """Find the files of one kind; in messages and the manifest, paths start with ``name`` or the folder's name."""
         if where is None:
             return MediaFiles(by_item={}, names={}, unused={})
         if self._items is not None and isinstance(where, str) and where in self._paths.columns:
@@ -93,12 +93,12 @@ class FrameSource(Source):
 
     @property
     def name(self) -> str:
-        """What the dataset is called."""
+        """The name of the dataset."""
         return self._name
 
     @cached_property
     def origins(self) -> list[Origin]:
-        """The frames, and which item has which file."""
+        """The frames, and the assignment of media files to items."""
         columns = self._events.get_columns()
         if self._moments is not None:
             columns.append(self._moments.values.alias(str(self._moments.unit)))
@@ -120,12 +120,12 @@ class FrameSource(Source):
         return [] if self._items is None else [self._items]
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
-        """The files that were named or found."""
+        """The media files by kind."""
         return self._media
 
 
 def _of_paths(name: str, paths: Iterable[tuple[Id, Any]]) -> MediaFiles:
-    """Files given by item; of several of an item the first. They are named from the folder that has them all."""
+    """Files given by item, the first if an item has several; named relative to their common folder."""
     by_item: dict[Id, Path] = {}
     for item, path in paths:
         if path is None or path != path or path == "":  # NaN, as pandas has it, is no path
@@ -136,7 +136,7 @@ def _of_paths(name: str, paths: Iterable[tuple[Id, Any]]) -> MediaFiles:
     if by_item and not any(path.exists() for path in by_item.values()):
         first = next(iter(by_item.values()))
         raise InputError(f"none of the {len(by_item):,} files given as {name} exists (the first is {first}).")
-    # Links keep their own names, which resolve() would change.
+    # Unlike resolve(), abspath() keeps the names of links.
     whole = {item: Path(os.path.abspath(path)) for item, path in sorted(by_item.items())}  # noqa: PTH100
     above = Path(os.path.commonpath([path.parent for path in whole.values()])) if whole else Path()
     names = {item: f"{name}/{name_of(path.relative_to(above))}" for item, path in whole.items()}
@@ -144,7 +144,7 @@ def _of_paths(name: str, paths: Iterable[tuple[Id, Any]]) -> MediaFiles:
 
 
 def _origin(name: str, columns: Iterable[pl.Series]) -> Origin:
-    """A digest of columns: of their names, types and values."""
+    """A digest of the names, types and values of columns."""
     digest, size = hashlib.sha256(), 0
     for column in columns:
         if not column.dtype.is_integer():
@@ -161,6 +161,6 @@ def _origin(name: str, columns: Iterable[pl.Series]) -> Origin:
 
 
 def _origin_of_media(name: str, files: MediaFiles) -> Origin:
-    """A digest of which item has which file."""
+    """A digest of the assignment of files to items."""
     content = json.dumps(sorted([str(item), path] for item, path in files.names.items())).encode()
     return Origin(path=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,4 +1,4 @@
-"""Everything that is known of each user, oldest first: what a recommendation of the next item starts from."""
+"""Complete user histories, oldest first, from which the next item is recommended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from microlens.data.split import Split
 
 @dataclass(frozen=True, kw_only=True)
 class Histories:
-    """The items of U users, each oldest first: those of user u are ``items[offsets[u]:offsets[u+1]]``."""
+    """The items of U users, oldest first; those of user u are ``items[offsets[u]:offsets[u+1]]``."""
 
     offsets: Int64
     items: Int32
 
     @classmethod
     def of(cls, histories: Sequence[Int64]) -> Self:
-        """Put the histories of several users, arrays of item numbers (H,), together."""
+        """Combine the histories of several users, arrays of item numbers (H,)."""
         return cls(
             offsets=np.cumsum([0, *map(len, histories)]),
             items=np.concatenate([np.zeros(0, np.int32), *histories]).astype(np.int32),
@@ -27,13 +27,13 @@ class Histories:
 
     @classmethod
     def of_split(cls, split: Split, interactions: Interactions) -> Self:
-        """All interactions that ``split`` keeps of its users, validation and test among them, in the order of time."""
+        """All interactions that ``split`` keeps of its users, including validation and test, in order of time."""
         starts, ends = interactions.offsets[split.users_kept], interactions.offsets[split.users_kept + 1]
         lengths = ends - starts
         users = np.repeat(np.arange(split.num_users), lengths)
         events = np.arange(len(users)) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
         items = interactions.items[events].astype(np.int64)
-        number = np.zeros(interactions.num_items + 1, np.int64)  # of each item in the split; 0 where it is left out
+        number = np.zeros(interactions.num_items + 1, np.int64)  # item number in the split; 0 if dropped
         number[split.items_kept] = np.arange(split.num_items + 1)
         size = split.num_items + 1
         owners = np.repeat(np.arange(split.num_users), np.diff(split.offsets))
@@ -52,5 +52,5 @@ class Histories:
         width = int(np.diff(self.offsets)[users].max(initial=1)) if length is None else length
         positions = self.offsets[users + 1][:, None] - np.arange(width, 0, -1)
         real = positions >= self.offsets[users][:, None]
-        items = np.append(self.items, np.int32(0))  # for users without any item, past the end
+        items = np.append(self.items, np.int32(0))  # so that index -1 is padding, also without items
         return np.where(real, items[np.where(real, positions, -1)], np.int32(0))

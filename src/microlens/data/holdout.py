@@ -1,4 +1,4 @@
-"""Which interactions are held out: the ways to part a set of interactions into train, validation and test."""
+"""Hold-out methods: labelling interactions as train, validation or test."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ from microlens.data.protocol import Holdout
 from microlens.errors import InputError
 
 TRAIN, VALID, TEST = 0, 1, 2
-SHARE = 0.1  # of the interactions, or the items, for each of the two parts that are held out
+SHARE = 0.1  # share of the interactions or items in each of the two held-out parts
 Labels = npt.NDArray[np.int8]
 
 
 def leave_one_out(interactions: Interactions, seed: int) -> Labels:
-    """The last item of each user for test, the one before it for validation (E,)."""
+    """Label the last item of each user as test, the one before it as validation: (E,)."""
     labels = np.zeros(interactions.num_events, np.int8)
     labels[interactions.offsets[1:] - 1] = TEST
     labels[interactions.offsets[1:] - 2] = VALID
@@ -23,27 +23,28 @@ def leave_one_out(interactions: Interactions, seed: int) -> Labels:
 
 
 def random_share(interactions: Interactions, seed: int) -> Labels:
-    """A tenth of each user's items, at least one, at random for test, as many for validation (E,).
+    """Label a random tenth of each user's items, at least one, as test, and as many as validation: (E,).
 
-    That is 8:1:1 as RecBole and MMRec have it; histories are what is left, so models see what came after a target.
+    This is the 8:1:1 split of RecBole and MMRec. Histories are the remaining items, so models see items from after a
+    target.
     """
     lengths = np.diff(interactions.offsets)
     users = np.repeat(np.arange(len(lengths)), lengths)
     held = np.maximum(1, (SHARE * lengths).astype(np.int64))[users]
     drawn = np.random.default_rng(seed).random(interactions.num_events)
-    order = np.lexsort((drawn, users))  # by user, at random within
+    order = np.lexsort((drawn, users))  # by user, in random order within a user
     index = np.empty(len(order), np.int64)
     index[order] = np.arange(len(order)) - interactions.offsets[users]
     return np.where(index < held, TEST, np.where(index < 2 * held, VALID, TRAIN)).astype(np.int8)
 
 
 def global_time(interactions: Interactions, seed: int) -> Labels:
-    """The last tenth of all interactions by time for test, the tenth before them for validation (E,).
+    """Label the last tenth of all interactions by time as test, the tenth before them as validation: (E,).
 
-    Interactions of one moment stay together, in the later part.
+    Interactions with equal timestamps stay together, in the later part.
 
     Raises:
-        InputError: the release has no timestamps, or all are one.
+        InputError: the dataset has no timestamps, or too many are equal.
     """
     times = np.asarray(interactions.times)
     positions = np.arange(len(times)) - np.repeat(interactions.offsets[:-1], np.diff(interactions.offsets))
@@ -55,12 +56,12 @@ def global_time(interactions: Interactions, seed: int) -> Labels:
     ordered = np.sort(times)
     valid_from, test_from = (ordered[int(len(ordered) * (1 - share * SHARE))] for share in (2, 1))
     if not ordered[0] < valid_from < test_from:
-        raise InputError('protocol.split is "global-time", but too many interactions have one timestamp to part them.')
+        raise InputError('protocol.split is "global-time", but too many interactions share a timestamp to split them.')
     return np.searchsorted([valid_from, test_from], times, side="right").astype(np.int8)
 
 
 def cold_items(interactions: Interactions, seed: int) -> Labels:
-    """All interactions with a tenth of the items, at random, for test, those with another tenth for validation (E,)."""
+    """Label all interactions with a random tenth of the items as test, and with another tenth as validation: (E,)."""
     items = np.unique(interactions.items)
     items = np.random.default_rng(seed).permutation(items)
     held = max(1, int(SHARE * len(items)))
@@ -76,6 +77,6 @@ HOLDOUTS: dict[Holdout, Callable[[Interactions, int], Labels]] = {
     "global-time": global_time,
     "cold-items": cold_items,
 }
-"""Ways of holding out by name: labels of the interactions (E,), :data:`TRAIN`, :data:`VALID` or :data:`TEST`."""
+"""Hold-out methods by name; they label the interactions (E,) :data:`TRAIN`, :data:`VALID` or :data:`TEST`."""
 ONE_AFTER_ANOTHER: tuple[Holdout, ...] = ("leave-one-out", "global-time")
-"""Those under which validation items come before test items, so that they are known at test."""
+"""Methods under which validation items precede test items, so that they are part of the history at test."""

@@ -15,7 +15,7 @@ from microlens.release.pairs import Pairs
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 ItemIds = Int64 | npt.NDArray[np.object_]
-"""Ids of items as an array: integers, or objects of type str."""
+"""Item ids as an array: integers, or objects of type str."""
 
 ARRAYS: dict[str, npt.DTypeLike] = {
     "offsets": np.int64,
@@ -24,21 +24,21 @@ ARRAYS: dict[str, npt.DTypeLike] = {
     "user_ids": np.int64,
     "item_ids": np.int64,
 }
-"""The arrays of :class:`Interactions`, a file each, and their types."""
+"""The arrays of :class:`Interactions`, one file each, and their types."""
 _REMEDY = "prepare the dataset again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Events sorted by user, then time, with dense item numbers 1..N (0 is padding), and the keys of users and items.
+    """Interactions sorted by user, then time, with dense item numbers 1..N (0 is padding), and keys of users and items.
 
-    A key is the original id where ids are 64-bit integers. Where they are text, keys are the numbers 1, 2, ... in
-    ascending order of the ids, and :attr:`microlens.data.dataset.Dataset.user_ids` and ``item_ids`` have the texts.
+    If ids are 64-bit integers, keys are the ids. If ids are text, keys are the numbers 1, 2, ... in ascending order of
+    the ids, which are in :attr:`microlens.data.dataset.Dataset.user_ids` and ``item_ids``.
 
     Shapes, with U users, N items and E events: ``offsets`` (U+1,) int64, the events of user u being
     ``offsets[u]:offsets[u+1]``; ``items`` (E,) int32; ``times`` (E,) int64, milliseconds or, for a release without
     timestamps, the position in the user's sequence; ``user_ids`` (U,) and ``item_ids`` (N+1,) int64, both ascending,
-    with ``item_ids[0]`` unused. Arrays that were opened from disk are memory-mapped and read-only.
+    with ``item_ids[0]`` unused. Arrays opened from disk are memory-mapped and read-only.
     """
 
     offsets: Int64
@@ -49,24 +49,24 @@ class Interactions:
 
     @property
     def num_users(self) -> int:
-        """U."""
+        """U, the number of users."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
-        """N, without padding."""
+        """N, the number of items, without padding."""
         return len(self.item_ids) - 1
 
     @property
     def num_events(self) -> int:
-        """E."""
+        """E, the number of interactions."""
         return len(self.items)
 
     @classmethod
     def from_pairs(cls, pairs: Pairs) -> Self:
-        """Number the users and items of a release densely, in ascending order of their keys."""
+        """Build from pairs, with dense user and item numbers in ascending order of their keys."""
         users, items, times = (pairs.events[name].to_numpy() for name in ("user", "item", "timestamp"))
-        starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))  # no difference: it may have 65 bits
+        starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))  # not np.diff: may overflow
         item_ids, numbers = np.unique(items, return_inverse=True)
         return cls(
             offsets=np.append(starts, len(users)).astype(np.int64),
@@ -81,7 +81,7 @@ class Interactions:
         """Memory-map the arrays written by :meth:`write`.
 
         Raises:
-            InputError: an array is missing or damaged, or they do not go together.
+            InputError: an array is missing or damaged, or the arrays contradict each other.
         """
         paths = {name: folder / f"{name}.npy" for name in ARRAYS}
         opened = cls(
@@ -92,9 +92,9 @@ class Interactions:
         return opened
 
     def _faults(self) -> Iterator[tuple[str, str]]:
-        """Arrays that contradict themselves or others, by name, and how; each event is looked at once."""
+        """Yield the name and fault of each array that contradicts itself or another; reads all arrays once."""
         if len(self.offsets) != self.num_users + 1:
-            yield "offsets", f"{len(self.offsets) - 1:,} users there, {self.num_users:,} in user_ids.npy"
+            yield "offsets", f"{len(self.offsets) - 1:,} users, but {self.num_users:,} in user_ids.npy"
         if self.offsets[0] != 0 or self.offsets[-1] != self.num_events or np.any(np.diff(self.offsets) < 1):
             yield "offsets", f"not ascending from 0 to the {self.num_events:,} interactions of items.npy"
         if len(self.times) != self.num_events:
@@ -106,7 +106,7 @@ class Interactions:
                 yield name, "ids are not ascending"
 
     def write(self, folder: Path) -> None:
-        """Write one ``.npy`` file an array into ``folder``."""
+        """Write one ``.npy`` file per array into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))

@@ -1,4 +1,4 @@
-"""The manifest of a prepared dataset: what it has to hold, whatever wrote it."""
+"""The schema of the manifest of a prepared dataset."""
 
 from pathlib import Path
 from typing import Literal
@@ -49,11 +49,11 @@ class _Fault(BaseModel):
 
 @with_config(ConfigDict(extra="forbid"))
 class _Settings(Settings):
-    """A setting that is not known here could mean that the content is something else."""
+    """Unknown settings are rejected, because they could change the meaning of the content."""
 
 
 class Manifest(BaseModel):
-    """What is read of a manifest; it may hold more."""
+    """The fields of a manifest that are read; it may contain others."""
 
     name: str
     checksum: str
@@ -69,10 +69,10 @@ class _Version(BaseModel):
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """The manifest of the dataset ``folder``, checked, and its text.
+    """Read and check the manifest of the dataset ``folder``; returns it and its text.
 
     Raises:
-        InputError: there is none, it is damaged, or it has another format version.
+        InputError: there is no manifest, it is damaged, or it has another format version.
     """
     path = folder / "manifest.json"
     if not path.is_file():

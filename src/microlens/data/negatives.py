@@ -1,4 +1,4 @@
-"""Items that a target is ranked against in training, beside those of its batch."""
+"""Negative items for training, in addition to those in the batch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +14,10 @@ from microlens.errors import InputError
 
 @dataclass(frozen=True)
 class Negatives:
-    """Where negatives come from.
+    """Sampler of negatives.
 
-    ``each``: ``count`` items for each target, uniform over the catalogue, none of them among the user's train items.
-    ``shared``: ``count`` items for all targets of a batch, drawn by their share of the train part, repeats included.
+    ``each``: ``count`` items per target, uniform over the catalogue without the user's training items. ``shared``:
+    ``count`` items for all targets of a batch, sampled with replacement in proportion to their training counts.
     ``catalogue``: every item.
     """
 
@@ -26,29 +26,32 @@ class Negatives:
     count: int = 0
 
     def __post_init__(self) -> None:
-        """Check that there is something to draw for everyone."""
+        """Check that every user has an item that can be sampled."""
         if self.kind == "each":
             users, positions = self.split.train_events
             pairs = np.unique(users * (self.split.num_items + 1) + self.split.sequences[positions])
             most = int(np.bincount(pairs // (self.split.num_items + 1)).max())
             if most >= self.split.num_items:
                 raise InputError(
-                    f"train.loss draws items that a user has not had, but one user had all {self.split.num_items}; "
+                    f"train.loss samples items that a user has not had, but one user had all {self.split.num_items}; "
                     'use train.loss = "in-batch-softmax".'
                 )
 
     @property
     def candidates(self) -> Int64 | None:
-        """Items that are in every batch; None where that is decided by drawing."""
+        """Items added to every batch; None if negatives are sampled."""
         return np.arange(1, self.split.num_items + 1) if self.kind == "catalogue" else None
 
     def draw(self, random: np.random.Generator, rows: Int64, own: Int32) -> Int64 | None:
-        """Draw for the targets of one batch: (Q, count), (count,), or nothing where the whole catalogue is there.
+        """Sample negatives for the targets of one batch.
 
         Args:
-            random: decides what is drawn.
-            rows: (Q,) the row of each target.
-            own: (B, H) the train items of each row's user, 0 at padding.
+            random: random number generator.
+            rows: (Q,) row of each target.
+            own: (B, H) training items of the user of each row, 0 at padding.
+
+        Returns:
+            (Q, count) for ``each``, (count,) for ``shared``, None for ``catalogue``.
         """
         if self.kind == "catalogue":
             return None
@@ -65,13 +68,13 @@ class Negatives:
 
     @cached_property
     def _cumulative(self) -> Int64:
-        """How many train interactions are with items up to each number: (N+1,)."""
+        """Cumulative training counts by item number: (N+1,)."""
         return np.cumsum(self.split.train_counts)
 
 
 def _among(items: Int64, own: Int32) -> npt.NDArray[np.bool_]:
-    """Whether each of ``items`` (Q, K) is in its row of ``own`` (Q, H): (Q, K)."""
+    """True where an element of ``items`` (Q, K) is in the same row of ``own`` (Q, H): (Q, K)."""
     found = np.zeros(items.shape, np.bool_)
-    for column in own.T:  # a dozen columns; all at once would take H times the memory
+    for column in own.T:  # a dozen columns; a single comparison would take H times the memory
         found |= items == column[:, None]
     return found

@@ -1,4 +1,4 @@
-"""From a release folder to a dataset folder."""
+"""Preparing a dataset folder from a release folder."""
 
 import re
 from collections.abc import Callable
@@ -33,36 +33,37 @@ def prepare(
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """Read a release and write the dataset folder ``folder``; go on where an interrupted preparation stopped.
+    """Read a release and write the dataset folder ``folder``; resume an interrupted preparation.
 
-    A dataset that was finished before is opened, if it was made of the same release with the same settings.
+    A finished dataset is opened if it was made from the same release with the same settings.
 
     Args:
-        release_folder: a folder in the official layout, see docs/data.md.
-        folder: the dataset folder.
-        settings: what to make of the media.
-        workers: decoding processes; one a core by default.
+        release_folder: folder in the official layout, see docs/data.md.
+        folder: dataset folder.
+        settings: how media are decoded and stored.
+        workers: number of decoding processes; one per core by default.
         progress: show a progress bar.
-        on_progress: called with (done, total) media files, in place of a bar.
+        on_progress: called with (done, total) media files, instead of the bar.
 
     Returns:
         The dataset. Its manifest holds sources with size and SHA-256, settings, counts, everything dropped and why, how
         tables were read, and the faults of media files by item.
 
     Raises:
-        InputError: the release cannot be read or has no user whom the protocol keeps, or ``folder`` or
-            ``folder.partial`` holds something else: nothing has been written then. Or decoding processes do not start.
-        OSError: the disk is full; what was finished is kept.
+        InputError: the release cannot be read or has no user that the protocol keeps, or ``folder`` or
+            ``folder.partial`` holds something else (nothing is written in these cases); or decoding processes do not
+            start.
+        OSError: the disk is full; finished parts are kept.
     """
     source = ReleaseSource(Path(release_folder))
     return write_dataset(source, Path(folder), settings, workers=workers, progress=progress, on_progress=on_progress)
 
 
 class ReleaseSource(Source):
-    """A release folder.
+    """Source of a release folder.
 
     Raises:
-        InputError: the folder or its pairs file is missing, or two files could be the same part.
+        InputError: the folder or its pairs file is missing, or two files match the same part of the release.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +71,7 @@ class ReleaseSource(Source):
 
     @property
     def name(self) -> str:
-        """What stands before "pairs" in the name of that file, or the folder's name."""
+        """The name of the pairs file before "pairs", or else the folder's name."""
         release = self._release
         return re.sub(r"(?i)pairs(\.\w+)+$", "", release.pairs.name).rstrip("_-") or release.folder.resolve().name
 
@@ -81,7 +82,7 @@ class ReleaseSource(Source):
 
     @property
     def unused(self) -> list[Unused]:
-        """Files and folders that are no part of a release, and frames that other code took."""
+        """Files and folders that are not part of a release, and video frames extracted by other code."""
         found = [
             Unused(what="files and folders of the release", names=names, why=why)
             for why, names in self._release.unused.items()
@@ -97,7 +98,7 @@ class ReleaseSource(Source):
         return read_pairs(self._release.pairs)
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
-        """Read titles, tags and likes, as far as there are any."""
+        """Read the files of titles, tags and likes that exist."""
         paths = {part: getattr(self._release, part) for part in _ITEM_TABLES}
         return [
             Table(name=path.name, metadata=_ITEM_TABLES[part](path, text_ids)) for part, path in paths.items() if path
@@ -109,7 +110,7 @@ class ReleaseSource(Source):
         return Table(name=path.name, metadata=read_comments(path, text_ids)) if path else None
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
-        """The files in the folders of videos, covers and sounds, by the id that is their name."""
+        """The files in the folders of videos, covers and sounds, by the item id in their names."""
         return {
             kind: find_media(getattr(self._release, name), suffixes, text_ids=text_ids)
             for kind, (name, suffixes) in MEDIA.items()

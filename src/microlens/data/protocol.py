@@ -1,4 +1,4 @@
-"""The protocol: everything that makes two numbers comparable."""
+"""The evaluation protocol: all settings that must be equal for metrics to be comparable."""
 
 import hashlib
 import json
@@ -9,23 +9,22 @@ from typing import Any, Literal
 from microlens.errors import InputError
 
 Holdout = Literal["leave-one-out", "random", "global-time", "cold-items"]
-# What the protocol gained after the first reports: at these values they count for no hash, and reports stay comparable.
+# Fields added later; left out of the hash at their default, so earlier reports stay comparable.
 ADDED_LATER: dict[str, Any] = {"min_item_count": 0, "seed": 0}
-MOST_HISTORY = 10_000  # items; a batch has a slot for each
+MOST_HISTORY = 10_000  # items; sequences in a batch are this long
 MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Everything that makes two numbers comparable; the default is the protocol of the MicroLens paper.
+    """All settings that make metrics comparable; the default is the protocol of the MicroLens paper.
 
-    Users with fewer than ``min_length`` items are dropped, the others cut to their last ``max_length``, unless that is
-    0; items that vanish with the cut are no candidates. ``split`` says what is held out, see
-    :mod:`microlens.data.holdout`; where it draws, ``seed`` decides. Users with fewer than ``min_length - 2`` items left
-    to train on are dropped as well. A model reads the last ``max_history`` items known before a target and ranks all
-    items but the known ones; an item that scores as high as the target stands before it. Items that lack a kind of
-    content in ``require`` (clips, covers, sound), or have fewer than ``min_item_count`` interactions, are taken out
-    before all this, once.
+    First, items that lack a kind of content in ``require`` (clips, covers, sound), or have fewer than
+    ``min_item_count`` interactions, are removed, once. Users with fewer than ``min_length`` items are dropped, the
+    others are cut to their last ``max_length`` items (0: no cut); items without remaining interactions are no
+    candidates. ``split`` is the hold-out method, see :mod:`microlens.data.holdout`, and ``seed`` its random seed. Users
+    with fewer than ``min_length - 2`` training items are dropped as well. A model reads the last ``max_history`` items
+    known before a target and ranks all items except the known ones; ties count against the target.
     """
 
     require: tuple[str, ...] = ()
@@ -40,10 +39,10 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check that a user of the least length has something to train on, and that no cut looks into the future.
+        """Check that every user has training items and that a global-time split uses no information from the future.
 
         Raises:
-            InputError: they have not, it does, or a number is out of range.
+            InputError: one of these does not hold, or a number is out of range.
         """
         for name, most in (
             *(("max_history", MOST_HISTORY), ("seed", 2**63 - 1)),
@@ -64,35 +63,35 @@ class Protocol:
             raise InputError(f"protocol.min_item_count is {self.min_item_count}; it must be 0 or more.")
         if self.split == "global-time" and (self.max_length or self.min_item_count):
             raise InputError(
-                'protocol.split is "global-time", which must not look ahead as a cut to the last items and a count of '
-                "all interactions do: set protocol.max_length = 0 and protocol.min_item_count = 0."
+                'protocol.split is "global-time", which must not use later interactions, as a cut to the last items '
+                "and a count of all interactions do: set protocol.max_length = 0 and protocol.min_item_count = 0."
             )
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits; two reports are comparable when theirs are equal."""
+        """Hash of the protocol, twelve hexadecimal digits; reports are comparable if their hashes are equal."""
         later = {name for name, value in ADDED_LATER.items() if getattr(self, name) == value}
         content = {name: value for name, value in asdict(self).items() if name not in later}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _HELD_OUT = {
-    "leave-one-out": "The last one is to be found, the one before it chose the best epoch.",
-    "random": "Of each user's, a tenth, drawn at random, are to be found, and another tenth chose the best epoch.",
-    "global-time": "The last tenth of all interactions, by time, are to be found, and the tenth before them chose the "
-    "best epoch; nobody knows what comes later.",
-    "cold-items": "A tenth of the items, drawn at random, are to be found without any interaction with them, and "
-    "another tenth chose the best epoch.",
+    "leave-one-out": "The last item is the test target, the one before it the validation target.",
+    "random": "A random tenth of each user's items are test targets, another tenth validation targets.",
+    "global-time": "The last tenth of all interactions by time are test targets, the tenth before them validation "
+    "targets; models see no later interactions.",
+    "cold-items": "All interactions with a random tenth of the items are test targets, those with another tenth "
+    "validation targets; models see no interactions with either.",
 }
 
 
 def described(fields: Mapping[str, Any]) -> str:
-    """A protocol in words, from its fields by name, as reports hold them."""
-    cut = f"of which the last {fields['max_length']} count" if fields["max_length"] else "all of which count"
-    rare = f" Items with fewer than {fields['min_item_count']} are left out." if fields.get("min_item_count") else ""
+    """Describe a protocol in words, from its fields by name as stored in reports."""
+    cut = f"of which the last {fields['max_length']} are used" if fields["max_length"] else "all of which are used"
+    rare = f" Items with fewer than {fields['min_item_count']} are dropped." if fields.get("min_item_count") else ""
     return (
         f"Users have at least {fields['min_length']} items, {cut}.{rare} {_HELD_OUT[fields['split']]} A model reads up "
-        f"to {fields['max_history']} items and ranks every item but those known of the user; ties stand against it."
+        f"to {fields['max_history']} items and ranks all items except the user's history; ties count against it."
     )
 
 
@@ -104,4 +103,4 @@ NAMED_PROTOCOLS: dict[str, dict[str, Any]] = {
     "global-time": {"split": "global-time", **_WHOLE},
     "cold-items": {"split": "cold-items", **_WHOLE},
 }
-"""Protocols by the names that ``microlens bench --protocol`` takes: what each sets beside the defaults."""
+"""Protocols by their names in ``microlens bench --protocol``: the fields that differ from the defaults."""

@@ -1,4 +1,4 @@
-"""What a dataset folder is made from: a release folder, or data frames."""
+"""The interface of dataset sources, which are release folders or data frames."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from microlens.release.pairs import Pairs
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A table by what it holds: its name in the manifest, size in bytes and SHA-256."""
+    """The identity of a table: its name in the manifest, size in bytes and SHA-256."""
 
     path: str
     bytes: int
@@ -21,13 +21,13 @@ class Origin:
 
     @classmethod
     def of_file(cls, path: Path) -> "Origin":
-        """The table in a file."""
+        """The identity of a table in a file."""
         return cls(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a table says about items, and how messages call the table and its rows."""
+    """A table of item metadata, and the names of the table and its rows in messages."""
 
     name: str
     metadata: Metadata
@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Unused:
-    """Names of what a source holds and nothing reads; ``what`` they are, and why."""
+    """Names of unused parts of a source, ``what`` they are, and why they are not used."""
 
     what: str
     names: list[str]
@@ -44,21 +44,21 @@ class Unused:
 
 
 class Source(ABC):
-    """Interactions, what is known of the items, and their media files; nothing is read before it is asked for."""
+    """Interactions, item tables and media files, read lazily."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the dataset is called in its manifest."""
+        """The name of the dataset in its manifest."""
 
     @property
     @abstractmethod
     def origins(self) -> list[Origin]:
-        """All tables; with media files and settings they identify the dataset."""
+        """All tables; together with media files and settings, they identify the dataset."""
 
     @property
     def unused(self) -> list[Unused]:
-        """What is not read, besides media files."""
+        """Unused parts other than media files."""
         return []
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Source(ABC):
         """Read the interactions.
 
         Raises:
-            InputError: they cannot be used.
+            InputError: they are invalid.
         """
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Source(ABC):
         """Read the tables of items: columns item_id and any of title, tag, likes, views.
 
         Raises:
-            InputError: one cannot be used.
+            InputError: a table is invalid.
         """
 
     def read_comments(self, text_ids: TextIds) -> Table | None:
@@ -83,4 +83,4 @@ class Source(ABC):
 
     @abstractmethod
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
-        """The media files by kind (clips, covers, sound), of items whose ids are text or integers."""
+        """The media files by kind (clips, covers, sound); ``text_ids`` tells if item ids are text or integers."""

@@ -1,4 +1,4 @@
-"""The train, validation and test parts that a protocol makes of a dataset's interactions."""
+"""Splitting a dataset's interactions into train, validation and test parts according to a protocol."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,13 +17,13 @@ Part = Literal["valid", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Train, validation and test parts of what the protocol keeps.
+    """Train, validation and test parts of the interactions that the protocol keeps.
 
     Items are renumbered 1..N in ascending order of id; ``items_kept`` (N+1,) gives their numbers in the dataset, with
-    0 for padding, and ``users_kept`` (U,) those of the users. ``sequences`` (E,) holds the interactions user by user,
-    of each first the train part, then validation, then test, each oldest first: those of user u are
-    ``sequences[offsets[u]:offsets[u+1]]``, the train part ends before ``train_ends[u]``, validation before
-    ``valid_ends[u]``. A part has Q targets, user by user; under leave-one-out one of each user, so that Q = U.
+    0 for padding, and ``users_kept`` (U,) those of the users. ``sequences`` (E,) holds the interactions sorted by user,
+    then by part (train, validation, test), oldest first in each part. Those of user u are
+    ``sequences[offsets[u]:offsets[u+1]]``; the train part ends before ``train_ends[u]``, validation before
+    ``valid_ends[u]``. A part has Q targets, sorted by user; under leave-one-out one per user, so that Q = U.
     """
 
     protocol: Protocol
@@ -36,40 +36,40 @@ class Split:
 
     @property
     def num_users(self) -> int:
-        """U, the users that the protocol keeps."""
+        """U, the number of users that the protocol keeps."""
         return len(self.users_kept)
 
     @property
     def num_items(self) -> int:
-        """N, the candidate items, without padding."""
+        """N, the number of candidate items, without padding."""
         return len(self.items_kept) - 1
 
     @property
     def num_events(self) -> int:
-        """E, the interactions that the protocol keeps."""
+        """E, the number of interactions that the protocol keeps."""
         return len(self.sequences)
 
     @property
     def history_length(self) -> int:
-        """L, the most items a model reads."""
+        """L, the maximum number of items that a model reads."""
         return self.protocol.max_history
 
     @cached_property
     def train_counts(self) -> Int64:
-        """How often each item occurs in the train part, (N+1,); 0 for padding."""
+        """Number of occurrences of each item in the train part, (N+1,); 0 for padding."""
         return np.bincount(self.sequences[self.train_events[1]], minlength=self.num_items + 1)
 
     @cached_property
     def train_events(self) -> tuple[Int64, Int64]:
-        """User of each of the T interactions of the train part (T,), and its index in ``sequences`` (T,), in order."""
+        """User (T,) and index in ``sequences`` (T,) of each of the T training interactions, in order."""
         return _between(self.offsets[:-1], self.train_ends)
 
     def targets(self, part: Part) -> Int32:
-        """The item of every target of ``part``: (Q,)."""
+        """The items of the targets of ``part``: (Q,)."""
         return self.sequences[self._targets[part][1]]
 
     def target_users(self, part: Part) -> Int64:
-        """The user of every target of ``part``, ascending: (Q,)."""
+        """The users of the targets of ``part``, ascending: (Q,)."""
         return self._targets[part][0]
 
     @cached_property
@@ -80,23 +80,23 @@ class Split:
         }
 
     def train_items(self, users: Int64) -> Int32:
-        """All train items of ``users`` (B,), left-padded to the longest of all users: (B, W)."""
+        """All training items of ``users`` (B,), left-padded to the longest sequence of all users: (B, W)."""
         return self._before(self.train_ends, users, int(np.max(self.train_ends - self.offsets[:-1])))
 
     def train_sequences(self, users: Int64) -> Int32:
-        """The last L+1 train items of ``users`` (B,), left-padded: (B, L+1)."""
+        """The last L+1 training items of ``users`` (B,), left-padded: (B, L+1)."""
         return self._before(self.train_ends, users, self.history_length + 1)
 
     def inputs(self, part: Part, users: Int64) -> Int32:
-        """The last L items known of ``users`` (B,) before the targets of ``part``, left-padded: (B, L)."""
+        """The last L known items of ``users`` (B,) before the targets of ``part``, left-padded: (B, L)."""
         return self._before(self._known_ends(part), users, self.history_length)
 
     def history(self, part: Part, users: Int64) -> Int32:
-        """Everything known of ``users`` (B,) before the targets of ``part``, left-padded to the longest: (B, H)."""
+        """All known items of ``users`` (B,) before the targets of ``part``, left-padded to the longest: (B, H)."""
         return self._before(self._known_ends(part), users, int(self.history_lengths(part).max()))
 
     def history_lengths(self, part: Part) -> Int64:
-        """How many items are known of each user before the targets of ``part``: (U,)."""
+        """Number of known items of each user before the targets of ``part``: (U,)."""
         return self._known_ends(part) - self.offsets[:-1]
 
     def _known_ends(self, part: Part) -> Int64:
@@ -110,16 +110,16 @@ class Split:
 
 
 def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDArray[np.bool_] | None = None) -> Split:
-    """Cut the interactions as ``protocol`` says and hold out what it says.
+    """Filter and split interactions according to ``protocol``.
 
     Args:
-        interactions: all events.
-        protocol: what to keep.
-        excluded: (N+1,) item numbers that are no candidates at all, for lack of content.
+        interactions: all interactions.
+        protocol: protocol to apply.
+        excluded: (N+1,) boolean mask of item numbers to remove because they lack content.
 
     Raises:
-        InputError: no user has enough items, nothing is left to train on or to find, or the split needs timestamps
-            that are not there.
+        InputError: no user has enough items, no training items or targets remain, or the split needs timestamps and
+            there are none.
     """
     rare = np.bincount(interactions.items, minlength=interactions.num_items + 1) < protocol.min_item_count
     rare[0] = False  # padding
@@ -127,7 +127,8 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
     if excluded.any():
         interactions = _of_events(interactions, ~excluded[interactions.items])
     lengths = np.diff(interactions.offsets)
-    # A global split must not choose users by what they do later; those with too little in train go below.
+    # A global-time split must not select users by later interactions; users with too few training items are dropped
+    # below.
     users = np.flatnonzero(lengths >= (1 if protocol.split == "global-time" else protocol.min_length))
     if not len(users):
         raise InputError(_nobody(lengths, int(rare.sum()), protocol))
@@ -138,13 +139,13 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
 def _nobody(lengths: Int64, rare: int, protocol: Protocol) -> str:
     rare_out = f", without the {rare:,} items of fewer than {protocol.min_item_count}" if rare else ""
     return (
-        f"no user has {protocol.min_length} or more items, the least the protocol accepts "
+        f"no user has {protocol.min_length} or more items, the protocol's minimum "
         f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))}{rare_out})."
     )
 
 
 def _last_of(interactions: Interactions, users: Int64, most: int) -> Interactions:
-    """The last ``most`` events of ``users`` (U,), all of them if it is 0, and of nobody else."""
+    """The last ``most`` events (0: all) of ``users`` (U,), without other users."""
     lengths = np.diff(interactions.offsets)[users]
     kept = np.minimum(lengths, most) if most else lengths
     _, positions = _between(interactions.offsets[users + 1] - kept, interactions.offsets[users + 1])
@@ -158,15 +159,15 @@ def _last_of(interactions: Interactions, users: Int64, most: int) -> Interaction
 
 
 def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol: Protocol) -> Split:
-    """The split of the labelled events of ``users`` (U,), without those who have too little to train on."""
+    """Build the split of the labelled events of ``users`` (U,), without users with too few training items."""
     least = protocol.min_length - 2
     of_event = np.repeat(np.arange(len(users)), np.diff(interactions.offsets))
     counts = np.bincount(3 * of_event + labels, minlength=3 * len(users)).reshape(-1, 3)
     stays = counts[:, TRAIN] >= least
     if not counts[stays].any(0).all():
         raise InputError(
-            f"among the {int(stays.sum()):,} users with {least} or more items to train on, the least the protocol "
-            "accepts, nobody has an item to be found in validation or in test."
+            f"among the {int(stays.sum()):,} users with {least} or more training items, the protocol's minimum, none "
+            "has a target in validation or in test."
         )
     events = np.flatnonzero(stays[of_event])
     order = events[np.argsort(3 * of_event[events] + labels[events], kind="stable")]
@@ -184,7 +185,7 @@ def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol
 
 
 def _between(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:
-    """Number of each range (Q,) and position within it, of the positions from ``starts`` (U,) up to ``ends`` (U,)."""
+    """Range number (Q,) and position (Q,) of all positions in the U ranges from ``starts`` (U,) to ``ends`` (U,)."""
     lengths = ends - starts
     numbers = np.repeat(np.arange(len(starts)), lengths)
     begins = np.cumsum(lengths) - lengths
@@ -192,7 +193,7 @@ def _between(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:
 
 
 def _of_events(interactions: Interactions, kept: npt.NDArray[np.bool_]) -> Interactions:
-    """Those events for which ``kept`` (E,) holds; no user is left out."""
+    """The events where ``kept`` (E,) is True; all users stay."""
     before = np.concatenate([[0], np.cumsum(kept)])
     return replace(
         interactions,

@@ -1,1 +1,1 @@
-"""A release as the world has it: folders, tables, interactions; and synthetic ones."""
+"""Reading the folders, tables and interactions of releases, and writing synthetic releases."""

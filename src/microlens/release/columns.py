@@ -1,4 +1,4 @@
-"""The columns of a text table, found by the names that people give them, and their values as integers."""
+"""Finding the columns of a text table by common names, and reading their values as integers."""
 
 import csv
 import re
@@ -30,9 +30,9 @@ COMMENT = ("comment", "comments", "commenten", "text", "content", "review", "bod
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where the columns that are read stand: ``positions`` by what they hold, out of ``width`` in all.
+    """The columns of a table: ``positions`` of the columns that are read, by content; ``width`` is the number of all.
 
-    ``ignored`` are the names of the others; ``header`` says whether the line they were found in holds names.
+    ``ignored`` are the names of the other columns; ``header`` is True if the first line is a header.
     """
 
     separator: str
@@ -42,7 +42,7 @@ class Columns:
     ignored: tuple[str, ...] = ()
 
     def note(self, name: str) -> list[str]:
-        """What to tell of columns that are not read."""
+        """A note that names the ignored columns, if any."""
         if not self.ignored:
             return []
         names = ", ".join(shown(column, 20) or "without a name" for column in self.ignored[:5])
@@ -51,7 +51,7 @@ class Columns:
 
 
 def split_line(line: str, separator: str) -> list[str]:
-    """The cells of one line, without quotes and outer blanks."""
+    """Split one line into cells, without quotes and surrounding blanks."""
     try:
         cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
     except csv.Error:
@@ -62,12 +62,12 @@ def split_line(line: str, separator: str) -> list[str]:
 def columns_by_name(
     line: str, wanted: Mapping[str, Sequence[str]], required: Sequence[str] | None = None
 ) -> Columns | None:
-    """The columns of a header; None if ``line`` is none that names all that is ``required`` (by default, ``wanted``).
+    """Find the columns in a header; None if ``line`` is not a header with all ``required`` columns.
 
     Args:
-        line: the first line of a table.
-        wanted: the accepted names of each column, the likeliest first; in small letters, without other characters.
-        required: those that must be there.
+        line: first line of a table.
+        wanted: accepted names of each column, most likely first, in lower case without other characters.
+        required: columns that must exist; all of ``wanted`` by default.
     """
     for separator in SEPARATORS:
         names = split_line(line, separator)
@@ -84,17 +84,17 @@ def columns_by_name(
 
 
 def likeliest_separator(line: str) -> str:
-    """The separator that parts ``line`` into most cells."""
+    """The separator that splits ``line`` into the most cells."""
     return max(SEPARATORS, key=line.count)
 
 
 def integers(text: pl.Expr) -> pl.Expr:
-    """Text as 64-bit integers, null where it is none; ``1.0``, as a table of decimals has it, is one."""
+    """Text as 64-bit integers, null if invalid; ``1.0``, as in a table of decimals, is valid."""
     return text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0*$", "${1}").cast(pl.Int64, strict=False)
 
 
 def why_no_integer(text: str | None) -> str:
-    """Why :func:`integers` does not take ``text``."""
+    """The reason why :func:`integers` rejects ``text``."""
     text = (text or "").strip()
     beyond = re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text)
     return f"'{shown(text)}' is {'beyond 64-bit integers' if beyond else 'not an integer'}"

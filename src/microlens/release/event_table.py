@@ -1,4 +1,4 @@
-"""Events as a text table with a line each: user, item and time, in any order of columns."""
+"""Reading a text table of events, one per line: user, item and time, in any order of columns."""
 
 import csv
 import re
@@ -21,10 +21,10 @@ _NEEDS_NO_QUOTES = re.compile(rf"(?:{_VALUE}[,;|\t\n])*+{_VALUE}".encode())
 
 
 def find_columns(text: TextFile, first: int, line: str) -> Columns:
-    """The columns of a table of events, from its first line that is not blank, which has the number ``first``.
+    """Find the columns of a table of events from its first non-blank line, whose number is ``first``.
 
     Raises:
-        InputError: the line neither names all columns nor holds one event.
+        InputError: the line neither names all columns nor contains one event.
     """
     columns = columns_by_name(line, _NAMES)
     if columns is not None:
@@ -39,18 +39,18 @@ def find_columns(text: TextFile, first: int, line: str) -> Columns:
 
 
 def read_event_table(text: TextFile, begin: int, first: int, columns: Columns) -> pl.DataFrame:
-    """The events of a table as they stand: columns line, user, item, and timestamp as integers or else as text.
+    """Read the events of a table in file order: columns line, user, item, and timestamp as integers or text.
 
-    Users and items are integers or text, as the first event has them.
+    Users and items are integers or text, depending on the first event.
 
     Args:
-        text: the file.
-        begin: where its first line that is not blank begins.
-        first: the number of that line.
-        columns: where the columns stand.
+        text: file to read.
+        begin: byte offset of the first non-blank line.
+        first: number of that line.
+        columns: columns of the table.
 
     Raises:
-        InputError: a line has another number of columns, or an id of another kind than the first event.
+        InputError: a line has a wrong number of columns, or an id of another type than the first event.
     """
     content, number = text.content[begin:].rstrip(b"\n"), first
     if columns.header:
@@ -72,12 +72,12 @@ _TEXTS = {"line": pl.UInt32, **dict.fromkeys(COLUMNS, pl.String)}
 
 
 def _text_ids(rows: pl.DataFrame) -> TextIds:
-    """Which ids are text, by the first of ``rows``."""
+    """Which ids are text, decided by the first of ``rows``."""
     return TextIds(**{name: bool(len(rows)) and is_text(rows[name][0]) for name in ("user", "item")})
 
 
 def _text_ids_of_first_line(content: bytes, columns: Columns) -> TextIds:
-    """Which ids are text, by the first line; none where it is not well-formed, or blank."""
+    """Which ids are text, decided by the first line; none if it is malformed or blank."""
     end = content.find(b"\n")
     cells = split_line(content[: end if end >= 0 else None].decode(), columns.separator)
     if len(cells) != columns.width:
@@ -86,7 +86,7 @@ def _text_ids_of_first_line(content: bytes, columns: Columns) -> TextIds:
 
 
 def _all_plain(content: bytes, number: int, columns: Columns, kinds: TextIds) -> pl.DataFrame | None:
-    """The events, where all but text ids are plain 64-bit integers and no line is blank: the fast way."""
+    """Fast path: the events if no line is blank and all values except text ids are 64-bit integers; else None."""
     names = [f"column {index}" for index in range(columns.width)]
     whole = {columns.positions[name] for name in COLUMNS if not getattr(kinds, name, False)}
     types = [pl.Int64 if index in whole else pl.String for index in range(columns.width)]
@@ -120,7 +120,7 @@ def _unquoted_cells(text: TextFile, content: bytes, number: int, columns: Column
 
 
 def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
-    """Line and values of every event, read by the rules of CSV."""
+    """Yield the line and values of every event, parsed as CSV with quotes."""
     reader = csv.reader(StringIO(content.decode()), delimiter=columns.separator, strict=True, skipinitialspace=True)
     while True:
         line = number + reader.line_num
@@ -128,7 +128,7 @@ def _quoted_rows(text: TextFile, content: bytes, number: int, columns: Columns) 
             cells = next(reader, None)
         except csv.Error as error:
             raise InputError(
-                f"{text.path}, line {line}: its quotes cannot be understood ({error}); expected {ACCEPTED}."
+                f"{text.path}, line {line}: its quotes cannot be parsed ({error}); expected {ACCEPTED}."
             ) from None
         if cells is None:
             return

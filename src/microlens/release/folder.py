@@ -1,4 +1,4 @@
-"""The files of a release folder, found by the names that official releases give them."""
+"""Finding the files of a release folder by the names that official releases use."""
 
 import re
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ MEDIA: dict[str, tuple[str, tuple[str, ...]]] = {
     "covers": ("covers", COVER_SUFFIXES),
     "sound": ("sounds", SOUND_SUFFIXES),
 }
-"""Kind of content -> the release's folder it comes from, and the suffixes of files in it."""
+"""For each kind of content, its folder in a release and the accepted file suffixes."""
 _PAIRS_ACCEPTED = "a file named *pairs.csv (user,item,timestamp) or *pairs.tsv (user TAB item item ...)"
 
-# What the names of the parts hold, and the suffixes they have, the likeliest first.
+# Name patterns of the parts and their suffixes, most likely first.
 _TABLES = {
     "pairs": ("pairs$", (".csv", ".tsv", ".txt")),  # the csv carries timestamps
     "titles": ("title", (".csv", ".tsv", ".txt")),
@@ -47,10 +47,10 @@ _ARCHIVE = re.compile(r"\.(zip|z\d+|rar|7z|tar|tgz|tar\.\w+)(\.\d+)?$")
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Where the parts of a release lie; everything but the pairs may be missing.
+    """Paths of the parts of a release; every part except the pairs may be missing.
 
-    ``frames`` are folders of pictures that the original code took from videos, which nothing reads; ``unused`` the
-    names of the files and folders that are no part of a release, by the reason why.
+    ``frames`` are folders of video frames extracted by the original code, which are not read; ``unused`` holds, by
+    reason, the names of files and folders that are not part of a release.
     """
 
     folder: Path
@@ -72,10 +72,10 @@ class Release:
 
 
 def find_release(folder: Path) -> Release:
-    """Look for the parts of a release in ``folder``.
+    """Find the parts of a release in ``folder``.
 
     Raises:
-        InputError: the folder or its pairs file is missing, or two files could be the same part.
+        InputError: the folder or its pairs file is missing, or two files match the same part.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; a release is a folder with {_PAIRS_ACCEPTED}.")
@@ -109,7 +109,7 @@ def find_release(folder: Path) -> Release:
 
 
 def _table(folder: Path, entries: list[Path], part: str) -> Path | None:
-    """The file of a part: of the likeliest suffix that there is, unpacked rather than packed."""
+    """Find the file of a part: with the most likely suffix that exists, preferably not compressed."""
     pattern, suffixes = _TABLES[part]
     for suffix in (*suffixes, *(f"{suffix}.gz" for suffix in suffixes)):
         matches = [
@@ -128,7 +128,7 @@ def _table(folder: Path, entries: list[Path], part: str) -> Path | None:
 
 
 def _is_called(path: Path, pattern: str) -> bool:
-    """Whether ``pattern`` is found in a name, in which an underscore ends a word."""
+    """True if ``pattern`` matches in a name, with underscores as word boundaries."""
     return not path.name.startswith(".") and re.search(pattern, path.name.lower().replace("_", " ")) is not None
 
 

@@ -18,7 +18,7 @@ ACCEPTED = (
     "control characters"
 )
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")
-_MOST_DIGITS = 20  # of a 64-bit integer, with its sign
+_MOST_DIGITS = 20  # length of a 64-bit integer, including its sign
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
 _CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 
@@ -32,10 +32,10 @@ class TextIds:
 
 
 def is_text(first: str | None) -> bool:
-    """Whether the ids of a column are text, decided by the first of them.
+    """True if the ids of a column are text, decided by the first id.
 
-    A leading zero, a plus sign, or more than 64 bits make text of an integer. A decimal number stays a wrong integer:
-    it is more likely of another column.
+    Integers with a leading zero, a plus sign, or more than 64 bits are text. A decimal number is not text but an
+    invalid integer, because it probably belongs to another column.
     """
     value = (first or "").strip()
     if _INTEGER.fullmatch(value):
@@ -45,7 +45,7 @@ def is_text(first: str | None) -> bool:
 
 
 def ids(column: pl.Expr, *, text: bool) -> pl.Expr:
-    """Written ids as they are kept: trimmed text or integers, null where ``column`` holds no such id."""
+    """Parse ids as trimmed text or integers, null if invalid."""
     if not text:
         return integers(column)
     value = column.str.strip_chars()
@@ -54,7 +54,7 @@ def ids(column: pl.Expr, *, text: bool) -> pl.Expr:
 
 
 def why_no_id(value: str | None, *, text: bool) -> str:
-    """Why :func:`ids` does not take ``value``."""
+    """The reason why :func:`ids` rejects ``value``."""
     if not text:
         return why_no_integer(value)
     value = (value or "").strip()
@@ -65,9 +65,9 @@ def why_no_id(value: str | None, *, text: bool) -> str:
 
 
 def numbered(column: pl.Series) -> tuple[pl.Series, pl.Series | None]:
-    """Ids (E,) as integer keys (E,), and the distinct text ids that the keys 1, 2, ... stand for, in ascending order.
+    """Convert ids (E,) to integer keys (E,); also return the distinct text ids of the keys 1, 2, ..., ascending.
 
-    Integers are their own keys, and there is no text then.
+    Integer ids are their own keys; None is returned instead of text ids.
     """
     if column.dtype != pl.String:
         return column, None
@@ -76,9 +76,9 @@ def numbered(column: pl.Series) -> tuple[pl.Series, pl.Series | None]:
 
 
 def positions_of(wanted: Sequence[object], among: pl.Series) -> npt.NDArray[np.int64]:
-    """The position of each of ``wanted`` (n,) in the ascending ids ``among``, (n,); -1 where it is not there.
+    """The index (n,) of each of ``wanted`` (n,) in the ascending ids ``among``; -1 if it is not in there.
 
-    Integers may be given as text, and the other way round.
+    Integers may be given as text, and vice versa.
     """
     if among.dtype == pl.String:
         values = pl.Series([str(one) for one in wanted], dtype=pl.String)

@@ -1,4 +1,4 @@
-"""Tables about items as they come: with or without a header, in any order of columns, and dirty."""
+"""Reading tables of item metadata with or without a header, with columns in any order, and with malformed rows."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ from microlens.release.columns import SEPARATORS, Columns, columns_by_name, spli
 from microlens.release.records import cells_of, joined_records
 from microlens.release.text_files import TextFile, lines_of, shown
 
-_FIRST_LINES = 20  # among which the header or the first record has to be
+_FIRST_LINES = 20  # lines that must contain the header or the first record
 _INTEGER = r' *"? *[+-]?\d+(?:\.0*)? *"? *'
 _TEXT = r' *(?:"[^"\n]+"|[^",;|\t\n]+) *'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """What one kind of table holds: the accepted names of its columns, in the order they have without a header.
+    """Schema of a kind of table: the accepted names of its columns, in their order without a header.
 
-    ``keys`` are the columns that hold ids, of which those in ``text_keys`` are text and the others integers; ``text``
-    is the column with free text.
+    ``keys`` are the id columns; those in ``text_keys`` are text, the others integers. ``text`` is the column of free
+    text.
     """
 
     columns: Mapping[str, Sequence[str]]
@@ -30,20 +30,20 @@ class Form:
     text_keys: frozenset[str] = frozenset()
 
     def pattern(self, key: str) -> str:
-        """A regular expression of what stands in the column ``key``."""
+        """A regular expression for values of the column ``key``."""
         return _TEXT if key in self.text_keys else _INTEGER
 
     @property
     def accepted(self) -> str:
-        """What to say of the form."""
+        """Description of the form for messages."""
         return f"the columns {', '.join(self.columns)}, in this order or under a header that names them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The values of a table: a column ``line``, and those of the form as text.
+    """The values of a table: a column ``line``, and the columns of the form as text.
 
-    ``faults`` gives the line of what could not be read, and why.
+    ``faults`` holds the line and reason of each record that could not be read.
     """
 
     table: pl.DataFrame
@@ -52,17 +52,17 @@ class Rows:
 
 
 def read_rows(text: TextFile, form: Form) -> Rows:
-    """The values of every record that has all columns.
+    """Read all records with the right number of columns.
 
     Raises:
-        InputError: neither a header nor a record is found where it should be.
+        InputError: neither a header nor a record is found in the first lines.
     """
     lines = lines_of(text.content)
     if lines.is_empty():
         table = pl.DataFrame(schema={"line": pl.Int64, **dict.fromkeys(form.columns, pl.String)})
         return Rows(table=table, faults=[], notes=[f"{text.path.name} is empty"])
     begin, columns, faults = _find_columns(text, lines.head(_FIRST_LINES), form)
-    # Numbers and separators are seldom a part of text: one id may be, two are not.
+    # Text rarely contains a number next to a separator: it may resemble one id, but not two.
     own = _own(columns, form)
     records = joined_records(lines[begin:], columns.separator, own, most_own=3 if len(form.keys) == 1 else 0)
     if _is_numbered(records, columns, form):
@@ -73,7 +73,7 @@ def read_rows(text: TextFile, form: Form) -> Rows:
 
 
 def _find_columns(text: TextFile, first: pl.DataFrame, form: Form) -> tuple[int, Columns, list[tuple[int, str]]]:
-    """How many lines stand above the records, the columns, and which of those lines are no header."""
+    """Return the number of lines before the records, the columns, and faults for those lines that are not a header."""
     lines = first["text"].to_list()
     for index, line in enumerate(lines):
         named = _named_columns(line, form)
@@ -95,7 +95,7 @@ def _named_columns(line: str, form: Form) -> Columns | None:
     values = [name for name in form.columns if name not in form.keys]
     if columns is None or any(name in columns.positions for name in values):
         return columns
-    if len(values) == 1 and columns.width == len(form.columns):  # the only other column, whatever it is called
+    if len(values) == 1 and columns.width == len(form.columns):  # the only other column, whatever its name
         (index,) = set(range(columns.width)) - set(columns.positions.values())
         return replace(columns, positions={**columns.positions, values[0]: index}, ignored=())
     return None
@@ -110,7 +110,7 @@ def _columns_in_order(line: str, form: Form) -> Columns | None:
 
 
 def _is_header(text: TextFile, above: tuple[int, str], columns: Columns, form: Form) -> bool:
-    """Whether the line above the first record is a header, of names that say nothing."""
+    """True if the line above the first record is a header with unknown names."""
     number, line = above
     width = len(split_line(line, columns.separator))
     if width > columns.width:
@@ -145,14 +145,14 @@ def _read(records: pl.DataFrame, columns: Columns, form: Form) -> Rows:
 def _read_one_by_one(
     records: pl.DataFrame, columns: Columns, form: Form, schema: pl.Schema
 ) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
-    """The values of records that are not simply parted by separators."""
+    """Read records that cannot simply be split at separators."""
     width, text = columns.width, columns.positions.get(form.text or "")
     rows: list[tuple[int | str | None, ...]] = []
     faults = []
     for line, record in records.iter_rows():
         cells: list[str | None] = [*cells_of(record, columns.separator, width, text)]
         if len(cells) == 1 and text == width - 1:
-            cells = [*[None] * text, *cells]  # goes on with the text above
+            cells = [*[None] * text, *cells]  # continues the text of the record above
         elif len(form.keys) < len(cells) < width and text is None:
             cells.extend([None] * (width - len(cells)))
         if len(cells) == width:
@@ -163,7 +163,7 @@ def _read_one_by_one(
 
 
 def _run_on(table: pl.DataFrame, text: str, key: str) -> tuple[pl.DataFrame, list[int]]:
-    """The rows with texts that go on in rows without a key, and the lines of such that nothing stands above."""
+    """Append the text of rows without a key to the row above; also return the lines of such rows with no row above."""
     table = table.with_columns(pl.col(key).is_not_null().cum_sum().alias("record"))
     others = [name for name in table.columns if name not in ("record", text)]
     joined = (
@@ -176,7 +176,7 @@ def _run_on(table: pl.DataFrame, text: str, key: str) -> tuple[pl.DataFrame, lis
 
 
 def _own(columns: Columns, form: Form) -> re.Pattern[str]:
-    """What is found in a line that looks like a record: integers where the ids are, beside the text."""
+    """A pattern that matches in lines that look like a record: ids in the id columns next to the text."""
     separator = re.escape(columns.separator)
     keys = {columns.positions[name]: form.pattern(name) for name in form.keys}
     cells = [keys.get(index, f"[^{separator}]*") for index in range(columns.width)]
@@ -188,7 +188,7 @@ def _own(columns: Columns, form: Form) -> re.Pattern[str]:
 
 
 def _is_numbered(records: pl.DataFrame, columns: Columns, form: Form) -> bool:
-    """Whether every record begins with its own number, which no column stands for, and ids follow it."""
+    """True if every record starts with its row number, in a column without a name, followed by ids."""
     if form.text is None or columns.width > len(form.columns) or columns.positions[form.keys[0]] != 0:
         return False
     separator = re.escape(columns.separator)

@@ -1,8 +1,8 @@
-"""Reading what a release says about its items: titles, tags, likes and views, comments.
+"""Reading the item metadata of a release: titles, tags, likes and views, comments.
 
-These files are dirty in practice (unbalanced quotes, commas inside titles, missing headers, lines that run on), so
-every reader here takes what is well formed and counts what is not. A table of which much cannot be used is refused:
-it was misunderstood.
+In practice these files are malformed (unbalanced quotes, commas inside titles, missing headers, values over several
+lines), so every reader keeps well-formed rows and counts the others. A table with many unusable rows is rejected,
+because it was probably misinterpreted.
 """
 
 from dataclasses import dataclass, replace
@@ -30,8 +30,8 @@ _COMMENTS = Form(columns={"user_id": USER, "item_id": ITEM, "text": COMMENT}, ke
 class Metadata:
     """One metadata file as a table keyed by ``item_id`` (or user and item).
 
-    ``unreadable`` counts the rows that were left out because they could not be read or repeat an item, ``emptied`` the
-    numbers that could not be read; ``notes`` says how the file was read, where there was a choice.
+    ``unreadable`` counts rows dropped because they could not be read or repeat an item; ``emptied`` counts numbers that
+    could not be read and became null; ``notes`` describes choices made in reading the file.
     """
 
     table: pl.DataFrame
@@ -43,14 +43,14 @@ class Metadata:
 def read_titles(path: Path, text_ids: TextIds = _INTEGERS) -> Metadata:
     """Read a table of items and titles into columns item_id and title.
 
-    A title may be quoted, hold bare commas, and run over several lines when quoted.
+    Titles may be quoted, contain unquoted commas, and span several lines if quoted.
 
     Args:
-        path: the file.
+        path: file to read.
         text_ids: which ids are text.
 
     Raises:
-        InputError: the file is no text, its columns are not found, or more than a tenth of its rows cannot be used.
+        InputError: the file is not text, its columns are not found, or more than a tenth of its rows cannot be used.
     """
     return _read(path, _TITLES, text_ids)
 
@@ -95,7 +95,7 @@ def _read(path: Path, form: Form, text_ids: TextIds) -> Metadata:
 
 
 def _emptied(written: pl.DataFrame, read: pl.DataFrame, names: list[str]) -> list[tuple[int, str]]:
-    """Line and reason of values that are there and no integers."""
+    """Line and reason of non-empty values that are not integers."""
     return [
         (line, why_no_integer(value))
         for name in names
@@ -111,7 +111,7 @@ def _checked(
     emptied: list[tuple[int, str]],
     notes: list[str],
 ) -> Metadata:
-    """The table without repeats of an item, which must not be many; rows that say the same twice do no harm."""
+    """Drop repeats of an item and reject a table with too many unusable rows; exact duplicates are not counted."""
     total = len(read) + len(faults)
     table = read
     if form.keys == ("item_id",):

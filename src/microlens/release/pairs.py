@@ -19,20 +19,20 @@ from microlens.release.timestamps import Moments, TimestampFault, read_moments
 
 _SEQUENCES_ACCEPTED = f"a user, a tab, and the user's items separated by single spaces; {IDS_ACCEPTED}"
 _SUFFIX_OF_SEQUENCES = ".tsv"
-_COLUMN_NUMBERS = (0, 1, 2)  # a header that pandas writes for columns without names
-_LONGEST_HEADER = 1 << 16  # bytes; of a longer line the beginning says enough
+_COLUMN_NUMBERS = (0, 1, 2)  # the header that pandas writes for unnamed columns
+_LONGEST_HEADER = 1 << 16  # bytes; only the beginning of a longer line is examined
 _ITEMS = (*ITEM, "items", "itemids", "videos", "videoids", "history", "sequence")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Events as they lie in a release, sorted by user, then time, then position in the file.
+    """The events of a release, sorted by user, then time, then position in the file.
 
     ``events`` has the integer columns user, item and timestamp (milliseconds; the position in the user's sequence for a
-    file of sequences). Where the ids of users are text, the column user numbers them from 1, and ``user_ids`` (U,) has
-    the texts in this order, ascending; where they are integers it is None. Items likewise. ``repeated`` counts the
-    later repeats of a (user, item) pair, which were dropped; ``out_of_order`` counts the events that stood before an
-    earlier one of the same user in the file; ``notes`` says how the file was read, where there was a choice.
+    file of sequences). If user ids are text, the column user numbers them from 1, and ``user_ids`` (U,) holds the ids
+    in this order, ascending; if they are integers, it is None. Items likewise. ``repeated`` counts later repeats of a
+    (user, item) pair, which were dropped; ``out_of_order`` counts events listed in the file before an earlier event of
+    the same user; ``notes`` describes choices made in reading the file.
     """
 
     events: pl.DataFrame
@@ -48,7 +48,7 @@ class Pairs:
         return TextIds(user=self.user_ids is not None, item=self.item_ids is not None)
 
     def with_ids(self) -> pl.DataFrame:
-        """``events`` with the ids themselves."""
+        """``events`` with the original ids."""
         named = {"user": self.user_ids, "item": self.item_ids}
         return self.events.with_columns(
             texts.gather(self.events[name] - 1).alias(name) for name, texts in named.items() if texts is not None
@@ -56,11 +56,11 @@ class Pairs:
 
 
 def read_pairs(path: Path) -> Pairs:
-    """Read a pairs file: a table with a line an event, or a line a user in time order.
+    """Read a pairs file: a table with one line per event, or one line per user with items in order of time.
 
     Raises:
-        InputError: the file is empty or no text, or a line has the wrong number of columns, an id of another kind than
-            the first, or a timestamp that is none or of another format than the others.
+        InputError: the file is empty or not text, or a line has the wrong number of columns, an id of another type than
+            the first, or a timestamp that is invalid or has another format than the others.
     """
     text = read_text(path)
     begin, first, line = _first_line(text)
@@ -73,9 +73,9 @@ def read_pairs(path: Path) -> Pairs:
     try:
         moments = read_moments(frame["timestamp"])
     except TimestampFault as fault:
-        raise InputError(f"{path}, line {frame['line'][fault.row]}: {fault}; expected are {TIMES_ACCEPTED}.") from None
+        raise InputError(f"{path}, line {frame['line'][fault.row]}: {fault}; expected {TIMES_ACCEPTED}.") from None
     if moments.unit and not columns.header and frame.row(0)[1:] == _COLUMN_NUMBERS:
-        raise InputError(f"{path}, line {first}: '{line}' are the numbers of columns; take the line out.")
+        raise InputError(f"{path}, line {first}: '{line}' are column numbers; remove the line.")
     notes = [*text.notes, *columns.note(path.name), *([f"{path.name}: {moments.note}"] if moments.note else [])]
     return pairs_at(frame, moments, notes + _notes_of_ids(path, frame))
 
@@ -98,8 +98,8 @@ def pairs_at(frame: pl.DataFrame, moments: Moments, notes: Iterable[str] = ()) -
 
 
 def pairs_in_order(frame: pl.DataFrame, notes: Iterable[str] = ()) -> Pairs:
-    """The events of ``frame``, columns user and item (integers or text), each user's in the order of time."""
-    # A user's rows follow one another, so that positions count on from row to row.
+    """Build pairs from ``frame``, with columns user and item (integers or text), each user's rows in order of time."""
+    # Make the rows of a user contiguous, to number them.
     frame = frame.sort("user", maintain_order=True)
     begins = (pl.col("user") != pl.col("user").shift()).fill_null(value=True)
     index = pl.int_range(pl.len())
@@ -108,7 +108,7 @@ def pairs_in_order(frame: pl.DataFrame, notes: Iterable[str] = ()) -> Pairs:
 
 
 def _first_line(text: TextFile) -> tuple[int, int, str]:
-    """Process, number and (the beginning of the) text of the first line that is not blank."""
+    """Byte offset, number and text (or its beginning) of the first non-blank line."""
     start = re.search(rb"\S", text.content)
     if start is None:
         raise InputError(f"{text.path} is empty; expected {_accepted(text.path)}.")
@@ -126,7 +126,7 @@ def _suffix(path: Path) -> str:
 
 
 def _is_sequence(path: Path, line: str) -> bool:
-    """Whether the first line says that each line is a user with all items, and not one event."""
+    """True if each line is a user with all items, and not one event, decided by the first line."""
     if columns_by_name(line, {"user": USER, "item": ITEM, "timestamp": TIME}) is not None:
         return False
     return _suffix(path) == _SUFFIX_OF_SEQUENCES or (line.count("\t") == 1 and "," not in line and ";" not in line)
@@ -147,7 +147,7 @@ def _read_sequences(text: TextFile) -> Pairs:
     written = lines.select("line", user.alias("user"), items.str.strip_chars().str.split(" ").alias("item"))
     first = written.head(1).explode("item")
     kinds = TextIds(user=is_text(first["user"][0]), item=is_text(first["item"][0]))
-    # Text is kept as it stands between the spaces, and looked at once it has rows of its own.
+    # Text ids are kept as they are here and checked after each has its own row.
     items = pl.col("item") if kinds.item else pl.col("item").cast(pl.List(pl.Int64), strict=False)
     rows = written.with_columns(ids(pl.col("user"), text=kinds.user), items)
     frame = rows.explode("item")
@@ -172,7 +172,7 @@ def _first_wrong_value(text: TextFile, written: pl.DataFrame, read: pl.DataFrame
 
 
 def _check_no_header(text: TextFile, frame: pl.DataFrame) -> None:
-    """Refuse a first line of two names above lines of integers: a header whose names are not known."""
+    """Reject a first line of two names above lines of integers, which is a header with unknown names."""
     line, user, item = frame.row(0)
     others = frame[1:].select(pl.col("user", "item").str.contains(r"^-?[0-9]+$").all()).row(0)
     if len(frame) > 1 and all(others) and frame["line"][1] != line and not re.search(r"[0-9]", user + item):
@@ -183,7 +183,7 @@ def _check_no_header(text: TextFile, frame: pl.DataFrame) -> None:
 def _in_time_order(frame: pl.DataFrame) -> Pairs:
     (users, user_ids), (items, item_ids) = numbered(frame["user"]), numbered(frame["item"])
     frame = frame.with_columns(users, items)
-    # Compared and not subtracted: a difference of 64-bit integers may have 65 bits.
+    # Comparison instead of subtraction, which could overflow 64 bits.
     by_user = frame.select(COLUMNS).sort("user", maintain_order=True)
     same_user = pl.col("user") == pl.col("user").shift()
     backwards = same_user & (pl.col("timestamp") < pl.col("timestamp").shift())

@@ -1,4 +1,4 @@
-"""Records of text tables that keep the rules of CSV only in part: unbalanced quotes, bare commas, line breaks."""
+"""Records of text tables that are not strictly CSV: unbalanced quotes, unquoted commas, line breaks."""
 
 import csv
 import re
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import polars as pl
 
 _MOST_LINES = 200  # of one record; an unbalanced quote must not swallow the rest of a table
-_INSIDE = '[^"]*(?:""[^"]*)*'  # what may stand between the quotes around a value
+_INSIDE = '[^"]*(?:""[^"]*)*'  # content between the quotes around a value
 
 
 def joined_records(lines: pl.DataFrame, separator: str, own: re.Pattern[str], most_own: int) -> pl.DataFrame:
-    """The records of a table, from its lines: columns line (of a record the first) and text.
+    """Join the lines of a table to records: columns line (the first of a record) and text.
 
-    A quoted value may run over several lines. A quote that nothing closes is a part of the text, and so is one whose
-    end would lie beyond lines that are records of their own.
+    A quoted value may span several lines. A quote that is never closed is part of the text, and so is a quote that
+    would close only after lines that are separate records.
 
     Args:
-        lines: the lines that are not blank, columns line and text.
-        separator: what stands between values.
-        own: found in a line that looks like a record of its own.
-        most_own: how many such lines may stand within quotes.
+        lines: non-blank lines, with columns line and text.
+        separator: separator of values.
+        own: pattern that matches in lines that look like a separate record.
+        most_own: maximum number of such lines within quotes.
     """
     opening = rf'(?:^|{re.escape(separator)}) *"{_INSIDE}$'
     text = lines["text"]
@@ -50,7 +50,7 @@ def joined_records(lines: pl.DataFrame, separator: str, own: re.Pattern[str], mo
 
 
 class _Quotes:
-    """Finds where quotes close that a line opened."""
+    """Finds the line that closes a quote."""
 
     def __init__(self, separator: str, opening: re.Pattern[str], own: re.Pattern[str], most_own: int) -> None:
         self._opening = opening
@@ -59,7 +59,7 @@ class _Quotes:
         self._most_own = most_own
 
     def length(self, following: Sequence[str]) -> int:
-        """How many of the lines that follow belong to the same record; none if the quotes do not close properly."""
+        """The number of following lines that belong to the same record; 0 if the quotes are not properly closed."""
         found_own = 0
         for index, line in enumerate(following):
             quoted = '"' in line and not re.fullmatch(_INSIDE, line)
@@ -71,20 +71,20 @@ class _Quotes:
                 if opens or found_own > self._most_own:
                     return 0
             if quoted and closed is None:
-                return 0  # the quote stands inside a value
+                return 0  # the quote is inside a value
             if closed is not None and not self._opening.search(line, closed.end()):
                 return index + 1
         return 0
 
 
 def cells_of(record: str, separator: str, width: int, text: int | None) -> list[str]:
-    """The values of a record; ``width`` of them, if it is well formed.
+    """Split a record into values; ``width`` of them if it is well formed.
 
     Args:
         record: one record.
-        separator: what stands between values.
-        width: how many columns there are.
-        text: which column holds free text, and takes what bare separators cut off.
+        separator: separator of values.
+        width: number of columns.
+        text: index of the column with free text, to which surplus values are joined.
     """
     if '"' in record:
         try:

@@ -1,4 +1,4 @@
-"""Opening text tables of unknown origin: packed or not, in several encodings, with any line ends."""
+"""Opening text tables of unknown origin: compressed or not, in several encodings, with any line endings."""
 
 import codecs
 import gzip
@@ -16,7 +16,7 @@ ACCEPTED = "text in UTF-8, UTF-16 with a byte-order mark or GB18030, plain or pa
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -33,15 +33,15 @@ _NO_TEXT = {
     b"Rar!": "a RAR archive",
     b"%PDF": "a PDF file",
 }
-_MOST_TIMES_PACKED = 300  # a table of numbers packs to a quarter; gzip itself reaches a thousandth
+_MOST_TIMES_PACKED = 300  # maximum compression ratio; a table of numbers reaches 4, gzip at most about 1,000
 _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFile:
-    """A text table as UTF-8 without byte-order mark, lines ended by line feeds.
+    """A text table as UTF-8 without byte-order mark, with line feeds as line endings.
 
-    ``damaged`` says that bytes which are no UTF-8 became U+FFFD in it; ``notes`` how it was read, where not as UTF-8.
+    ``damaged`` is True if invalid bytes were replaced by U+FFFD; ``notes`` names the encoding if it was not UTF-8.
     """
 
     path: Path
@@ -54,7 +54,8 @@ def read_text(path: Path) -> TextFile:
     """Read a text table.
 
     Raises:
-        InputError: it is no text, is packed in another way than by gzip, is damaged, or its encoding is not accepted.
+        InputError: the file is not text, is compressed with something other than gzip, is damaged, or has an
+            unsupported encoding.
     """
     raw = path.read_bytes()
     if raw.startswith(_GZIP):
@@ -78,18 +79,18 @@ def read_text(path: Path) -> TextFile:
 
 
 def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
-    """The lines that are not blank: columns line (their numbers, the first being ``number``) and text."""
+    """The non-blank lines: columns line (line number; the first line is ``number``) and text."""
     try:
         lines = pl.read_csv(
             content,
             has_header=False,
-            separator="\0",  # which no text holds
+            separator="\0",  # does not occur in text
             quote_char=None,
             new_columns=["text"],
             schema_overrides=[pl.String],
             glob=False,
         )
-    except pl.exceptions.NoDataError:  # not a line, perhaps a byte-order mark
+    except pl.exceptions.NoDataError:  # no line, perhaps only a byte-order mark
         lines = pl.DataFrame(schema={"text": pl.String})
     return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
 
@@ -116,7 +117,7 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
 
 
 def _as_utf8(path: Path, raw: bytes) -> tuple[bytes, str, bool]:
-    """The text in UTF-8, the encoding it was in, and whether some of it was lost."""
+    """The text in UTF-8, its original encoding, and True if some of it was lost."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
             raw = raw[len(mark) :]
@@ -131,10 +132,10 @@ def _as_utf8(path: Path, raw: bytes) -> tuple[bytes, str, bool]:
         return chinese.encode(), "GB18030", False
     text = raw.decode("utf-8", "replace")
     good, bad = len(re.findall("[^\x00-\x7f\ufffd]", text)), text.count("\ufffd")
-    if good > bad:  # UTF-8 that was cut in positions, not another encoding
+    if good > bad:  # truncated UTF-8, not another encoding
         return text.encode(), "UTF-8", True
     raise InputError(
-        f"{path}, line {_line_of(raw, fault)}: the byte 0x{raw[fault]:02x} is no UTF-8; accepted is {ACCEPTED}."
+        f"{path}, line {_line_of(raw, fault)}: the byte 0x{raw[fault]:02x} is not UTF-8; accepted is {ACCEPTED}."
     )
 
 
@@ -143,11 +144,11 @@ def _from_wide(path: Path, raw: bytes, encoding: str) -> bytes:
         return raw.decode(encoding).encode()
     except UnicodeDecodeError as error:
         line = _line_of(raw[: error.start].decode(encoding, "replace").encode(), error.start)
-        raise InputError(f"{path}, line {line}: no {encoding[:6].upper()} as its byte-order mark says.") from None
+        raise InputError(f"{path}, line {line}: not {encoding[:6].upper()}, unlike the byte-order mark.") from None
 
 
 def _first_fault(raw: bytes) -> int | None:
-    """Where the first byte lies that is no UTF-8, found without holding all of the text."""
+    """The offset of the first byte that is not UTF-8, found without decoding the whole text at once."""
     if raw.isascii():
         return None
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -161,16 +162,16 @@ def _first_fault(raw: bytes) -> int | None:
 
 
 def _from_gb18030(raw: bytes) -> str | None:
-    """The text of GB18030 (or GBK, GB2312); None where the bytes are more likely something else.
+    """Decode GB18030 (or GBK, GB2312); None if the bytes are more likely in another encoding.
 
-    Most other encodings break the rules of this one. What is left to tell apart: Western accents before letters,
-    Cyrillic, Japanese and Korean come out as characters that Chinese text seldom has.
+    Most text in other encodings is not valid GB18030. The remaining cases, Western accents before letters, Cyrillic,
+    Japanese and Korean, decode to characters that are rare in Chinese text.
     """
     try:
         text = raw.decode("gb18030")
     except UnicodeDecodeError:
         return None
-    if re.search("[\ue000-\uf8ff]", text):  # for private use
+    if re.search("[\ue000-\uf8ff]", text):  # private use area
         return None
     wide = "".join(re.findall("[^\x00-\x7f]", text[:_PIECE]))
     pairs = np.frombuffer(wide.encode("gbk", "ignore"), np.uint8).reshape(-1, 2)
@@ -180,10 +181,10 @@ def _from_gb18030(raw: bytes) -> str | None:
     characters = len(row) - int(symbols.sum())
     if common.sum() < 0.9 * characters:
         return None
-    hangul_only = characters >= 20 and (row > 0xC8).sum() < 0.05 * characters  # the rows that Korean fills
+    hangul_only = characters >= 20 and (row > 0xC8).sum() < 0.05 * characters  # Korean uses rows up to this
     return None if hangul_only else text
 
 
 def _line_of(content: bytes, index: int) -> int:
-    """The number of the line that the byte at ``index`` stands in."""
+    """The number of the line that contains the byte at ``index``."""
     return len((content[:index] + b".").splitlines())

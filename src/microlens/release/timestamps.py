@@ -1,4 +1,4 @@
-"""Timestamps as people write them (numbers of several units, ISO 8601), brought to milliseconds."""
+"""Parsing timestamps (numbers in several units, ISO 8601) and converting them to milliseconds."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ _ISO = (
     r"(?:[T ](?<minute>\d{1,2}:\d\d)(?<second>:\d\d(?:[.,]\d{1,9})?)?"
     r"(?<zone> ?(?:Z|UTC|GMT|(?<sign>[+-])(?<hours>\d\d)(?::?(?<minutes>\d\d))?))?)?$"
 )
-# A number is taken for a time in a unit if it lies between 1989 and 2103 there; the ranges do not touch.
+# A number is a time in a unit if it falls between 1989 and 2103; the ranges of the units do not overlap.
 _EARLIEST, _LATEST = 600_000_000, 4_200_000_000
 _UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
 _INT64 = 1 << 63
 
 
 class TimestampFault(Exception):  # noqa: N818 - the file is at fault
-    """The value in row ``row`` cannot be used; the text says why."""
+    """The value in row ``row`` is invalid; the message is the reason."""
 
     def __init__(self, row: int, why: str) -> None:
         super().__init__(why)
@@ -32,9 +32,9 @@ class TimestampFault(Exception):  # noqa: N818 - the file is at fault
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Times that can be compared, as integers or decimals, and what they count.
+    """Comparable times, as integers or decimals, and their unit.
 
-    ``unit`` is None where the numbers are no times since 1989 in any unit; they are then kept as they are.
+    ``unit`` is None if the numbers are not times since 1989 in any unit; they are then kept unchanged.
     """
 
     values: pl.Series
@@ -42,7 +42,7 @@ class Moments:
     note: str | None
 
     def milliseconds(self) -> pl.Expr:
-        """What brings a column of ``values`` to whole milliseconds, in the same order."""
+        """An expression that converts a column of ``values`` to whole milliseconds and preserves their order."""
         column = pl.col(self.values.name)
         per_millisecond = _UNITS[self.unit or "milliseconds"] / 1000
         if self.values.dtype == pl.Float64:
@@ -53,10 +53,10 @@ class Moments:
 
 
 def read_moments(column: pl.Series) -> Moments:
-    """Understand a column of timestamps (E,), integers or text.
+    """Parse a column of timestamps (E,), integers or text.
 
     Raises:
-        TimestampFault: a value is no time, or the column mixes formats or units.
+        TimestampFault: a value is not a time, or the column mixes formats or units.
     """
     if column.dtype == pl.String:
         text = column.str.strip_chars()
@@ -96,8 +96,8 @@ def _unit_of(numbers: pl.Series) -> str | None:
 
 def _read_iso(text: pl.Series) -> Moments:
     is_iso, is_number = text.str.contains(_ISO), text.str.contains(_NUMBER)
-    _require(is_iso | is_number, "is no time", text)
-    _require(is_iso == is_iso[0], f"is written otherwise than '{text[0]}' above", text)
+    _require(is_iso | is_number, "is not a time", text)
+    _require(is_iso == is_iso[0], f"has another format than '{text[0]}' above", text)
     parts = text.str.extract_groups(_ISO).struct.unnest()
     has_zone = parts["zone"].is_not_null()
     _require(has_zone == has_zone[0], f"has a time zone, or has none, unlike '{text[0]}' above", text)
@@ -110,13 +110,13 @@ def _read_iso(text: pl.Series) -> Moments:
     ahead = pl.col("hours").fill_null("0").cast(pl.Int64) * 60 + pl.col("minutes").fill_null("0").cast(pl.Int64)
     ahead = pl.when(pl.col("sign") == "-").then(-ahead).otherwise(ahead)
     moments = parts.select((clock.cast(pl.Int64) - ahead * 60_000_000).alias("timestamp")).to_series()
-    _require(moments.is_not_null(), "is no time", text)
+    _require(moments.is_not_null(), "is not a time", text)
     zone = "" if has_zone[0] else ", taken as UTC"
     return Moments(values=moments, unit="microseconds", note=f"timestamps are ISO 8601{zone}, stored in milliseconds")
 
 
 def _require(good: pl.Series, why: str, values: pl.Series) -> None:
-    """Raise the fault of the first value that is not good."""
+    """Raise TimestampFault for the first row where ``good`` is False."""
     if not good.all():
         row = int((~good).fill_null(value=True).arg_max() or 0)
         raise TimestampFault(row, f"'{values[row]}' {why}")
