@@ -42,7 +42,7 @@ class Option:
 
 
 def options_of(constructor: Callable[..., Any], given: Iterable[str]) -> dict[str, Option]:
-    """Return the options of ``constructor``: its parameters except ``given``, with dataclasses replaced by their fields.
+    """Return the options of ``constructor``: parameters except ``given``; dataclasses are replaced by their fields.
 
     Raises:
         InputError: a parameter has no type annotation, or one that cannot be resolved.
