@@ -1,4 +1,4 @@
-"""Content-driven micro-video recommendation: from raw videos and interactions to honestly evaluated recommenders."""
+"""Content-driven micro-video recommendation: training and evaluation from raw videos and interactions."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Imported when first used: the command line and processes that decode do without PyTorch.
+# Imported on first use, because the command line and decoding processes do not need PyTorch.
 _MODULES = {
     "ClipSettings": "media.reading",
     "Dataset": "data.dataset",

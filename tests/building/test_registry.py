@@ -144,7 +144,7 @@ def test_import_paths_lead_to_modules_in_the_working_folder(working_folder: Path
         ("written_script:Mine", "the module 'written_script' cannot be imported (SystemExit: 3)."),
         (
             "os:system",
-            "but system is no recommender; accepted is a subclass of Recommender, or a function annotated as",
+            "but system is no recommender; accepted: a subclass of Recommender, or a function annotated as",
         ),
         ("written_models:os.getcwd", "getcwd is no recommender"),
         ("written_models:IdEncoder", "IdEncoder is no recommender"),
@@ -155,7 +155,7 @@ def test_import_paths_lead_to_modules_in_the_working_folder(working_folder: Path
             "written_models:Forgetful",
             "but Forgetful does not define last_states, which every recommender must; see docs/recommenders.md.",
         ),
-        ("__main__:NotThere", "a class of a script is known to that script alone"),
+        ("__main__:NotThere", "a class defined in a script exists only in that script"),
     ],
 )
 def test_import_paths_that_lead_nowhere_are_refused(working_folder: Path, path: str, told: str) -> None:
@@ -168,7 +168,7 @@ def test_import_paths_that_lead_nowhere_are_refused(working_folder: Path, path: 
 
 def test_an_encoder_is_no_recommender_and_the_other_way_round(working_folder: Path) -> None:
     assert ENCODER_REGISTRY.find("written_models:IdEncoder", "encoder.name").__name__ == "IdEncoder"
-    with pytest.raises(InputError, match="Mine is no item encoder; accepted is a subclass of ItemEncoder"):
+    with pytest.raises(InputError, match="Mine is no item encoder; accepted: a subclass of ItemEncoder"):
         ENCODER_REGISTRY.find("written_models:Mine", "encoder.name")
 
 

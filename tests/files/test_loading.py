@@ -212,7 +212,7 @@ DAMAGED_DATASETS: dict[str, tuple[str, Damage, str]] = {
         "unlike the counts in",
     ),
     "no array": ("dataset/interactions/times.npy", Path.unlink, f"is missing; {AGAIN}"),
-    "an array cut": ("dataset/interactions/items.npy", cut, f"bytes, a .npy array of shape .* needs .*; {AGAIN}"),
+    "an array cut": ("dataset/interactions/items.npy", cut, f"bytes; a .npy array of shape .* needs .*; {AGAIN}"),
     "an array too long": ("dataset/interactions/items.npy", lambda p: p.write_bytes(p.read_bytes() + b"0"), "bytes"),
     "an array of one event": (
         "dataset/interactions/items.npy",
@@ -683,7 +683,7 @@ DAMAGED_CACHES: dict[str, tuple[str, Damage, str]] = {
     "another": ("provenance.json", rewritten(lambda p: p.update(of="covers")), "was made of something else"),
     "no array": ("1.npy", Path.unlink, "does not hold the arrays"),
     "the first array lost": ("0.npy", Path.unlink, "does not exist; remove its folder|does not hold the arrays"),
-    "an array cut": ("0.npy", cut, "0.npy has .* bytes, a .npy array of shape .* needs .*; remove its folder"),
+    "an array cut": ("0.npy", cut, "0.npy has .* bytes; a .npy array of shape .* needs .*; remove its folder"),
     "a row less": ("0.npy", saved(lambda a: a[1:]), "does not hold the arrays that were made of 14 items"),
     "other numbers": ("0.npy", saved(lambda a: a.astype("f8")), "does not hold the arrays that were made of 14 items"),
     "wider rows": ("0.npy", saved(lambda a: np.hstack([a, a])), "does not hold the arrays that were made of 14 items"),

@@ -204,9 +204,9 @@ def test_a_title_of_which_bytes_were_lost_is_counted_and_not_stored(tmp_path: Pa
         (gzip.compress(bytes(100 << 20), mtime=0), "unpacks to more than 300 times its size"),
         (b"PK\x03\x04rest", "is a zip archive or a spreadsheet; accepted is text"),
         ("1,标题\n".encode("utf-16")[:-1], "line 1: not UTF-16, unlike the byte-order mark"),
-        ("1,标题\n".encode("utf-16-le"), "line 1: the byte 0x.. is no UTF-8"),
+        ("1,标题\n".encode("utf-16-le"), "line 1: the byte 0x.. is not UTF-8"),
         ("1,a\n".encode("utf-16-le"), "line 1: a NUL byte"),
-        (b"1,a\n2,\xed\xa0\x80\n", "line 2: the byte 0xed is no UTF-8"),
+        (b"1,a\n2,\xed\xa0\x80\n", "line 2: the byte 0xed is not UTF-8"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

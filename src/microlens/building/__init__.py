@@ -1,4 +1,4 @@
-"""Construction of objects from tables of options; a constructor's signature is the schema of its options."""
+"""Building objects from tables of options; the signature of a constructor is the schema of its options."""
 
 import dataclasses
 import difflib
@@ -15,14 +15,14 @@ from microlens.errors import InputError, shown
 T = TypeVar("T")
 
 LARGEST = 65_536
-"""The largest integer accepted for an option; no model counts anything beyond this."""
+"""The largest integer accepted for an option; no model needs a larger one."""
 
 
 def pick(table: Mapping[str, T], name: str, where: str) -> T:
-    """The entry ``name`` of ``table``.
+    """Return the entry ``name`` of ``table``.
 
     Raises:
-        InputError: there is no such entry; the message names the nearest one.
+        InputError: there is no such entry; the message suggests the nearest one.
     """
     if name not in table:
         raise InputError(f"{where} is '{name}', which is unknown; {nearest(name, table)}")
@@ -42,7 +42,7 @@ class Option:
 
 
 def options_of(constructor: Callable[..., Any], given: Iterable[str]) -> dict[str, Option]:
-    """The options of ``constructor``: its parameters but those ``given``, dataclasses among them opened up.
+    """Return the options of ``constructor``: parameters except ``given``; dataclasses are replaced by their fields.
 
     Raises:
         InputError: a parameter has no type annotation, or one that cannot be resolved.
@@ -176,19 +176,19 @@ _ALWAYS_THERE = {"model.name", "model.dim", "encoder.name"}  # options of every 
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` if a known name is close, else the list of accepted names."""
+    """Return ``did you mean 'x'?`` if a known name is similar, else the list of accepted names."""
     names = sorted(known)
     found = _nearest(name, names)
     return f"did you mean '{found}'?" if found else f"accepted: {', '.join(names) or 'nothing'}."
 
 
 def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:
-    """Like :func:`nearest`, for an option of a configuration table; an option of another table is named in full.
+    """Like :func:`nearest`, for an option of a configuration table; options of other tables get their full name.
 
     Args:
-        name: the unknown name.
-        accepted: the options of the table.
-        table: the table's name, empty for the top level.
+        name: unknown name.
+        accepted: options of the table.
+        table: name of the table, empty for the top level.
     """
     names = sorted(accepted)
     word = name.lower().replace("-", "_")

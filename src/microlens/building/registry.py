@@ -1,4 +1,4 @@
-"""From a name in a configuration to a constructor: the package's own, of an entry point, or of an import path."""
+"""Finding constructors by name: registered in this package, by entry point, or by import path."""
 
 import importlib
 import inspect
@@ -22,14 +22,14 @@ class Registry(Generic[T]):
 
     A name is looked up in ``own``, then among the entry points of ``group``, then, if it contains a colon, as an import
     path ``package.module:Class``. A constructor is a subclass of ``kind``, or a function whose annotated return type is
-    one: nothing else that a configuration names is ever called.
+    one. Nothing else is called, whatever a configuration names.
 
     Args:
-        own: this package's constructors by name.
-        kind: the base class.
-        word: what the kind is called in messages, such as "recommender".
-        group: the group of entry points.
-        document: the page that says how to write one.
+        own: constructors of this package by name.
+        kind: base class.
+        word: name of the kind in messages, such as "recommender".
+        group: group of entry points.
+        document: page that explains how to write one.
     """
 
     own: Mapping[str, Callable[..., T]]
@@ -39,14 +39,15 @@ class Registry(Generic[T]):
     document: str
 
     def find(self, name: object, where: str) -> Callable[..., T]:
-        """The constructor of this name.
+        """Find the constructor with this name.
 
         Args:
-            name: what the configuration says.
-            where: the key of the configuration, for messages.
+            name: value in the configuration.
+            where: key in the configuration, for messages.
 
         Raises:
-            InputError: there is none, its module or entry point cannot be imported, or it constructs something else.
+            InputError: the name is unknown, its module or entry point cannot be imported, or it constructs something
+                else.
         """
         if not isinstance(name, str):
             raise InputError(f"{where} is {shown(name)}, which is unknown; {nearest('', self.own)}")
@@ -64,7 +65,7 @@ class Registry(Generic[T]):
         raise InputError(f"{where} is '{name}', which is unknown; {told}")
 
     def offered(self) -> dict[str, list[EntryPoint]]:
-        """The entry points of installed packages by name, without those that have a name of ``own``."""
+        """The entry points of installed packages by name, without names in ``own``."""
         offered: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=self.group):
             if entry.name not in self.own:
@@ -72,11 +73,11 @@ class Registry(Generic[T]):
         return offered
 
     def load(self, entries: list[EntryPoint], where: str) -> Callable[..., T]:
-        """The constructor that the entry points of one name stand for.
+        """Load the constructor of the entry points with one name.
 
         Raises:
-            InputError: several packages have an entry point of this name, it cannot be imported, or it constructs
-                something else.
+            InputError: several packages have different entry points with this name, it cannot be imported, or it
+                constructs something else.
         """
         entry, *others = entries
         if any(other.value != entry.value for other in others):
@@ -94,7 +95,7 @@ class Registry(Generic[T]):
         name = getattr(found, "__qualname__", shown(found))
         if not self._accepts(found):
             accepted = f"a subclass of {self.kind.__name__}, or a function annotated as returning one"
-            raise InputError(f"{said}, but {name} is no {self.word}; accepted is {accepted}.")
+            raise InputError(f"{said}, but {name} is no {self.word}; accepted: {accepted}.")
         missing = sorted(getattr(_constructed(found), "__abstractmethods__", ()))
         if missing:
             every = f"which every {self.word} must; see {self.document}"
@@ -108,10 +109,10 @@ class Registry(Generic[T]):
 
 
 def path_of(constructor: Callable[..., Any]) -> str:
-    """The import path of a class or function, ``package.module:Class``; ``__main__:Class`` for one of a script.
+    """The import path of a class or function, ``package.module:Class``; ``__main__:Class`` if defined in a script.
 
     Raises:
-        InputError: it is defined inside a function, where no import path leads.
+        InputError: it is defined inside a function and has no import path.
     """
     module, name = constructor.__module__, constructor.__qualname__
     if "<" in name:
@@ -125,7 +126,7 @@ def package_of(entry: EntryPoint) -> str:
 
 
 def _constructed(found: object) -> object:
-    """The class that calling ``found`` gives, as far as that is declared."""
+    """The class that ``found`` constructs, according to its annotations."""
     if not inspect.isfunction(found):
         return found
     try:
@@ -145,14 +146,14 @@ def _import(path: str, said: str, accepts: Callable[[object], bool]) -> object:
         return attrgetter(name)(module)
     except AttributeError:
         if module_name == "__main__":
-            advice = "a class of a script is known to that script alone, so move it to a module of its own."
+            advice = "a class defined in a script exists only in that script; move it to a module."
         else:
             advice = nearest(name, _names(vars(module), accepts))
         raise InputError(f"{said}, but the module '{module_name}' has no '{name}'; {advice}") from None
 
 
 def _make_working_folder_importable() -> None:
-    """Put the working folder first on the module search path, as ``python -m`` does."""
+    """Put the working directory first on the module search path, as ``python -m`` does."""
     folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)

@@ -1,4 +1,4 @@
-"""The contract of every item encoder."""
+"""The base class of item encoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from microlens.data.batches import ItemBatch
 
 @dataclass(frozen=True)
 class ContentGroup:
-    """Parameters that read raw content: trained without weight decay, at ``lr`` or the run's ``encoder_lr``."""
+    """Parameters that process raw content: trained without weight decay, at ``lr`` or the run's ``encoder_lr``."""
 
     parameters: list[nn.Parameter]
     lr: float | None = None
@@ -52,16 +52,16 @@ class ItemEncoder(nn.Module, ABC):
 
     @property
     def sees_content(self) -> bool:
-        """Whether encoding an item runs a network over its content, so that only a few are encoded at once."""
+        """True if encoding an item runs a network over its content, so that only a few items are encoded at once."""
         return bool(self.needs)
 
     def content_groups(self) -> list[ContentGroup]:
-        """Parameters that see raw content, trained at a rate of their own and without weight decay.
+        """Parameters that process raw content, trained with a separate learning rate and without weight decay.
 
-        By default all trained parameters of an encoder that needs content.
+        By default, all trained parameters if the encoder needs content.
         """
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [ContentGroup(trained)] if self.needs and trained else []
 
     def accelerate(self) -> None:
-        """Prepare for ``train.accelerate``: change memory layouts or compile; by default nothing."""
+        """Prepare for ``train.accelerate``: change memory layouts or compile; no-op by default."""

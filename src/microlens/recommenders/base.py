@@ -1,4 +1,4 @@
-"""The contract of every recommender."""
+"""The base class of recommenders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,15 +14,18 @@ from microlens.encoders.base import ItemEncoder
 
 
 class Recommender(nn.Module, ABC):
-    """An item tower, a user tower that reads item vectors, and a score.
+    """Base class of recommenders: an item tower, a user tower that reads item vectors, and a score.
 
-    A subclass defines ``last_states``; one that is trained on sequences also defines ``encode_users``, because the
-    default computes each position by itself. Class attributes state what it is trained on (``examples``), whether it
-    knows users by number and cannot score a history alone (``known_users_only``), whether a user's other train items
-    are left out of a target's negatives (``rejects_own``), and whether :meth:`fit` learns everything at once, without
-    gradients (``fits_at_once``).
+    Subclasses define ``last_states``. Models trained on sequences should also define ``encode_users``, because the
+    default computes each position separately.
 
     Letters: B users, L history length, D vector size, Q user states of size S, C and M items.
+
+    Attributes:
+        examples: kind of training examples, see :class:`microlens.data.examples.Examples`.
+        known_users_only: True if the model identifies users by number and cannot score a history alone.
+        rejects_own: True if a user's other training items are excluded from the negatives of a target.
+        fits_at_once: True if :meth:`fit` learns everything at once, without gradients.
     """
 
     examples: ExampleKind = "sequences"
@@ -40,15 +43,15 @@ class Recommender(nn.Module, ABC):
         return vectors
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The state of each user after each item read.
+        """Compute the state of each user after each item of the history.
 
         Args:
             users: (B,) user numbers.
             history: (B, L) item numbers, oldest first, left-padded with 0.
-            vectors: (B, L, D) the vectors of ``history``, zero at padding.
+            vectors: (B, L, D) vectors of ``history``, zero at padding.
 
         Returns:
-            (B, L, S); what stands at padding has no meaning.
+            (B, L, S); values at padding are undefined.
         """
         L = history.shape[1]
         prefixes = [
@@ -63,28 +66,28 @@ class Recommender(nn.Module, ABC):
 
     @abstractmethod
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The state of each user after the whole history, what ranking needs: (B, S); arguments as encode_users."""
+        """Compute the state of each user after the whole history: (B, S); arguments as in :meth:`encode_users`."""
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """Score user states (Q, S) against item vectors (C, D): (Q, C), higher is better."""
         return users @ items.T
 
     def score_each(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score user states (Q, S) against items of their own, (Q, K, D): (Q, K)."""
+        """Score each user state (Q, S) against its own K items (Q, K, D): (Q, K)."""
         return torch.einsum("qd,qkd->qk", users, items)
 
     def fit(self, split: Split) -> None:
-        """Learn everything at once from the train part of ``split``; called if ``fits_at_once`` is set."""
-        raise NotImplementedError(f"{type(self).__name__} sets fits_at_once and does not define fit")
+        """Learn everything at once from the train part of ``split``; called if ``fits_at_once``."""
+        raise NotImplementedError(f"{type(self).__name__} sets fits_at_once but does not define fit")
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Prepare for loading ``state``: resize buffers whose length :meth:`fit` decides."""
+        """Resize buffers whose length is determined by :meth:`fit`, before ``state`` is loaded."""
 
     def fits(self, split: Split) -> bool:
-        """Whether the buffers that :meth:`fit` filled have the numbers of users and items of ``split``."""
+        """True if the sizes of the buffers filled by :meth:`fit` match the numbers of users and items of ``split``."""
         return True
 
     @property
     def dot_product(self) -> bool:
-        """Whether the score is the dot product of state and vector."""
+        """True if the score is the dot product of state and vector."""
         return type(self).score is Recommender.score

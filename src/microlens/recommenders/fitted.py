@@ -15,24 +15,25 @@ from microlens.recommenders.counting import SparseRows
 
 
 class ItemNumbers(ItemEncoder):
-    """An item's vector is its number, D = 1."""
+    """Uses the item number as the item vector, with D = 1."""
 
     known_items_only = True
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """The numbers as they are: (M, 1)."""
+        """Return the item numbers as vectors: (M, 1)."""
         return items.items[:, None].float()
 
 
 class Fitted(Recommender):
-    """A recommender with nothing to train: :meth:`fit` learns everything at once and leaves it in buffers.
+    """Base class of recommenders without gradients: :meth:`fit` learns everything at once and stores it in buffers.
 
-    Items are their numbers and a user's state is the history that was read, unless the model says otherwise.
-    With ``known_users_only`` the state is the user's number instead.
+    By default, item vectors are item numbers and a user's state is the history. With ``known_users_only``, the state is
+    the user number instead.
 
-    ``sizes`` says of buffers, by name, which of their axes are as long as there are "items" (with padding) or "users".
+    ``sizes`` maps the names of buffers to the sizes of their first axes: "items" (number of items plus padding) or
+    "users".
 
-    Letters, besides the usual: N items.
+    Additional letter: N items.
     """
 
     fits_at_once = True
@@ -43,33 +44,33 @@ class Fitted(Recommender):
 
     @abstractmethod
     def fit(self, split: Split) -> None:
-        """Learn from the train part of ``split``; what is random depends on PyTorch's seed."""
+        """Learn from the train part of ``split``; random numbers depend on PyTorch's seed."""
 
     @abstractmethod
     def scores(self, states: Tensor) -> Tensor:
-        """The score of every item for states (Q, L) of item numbers: (Q, N+1), the first column being padding."""
+        """Score all items for states (Q, L) of item numbers: (Q, N+1), where column 0 is padding."""
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The whole history: (B, L)."""
+        """Return the history as the state: (B, L)."""
         return history.float()
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score states (Q, L) against the items whose numbers are ``items`` (C, 1): (Q, C)."""
+        """Score states (Q, L) against the items with numbers ``items`` (C, 1): (Q, C)."""
         return self.scores(users.long()).index_select(1, items[:, 0].long())
 
     def score_each(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score states (Q, L) against items of their own, whose numbers are ``items`` (Q, K, 1): (Q, K)."""
+        """Score each state (Q, L) against its own K items, with numbers ``items`` (Q, K, 1): (Q, K)."""
         return self.scores(users.long()).gather(1, items[..., 0].long())
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Take the tensors of ``state`` as buffers where they differ in the length that fitting decides."""
+        """Replace buffers by the tensors of ``state`` if only the sizes determined by fitting differ."""
         for name, buffer in list(self.named_buffers()):
             if name in state and state[name].dtype == buffer.dtype and _extends(state[name], buffer):
                 owner, _, own_name = name.rpartition(".")
                 setattr(self.get_submodule(owner), own_name, state[name].to(buffer.device))
 
     def fits(self, split: Split) -> bool:
-        """Whether what was adopted goes with the users and items of ``split``."""
+        """True if the buffers match the numbers of users and items of ``split``."""
         lengths = {"items": split.num_items + 1, "users": split.num_users}
         return all(
             self.get_buffer(name).shape[: len(axes)] == tuple(lengths[axis] for axis in axes)
@@ -78,13 +79,13 @@ class Fitted(Recommender):
 
 
 def _extends(tensor: Tensor, buffer: Tensor) -> bool:
-    """Whether ``tensor`` has the shape of ``buffer``, but for axes that were empty."""
+    """True if ``tensor`` has the shape of ``buffer``, except for axes of size 0."""
     return tensor.ndim == buffer.ndim and all(
         old in (0, new) for new, old in zip(tensor.shape, buffer.shape, strict=True)
     )
 
 
 def recency_weights(history: Tensor, decay: float) -> Tensor:
-    """``decay`` to the power of an item's age, 0 for the last item: (Q, L), zero at padding of ``history`` (Q, L)."""
+    """``decay`` to the power of an item's age (0 for the last item): (Q, L), zero at padding of ``history`` (Q, L)."""
     ages = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)
     return torch.where(history > 0, decay**ages, 0.0)

@@ -1,6 +1,6 @@
-"""Contract tests for recommenders and item encoders, to be run with pytest.
+"""Contract tests for recommenders and item encoders, run with pytest.
 
-An author of a model subclasses the contract and names the class to test::
+Subclass a contract and set the class to test::
 
     from microlens.testing import RecommenderContract
     from my_package.mine import Mine

@@ -1,4 +1,4 @@
-"""What must hold of every recommender."""
+"""Contract tests for recommenders."""
 
 import inspect
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ from microlens.training import checkpoint
 Answer = Literal["order", "taste", "nothing"]
 
 TRAINING: dict[str, Any] = {"epochs": 25, "batch_size": 64, "lr": 5e-3, "select": "NDCG@10", "device": "cpu"}
-"""How :meth:`RecommenderContract.test_learns_a_world_whose_answer_is_known` trains."""
+"""Training options of :meth:`RecommenderContract.test_learns_a_world_whose_answer_is_known`."""
 
 
 def build_recommender(model_table: Mapping[str, Any], split: Split) -> Recommender:
-    """Build what the table ``[model]`` describes, with an id encoder if it takes one; not fitted yet."""
+    """Build a recommender from the table ``[model]``, with an id encoder if it takes one; not fitted."""
     torch.manual_seed(1)
     options = dict(model_table)
     constructor = RECOMMENDER_REGISTRY.find(options.pop("name"), "model.name")
@@ -39,7 +39,7 @@ def build_recommender(model_table: Mapping[str, Any], split: Split) -> Recommend
 
 
 def ready_recommender(model_table: Mapping[str, Any], split: Split) -> Recommender:
-    """As :func:`build_recommender`; fitted if it fits at once, and in eval mode."""
+    """Like :func:`build_recommender`, fitted if ``fits_at_once``, and in eval mode."""
     model = build_recommender(model_table, split)
     if model.fits_at_once:
         model.fit(split)
@@ -47,7 +47,7 @@ def ready_recommender(model_table: Mapping[str, Any], split: Split) -> Recommend
 
 
 def encode(model: Recommender, history: Tensor, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The catalogue (N+1, D), zero at padding, and the states (B, L, S) of ``users`` (B,), or of the first B."""
+    """Return the catalogue (N+1, D), zero at padding, and the states (B, L, S) of ``users`` (B,), or of the first B."""
     users = torch.arange(len(history)) if users is None else users
     vectors = model.encode_items(ItemBatch(items=torch.arange(1, N + 1)))
     catalogue = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
@@ -55,28 +55,29 @@ def encode(model: Recommender, history: Tensor, users: Tensor | None = None) -> 
 
 
 def all_scores(model: Recommender, history: Tensor) -> Tensor:
-    """The scores of all items, (B, N+1), after each of ``history`` (B, L)."""
+    """Score all items for each row of ``history`` (B, L): (B, N+1)."""
     catalogue, _ = encode(model, history)
     states = model.last_states(torch.arange(len(history)), history, catalogue[history])
     return model.score(states, catalogue)
 
 
 def usual_answer(model: Recommender) -> Answer:
-    """What a model of its kind has to learn."""
+    """The default of ``RecommenderContract.learns`` for a model."""
     return "order" if model.examples == "sequences" and not model.fits_at_once else "taste"
 
 
 class RecommenderContract:
-    """Tests of one recommender; subclass it in a test file and name the class.
+    """Tests of one recommender; subclass it in a test file and set ``recommender``.
 
-    The model stands on an id encoder. Models that are trained on sequences have to learn which item comes next, others
-    which items a user likes; ``learns`` says otherwise.
+    The model uses an id encoder. By default, models trained on sequences must learn which item comes next, others which
+    items a user likes; set ``learns`` to change this.
 
     Attributes:
-        recommender: the class, or the name that a configuration gives it.
-        options: of ``[model]``.
-        learns: "order" (what comes next), "taste" (what users like) or "nothing" (of data without content).
-        training: of ``[train]``, where the defaults do not suit the model.
+        recommender: recommender class, or its name in a configuration.
+        options: options of the table ``[model]``.
+        learns: "order" (which item comes next), "taste" (which items users like) or "nothing" (from data without
+            content).
+        training: options of the table ``[train]``, if the defaults do not suit the model.
     """
 
     recommender: ClassVar[type[Recommender] | str]
@@ -91,12 +92,12 @@ class RecommenderContract:
 
     @pytest.fixture
     def answer(self, model: Recommender) -> Answer:
-        """What the model has to learn."""
+        """What the model must learn."""
         return self.learns or usual_answer(model)
 
     @pytest.fixture
     def split(self) -> Split:
-        """The data that constructors are given sizes of, and that models are fitted on."""
+        """The data whose sizes are passed to constructors, and on which models are fitted."""
         return worlds.small_split()
 
     @pytest.fixture
@@ -112,7 +113,7 @@ class RecommenderContract:
         assert model.score(states[:, -1], catalogue).shape == (5, N + 1)
 
     def test_scores_are_finite(self, model: Recommender) -> None:
-        """No score of an item is NaN or infinite."""
+        """No item score is NaN or infinite."""
         assert all_scores(model, worlds.histories())[:, 1:].isfinite().all()
 
     def test_scores_of_items_of_ones_own_are_those_among_all(self, model: Recommender) -> None:
@@ -123,7 +124,7 @@ class RecommenderContract:
         torch.testing.assert_close(model.score_each(states[:, -1], catalogue[items]), expected)
 
     def test_any_items_can_be_scored(self, model: Recommender) -> None:
-        """An item's score does not depend on the items that are scored beside it."""
+        """An item's score does not depend on which other items are scored."""
         catalogue, states = encode(model, worlds.histories())
         items = torch.tensor([7, 2, 11])
         expected = model.score(states[:, -1], catalogue)[:, items]
@@ -137,7 +138,7 @@ class RecommenderContract:
             torch.testing.assert_close(model.score(states[:, -1], catalogue), expected)
 
     def test_the_future_does_not_leak(self, model: Recommender) -> None:
-        """Other later items, with random vectors, leave earlier states as they are."""
+        """Replacing later items, with random vectors, does not change earlier states."""
         history = worlds.histories()
         users = torch.arange(5)
         catalogue, _ = encode(model, history)
@@ -146,13 +147,13 @@ class RecommenderContract:
         for cut in range(1, L):
             other, noisy = history.clone(), vectors.clone()
             other[:, cut:] = torch.where(other[:, cut:] > 0, other[:, cut:] % N + 1, 0)
-            noisy[:, cut:] = torch.randn_like(noisy[:, cut:]) * 3  # a constant shift would hide in LayerNorm
+            noisy[:, cut:] = torch.randn_like(noisy[:, cut:]) * 3  # LayerNorm would cancel a constant shift
             real = history[:, :cut] > 0
             after = model.encode_users(users, other, noisy)[:, :cut]
             torch.testing.assert_close(after[real], expected[:, :cut][real], rtol=0, atol=0)
 
     def test_padding_does_not_matter(self, model: Recommender) -> None:
-        """Whatever stands at padding, states at items stay as they are."""
+        """Vectors at padding do not change the states at items."""
         history = worlds.histories()
         catalogue, _ = encode(model, history)
         vectors = catalogue[history]
@@ -162,7 +163,7 @@ class RecommenderContract:
         torch.testing.assert_close(first[real], second[real], rtol=0, atol=1e-6)
 
     def test_the_amount_of_padding_does_not_matter(self, model: Recommender) -> None:
-        """A history gives the same scores however many empty positions stand before it."""
+        """Scores do not depend on the number of padding positions before a history."""
         history = worlds.histories()
         catalogue, states = encode(model, history)
         for user, length in enumerate((history > 0).sum(1).tolist()):
@@ -173,7 +174,7 @@ class RecommenderContract:
                 torch.testing.assert_close(model.score(alone[0, padding:], catalogue), expected, rtol=1e-5, atol=1e-6)
 
     def test_users_without_history_do_not_disturb(self, model: Recommender, split: Split) -> None:
-        """Users without any item, in a batch of their own or among others, have finite states and change no others."""
+        """Users without items, alone or in a batch with others, have finite states and do not affect others."""
         history = worlds.histories()
         empty = torch.zeros(2, L, dtype=torch.long)
         catalogue, expected = encode(model, history)
@@ -189,7 +190,7 @@ class RecommenderContract:
         torch.testing.assert_close(last[1:-1], expected[:, -1], rtol=0, atol=1e-6)
 
     def test_a_batch_equals_one_by_one(self, model: Recommender) -> None:
-        """A user's state does not depend on the users it is computed with."""
+        """A user's state does not depend on the other users of the batch."""
         history = worlds.histories()
         catalogue, states = encode(model, history)
         for user in range(5):
@@ -205,24 +206,24 @@ class RecommenderContract:
         torch.testing.assert_close(last, states[:, -1], rtol=0, atol=1e-6)
 
     def test_items_depend_on_themselves_alone(self, model: Recommender) -> None:
-        """An item's vector does not depend on the items it is encoded with."""
+        """An item's vector does not depend on the other items of the batch."""
         together = model.encode_items(ItemBatch(items=torch.tensor([3, 7, 9])))
         alone = model.encode_items(ItemBatch(items=torch.tensor([7])))
         torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-6)
 
     def test_eval_mode_is_repeatable(self, model: Recommender) -> None:
-        """The same input gives the same states, to the bit."""
+        """The same input gives bitwise identical states."""
         history = worlds.histories()
         torch.testing.assert_close(encode(model, history)[1], encode(model, history)[1], rtol=0, atol=0)
 
     def test_the_seed_decides_everything(self, model: Recommender, model_table: dict[str, Any], split: Split) -> None:
-        """Built, and fitted, again with the same seed, the model gives the same scores."""
+        """A model built and fitted again with the same seed gives the same scores."""
         history = worlds.histories()
         again = all_scores(ready_recommender(model_table, split), history)
         torch.testing.assert_close(again, all_scores(model, history), rtol=0, atol=0)
 
     def test_only_the_train_part_is_read(self, model: Recommender, model_table: dict[str, Any], split: Split) -> None:
-        """Other validation and test items change no score; another train part does, where a model is fitted to it."""
+        """Other validation and test items do not change scores; if ``fits_at_once``, another train part does."""
         history = worlds.histories()
         scores = all_scores(model, history)
         unchanged = all_scores(ready_recommender(model_table, worlds.with_other_targets(split)), history)
@@ -234,12 +235,12 @@ class RecommenderContract:
     def test_a_state_dict_brings_everything_back(
         self, model: Recommender, model_table: dict[str, Any], split: Split, tmp_path: Path
     ) -> None:
-        """Saved and loaded into a model that was built anew, parameters and buffers give the same scores."""
+        """A new model gives the same scores after loading the saved state dict."""
         history = worlds.histories()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
-        model.load_state_dict(model.state_dict())  # forgets what was computed before the change
+        model.load_state_dict(model.state_dict())  # clears memoized results
         path = tmp_path / "model.safetensors"
         checkpoint.save(path, checkpoint.with_prefix("model", model.state_dict()), {})
         other = build_recommender(model_table, split).eval()
@@ -248,7 +249,7 @@ class RecommenderContract:
         torch.testing.assert_close(all_scores(other, history), all_scores(model, history), rtol=0, atol=0)
 
     def test_gradients_reach_every_parameter(self, model: Recommender) -> None:
-        """Every trained parameter of the model has a gradient that is not zero."""
+        """Every trained parameter of the model has a nonzero gradient."""
         model.train()
         catalogue, states = encode(model, worlds.histories())
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -261,7 +262,7 @@ class RecommenderContract:
     def test_learns_a_world_whose_answer_is_known(
         self, model_table: dict[str, Any], answer: Answer, tmp_path: Path
     ) -> None:
-        """Trained by a run, the model finds what there is to find, and the saved run gives the same metrics again."""
+        """A trained run reaches the expected metrics on data with a known answer, and again after loading."""
         dataset = worlds.write_dataset(tmp_path, worlds.ring_walks() if answer == "order" else worlds.tastes())
         parameters = inspect.signature(RECOMMENDER_REGISTRY.find(model_table["name"], "model.name")).parameters
         without_dropout = {"dropout": 0.0} if "dropout" in parameters else {}

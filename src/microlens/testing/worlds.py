@@ -1,6 +1,6 @@
-"""Small data for contract tests: what constructors are given, content of items, and datasets whose answer is known.
+"""Small data for contract tests: constructor arguments, item content, and datasets with a known answer.
 
-N items, numbered from 1, have ids ten times their numbers, so that a model that takes one for the other is found out.
+The ids of the N items are ten times their numbers 1..N, so that tests detect a model that confuses the two.
 """
 
 from collections.abc import Callable
@@ -25,18 +25,18 @@ from microlens.runs.assembly import ConstructorArguments
 
 N, D, L = 30, 8, 6
 CLIP_SHAPE = (2, 32)
-"""F frames of a clip, and their height and width."""
+"""Number of frames F of a clip, and their height and width in pixels."""
 
 Sequences = list[list[int]]
 
 
 def name_of(tested: str | Callable[..., Any]) -> str:
-    """What a configuration calls the model or encoder under test: its name, or the import path of a class."""
+    """The name of the tested model or encoder in a configuration: a registered name, or the import path of a class."""
     return tested if isinstance(tested, str) else path_of(tested)
 
 
 def small_split(seed: int = 0) -> Split:
-    """42 users and N items, of which the train part lacks the last two users and the last two items."""
+    """A split of 42 users and N items; the last two users and the last two items do not occur in the train part."""
     rng = np.random.default_rng(seed)
     popularity = 1 / np.arange(1, N - 1)
     popularity /= popularity.sum()
@@ -62,7 +62,7 @@ def small_split(seed: int = 0) -> Split:
 
 
 def with_other_targets(split: Split) -> Split:
-    """The same train part; the users' validation and test items change places with each other's."""
+    """A split with the same train part and permuted validation and test items."""
     sequences = split.sequences.copy()
     held_out = np.flatnonzero(~np.isin(np.arange(len(sequences)), split.train_events[1]))
     sequences[held_out] = np.random.default_rng(0).permutation(sequences[held_out])
@@ -71,12 +71,12 @@ def with_other_targets(split: Split) -> Split:
 
 
 def with_another_train_part(split: Split) -> Split:
-    """Item 2 in place of item 1 everywhere."""
+    """A split with item 1 replaced by item 2."""
     return replace(split, sequences=np.where(split.sequences == 1, 2, split.sequences).astype(np.int32))
 
 
 def constructor_arguments(split: Split, dim: int = D) -> ConstructorArguments:
-    """What a run would give constructors by parameter name."""
+    """Constructor arguments by parameter name, as in a run."""
     users, items = train_part(split)
     return {
         "titles": [f"title {number % 7} of a {'long ' * (number % 3)}video" for number in range(1, N + 1)],
@@ -94,7 +94,7 @@ def constructor_arguments(split: Split, dim: int = D) -> ConstructorArguments:
 
 
 def items_with_content(*numbers: int) -> ItemBatch:
-    """Items by number, with random content of every kind, the same at every call."""
+    """Items by number, with random content of every kind that is the same in every call."""
     rng = np.random.default_rng(5)
     frames, size = CLIP_SHAPE
     shapes = {"clips": (frames, size, size, 3), "covers": (1, size, size, 3), "sound": SoundSettings().shape}
@@ -112,7 +112,7 @@ def histories() -> Tensor:
 
 
 def ring_walks() -> Sequences:
-    """Users walk along a ring of the N items: the next item is always known, and no other guess ever is."""
+    """Users walk along a ring of the N items, so the next item follows from the last one, and from nothing else."""
     rng = np.random.default_rng(0)
     starts, lengths = rng.integers(0, N, 400), rng.integers(6, 13, 400)
     return [
@@ -121,14 +121,14 @@ def ring_walks() -> Sequences:
 
 
 def tastes() -> Sequences:
-    """Users have ten items of the fifteen of their kind, in any order: five are left, and any may be the target."""
+    """Each user has ten of the fifteen items of one kind, in random order."""
     rng = np.random.default_rng(0)
     kinds = rng.integers(0, N // 15, 400)
     return [(10 * (15 * kind + rng.permutation(15)[:10] + 1)).tolist() for kind in kinds]
 
 
 def write_dataset(folder: Path, sequences: Sequences) -> Path:
-    """Prepare a dataset in which user u, from 1, has the item ids ``sequences[u - 1]``, oldest first."""
+    """Prepare a dataset in which user u (from 1) has the item ids ``sequences[u - 1]``, oldest first."""
     release = folder / "release"
     release.mkdir(parents=True)
     lines = (f"{user}\t{' '.join(map(str, items))}\n" for user, items in enumerate(sequences, 1))
