@@ -1,6 +1,5 @@
 """The results of a table as JSON, computed from finished runs."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from microlens.evaluation.metrics import METRICS
 from microlens.evaluation.report import Report, cohorts, read_ranks
 from microlens.evaluation.significance import difference, holm, intervals, mean_metrics
 from microlens.files.json_files import read_json
-from microlens.files.writing import write_text
+from microlens.files.writing import digest_of, write_text
 from microlens.runs.list_metrics import read_beyond
 
 # Estimated power draw of a busy server core and of a data-centre GPU at the wall, without cooling.
@@ -82,7 +81,7 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
 def checksum_of(content: Mapping[str, Any]) -> str:
     """The SHA-256 of a table's JSON without its ``checksum`` entry."""
     plain = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return digest_of(plain)
 
 
 def write_json(path: Path, results: Mapping[str, Any]) -> None:

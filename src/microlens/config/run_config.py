@@ -1,6 +1,5 @@
 """The configuration of a run, read from TOML and strictly validated."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 from microlens.building import LARGEST, nearest_option
 from microlens.config.toml_files import assign, check_values, read_toml
 from microlens.errors import InputError, shown
+from microlens.files.writing import digest_of
 
 # Paths and the distribution of work do not affect results.
 NOT_IN_HASH: dict[str, Any] = {
@@ -235,7 +235,7 @@ class RunConfig(Section):
             for name, value in added.items():
                 if content[section][name] == value:
                     del content[section][name]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return digest_of(content)[:12]
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,11 @@ def _check_text(path: Path, key: str, text: str) -> None:
 
 def _too_deep(path: Path) -> str:
     return f"{path} nests tables or lists more than {DEEPEST} deep, which is too deep for a configuration."
+
+
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested tables by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat

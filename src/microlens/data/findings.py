@@ -1,7 +1,5 @@
 """Collecting facts about a dataset while it is written, for its tables and manifest."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -18,6 +16,7 @@ from microlens.data.manifest import FORMAT_VERSION
 from microlens.data.protocol import Protocol
 from microlens.data.source import Source, Table
 from microlens.data.split import Split
+from microlens.files.writing import digest_of
 from microlens.media.decoding import Outcome, Settings
 from microlens.release.folder import MEDIA
 from microlens.release.ids import Id
@@ -122,7 +121,7 @@ class Findings:
             "format_version": FORMAT_VERSION,
             "name": source.name,
             "microlens": microlens.__version__,
-            "checksum": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+            "checksum": digest_of(identity),
             **({"ids": kinds} if any(text_ids.values()) else {}),
             "counts": self._counts(split),
             "settings": asdict(settings),

@@ -1,12 +1,11 @@
 """The evaluation protocol: all settings that must be equal for metrics to be comparable."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from microlens.errors import InputError
+from microlens.files.writing import digest_of
 
 Holdout = Literal["leave-one-out", "random", "global-time", "cold-items"]
 # Fields added later; left out of the hash at their default, so earlier reports stay comparable.
@@ -72,7 +71,7 @@ class Protocol:
         """Hash of the protocol, twelve hexadecimal digits; reports are comparable if their hashes are equal."""
         later = {name for name, value in ADDED_LATER.items() if getattr(self, name) == value}
         content = {name: value for name, value in asdict(self).items() if name not in later}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return digest_of(content)[:12]
 
 
 _HELD_OUT = {

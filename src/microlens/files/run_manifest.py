@@ -5,7 +5,6 @@ process is killed, the manifest names two states of the one file that was being 
 (``log.txt``, TensorBoard's files) are not in the manifest; no numbers are read from them.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from microlens.errors import InputError
-from microlens.files.writing import atomic_write, sha256, write_text
+from microlens.files.writing import atomic_write, digest_of, sha256, write_text
 
 MANIFEST = "run-manifest.json"
 FORMAT_VERSION = 1
@@ -40,7 +39,7 @@ class _Manifest:
 
     @property
     def checksum(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return digest_of(asdict(self))
 
     def accepts(self, name: str, there: Entry | None) -> bool:
         """True if a file with this entry (None if missing) is valid; a file that is not listed must not exist."""

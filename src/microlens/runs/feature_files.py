@@ -28,7 +28,16 @@ from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import Official
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
-from microlens.files.writing import MARK, atomic_write, claim_folder, lock_folder, remove_folder, sha256, write_text
+from microlens.files.writing import (
+    MARK,
+    atomic_write,
+    claim_folder,
+    digest_of,
+    lock_folder,
+    remove_folder,
+    sha256,
+    write_text,
+)
 from microlens.release.ids import Id
 from microlens.runs.assembly import dataset_arguments
 from microlens.training.extraction import WRITTEN, OnProgress, extract
@@ -269,4 +278,4 @@ def _file_digest(encoder: str, weights: str) -> str | None:
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return digest_of(facts)[:12]

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from microlens.config.run_config import RunConfig
+from microlens.config.toml_files import flattened
 from microlens.errors import InputError
 
 Say = Callable[[str], None]
@@ -72,7 +73,13 @@ def tracked(config: RunConfig | None, say: Say) -> Iterator[OnEpoch]:
 def _wandb(config: RunConfig, service: Service) -> tuple[Service, OnEpoch, Callable[[], Any]]:
     library = _library("wandb")
     name = config.output.resolve().name
-    begin = {"project": config.track.wandb, "name": name, "id": config.hash, "resume": "allow", "config": _flat(config)}
+    begin = {
+        "project": config.track.wandb,
+        "name": name,
+        "id": config.hash,
+        "resume": "allow",
+        "config": _facts(config),
+    }
     run = service.attempt(library.init, **begin)
     return service, lambda line: run.log(_values(line), step=line["epoch"]), lambda: run.finish()
 
@@ -81,7 +88,7 @@ def _mlflow(config: RunConfig, service: Service) -> tuple[Service, OnEpoch, Call
     library = _library("mlflow")
     service.attempt(library.set_experiment, config.track.mlflow)
     service.attempt(library.start_run, run_name=config.output.resolve().name)
-    service.attempt(library.log_params, _flat(config))
+    service.attempt(library.log_params, _facts(config))
 
     def log(line: dict[str, Any]) -> None:
         plain = {
@@ -96,11 +103,9 @@ def _values(line: dict[str, Any]) -> dict[str, float]:
     return {"loss/train": line["loss"], **{f"valid/{name}": value for name, value in line["valid"].items()}}
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.model_dump(mode="json", exclude={"track", "tune"}).items():
-        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
+def _facts(config: RunConfig) -> dict[str, Any]:
+    """The configuration by dotted name, without what says where to log and what to tune."""
+    return flattened(config.model_dump(mode="json", exclude={"track", "tune"}))
 
 
 def _library(service: str) -> ModuleType:

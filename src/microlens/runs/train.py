@@ -13,6 +13,7 @@ from pydantic import NonNegativeFloat
 
 from microlens import environment
 from microlens.config.run_config import NOT_IN_HASH, RunConfig
+from microlens.config.toml_files import flattened
 from microlens.cost import run_cost
 from microlens.data.batches import Process
 from microlens.data.examples import Examples
@@ -237,16 +238,9 @@ def _other_data(run: Experiment) -> InputError:
 
 
 def _difference(there: RunConfig, here: RunConfig) -> str:
-    old, new = (_flat(config.model_dump(mode="json", exclude=NOT_IN_HASH)) for config in (there, here))
+    old, new = (flattened(config.model_dump(mode="json", exclude=NOT_IN_HASH)) for config in (there, here))
     name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
     return f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def evaluate(run: Experiment, on_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
