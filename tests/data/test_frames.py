@@ -244,7 +244,7 @@ def test_the_same_again_opens_it_and_other_data_is_refused(
         (frame, {"time": None}),
         (frame, {"settings": Settings()}),
     ):
-        with pytest.raises(InputError, match="mine was made of other data or with other settings"):
+        with pytest.raises(InputError, match="mine was made from other data or with other settings"):
             made(other, tmp_path / "mine", **(options | changed))
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="other exists and is not a prepared dataset"):
@@ -301,7 +301,7 @@ def each(function: Callable[[Any], Any]) -> Callable[[Values], Values]:
         ),
         ({"uid": each(bool)}, {}, "column 'uid' of the frame holds Boolean; accepted are integers, text and UUIDs"),
         ({"uid": each(lambda value: [value])}, {}, "column 'uid' of the frame holds List"),
-        ({"ts": lambda values: third("soon")([*map(str, values)])}, {}, OF_FRAME + ", column 'ts': 'soon' is no time"),
+        ({"ts": lambda values: third("soon")([*map(str, values)])}, {}, OF_FRAME + ", column 'ts': 'soon' is not a time"),
         ({"ts": third(1000 * START)}, {}, OF_FRAME + ", column 'ts': .* is a time in milliseconds"),
         ({"ts": each(lambda value: timedelta(seconds=value))}, {}, "column 'ts' of the frame holds Duration"),
         (

@@ -104,7 +104,7 @@ def test_preparing_again_opens_what_is_there(twins: tuple[Path, Path], monkeypat
     for dataset in twins:
         release = dataset.with_name(dataset.name.removesuffix("-dataset"))
         assert prepare(str(release), str(dataset), SETTINGS).checksum == manifest_of(dataset)["checksum"]
-    with pytest.raises(InputError, match="made of other data"):
+    with pytest.raises(InputError, match="made from other data"):
         prepare(twins[0].with_name("numbers"), twins[1], SETTINGS)
 
 

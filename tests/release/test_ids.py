@@ -114,7 +114,7 @@ def test_large_integers_are_exact(tmp_path: Path) -> None:
         ("x_pairs.csv", HEADER + "u,1,5\nu,v,6\n", "line 3: 'v' is not an integer"),
         ("x_pairs.csv", "who,what,when\nu,v,5\n", "line 1: the columns are 'who,what,when'; expected user,item"),
         ("x_pairs.csv", "u1,v1,never\n", "line 1: the columns are 'u1,v1,never'; expected user,item,timestamp"),
-        ("x_pairs.csv", "u1,5,never\n", "line 1: 'never' is no time"),
+        ("x_pairs.csv", "u1,5,never\n", "line 1: 'never' is not a time"),
         ("x_pairs.tsv", "who\twhat\n1\t2 3\n2\t3 4\n", "line 1: the columns are 'who what'; expected a user, a tab"),
         ("x_pairs.tsv", "u\tv w\nt\tv  w\n", "line 2: an id is empty; expected a user, a tab"),
         ("x_pairs.tsv", "1\tv w\nt\tv w\n", "line 2: 't' is not an integer"),

@@ -65,6 +65,7 @@ def installed(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """The package can be imported, here and by processes that are started, in an empty working folder."""
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (site, Path(microlens.__file__).parents[1], REPOSITORY))))
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # of this run, not of the author's
     monkeypatch.chdir(tmp_path)
     yield
     for name in [name for name in sys.modules if name.split(".")[0] == "example_models"]:

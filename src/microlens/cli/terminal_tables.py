@@ -22,7 +22,7 @@ from microlens.evaluation.report import COHORTS, Report
 from microlens.runs.assembly import GIVEN
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
-frozen, top1, lora: millions of parameters trained under each regime; full and scratch train all
+frozen, top1, lora: of these, trained by the regime; full and scratch: all
 GMACs: billions of multiply-adds of the forward pass of one item
 kB: size of an item's raw content, and of its trunk cache by regime
 limit: largest possible speedup of a step by a top1 cache, from multiply-adds"""
