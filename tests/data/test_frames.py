@@ -301,7 +301,11 @@ def each(function: Callable[[Any], Any]) -> Callable[[Values], Values]:
         ),
         ({"uid": each(bool)}, {}, "column 'uid' of the frame holds Boolean; accepted are integers, text and UUIDs"),
         ({"uid": each(lambda value: [value])}, {}, "column 'uid' of the frame holds List"),
-        ({"ts": lambda values: third("soon")([*map(str, values)])}, {}, OF_FRAME + ", column 'ts': 'soon' is not a time"),
+        (
+            {"ts": lambda values: third("soon")([*map(str, values)])},
+            {},
+            OF_FRAME + ", column 'ts': 'soon' is not a time",
+        ),
         ({"ts": third(1000 * START)}, {}, OF_FRAME + ", column 'ts': .* is a time in milliseconds"),
         ({"ts": each(lambda value: timedelta(seconds=value))}, {}, "column 'ts' of the frame holds Duration"),
         (

@@ -519,10 +519,15 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
         evaluate_markov,
         MARKOV,
         changed("model.following.columns", lambda t: t + 99),
-        "does not match the users and items",
+        "does not match the users",
     ),
-    "values lost": (evaluate_markov, MARKOV, changed("model.following.values", lambda t: t[1:]), "does not match the users and items"),
-    "other items": (evaluate_markov, MARKOV, changed("model.popularity", lambda t: t[1:]), "does not match the users and items"),
+    "values lost": (
+        evaluate_markov,
+        MARKOV,
+        changed("model.following.values", lambda t: t[1:]),
+        "does not match the users",
+    ),
+    "other items": (evaluate_markov, MARKOV, changed("model.popularity", lambda t: t[1:]), "does not match the users"),
     "fitted in words": (train_markov, MARKOV, tensors(lambda t, f: f.update(seconds="x")), "seconds: Input should be"),
     "fitted in no time": (
         train_markov,
