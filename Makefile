@@ -31,7 +31,7 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-# Models trained for long: against published numbers where the real files are (docs/data.md), and in a known order.
+# What takes long: published numbers where the real files are (docs/data.md), large networks trained whole, speed programs, packages.
 published: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m published
 

@@ -13,6 +13,7 @@ import microlens
 from tests.conftest import REPOSITORY
 
 NAME = f"microlens-{microlens.__version__}"
+pytestmark = pytest.mark.published
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     return documents
 
 
+@pytest.mark.published
 def test_run_all_writes_every_program_and_nothing_else(results: dict[str, dict[str, Any]]) -> None:
     assert set(results) == set(PROGRAMS)
 
 
+@pytest.mark.published
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_result_says_where_it_comes_from(results: dict[str, dict[str, Any]], name: str) -> None:
     document = results[name]
@@ -41,6 +43,7 @@ def test_every_result_says_where_it_comes_from(results: dict[str, dict[str, Any]
     assert str(REPOSITORY) not in json.dumps(document)
 
 
+@pytest.mark.published
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_line_is_reached_on_its_own_side_only(results: dict[str, dict[str, Any]], name: str) -> None:
     assert results[name]["lines"]
@@ -49,6 +52,7 @@ def test_a_line_is_reached_on_its_own_side_only(results: dict[str, dict[str, Any
             assert line["reached"] == ((line["measured"] > line["reach"]) == (line["bound"] == "at least"))
 
 
+@pytest.mark.published
 def test_training_is_measured_at_equal_mathematics(results: dict[str, dict[str, Any]]) -> None:
     cases = results["training"]["results"]["cases"]
     assert [case["dim"] for case in cases] == [64, 512]
@@ -59,6 +63,7 @@ def test_training_is_measured_at_equal_mathematics(results: dict[str, dict[str, 
         assert all(cost["cpu_seconds"] > 0 for cost in case["a_step"].values())
 
 
+@pytest.mark.published
 def test_evaluation_is_measured_at_equal_ranks(results: dict[str, dict[str, Any]]) -> None:
     (case,) = results["evaluation"]["results"]["cases"]
     assert case["same_ranks"] == {"users": 64, "share_equal": 1.0}
@@ -66,12 +71,14 @@ def test_evaluation_is_measured_at_equal_ranks(results: dict[str, dict[str, Any]
     assert (case["users"], case["threads"]) == (300, 1)
 
 
+@pytest.mark.published
 def test_memory_is_what_comes_on_top_of_the_imports(results: dict[str, dict[str, Any]]) -> None:
     peaks = results["memory"]["results"]["peak_bytes"]["microlens"]
     beyond = results["memory"]["results"]["beyond_imports_bytes"]["microlens"]
     assert 0 < beyond == peaks["after_an_epoch"] - peaks["after_imports"]
 
 
+@pytest.mark.published
 def test_absent_peers_are_named(results: dict[str, dict[str, Any]]) -> None:
     (video,) = results["decode"]["results"]["videos"].values()
     for peer in ("opencv sequential, spread", "decord2, spread"):
