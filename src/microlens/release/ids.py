@@ -85,6 +85,6 @@ def positions_of(wanted: Sequence[object], among: pl.Series) -> npt.NDArray[np.i
     else:
         plain = pl.Series([str(one) for one in wanted], dtype=pl.String)
         values = pl.select(pl.when(plain.str.contains(r"^-?[0-9]+$")).then(plain.cast(pl.Int64, strict=False)))[:, 0]
-    places = among.search_sorted(values).cast(pl.Int64)
-    found = among.gather(places.clip(0, len(among) - 1)) == values
-    return np.where(found.fill_null(value=False).to_numpy(), places.to_numpy(), -1)
+    positions = among.search_sorted(values).cast(pl.Int64)
+    found = among.gather(positions.clip(0, len(among) - 1)) == values
+    return np.where(found.fill_null(value=False).to_numpy(), positions.to_numpy(), -1)

@@ -123,8 +123,8 @@ class Ranker:
             best = best_of(scores, k)
             parts.append(_lists(best.values, best.indices, scored.rows.start))
             if added is not None:
-                place = 1 + (scores[:, :-1] >= scores[:, -1:]).sum(1)
-                parts.append(_beyond(place, scores[:, -1], k, scored.rows.start, scores.shape[1] - 1))
+                ranks = 1 + (scores[:, :-1] >= scores[:, -1:]).sum(1)
+                parts.append(_beyond(ranks, scores[:, -1], k, scored.rows.start, scores.shape[1] - 1))
         listed = pl.concat(parts).sort("row", "rank", maintain_order=True)
         return self._with_ids(listed, users, history is None, added)
 
@@ -226,13 +226,13 @@ def _lists(scores: Tensor, numbers: Tensor, start: int) -> pl.DataFrame:
     return table.filter(pl.col("score") > -np.inf)
 
 
-def _beyond(places: Tensor, scores: Tensor, k: int, start: int, number: int) -> pl.DataFrame:
+def _beyond(ranks: Tensor, scores: Tensor, k: int, start: int, number: int) -> pl.DataFrame:
     """Table rows for an added video, with its ranks (B,) and scores (B,), where its rank is greater than ``k``."""
     table = pl.DataFrame(
         {
-            "row": np.arange(start, start + len(places)),
-            "number": np.full(len(places), number),
-            "rank": places.cpu().numpy(),
+            "row": np.arange(start, start + len(ranks)),
+            "number": np.full(len(ranks), number),
+            "rank": ranks.cpu().numpy(),
             "score": scores.cpu().numpy(),
         }
     )
