@@ -13,7 +13,7 @@ from microlens.page import fill
 from microlens.page.comparison import COLOURS, ComparedRun, chance, open_data, read_runs
 
 Row = dict[str, Any]
-_OF_SEVERAL = "has an item that was to be found in its first ten for"
+_OF_SEVERAL = "has a test target in its top ten for"
 _CLOSE = 0.9  # fraction of the best row's accuracy that the verdict calls close
 
 
@@ -40,7 +40,7 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
         "table.html",
         {
             "title": escape(table_title(results)),
-            "share": "whose true next item is" if _next_item(results) else "for whom an item to be found is",
+            "share": "whose next item is" if _next_item(results) else "for whom a test target is",
             "compared": _compared(results),
             "verdict": verdict(results),
             "meaning": _meaning(results),
@@ -72,12 +72,12 @@ def _which(comparable: Sequence[Row], rows: Sequence[Row]) -> str:
     if len(comparable) == len(rows):
         return ""
     groups = " and ".join(dict.fromkeys(row["group"] for row in comparable))
-    return f"Here and below, the rows of {escape(groups)}: those of one protocol alone compare."
+    return f"Here and below, only rows of {escape(groups)} are shown, because the rows follow several protocols."
 
 
 def verdict(results: dict[str, Any]) -> str:
     """The verdict as HTML: the winner, its lead and significance, its cost, and a cheaper row that comes close."""
-    does = "finds the next item in its first ten for" if _next_item(results) else _OF_SEVERAL
+    does = "has the next item in its top ten for" if _next_item(results) else _OF_SEVERAL
     return "<br>".join(_verdict_of(rows, winner, does) for rows, winner in _by_protocol(results))
 
 
@@ -102,9 +102,9 @@ def _verdict_of(rows: list[Row], winner: dict[str, Any], does: str) -> str:
     ahead = winner["difference"]["HR@10"]
     by = f"{_points(ahead)} ahead of {escape(winner['next'])}"
     if ahead["p"] < SIGNIFICANT:
-        said = f"<b>{escape(best['name'])}</b> wins: it {found}. It is {by}, a real difference."
+        said = f"<b>{escape(best['name'])}</b> wins: it {found}. It is {by}, a significant difference."
     else:
-        said = f"No clear winner: <b>{escape(best['name'])}</b> {found}, but {by}, which may be chance."
+        said = f"No clear winner: <b>{escape(best['name'])}</b> {found}, but is only {by}, which is not significant."
     if best["difference"] and best["difference"]["against"] != winner["next"]:
         said += _over_reference(best)
     cheaper = [row for row in rows if row["cost"]["seconds"] < best["cost"]["seconds"] / 2]
@@ -124,7 +124,7 @@ def _over_reference(best: Row) -> str:
     if best["difference"]["HR@10"]["mean"] <= 0:
         return ""
     found = best["difference"]["HR@10"]
-    real = "a real difference" if found["holm"] < SIGNIFICANT else "which, of so many rows, may be chance"
+    real = "a significant difference" if found["holm"] < SIGNIFICANT else "not significant after the correction"
     return f" It is {_points(found)} ahead of {escape(best['difference']['against'])}, {real}."
 
 
@@ -147,7 +147,7 @@ def _compared(results: dict[str, Any]) -> str:
     targets = sorted({row["num_targets"]["all"] for row in rows})
     said = f"{len(rows)} rows on {escape(results['dataset'])}, "
     said += f"{targets[0]:,}" if len(targets) == 1 else f"{targets[0]:,} to {targets[-1]:,}"
-    said += f" items to be found. {escape(_rules(results))}"
+    said += f" test targets. {escape(_rules(results))}"
     if results["missing"]:
         said += f" {len(results['missing'])} rows of the table are missing, see below."
     return said
@@ -156,23 +156,23 @@ def _compared(results: dict[str, Any]) -> str:
 def _rules(results: dict[str, Any]) -> str:
     first, *others = results["protocols"].values()
     if others:
-        return "Rows follow several protocols, named in the tables, and compare within one alone."
+        return "Rows follow several protocols, named in the tables; only rows of the same protocol are comparable."
     return described(first)
 
 
 def _meaning(results: dict[str, Any]) -> str:
     return (
-        "A difference is called real when a paired t-test over users gives p &lt; "
-        f"{SIGNIFICANT}; in the tables, * marks those that stay so after a correction for the number of rows."
+        "A difference is called significant if a paired t-test over users gives p &lt; "
+        f"{SIGNIFICANT}; in the tables, * marks differences that are significant after Holm's correction."
     )
 
 
 def _diamonds(results: dict[str, Any]) -> str:
     if not any("HR@10" in (row["published"] or {}) for row in results["rows"]):
-        return "The dotted line is the row that others are compared with."
+        return "The dotted line marks the reference row."
     return (
         f"Diamonds are the paper's numbers on {escape(results['published']['dataset'])}, other data: only their order "
-        "compares. The dotted line is the row that others are compared with."
+        "is comparable. The dotted line marks the reference row."
     )
 
 
@@ -183,7 +183,7 @@ def _run_charts(bench: Bench, shown: Sequence[Row]) -> tuple[str, str]:
     compared = read_runs([of_row[row["name"]].config.output for row in shown])
     named = [ComparedRun(**{**vars(run), "name": row["name"]}) for run, row in zip(compared, shown, strict=True)]
     _, split = open_data(named[0])
-    curves = f"<h2>How the best rows trained</h2>{training_figures(named)}"
+    curves = f"<h2>Training curves of the best rows</h2>{training_figures(named)}"
     return curves, f"<h2>The best rows by popularity of the next item</h2>{group_figure(named, chance(split))}"
 
 

@@ -35,24 +35,24 @@ class Split:
     users_kept: Int64
 
     @property
-    def num_users(self) -> int:
-        """U, the number of users that the protocol keeps."""
-        return len(self.users_kept)
-
-    @property
     def num_items(self) -> int:
         """N, the number of candidate items, without padding."""
         return len(self.items_kept) - 1
 
     @property
-    def num_events(self) -> int:
-        """E, the number of interactions that the protocol keeps."""
-        return len(self.sequences)
-
-    @property
     def history_length(self) -> int:
         """L, the maximum number of items that a model reads."""
         return self.protocol.max_history
+
+    @property
+    def num_users(self) -> int:
+        """U, the number of users that the protocol keeps."""
+        return len(self.users_kept)
+
+    @property
+    def num_events(self) -> int:
+        """E, the number of interactions that the protocol keeps."""
+        return len(self.sequences)
 
     @cached_property
     def train_counts(self) -> Int64:

@@ -22,10 +22,12 @@ class ItemEncoder(nn.Module, ABC):
 
     ``needs`` names the kinds of content that the encoder uses (see ``microlens.data.content.KINDS``).
     ``known_items_only`` is true if it also reads item numbers, so that items outside the catalogue cannot be encoded.
+    ``comparable`` is false if the cosine of two vectors is meaningless, because they are numbers or counts.
     """
 
     needs: frozenset[str] = frozenset()
     known_items_only: bool = False
+    comparable: bool = True
 
     @abstractmethod
     def forward(self, items: ItemBatch) -> Tensor:

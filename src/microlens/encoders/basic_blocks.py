@@ -13,12 +13,19 @@ BLOCKS_PER_STAGE = 2
 class BasicBlockNetwork(Trunk):
     """A stem, four stages of two residual blocks, and a linear classifier ``fc``.
 
-    A subclass names its ``convolution`` and makes the stem, the stages and ``fc``.
+    A subclass defines its ``convolution`` and ``num_classes``, and makes the stem.
     """
 
     convolution: ClassVar[type[nn.Module]]
     feature_dim = STAGE_WIDTHS[-1]
-    fc: nn.Module
+
+    def add_stages(self, block: type[nn.Module]) -> None:
+        """Make ``layer1`` to ``layer4`` of residual blocks, and the classifier ``fc``."""
+        self.layer1 = _stage(block, STAGE_WIDTHS[0], STAGE_WIDTHS[0])
+        self.layer2 = _stage(block, STAGE_WIDTHS[0], STAGE_WIDTHS[1])
+        self.layer3 = _stage(block, STAGE_WIDTHS[1], STAGE_WIDTHS[2])
+        self.layer4 = _stage(block, STAGE_WIDTHS[2], STAGE_WIDTHS[3])
+        self.fc: nn.Module = nn.Linear(self.feature_dim, self.num_classes)
 
     def pool(self, hidden: Hidden) -> Tensor:
         """The average over all positions: (M, 512), non-negative."""
@@ -38,7 +45,7 @@ class BasicBlockNetwork(Trunk):
         return [name for name, module in self.named_modules() if isinstance(module, self.convolution)]
 
 
-def stage(block: type[nn.Module], channels_in: int, channels_out: int) -> nn.Sequential:
+def _stage(block: type[nn.Module], channels_in: int, channels_out: int) -> nn.Sequential:
     """Residual blocks; the first one halves the resolution if the stage widens."""
     widths = [channels_in] + [channels_out] * (BLOCKS_PER_STAGE - 1)
     return nn.Sequential(*(block(width, channels_out) for width in widths))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microlens.encoders.basic_blocks import STAGE_WIDTHS, BasicBlockNetwork, stage
+from microlens.encoders.basic_blocks import STAGE_WIDTHS, BasicBlockNetwork
 from microlens.encoders.trunk import Hidden, Stage, channels_last_on_cpu, one_tensor_stage
 from microlens.encoders.weights import Official
 
@@ -20,22 +20,18 @@ RESNET18_WEIGHTS = Official("https://download.pytorch.org/models/resnet18-f37072
 class ResNet18(BasicBlockNetwork):
     """ResNet-18 (He et al. 2016): stem, four stages of two residual blocks, and the ImageNet classifier."""
 
-    convolution = nn.Conv2d
-    paper_top = 1
-    num_classes = IMAGENET_CLASSES
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
+    num_classes = IMAGENET_CLASSES
+    paper_top = 1
+    convolution = nn.Conv2d
 
     def __init__(self) -> None:
         super().__init__()
         width = STAGE_WIDTHS[0]
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = stage(_ResidualBlock, width, STAGE_WIDTHS[0])
-        self.layer2 = stage(_ResidualBlock, STAGE_WIDTHS[0], STAGE_WIDTHS[1])
-        self.layer3 = stage(_ResidualBlock, STAGE_WIDTHS[1], STAGE_WIDTHS[2])
-        self.layer4 = stage(_ResidualBlock, STAGE_WIDTHS[2], STAGE_WIDTHS[3])
-        self.fc: nn.Module = nn.Linear(self.feature_dim, IMAGENET_CLASSES)
+        self.add_stages(_ResidualBlock)
         for module in self.modules():  # torchvision's initialization
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

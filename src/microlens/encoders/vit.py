@@ -6,7 +6,7 @@ transformers library. Sizes other than 224 pixels are accepted if they are a mul
 positions are then interpolated.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,36 @@ from microlens.encoders.huggingface import HuggingFaceTrunk, check_patches, tran
 from microlens.encoders.trunk import Hidden, Stage, one_tensor_stage
 
 
-class MAE(HuggingFaceTrunk):
+class _PlainViT(HuggingFaceTrunk):
+    """The settings of a plain vision transformer, and the sizes that it accepts.
+
+    Args:
+        config: a configuration of the transformers library.
+    """
+
+    family: ClassVar[str]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.settings = config
+        self.feature_dim = config.hidden_size
+
+    def check_clip(self, frames: int, size: int) -> None:
+        """Reject sizes that are not a multiple of the patch size."""
+        check_patches(self.family, size, patch=self.settings.patch_size, native=self.settings.image_size)
+
+
+class MAE(_PlainViT):
     """The encoder of a masked autoencoder over all patches, without masking, pooled at its class token.
 
     The original code leaves the masking of pre-training on, so that the features of a picture are those of a random
     quarter of it, even in evaluation.
+
     Args:
         config: a ViTMAEConfig of the transformers library.
     """
 
+    family = "MAE"
     paper_top = 2
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
@@ -39,14 +60,8 @@ class MAE(HuggingFaceTrunk):
     )
 
     def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.settings = config
-        self.feature_dim = config.hidden_size
-        self.vit = transformers_library("MAE").ViTMAEModel(config)
-
-    def check_clip(self, frames: int, size: int) -> None:
-        """Reject sizes that are not a multiple of the patch size."""
-        check_patches("MAE", size, patch=self.settings.patch_size, native=self.settings.image_size)
+        super().__init__(config)
+        self.vit = transformers_library(self.family).ViTMAEModel(config)
 
     def stages(self) -> list[Stage]:
         """The embedding of patches, class token and positions, and the layers."""
@@ -67,13 +82,14 @@ class MAE(HuggingFaceTrunk):
         return features
 
 
-class CLIPVision(HuggingFaceTrunk):
+class CLIPVision(_PlainViT):
     """CLIP's vision tower, before the projection into the space shared with text, pooled at its class token.
 
     Args:
         config: a CLIPVisionConfig of the transformers library.
     """
 
+    family = "CLIP"
     paper_top = 2
     mean = (0.48145466, 0.4578275, 0.40821073)
     std = (0.26862954, 0.26130258, 0.27577711)
@@ -86,14 +102,8 @@ class CLIPVision(HuggingFaceTrunk):
     )
 
     def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.settings = config
-        self.feature_dim = config.hidden_size
-        self.vision_model = transformers_library("CLIP").CLIPVisionModel(config)
-
-    def check_clip(self, frames: int, size: int) -> None:
-        """Reject sizes that are not a multiple of the patch size."""
-        check_patches("CLIP", size, patch=self.settings.patch_size, native=self.settings.image_size)
+        super().__init__(config)
+        self.vision_model = transformers_library(self.family).CLIPVisionModel(config)
 
     def stages(self) -> list[Stage]:
         """The embedding with its norm, and the layers."""

@@ -78,6 +78,7 @@ class _File:
             raise InputError(f"{path}: the store is cut short; copy or prepare it again")
 
     def index(self) -> StoreIndex:
+        """Collect the entries of all leaf pages."""
         leaves = self._leaves(*self.items)
         if not len(leaves):
             nothing = np.empty(0, np.int64)

@@ -66,11 +66,14 @@ def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> Non
 
 
 def fill(path: Path, template: str, values: Mapping[str, str]) -> None:
-    """Render a template of this package with values and the common style, and write it."""
+    """Render a template of this package with values and the common head, and write it."""
     folder = resources.files("microlens.page")
-    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "style.css"))
+    head, text, style = (
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("head.html", template, "style.css")
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, printable(Template(text).substitute(values, style=style)))
+    filled = Template(text).substitute(values, head=Template(head).substitute(values, style=style))
+    write_text(path, printable(filled))
 
 
 def _compared(report: Report, split: Split) -> str:

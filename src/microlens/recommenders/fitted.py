@@ -18,6 +18,7 @@ class ItemNumbers(ItemEncoder):
     """Uses the item number as the item vector, with D = 1."""
 
     known_items_only = True
+    comparable = False
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Return the item numbers as vectors: (M, 1)."""

@@ -16,6 +16,7 @@ class TrainCounts(ItemEncoder):
     """
 
     known_items_only = True
+    comparable = False
     counts: Tensor
 
     def __init__(self, train_counts: Tensor) -> None:

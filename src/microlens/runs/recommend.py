@@ -174,7 +174,7 @@ class Ranker:
         Raises:
             InputError: the model has no item vectors, as models based on counts.
         """
-        if self.run.model.fits_at_once:
+        if not self.run.model.item_encoder.comparable:
             raise InputError(f"{self.run.config.model.name} has no item vectors; use a model that learns them.")
         return self.catalogue[1:]
 

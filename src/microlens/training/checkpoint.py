@@ -122,7 +122,7 @@ def start_from(model: Recommender, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
     if model.known_users_only or model.fits_at_once:
-        raise InputError("train.start_from goes with models that read histories; this one knows its users by number.")
+        raise InputError("train.start_from needs a model that reads histories; this model has a vector per user.")
     tensors, _ = load(path)
     ids = {name for name, part in model.named_modules() if isinstance(part, IdEncoder)}
     expected = {

@@ -7,7 +7,7 @@ shapes and order of parameters and buffers are those of torchvision's `r3d_18`, 
 import torch
 from torch import Tensor, nn
 
-from microlens.encoders.basic_blocks import STAGE_WIDTHS, BasicBlockNetwork, stage
+from microlens.encoders.basic_blocks import STAGE_WIDTHS, BasicBlockNetwork
 from microlens.encoders.trunk import Hidden, Stage, channels_last_on_cpu, one_tensor_stage
 from microlens.encoders.video.network import VideoNetwork
 from microlens.encoders.weights import Official
@@ -35,11 +35,7 @@ class R3D(BasicBlockNetwork):
             nn.BatchNorm3d(width),
             nn.ReLU(inplace=True),
         )
-        self.layer1 = stage(_ResidualBlock, width, STAGE_WIDTHS[0])
-        self.layer2 = stage(_ResidualBlock, STAGE_WIDTHS[0], STAGE_WIDTHS[1])
-        self.layer3 = stage(_ResidualBlock, STAGE_WIDTHS[1], STAGE_WIDTHS[2])
-        self.layer4 = stage(_ResidualBlock, STAGE_WIDTHS[2], STAGE_WIDTHS[3])
-        self.fc: nn.Module = nn.Linear(self.feature_dim, KINETICS_CLASSES)
+        self.add_stages(_ResidualBlock)
         self._draw()
 
     def _draw(self) -> None:
