@@ -2,8 +2,6 @@
 
 import errno
 import fcntl
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,44 +16,14 @@ from microlens.errors import InputError
 from microlens.media import processes
 from microlens.media.processes import Killed, work
 from tests.conftest import REPOSITORY
-
-
-# What runs in the processes has to be found there by its name, so these stand at the top.
-def square_unless_deadly(number: int, deadly: tuple[int, ...] = ()) -> int:
-    if number in deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number * number
-
-
-def die_at_the_first_attempt(number: int, folder: Path) -> int:
-    attempts = folder / f"{number}"
-    if not attempts.exists():
-        attempts.touch()
-        os._exit(3)
-    return number
-
-
-def hang_on_zero(number: int) -> int:
-    while not number:
-        signal.pause()
-    return number
-
-
-def hold_a_lock(path: Path) -> None:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        path.with_suffix(".held").touch()
-        signal.pause()
-
-
-def run_out_of_memory(number: int) -> int:
-    if number == 1:
-        raise MemoryError
-    return number
-
-
-def fail(error: Exception) -> None:
-    raise error
+from tests.media.worker_tasks import (
+    die_at_the_first_attempt,
+    fail,
+    hang_on_zero,
+    hold_a_lock_or_return,
+    run_out_of_memory,
+    square_unless_deadly,
+)
 
 
 def results(function: Callable[[Any], Any], tasks: list[Any], workers: int = 2) -> dict[Any, Any]:
@@ -130,15 +98,10 @@ def test_no_process_stays_when_the_work_is_broken_off(tmp_path: Path) -> None:
     assert is_free(lock)
 
 
-def hold_a_lock_or_return(path: Path) -> None:
-    if path.name == "lock":
-        hold_a_lock(path)
-
-
 def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     program = (
-        "from pathlib import Path; from microlens.media.processes import work; from tests.media.test_processes import "
+        "from pathlib import Path; from microlens.media.processes import work; from tests.media.worker_tasks import "
         f"hold_a_lock; list(work(hold_a_lock, [Path({str(lock)!r})], 1))"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY)
