@@ -26,7 +26,7 @@ from microlens.cli import main
 from microlens.data.prepare import prepare
 from microlens.files.writing import LOCK, MARK, lock_folder, sha256
 from microlens.media import decoding
-from microlens.media.decoding import Result, Settings, Task, decode
+from microlens.media.decoding import Settings, Task, decode
 from microlens.media.packing import unpack_array, unpack_images
 from microlens.media.reading import ClipSettings
 from microlens.media.sound import read_log_mel
@@ -34,35 +34,11 @@ from microlens.media.store import Store, StoreWriter
 from microlens.release.folder import MEDIA
 from microlens.release.synthetic import write_release
 from tests.conftest import REPOSITORY
+from tests.data.worker_tasks import DEADLY, deadly_decode, decode_on_a_full_disk, logged_decode
 
 SETTINGS = Settings(clips=ClipSettings(num_frames=2, size=32))
 OPTIONS = ("--num-frames", "2", "--size", "32", "--workers", "1")
 ITEMS, TASKS = 14, 42
-DEADLY = (1, 2)
-
-
-# What runs in the decoding processes has to be found there by its name, so these stand at the top.
-def deadly_decode(task: Task, settings: Settings) -> Result:
-    if task.item_id in DEADLY and "clips" in task.kinds:
-        os._exit(9)
-    return decode(task, settings)
-
-
-def decode_on_a_full_disk(task: Task, settings: Settings) -> Result:
-    if task.item_id == 2:
-        raise OSError(errno.ENOSPC, "No space left on device")
-    return decode(task, settings)
-
-
-def slow_decode(task: Task, settings: Settings) -> Result:
-    time.sleep(0.04)
-    return decode(task, settings)
-
-
-def logged_decode(task: Task, settings: Settings) -> Result:
-    with Path(os.environ["DECODED"]).open("a") as log:
-        log.write(f"{task.item_id} {' '.join(task.kinds)}\n")
-    return slow_decode(task, settings)
 
 
 def run_command(*arguments: object) -> tuple[int, str, str]:
@@ -410,10 +386,10 @@ PREPARE_SLOWLY = """
 from microlens import cli
 from microlens.cli import main
 from microlens.media import decoding
-from tests.data import test_prepare
+from tests.data import worker_tasks
 
 decoding._ITEMS_PER_COMMIT = 4
-decoding.decode = test_prepare.slow_decode
+decoding.decode = worker_tasks.slow_decode
 cli.main()
 """
 
