@@ -33,7 +33,7 @@ NAMES = [name for name in NAMED_PROTOCOLS if name != "paper"]
 Sequences = list[list[int]]
 
 
-def protocol_of(name: str, **fields: int) -> Protocol:
+def protocol_of(name: str, **fields: Any) -> Protocol:
     return Protocol(**{**NAMED_PROTOCOLS[name], **fields})
 
 
@@ -114,7 +114,8 @@ def test_every_interaction_is_in_one_part_and_no_target_is_known(name: str) -> N
             assert target not in history[user]
         inputs = split.inputs(part, every)
         width = min(history.shape[1], inputs.shape[1])
-        np.testing.assert_array_equal(inputs[:, -width:], history[:, -width:])
+        if split.protocol.masked == "history":
+            np.testing.assert_array_equal(inputs[:, -width:], history[:, -width:])
     train = Counter(item for items in parts["train"].values() for item in items)
     ids = interactions.item_ids[split.items_kept]
     assert dict(zip(ids[1:].tolist(), split.train_counts[1:].tolist(), strict=True)) == {
@@ -277,3 +278,29 @@ def test_a_page_compares_runs_with_several_targets(timed_dataset: Path, tmp_path
         folders.append(tmp_path / model)
     write_page(tmp_path / "page.html", folders)
     assert "All interactions with a random tenth of the items" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["random", "cold-items"])
+def test_validation_items_can_be_masked_at_test_without_being_read(name: str) -> None:
+    _, interactions = world()
+    default = make_split(interactions, protocol_of(name))
+    masked = make_split(interactions, protocol_of(name, masked="train-and-validation"))
+    every = np.arange(masked.num_users)
+    for part in PARTS:
+        np.testing.assert_array_equal(masked.inputs(part, every), default.inputs(part, every))
+        np.testing.assert_array_equal(masked.targets(part), default.targets(part))
+    np.testing.assert_array_equal(masked.history("valid", every), default.history("valid", every))
+    validation: dict[int, set[int]] = {user: set() for user in every.tolist()}
+    for user, item in zip(masked.target_users("valid").tolist(), masked.targets("valid").tolist(), strict=True):
+        validation[user].add(item)
+    for user, (with_validation, alone) in enumerate(
+        zip(masked.history("test", every), default.history("test", every), strict=True)
+    ):
+        assert set(with_validation[with_validation > 0].tolist()) == set(alone[alone > 0].tolist()) | validation[user]
+    assert masked.protocol.hash != default.protocol.hash
+
+
+@pytest.mark.parametrize("name", ["whole-histories", "global-time"])
+def test_masking_validation_items_is_refused_where_they_are_history(name: str) -> None:
+    with pytest.raises(InputError, match=r'protocol.masked is "train-and-validation", but with protocol.split'):
+        protocol_of(name, masked="train-and-validation")

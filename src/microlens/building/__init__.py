@@ -136,6 +136,7 @@ OPTION_NAMED: dict[str, str] = {
         "protocol.max_history": "max_history max_len maxlen max_seq_len max_seq_length seq_len seq_length "
         "sequence_length history_length history_len max_history_length window",
         "protocol.split": "split split_mode holdout",
+        "protocol.masked": "masked mask filter_seen",
         "protocol.min_item_count": "min_item_count min_item_freq min_count",
         "model.name": "model_name",
         "model.dim": "dim embedding_dim embedding_size embed_dim embed_size emb_dim emb_size hidden_size hidden_dim "

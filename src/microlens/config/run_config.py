@@ -60,6 +60,7 @@ class ProtocolSection(Section):
     max_length: int = Field(default=13, ge=0)
     max_history: int = Field(default=10, ge=1)
     split: Literal["leave-one-out", "random", "global-time", "cold-items"] = "leave-one-out"
+    masked: Literal["history", "train-and-validation"] = "history"
     min_item_count: int = Field(default=0, ge=0)
     seed: Seed = 0
 

@@ -78,5 +78,3 @@ HOLDOUTS: dict[Holdout, Callable[[Interactions, int], Labels]] = {
     "cold-items": cold_items,
 }
 """Hold-out methods by name; they label the interactions (E,) :data:`TRAIN`, :data:`VALID` or :data:`TEST`."""
-ONE_AFTER_ANOTHER: tuple[Holdout, ...] = ("leave-one-out", "global-time")
-"""Methods under which validation items precede test items, so that they are part of the history at test."""

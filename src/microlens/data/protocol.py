@@ -23,7 +23,8 @@ class Protocol:
     others are cut to their last ``max_length`` items (0: no cut); items without remaining interactions are no
     candidates. ``split`` is the hold-out method, see :mod:`microlens.data.holdout`, and ``seed`` its random seed. Users
     with fewer than ``min_length - 2`` training items are dropped as well. A model reads the last ``max_history`` items
-    known before a target and ranks all items except the known ones; ties count against the target.
+    known before a target and ranks all items except the known ones; with ``masked = "train-and-validation"``, the
+    user's validation items are excluded at test, too, as in RecBole. Ties count against the target.
     """
 
     require: tuple[str, ...] = ()
@@ -32,7 +33,7 @@ class Protocol:
     max_history: int = 10
     split: Holdout = "leave-one-out"
     candidates: Literal["all"] = "all"
-    masked: Literal["history"] = "history"
+    masked: Literal["history", "train-and-validation"] = "history"
     ties: Literal["against the model"] = "against the model"
     min_item_count: int = 0
     seed: int = 0
@@ -60,6 +61,11 @@ class Protocol:
             raise InputError(f"protocol.max_history is {self.max_history}; at least 1 is needed.")
         if self.min_item_count < 0:
             raise InputError(f"protocol.min_item_count is {self.min_item_count}; it must be 0 or more.")
+        if self.masked == "train-and-validation" and self.split in ONE_AFTER_ANOTHER:
+            raise InputError(
+                f'protocol.masked is "train-and-validation", but with protocol.split = "{self.split}" validation items '
+                'are part of the history at test; accepted: "history".'
+            )
         if self.split == "global-time" and (self.max_length or self.min_item_count):
             raise InputError(
                 'protocol.split is "global-time", which must not use later interactions, as a cut to the last items '
@@ -73,6 +79,9 @@ class Protocol:
         content = {name: value for name, value in asdict(self).items() if name not in later}
         return digest_of(content)[:12]
 
+
+ONE_AFTER_ANOTHER: tuple[Holdout, ...] = ("leave-one-out", "global-time")
+"""Hold-out methods under which validation items precede test items, so that they are part of the history at test."""
 
 _HELD_OUT = {
     "leave-one-out": "The last item is the test target, the one before it the validation target.",
@@ -88,9 +97,12 @@ def described(fields: Mapping[str, Any]) -> str:
     """Describe a protocol in words, from its fields by name as stored in reports."""
     cut = f"of which the last {fields['max_length']} are used" if fields["max_length"] else "all of which are used"
     rare = f" Items with fewer than {fields['min_item_count']} are dropped." if fields.get("min_item_count") else ""
+    masked = "history"
+    if fields["masked"] == "train-and-validation":
+        masked = "training items and, at test, validation items"
     return (
         f"Users have at least {fields['min_length']} items, {cut}.{rare} {_HELD_OUT[fields['split']]} A model reads up "
-        f"to {fields['max_history']} items and ranks all items except the user's history; ties count against it."
+        f"to {fields['max_history']} items and ranks all items except the user's {masked}; ties count against it."
     )
 
 
@@ -99,6 +111,7 @@ NAMED_PROTOCOLS: dict[str, dict[str, Any]] = {
     "paper": {},
     "whole-histories": _WHOLE,
     "random": {"split": "random", **_WHOLE},
+    "recbole": {"split": "random", "masked": "train-and-validation", **_WHOLE},
     "global-time": {"split": "global-time", **_WHOLE},
     "cold-items": {"split": "cold-items", **_WHOLE},
 }

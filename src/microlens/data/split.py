@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from microlens.data.holdout import HOLDOUTS, ONE_AFTER_ANOTHER, TRAIN, Labels
+from microlens.data.holdout import HOLDOUTS, TRAIN, Labels
 from microlens.data.interactions import Int32, Int64, Interactions
-from microlens.data.protocol import Protocol
+from microlens.data.protocol import ONE_AFTER_ANOTHER, Protocol
 from microlens.errors import InputError
 
 Part = Literal["valid", "test"]
@@ -92,12 +92,17 @@ class Split:
         return self._before(self._known_ends(part), users, self.history_length)
 
     def history(self, part: Part, users: Int64) -> Int32:
-        """All known items of ``users`` (B,) before the targets of ``part``, left-padded to the longest: (B, H)."""
-        return self._before(self._known_ends(part), users, int(self.history_lengths(part).max()))
+        """All items of ``users`` (B,) that are excluded from the ranking of ``part``, left-padded: (B, H)."""
+        return self._before(self._masked_ends(part), users, int(self.history_lengths(part).max()))
 
     def history_lengths(self, part: Part) -> Int64:
-        """Number of known items of each user before the targets of ``part``: (U,)."""
-        return self._known_ends(part) - self.offsets[:-1]
+        """Number of items of each user that are excluded from the ranking of ``part``: (U,)."""
+        return self._masked_ends(part) - self.offsets[:-1]
+
+    def _masked_ends(self, part: Part) -> Int64:
+        if part == "test" and self.protocol.masked == "train-and-validation":
+            return self.valid_ends
+        return self._known_ends(part)
 
     def _known_ends(self, part: Part) -> Int64:
         validation_is_known = part == "test" and self.protocol.split in ONE_AFTER_ANOTHER
