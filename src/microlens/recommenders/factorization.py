@@ -55,10 +55,10 @@ def in_tiles(network: Callable[..., Tensor], users: Sequence[Tensor], items: Ten
     rows = min(len(items), ITEMS_IN_TILE)
     kind = "cpu" if items.device.type == "cpu" else "cuda"
     size = max(1, NUMBERS_IN_TILE[kind] // max(1, rows * items.shape[1]))
-    parts = items.split(max(1, rows))
+    parts = torch.split(items, max(1, rows))
     return torch.cat(
         [
             torch.cat([network(*of_users, part) for part in parts], 1)
-            for of_users in zip(*(tensor.split(size) for tensor in users), strict=True)
+            for of_users in zip(*(torch.split(tensor, size) for tensor in users), strict=True)
         ]
     )
