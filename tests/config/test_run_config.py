@@ -58,7 +58,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_the_configurations_of_the_repository_load_and_build(
     path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("encoders.frozen_features", "recommenders.modalities", "recommenders.content_knn"):
+    for module in (
+        "encoders.frozen_features",
+        "recommenders.modalities",
+        "recommenders.content_knn",
+        "recommenders.vbpr",
+    ):
         monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
     vocabulary = tiny.folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
@@ -81,7 +86,7 @@ def test_the_configurations_of_the_repository_load_and_build(
     if config.model.name == "grcn":  # the parts of each kind side by side, and the ids
         widths["grcn"] = config.model.dim * (2 if "features" in config.model.options() else 1)
     assert vectors.shape == (2, widths.get(config.model.name, config.model.dim))
-    assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", *FITTED})
+    assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", "vbpr", *FITTED})
 
 
 def test_there_are_configurations() -> None:

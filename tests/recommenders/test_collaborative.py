@@ -1,12 +1,13 @@
 """DSSM, LightGCN, NFM, DeepFM and YouTube against their loop twins, and what only they promise."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from microlens.building import build
 from microlens.config.run_config import RunConfig
@@ -92,6 +93,49 @@ def test_nfm_normalises_over_all_pairs_of_the_batch() -> None:
     eps = model.get_submodule("norm").eps
     expected = loops.nfm_loop([vectors[3]], vectors[2], state, mean, variance, eps)
     torch.testing.assert_close(model.score(states_of(model, HISTORIES), vectors[1:])[0, 1], expected)
+
+
+def test_nfm_trains_as_with_torchs_batchnorm_over_all_pairs() -> None:
+    """Scores, gradients and running statistics, where normalisation is multiplied into the weights."""
+    model = small("nfm").train()
+    norm = model.get_submodule("norm")
+    assert isinstance(norm, nn.BatchNorm1d)
+    reference = copy.deepcopy(norm)
+    states, vectors = states_of(model, HISTORIES), vectors_of(model)[1:]
+    total, among = states[:, None].chunk(2, 2)
+    pooled = among + total * vectors
+    hidden, output = model.get_submodule("hidden"), model.get_submodule("output")
+    expected = output(hidden(reference(pooled.flatten(0, 1))).relu()).view(len(HISTORIES), N)
+    items = [[1, 2], [3, 4], [5, 6], [7, 8]]
+    torch.testing.assert_close(model.score(states, vectors), expected)
+    for name, values in reference.named_buffers():
+        torch.testing.assert_close(norm.get_buffer(name), values)
+    trained = [*hidden.parameters(), *output.parameters(), *model.item_encoder.parameters()]
+    weights = torch.randn_like(expected)
+    scores = model.score(states, vectors)
+    found, wanted = (
+        torch.autograd.grad((values * weights).sum(), [*trained, *normed.parameters()], retain_graph=True)
+        for values, normed in ((scores, norm), (expected, reference))
+    )
+    torch.testing.assert_close(found, wanted)
+
+    each = pooled.gather(1, torch.tensor(items)[..., None].expand(-1, -1, D))
+    reference.load_state_dict(norm.state_dict())
+    expected = output(hidden(reference(each.flatten(0, 1))).relu()).view(len(HISTORIES), 2)
+    torch.testing.assert_close(model.score_each(states, vectors[torch.tensor(items)]), expected)
+    for name, values in reference.named_buffers():
+        torch.testing.assert_close(norm.get_buffer(name), values)
+
+
+@pytest.mark.parametrize("name", ["nfm", "deepfm"])
+@pytest.mark.parametrize("numbers", [1, 3 * D, 2 * 4 * D])
+def test_scores_do_not_depend_on_the_size_of_tiles(name: str, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(name)
+    states, vectors = states_of(model, HISTORIES), vectors_of(model)
+    expected = model.score(states, vectors)
+    monkeypatch.setattr("microlens.recommenders.factorization.ITEMS_IN_TILE", 4)
+    monkeypatch.setattr("microlens.recommenders.factorization.NUMBERS_IN_TILE", {"cpu": numbers})
+    torch.testing.assert_close(model.score(states, vectors), expected)
 
 
 def test_nfm_can_end_in_a_relu_as_the_original() -> None:

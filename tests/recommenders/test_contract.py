@@ -32,7 +32,7 @@ def requires_the_library(name: str) -> None:
 
 def table_of(name: str, folder: Path) -> dict[str, Any]:
     """``[model]`` for a recommender by name; ``folder`` takes the files that it reads."""
-    if name == "content_knn":
+    if name in {"content_knn", "vbpr"}:
         return {"name": name, "features": str(write_features(folder))}
     return {"name": name, "dim": 4} if name == "als" else {"name": name}  # which with as many factors as items copies
 

@@ -21,6 +21,7 @@ from microlens.recommenders.nextitnet import NextItNet
 from microlens.recommenders.nfm import NFM
 from microlens.recommenders.popularity import Popularity
 from microlens.recommenders.sasrec import SASRec
+from microlens.recommenders.vbpr import VBPR
 from microlens.recommenders.youtube import YouTube
 
 RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
@@ -41,6 +42,7 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "nfm": NFM,
     "popularity": Popularity,
     "sasrec": SASRec,
+    "vbpr": VBPR,
     "youtube": YouTube,
 }
 

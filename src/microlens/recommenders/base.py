@@ -26,12 +26,15 @@ class Recommender(nn.Module, ABC):
         known_users_only: True if the model identifies users by number and cannot score a history alone.
         rejects_own: True if a user's other training items are excluded from the negatives of a target.
         fits_at_once: True if :meth:`fit` learns everything at once, without gradients.
+        revision: raised when the equations of a released model change, so that weights trained with the former ones are
+            refused instead of loaded.
     """
 
     examples: ExampleKind = "sequences"
     known_users_only: bool = False
     rejects_own: bool = True
     fits_at_once: bool = False
+    revision: int = 1
 
     def __init__(self, item_encoder: ItemEncoder) -> None:
         super().__init__()
@@ -75,6 +78,15 @@ class Recommender(nn.Module, ABC):
     def score_each(self, users: Tensor, items: Tensor) -> Tensor:
         """Score each user state (Q, S) against its own K items (Q, K, D): (Q, K)."""
         return torch.einsum("qd,qkd->qk", users, items)
+
+    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
+        """The regularization of a training step, which is added to its loss: a scalar, 0 by default.
+
+        Args:
+            users: (B,) the users of the batch.
+            items: (M,) the distinct items of the batch, sampled negatives included.
+        """
+        return torch.zeros((), device=users.device)
 
     def fit(self, split: Split) -> None:
         """Learn everything at once from the train part of ``split``; called if ``fits_at_once``."""

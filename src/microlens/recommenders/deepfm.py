@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional, init
 
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.factorization import FactorizationMachine, interactions
+from microlens.recommenders.factorization import FactorizationMachine, in_tiles, interactions
 
 
 class DeepFM(FactorizationMachine):
@@ -37,11 +37,23 @@ class DeepFM(FactorizationMachine):
         weight = self.hidden.weight[:, : positions.shape[1]]  # (D, L*D)
         return torch.cat([total, functional.linear(positions, weight, self.hidden.bias), among.sum(1, keepdim=True)], 1)
 
-    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
+        """Second-order interactions plus the output of the network: (Q, C)."""
+        D = items.shape[1]
+        total, deep, among = users[:, :D], users[:, D:-1], users[:, -1:]  # (Q, D), (Q, D), (Q, 1)
+
+        def network(deep: Tensor, of_item: Tensor) -> Tensor:
+            return (deep[:, None] + of_item).relu_() @ self.output.weight[0]  # (q, c)
+
+        return in_tiles(network, [deep], self._of_item(items)) + self.output.bias + among + total @ items.T
+
+    def score_each(self, users: Tensor, items: Tensor) -> Tensor:
         """Second-order interactions plus the output of the network: (Q, K)."""
         D = items.shape[2]
-        total, deep, among = users[..., :D], users[..., D:-1], users[..., -1]  # (Q, 1, D), (Q, 1, D), (Q, 1)
-        of_item = functional.linear(items, self.hidden.weight[:, -D:])  # (1 or Q, K, D)
-        network: Tensor = self.output((deep + of_item).relu()).squeeze(2)  # (Q, K)
-        scores: Tensor = network + among + (total @ items.transpose(1, 2)).squeeze(1)
-        return scores
+        total, deep, among = users[:, :D], users[:, None, D:-1], users[:, -1:]  # (Q, D), (Q, 1, D), (Q, 1)
+        network: Tensor = self.output((deep + self._of_item(items)).relu()).squeeze(2)  # (Q, K)
+        return network + among + (items @ total[..., None]).squeeze(2)
+
+    def _of_item(self, items: Tensor) -> Tensor:
+        """The candidate's part of the hidden layer, from item vectors (..., D): (..., D)."""
+        return functional.linear(items, self.hidden.weight[:, -items.shape[-1] :])

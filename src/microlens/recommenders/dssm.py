@@ -11,8 +11,7 @@ class DSSM(Recommender):
     """Matrix factorization: the dot product of a learned user vector and the item tower's vector.
 
     Named after Huang et al. 2013 ("Learning deep structured semantic models"); the original code's towers have no
-    hidden layers. With the sum of id and frozen features as item tower it is the paper's DSSM_ID+V, after VBPR (He and
-    McAuley 2016, arXiv 1510.01784).
+    hidden layers. The paper's DSSM_ID+V is :class:`microlens.recommenders.vbpr.VBPR`.
 
     Args:
         item_encoder: item tower with output size ``dim``.

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional, init
 
+from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.graph import Adjacency, GraphRecommender, weighted_sums
-from microlens.recommenders.modalities import Modality, id_vectors, modalities_of
+from microlens.recommenders.modalities import Modality, id_vectors, mean_square, modalities_of
 
 COLUMNS = 64  # vector columns gathered per edge at a time
 
@@ -28,12 +29,15 @@ class GRCN(GraphRecommender):
     the weight ReLU(max over m of g(m, b) s(m, a <- b)), where g is a learned base value for each node and modality.
     The ReLU prunes edges below 0.
 
-    Convolution: h(l) of a is the sum over neighbours b of weight(a <- b) h(l-1) of b, where h(0) are the id vectors.
-    Prediction: h(0) + ... + h(L) concatenated with u or y of each modality, of size (1 + modalities) D.
+    Convolution: h(l) of a is the sum over neighbours b of weight(a <- b) h(l-1) of b, where h(0) are the id vectors
+    scaled to unit length. With x(a) the u or y of a node after routing, its content in a modality is x(a) plus the sum
+    over neighbours b of s(a <- b) x(b). Prediction: h(0) + ... + h(L) concatenated with the content of each modality,
+    of size (1 + modalities) D.
 
-    Choices where the paper is ambiguous: base values start at 1, so that no edge is pruned before training, and belong
-    to the sender; u and y are concatenated as they come out of routing. Without features, the id vectors scaled to unit
-    length are the only modality for edge weights, and nothing is concatenated to h.
+    Unit length, content and penalty are those of the authors' implementation. Base values belong to the sender, as
+    there, but start at 1: the authors draw them around 0, and a node that starts below 0 sends nothing for good,
+    because a pruned edge has no gradient. Without features, the scaled id vectors are the only modality for edge
+    weights, and nothing is concatenated to h.
 
     Args:
         item_encoder: tower of the items' id vectors, with output size ``dim``.
@@ -45,8 +49,12 @@ class GRCN(GraphRecommender):
         features: ``.npy`` file, see :func:`microlens.data.feature_matrix.load_features`, or one per modality.
         layers: L, the number of convolutions, at least 1.
         routings: T, the number of routing iterations.
+        regularization: weight of the penalty, at least 0: the mean square of the batch's id vectors, users and items,
+            and of its users' prototypes before routing.
         dropout: dropout rate of the messages to neighbours.
     """
+
+    revision = 2
 
     def __init__(
         self,
@@ -60,11 +68,16 @@ class GRCN(GraphRecommender):
         features: str | list[str] | None = None,
         layers: int = 2,
         routings: int = 3,
+        regularization: float = 1e-5,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(item_encoder, num_users, num_items)
-        if layers < 1 or routings < 0:
-            raise ValueError(f"layers = {layers} and routings = {routings}: at least 1 and 0 are needed")
+        if layers < 1 or routings < 0 or regularization < 0:
+            raise ValueError(
+                f"layers = {layers}, routings = {routings}, regularization = {regularization:g}: at least 1, 0 and 0 "
+                "are needed"
+            )
+        self.regularization = regularization
         self.layers, self.routings, self.dropout = layers, routings, nn.Dropout(dropout)
         self.edges = Edges(train_pairs, num_users, num_items)
         self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
@@ -73,18 +86,28 @@ class GRCN(GraphRecommender):
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
         """The vectors of ``nodes`` (n,), with repeats allowed: (n, (1 + modalities) D)."""
-        ids = id_vectors(self.user_table, self.item_encoder, self.num_items)  # (U + N, D)
+        ids = functional.normalize(id_vectors(self.user_table, self.item_encoder, self.num_items))  # (U + N, D)
         starts = [_initial_vectors(modality) for modality in self.modalities]
         routed = [
             self._route(users, items) for users, items in starts or [(ids[: self.num_users], ids[self.num_users :])]
         ]
-        weights = self._weights(routed)  # (2T,)
+        shares = [self.edges.shares(edge_products(users, items, self.edges)) for users, items in routed]  # (2T,) each
+        weights = self._weights(torch.stack(shares))  # (2T,)
         layer = total = ids
         for _ in range(self.layers):
-            layer = weighted_sums(self.dropout(layer), self.edges.senders, weights, self.edges.offsets[:-1])
+            layer = self.edges.sums(self.dropout(layer), weights)
             total = total + layer  # (U + N, D)
-        modality_vectors = [torch.cat(both) for both in routed[: len(starts)]]  # (U + N, D) each
-        return functional.embedding(nodes, torch.cat([total, *modality_vectors], 1))
+        contents = [
+            self._content(torch.cat(vectors), share) for _, vectors, share in zip(starts, routed, shares, strict=False)
+        ]  # (U + N, D) each
+        return functional.embedding(nodes, torch.cat([total, *contents], 1))
+
+    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
+        """``regularization`` times the mean squares of the batch's ids and of its users' prototypes."""
+        tables = self.user_table, *(modality.get_parameter("user_table") for modality in self.modalities)
+        of_users = [functional.embedding(users, table) for table in tables]
+        parts = [*of_users, self.item_encoder(ItemBatch(items=items))]
+        return self.regularization * torch.stack([mean_square(vectors) for vectors in parts]).sum()
 
     def _route(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Run the routing on prototypes (U, D) and item vectors (N, D): both after routing, of unit length."""
@@ -94,11 +117,12 @@ class GRCN(GraphRecommender):
             users = functional.normalize(users + self.edges.sums_for_users(items, shares))
         return users, items
 
-    def _weights(self, routed: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """The refined weights of all edges, sorted by receiver: (2T,)."""
-        shares = torch.stack(
-            [self.edges.shares(edge_products(users, items, self.edges)) for users, items in routed]
-        )  # (modalities, 2T)
+    def _content(self, vectors: Tensor, shares: Tensor) -> Tensor:
+        """The routed vectors (U + N, D) plus those of their neighbours weighted by ``shares`` (2T,): (U + N, D)."""
+        return vectors + self.edges.sums(vectors, shares)
+
+    def _weights(self, shares: Tensor) -> Tensor:
+        """The refined weights of all edges, sorted by receiver, from their ``shares`` (modalities, 2T): (2T,)."""
         return (shares * self.base_values.index_select(1, self.edges.senders)).amax(0).relu()
 
 
@@ -145,6 +169,10 @@ class Edges(nn.Module):
     def items(self) -> Tensor:
         """The item of each user edge, counted from 0: (T,)."""
         return self.senders[: len(self.by_item)] - self.num_users
+
+    def sums(self, vectors: Tensor, weights: Tensor) -> Tensor:
+        """Sum the vectors (U + N, D) of the neighbours of each node, weighted by ``weights`` (2T,): (U + N, D)."""
+        return weighted_sums(vectors, self.senders, weights, self.offsets[:-1])
 
     def sums_for_users(self, items: Tensor, weights: Tensor) -> Tensor:
         """Sum item vectors (N, D) per user, weighted by the ``weights`` (T,) of user edges: (U, D)."""

@@ -43,6 +43,11 @@ def modalities_of(features: str | list[str] | None, item_ids: ItemIds, dim: int,
     return [Modality(path, item_ids, dim, num_users) for path in paths]
 
 
+def mean_square(vectors: Tensor) -> Tensor:
+    """The mean of the squared elements, 0 if there are none."""
+    return vectors.square().sum() / max(1, vectors.numel())
+
+
 def id_vectors(user_table: Tensor, item_encoder: ItemEncoder, num_items: int) -> Tensor:
     """The id vectors of all nodes before propagation, users (U, D) first: (U + N, D)."""
     items = torch.arange(1, num_items + 1, device=user_table.device)

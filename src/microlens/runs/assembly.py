@@ -1,10 +1,10 @@
 """Builds the objects that a configuration describes."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import polars as pl
 import torch
@@ -46,8 +46,9 @@ class Experiment:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The hashes that a checkpoint of this run must contain."""
-        return {"config_hash": self.config.hash, "data_hash": self.dataset.checksum}
+        """The hashes that a checkpoint of this run must contain, and the model's revision if it is not the first."""
+        revision = {"model_revision": str(self.model.revision)} if self.model.revision > 1 else {}
+        return {"config_hash": self.config.hash, "data_hash": self.dataset.checksum, **revision}
 
     @property
     def best(self) -> Path:
@@ -214,11 +215,12 @@ def load_best(run: Experiment) -> None:
     """Load a run's best weights into its model.
 
     Raises:
-        InputError: the weights are missing, damaged or modified, belong to another model or other data, or are not
-            finite.
+        InputError: the weights are missing, damaged or modified, belong to another model, to other equations of this
+            model or to other data, or are not finite.
     """
     check(run.config.output, BEST)
     tensors, facts = checkpoint.load(run.best)
+    check_revision(run, facts)
     if facts.get("data_hash") != run.dataset.checksum:
         raise InputError(
             f"{run.best} was trained on data that differs from the current content of {run.config.dataset}."
@@ -227,6 +229,19 @@ def load_best(run: Experiment) -> None:
     if not run.model.fits(run.split):
         raise InputError(f"{run.best} does not match the users and items of {run.config.dataset}; {checkpoint.FRESH}.")
     check_weights(run.model, run.best)
+
+
+def check_revision(run: Experiment, facts: Mapping[str, Any]) -> None:
+    """Check that a checkpoint with these ``facts`` was trained with the equations that the model has now.
+
+    Raises:
+        InputError: the model's equations have changed since.
+    """
+    if facts.get("model_revision") != run.identity.get("model_revision"):
+        raise InputError(
+            f"{run.config.output} was trained with another version of microlens, whose '{run.config.model.name}' had "
+            f"other equations; {checkpoint.FRESH}."
+        )
 
 
 def check_weights(model: Recommender, path: Path) -> None:

@@ -35,7 +35,7 @@ from microlens.files.run_manifest import (
     replace_text,
     replaced,
 )
-from microlens.runs.assembly import Experiment, build_experiment, check_weights, load_best, use_caches
+from microlens.runs.assembly import Experiment, build_experiment, check_revision, check_weights, load_best, use_caches
 from microlens.runs.dataset_location import location_of
 from microlens.runs.display import TrainingDisplay
 from microlens.runs.folder import clear_run_folder, held_run_folder
@@ -229,8 +229,10 @@ def _check_same_run(run: Experiment) -> None:
     last = folder / LAST
     if last.exists():
         check(folder, LAST)
-        if checkpoint.load_facts(last).get("data_hash") != run.dataset.checksum:
+        facts = checkpoint.load_facts(last)
+        if facts.get("data_hash") != run.dataset.checksum:
             raise _other_data(run)
+        check_revision(run, facts)
 
 
 def _other_data(run: Experiment) -> InputError:

@@ -248,6 +248,18 @@ class RecommenderContract:
         assert other.fits(split)
         torch.testing.assert_close(all_scores(other, history), all_scores(model, history), rtol=0, atol=0)
 
+    def test_the_penalty_is_a_finite_scalar(self, model: Recommender) -> None:
+        """The penalty that a step adds to its loss is a scalar, finite and not negative, and so are its gradients."""
+        model.train()
+        penalty = model.penalty(torch.arange(5), torch.tensor([2, 7, 11]))
+        assert penalty.shape == ()
+        assert penalty.isfinite()
+        assert penalty >= 0
+        if penalty.requires_grad:
+            penalty.backward()  # type: ignore[no-untyped-call]
+            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            assert all(gradient.isfinite().all() for gradient in gradients)
+
     def test_gradients_reach_every_parameter(self, model: Recommender) -> None:
         """Every trained parameter of the model has a nonzero gradient."""
         model.train()

@@ -79,10 +79,15 @@ class TrainingStep(nn.Module):
         self.sum_of_losses = losses[self.settings.loss]
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss. With several processes: the sum over this rank's targets times world_size / number of targets."""
+        """The loss and the model's penalty.
+
+        With several processes, the loss is the sum over this rank's targets times world_size / number of targets, and
+        the penalty that of this rank's users and items.
+        """
         states, vectors = self._encode(batch)
         # Gradients are averaged over processes; the factor world_size turns the average into a sum.
-        return self.sum_of_losses(batch, states, vectors) * (self.process.world_size / max(1, batch.num_targets))
+        loss = self.sum_of_losses(batch, states, vectors) * (self.process.world_size / max(1, batch.num_targets))
+        return loss + self.model.penalty(batch.users, batch.share.items.to(batch.users.device))
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The states that the Q targets are predicted from, (Q, S), and the vectors of the M items, (M, D)."""
