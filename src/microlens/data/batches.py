@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -104,7 +104,8 @@ class Batch:
         """The batch with ``change`` applied to all tensors but the content."""
         names = ("users", "sequence", "slots", "own", "distinct", "counts")
         negatives = None if self.negatives is None else change(self.negatives)
-        return replace(self, **{name: change(getattr(self, name)) for name in names}, negatives=negatives)
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed, negatives=negatives)
 
 
 @dataclass(frozen=True)
