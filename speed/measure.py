@@ -97,7 +97,15 @@ def sasrec(dim: int, batch_size: int, dropout: float = 0.1) -> dict[str, dict[st
     return {"model": {"name": "sasrec", "dim": dim, "dropout": dropout}, "train": {"batch_size": batch_size}}
 
 
-def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Mapping[str, Any]) -> "Experiment":
+def made_run(
+    folder: Path,
+    shape: Shape,
+    *,
+    model: Mapping[str, Any],
+    train: Mapping[str, Any],
+    device: str = "cpu",
+    output: Path | None = None,
+) -> "Experiment":
     """A fresh recommender on item ids, built from a configuration over a dataset prepared from made interactions.
 
     The dataset is prepared at the first call and shared by later ones with the same ``folder``.
@@ -112,10 +120,10 @@ def made_run(folder: Path, shape: Shape, *, model: Mapping[str, Any], train: Map
         prepare(write_release(folder / "release", long_tailed_sequences(shape), "tsv"), dataset, Settings())
     configuration = {
         "dataset": dataset,
-        "output": folder / "run",
+        "output": output or folder / "run",
         "model": dict(model),
         "encoder": {"name": "id"},
-        "train": {**train, "device": "cpu"},
+        "train": {**train, "device": device},
     }
     return build_experiment(RunConfig.model_validate(configuration))
 

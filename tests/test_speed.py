@@ -92,6 +92,44 @@ def test_a_smoke_run_never_overwrites_the_full_results() -> None:
     assert "--results" in done.stderr
 
 
+@pytest.mark.slow
+def test_the_gpu_program_measures_every_part_at_tiny_size(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "speed.gpu", "--tiny", "--json", str(file), "--commit", "abc"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(file.read_text())
+    assert document["environment"]["commit"] == "abc"
+    measured = {part: list(cases.values()) for part, cases in document["results"].items()}
+    assert all("figures" in case for cases in measured.values() for case in cases)
+    assert all(measured[part] for part in ("ceilings", "parity", "ids", "top1", "full", "transformers", "reading"))
+    for case in measured["ids"] + measured["top1"] + measured["full"]:
+        assert case["figures"]["gigaflops_per_step"] >= 0
+        assert case["figures"]["steps_per_second"] > 0
+
+
+def test_a_case_that_fails_is_recorded_and_the_next_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    import time
+
+    import torch
+
+    from speed.gpu import __main__ as program
+    from speed.gpu.bench import TINY, Bench
+
+    def broken() -> dict[str, Any]:
+        raise ValueError("no kernel")
+
+    folder = Path("unused")
+    bench = Bench(device=torch.device("cpu"), sizes=TINY, folder=folder, ends=time.monotonic() + 60, cores=1)
+    cases = [("one", broken), ("other", lambda: {"seconds": 1})]
+    results = dict(program.run_part(bench, lambda _: iter(cases)))
+    assert results["one"]["failed"] == "ValueError: no kernel"
+    assert results["other"]["figures"] == {"seconds": 1}
+    bench.ends = time.monotonic()
+    assert dict(program.run_part(bench, lambda _: iter(cases)))["other"] == {"skipped": "no time left"}
+
+
 def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(REPOSITORY, "speed")))
     import measure

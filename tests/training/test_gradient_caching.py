@@ -16,11 +16,14 @@ from microlens.data.batches import Batch, ItemBatch, Process, train_batches
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.item_arrays import Rows, RowWriter
+from microlens.encoders import build_encoder
 from microlens.encoders.content import ContentEncoder
 from microlens.errors import InputError
+from microlens.recommenders.sasrec import SASRec
 from microlens.runs.assembly import Experiment, build_experiment, use_caches
 from microlens.runs.run import load
 from microlens.runs.train import train
+from microlens.training import gradient_caching
 from microlens.training.extraction import ITEMS_AT_ONCE, extract
 from microlens.training.gradient_caching import equal_parts
 from microlens.training.step import TrainingStep
@@ -109,6 +112,23 @@ def test_batch_statistics_do_not_depend_on_the_memory_there_is(video_dataset: Pa
     for name, value in states[0].items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_second_pass_is_told_the_device_whose_random_state_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch keeps the random states of the GPUs that arguments are on; without them the second pass drops others."""
+    told: list[torch.device] = []
+
+    def recorded(_: Any, *arguments: Any, **__: Any) -> Tensor:
+        told.extend(argument.device for argument in arguments if isinstance(argument, Tensor))
+        return torch.zeros(1, 4)
+
+    monkeypatch.setattr(gradient_caching, "checkpoint", recorded)
+    encoder = build_encoder({"name": "x3d_xs"}, {"dim": 4, "clip_shape": (2, 32)})
+    model = SASRec(item_encoder=encoder, dim=4, history_length=3)
+    gpu = torch.device("meta")  # stands for a device that is not the content's
+    items = ItemBatch(items=torch.arange(3), content={"clips": torch.zeros(3, 2, 32, 32, 3, dtype=torch.uint8)})
+    gradient_caching.encode_in_parts(model, items, gpu, micro_batch=1, norm_batch=1)
+    assert told == [gpu] * 3
 
 
 def test_parts_are_equal_and_few() -> None:

@@ -1,10 +1,10 @@
 """Training batches; each distinct item of a batch is read once."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,13 @@ class ItemBatch:
         return type(self)(
             items=self.items.to(device, non_blocking=True),
             content={kind: values.to(device, non_blocking=True) for kind, values in self.content.items()},
+        )
+
+    def pinned(self) -> Self:
+        """A copy in page-locked memory, from which copies to a GPU are fast and do not block."""
+        return type(self)(
+            items=self.items.pin_memory(),
+            content={kind: values.pin_memory() for kind, values in self.content.items()},
         )
 
 
@@ -87,12 +94,18 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """Move the batch to ``device``, except for the content, which is moved when it is encoded."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("users", "sequence", "slots", "own", "distinct", "counts")
-        }
-        negatives = None if self.negatives is None else self.negatives.to(device, non_blocking=True)
-        return replace(self, **moved, negatives=negatives)
+        return self._with_each(lambda values: values.to(device, non_blocking=True))
+
+    def pinned(self) -> Self:
+        """A copy in page-locked memory, with the content; see :meth:`ItemBatch.pinned`."""
+        return replace(self._with_each(Tensor.pin_memory), share=self.share.pinned())
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with ``change`` applied to all tensors but the content."""
+        names = ("users", "sequence", "slots", "own", "distinct", "counts")
+        negatives = None if self.negatives is None else change(self.negatives)
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed, negatives=negatives)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from microlens.recommenders.base import Recommender
 
 Float32 = npt.NDArray[np.float32]
 USERS_AT_ONCE = 1024
-ROWS_AT_ONCE = 64  # a row of scores is a whole catalogue long; this many keep in the processor's cache best
+ROWS_AT_ONCE = 64  # a row of scores is a whole catalogue long; this many fit a processor's cache; a GPU takes all users
 ITEMS_AT_ONCE = 4096
 CLIPS_AT_ONCE = 64
 TRAIN_AGAIN = "nothing can be ranked by that; train the run again, with smaller rates."
@@ -130,13 +130,14 @@ def score_users(
         InputError: the state of a user or a score is NaN or infinite.
     """
     device = catalogue.device
+    rows_at_once = ROWS_AT_ONCE if device.type == "cpu" else USERS_AT_ONCE
     for start in range(0, len(users), USERS_AT_ONCE):
         here = slice(start, min(start + USERS_AT_ONCE, len(users)))
         chunk = users[here]
         read, seen = (torch.from_numpy(items.astype(np.int64)).to(device) for items in histories(here))
         states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), read)
-        for row in range(0, len(chunk), ROWS_AT_ONCE):
-            rows = slice(row, min(row + ROWS_AT_ONCE, len(chunk)))
+        for row in range(0, len(chunk), rows_at_once):
+            rows = slice(row, min(row + rows_at_once, len(chunk)))
             scores = finite_scores(model, states[rows], catalogue, chunk[rows])
             yield ScoredUsers(rows=slice(start + rows.start, start + rows.stop), scores=scores, seen=seen[rows])
         if on_progress:

@@ -43,18 +43,20 @@ def encode_in_parts(
     if recompute:
         _free_large_blocks_at_once()
 
-    def encode(first: int, last: int) -> Tensor:
+    def encode(first: int, last: int, _: Tensor) -> Tensor:
         return model.encode_items(items.at(slice(first, last)).to(device))
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), frozen_batchnorm_statistics(encoder)
 
+    # PyTorch keeps a GPU's random state, from which dropout is drawn again, only if an argument is on that GPU.
+    here = torch.empty(0, device=device)
     vectors = []
     for first, last in equal_parts(len(items), size):
         if recompute:
-            vectors.append(checkpoint(encode, first, last, use_reentrant=False, context_fn=contexts))
+            vectors.append(checkpoint(encode, first, last, here, use_reentrant=False, context_fn=contexts))
         else:
-            vectors.append(encode(first, last))
+            vectors.append(encode(first, last, here))
     return torch.cat(vectors)
 
 

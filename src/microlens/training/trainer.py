@@ -235,6 +235,8 @@ class Trainer:
             examples=self.model.examples,
             negatives=self.negatives,
         )
+        if self.device.type == "cuda":
+            return prefetch((batch.pinned() for batch in batches), BATCHES_AHEAD)
         return prefetch(batches, BATCHES_AHEAD) if self.content.reads else batches
 
     def save_best(self) -> None:
