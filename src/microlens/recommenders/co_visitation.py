@@ -1,13 +1,21 @@
 """Co-visitation with decay by distance and scaling by popularity."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy import sparse
 from torch import Tensor
 
+from microlens.data.interactions import Int64
 from microlens.data.split import Split
 from microlens.recommenders.counting import SparseRows, following_pairs, summed
 from microlens.recommenders.fitted import Fitted, recency_weights
 
+Floats = npt.NDArray[np.float64]
+
+PAIRS_AT_ONCE = 4_000_000
 TIE_BREAK = 1e-6  # score of the most popular item; far below the weight of any observed pair
 
 
@@ -57,11 +65,9 @@ class CoVisitation(Fitted):
     def fit(self, split: Split) -> None:
         """Accumulate the decayed weights of all item pairs of the training set."""
         counts = split.train_counts.astype(np.float64)
-        total = summed(split.items_kept[:0], split.items_kept[:0], np.zeros(0), split.num_items)
-        for gap, sources, targets in following_pairs(split):
-            scale = counts[sources] ** self.source_power * counts[targets] ** self.target_power
-            total = total + summed(sources, targets, self.gap_decay ** (gap - 1) / scale, split.num_items)
-        self.following.fill(total)
+        self.following.fill(
+            _decayed_counts(split, self.gap_decay, counts**self.source_power, counts**self.target_power)
+        )
         popularity = torch.from_numpy(TIE_BREAK * counts / max(counts.max(), 1.0))
         self.popularity = popularity.float().to(self.popularity.device)
 
@@ -69,3 +75,17 @@ class CoVisitation(Fitted):
         """Weighted sums of the rows of the last items, plus the tie-breaking popularity: (Q, N+1)."""
         history = states[:, -self.last :]
         return self.following.weighted_sum(history, recency_weights(history, self.recency_decay)).add_(self.popularity)
+
+
+def _decayed_counts(split: Split, decay: float, of_source: Floats, of_target: Floats) -> Any:
+    """Pairs of the training set, weighted by distance and divided by the scales (N+1,) of their items: CSR (N, N)."""
+    total = sparse.csr_matrix((split.num_items, split.num_items), dtype=np.float64)
+    waiting: list[tuple[Int64, Int64, Floats]] = []
+    for gap, sources, targets in following_pairs(split):
+        waiting.append((sources, targets, decay ** (gap - 1) / (of_source[sources] * of_target[targets])))
+        if sum(len(pairs) for pairs, _, _ in waiting) >= PAIRS_AT_ONCE:
+            total = total + summed(*map(np.concatenate, zip(*waiting, strict=True)), split.num_items)
+            waiting.clear()
+    if waiting:
+        total = total + summed(*map(np.concatenate, zip(*waiting, strict=True)), split.num_items)
+    return total
