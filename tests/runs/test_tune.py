@@ -226,3 +226,11 @@ def test_the_command_shows_the_best_trials(make_dataset: MakeDataset) -> None:
     assert done.returncode == 0, done.stderr
     assert "trial 1:" in done.stdout
     assert "Next: microlens train" in done.stdout
+
+
+def test_losses_with_and_without_sampling_are_searched_together(make_dataset: MakeDataset) -> None:
+    ranges = '"train.loss" = { choices = ["bpr", "in-batch-softmax"] }\n"train.num_negatives" = { choices = [1] }'
+    found = tune.Search(write_config(make_dataset(LEARNABLE), ranges, epochs=1)).run(5)
+    assert found.trials["fault"].is_null().all()
+    assert set(found.trials["train.loss"]) == {"bpr", "in-batch-softmax"}
+    assert found.config.train.num_negatives == (1 if found.config.train.loss == "bpr" else None)

@@ -117,6 +117,11 @@ class TrainSection(Section):
     workers: int = Field(default=2, ge=0, le=1024)
     checkpoint_minutes: float = Field(default=10.0, gt=0, le=MOST)
 
+    @property
+    def samples_negatives(self) -> bool:
+        """True if the loss samples ``num_negatives`` items."""
+        return self.loss in ("sampled-softmax", "bpr", "bce", "gbce")
+
 
 class TrackSection(Section):
     """Services to log a run to besides TensorBoard: a W&B project, an MLflow experiment."""

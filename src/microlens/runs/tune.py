@@ -196,6 +196,8 @@ class Search:
     def _config(self, values: dict[str, Any]) -> RunConfig:
         assignments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
         config = RunConfig.load(self.path, [*self.overrides, *assignments])
+        if "train.loss" in values and not config.train.samples_negatives:  # other losses of the search may sample
+            config = config.model_copy(update={"train": config.train.model_copy(update={"num_negatives": None})})
         return config.model_copy(update={"output": self.output / "trials" / config.hash, "tune": {}})
 
     def _found(self) -> Found:

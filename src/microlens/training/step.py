@@ -30,9 +30,12 @@ def negatives_of(settings: TrainSection, split: Split) -> Negatives | None:
     kind = {"full-softmax": "catalogue", "sampled-softmax": "shared", "bpr": "each", "bce": "each", "gbce": "each"}.get(
         settings.loss
     )
-    draws = kind in {"shared", "each"}
-    if draws != (settings.num_negatives is not None):
-        needed = "needs train.num_negatives" if draws else "samples no items; leave train.num_negatives out"
+    if settings.samples_negatives != (settings.num_negatives is not None):
+        needed = (
+            "needs train.num_negatives"
+            if settings.samples_negatives
+            else "samples no items; leave train.num_negatives out"
+        )
         raise InputError(f"train.loss is '{settings.loss}', which {needed}.")
     match kind:
         case "catalogue":
