@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from microlens.media.reading import ClipSettings
     from microlens.page import write_page
     from microlens.recommenders.base import Recommender
+    from microlens.release.convert import Conversion, convert
     from microlens.release.synthetic import write_release
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
@@ -29,6 +30,7 @@ __version__ = "0.2.0"
 # Imported on first use, because the command line and decoding processes do not need PyTorch.
 _MODULES = {
     "ClipSettings": "media.reading",
+    "Conversion": "release.convert",
     "Dataset": "data.dataset",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
@@ -43,6 +45,7 @@ _MODULES = {
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
+    "convert": "release.convert",
     "fit": "runs.fit",
     "load": "runs.run",
     "prepare": "data.prepare",
@@ -55,6 +58,7 @@ _MODULES = {
 
 __all__ = [
     "ClipSettings",
+    "Conversion",
     "Dataset",
     "InputError",
     "ItemEncoder",
@@ -69,6 +73,7 @@ __all__ = [
     "adopt_run",
     "check_run",
     "compare",
+    "convert",
     "fit",
     "load",
     "prepare",

@@ -1,4 +1,4 @@
-"""Commands that generate and prepare datasets."""
+"""Commands that generate, convert and prepare datasets."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +20,27 @@ def synth(
     with bar("videos") as on_progress:
         write_release(out, users=users, items=items, seed=seed, on_progress=on_progress)
     console.print(f"{out}: {users:,} users and {items:,} videos. Next: microlens data prepare {out} DATASET")
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A dataset of RecBole, S3Rec, SASRec or MovieLens: a file or its folder.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
+    source_format: Annotated[
+        Literal["recbole", "s3rec", "movielens"] | None,
+        typer.Option("--format", help="Format of the source; recognised from its files by default."),
+    ] = None,
+) -> None:
+    """Write a dataset in another format as a release in the official layout."""
+    from microlens.release.convert import convert as convert_dataset
+
+    done = convert_dataset(source, out, source_format)
+    content = f"{done.users:,} users, {done.items:,} items, {done.titles:,} titles and {done.tags:,} tags"
+    console.print(f"{out}: {done.interactions:,} interactions, {content}, converted from {done.format}.")
+    for note in done.notes:
+        console.print(f"note: {note}")
+    console.print(f"Next: microlens data prepare {out} DATASET")
 
 
 def prepare(

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,36 @@ def remove_folder(folder: Path, names: Iterable[str]) -> None:
     if {path.name for path in folder.iterdir()} <= {MARK, LOCK}:
         clear_folder(folder, (LOCK, MARK))
         folder.rmdir()
+
+
+def check_is_new(folder: Path) -> None:
+    """Raise InputError if ``folder`` exists."""
+    if folder.exists():
+        raise InputError(f"{folder} exists already; name a folder that does not.")
+
+
+@contextmanager
+def renamed_when_complete(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield the folder ``folder.partial``; it is renamed to ``folder`` at the end of the block, or removed on errors.
+
+    Args:
+        folder: must not exist.
+        names: glob patterns of all files that are written to it.
+
+    Raises:
+        InputError: ``folder`` exists, ``folder.partial`` holds other files, or another process writes it.
+    """
+    check_is_new(folder)
+    unfinished = folder.with_name(folder.name + ".partial")
+    claim_folder(unfinished)
+    with lock_folder(unfinished):
+        clear_folder(unfinished, names)
+        try:
+            yield unfinished
+            unfinished.rename(folder)
+            clear_folder(folder, (LOCK, MARK))
+        finally:
+            remove_folder(unfinished, names)
 
 
 def sha256(path: Path) -> str:

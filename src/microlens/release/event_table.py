@@ -9,6 +9,7 @@ import polars as pl
 
 from microlens.errors import InputError
 from microlens.release.columns import ITEM, TIME, USER, Columns, columns_by_name, likeliest_separator, split_line
+from microlens.release.formats import hint_for
 from microlens.release.ids import ACCEPTED as IDS_ACCEPTED
 from microlens.release.ids import TextIds, ids, is_text, why_no_id
 from microlens.release.text_files import TextFile, lines_of, shown
@@ -32,7 +33,9 @@ def find_columns(text: TextFile, first: int, line: str) -> Columns:
     separator = likeliest_separator(line)
     cells = split_line(line, separator)
     if not any(re.match(r"[-+.\d]", cell) for cell in cells):
-        raise InputError(f"{text.path}, line {first}: the columns are '{shown(line.strip())}'; expected {ACCEPTED}.")
+        raise InputError(
+            f"{text.path}, line {first}: the columns are '{shown(line.strip())}'; expected {ACCEPTED}{hint_for(text)}."
+        )
     if len(cells) != len(COLUMNS):
         raise _wrong_width(text, first, len(cells), len(COLUMNS))
     return Columns(separator=separator, width=3, positions={"user": 0, "item": 1, "timestamp": 2}, header=False)
@@ -155,4 +158,4 @@ def _with_ids(text: TextFile, cells: pl.DataFrame, kinds: TextIds) -> pl.DataFra
 
 def _wrong_width(text: TextFile, line: int, found: int, width: int) -> InputError:
     columns = f"{found:,} column{'s' if found != 1 else ''} instead of {width}"
-    return InputError(f"{text.path}, line {line}: {columns}; expected {ACCEPTED}.")
+    return InputError(f"{text.path}, line {line}: {columns}; expected {ACCEPTED}{hint_for(text)}.")

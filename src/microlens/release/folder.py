@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microlens.errors import InputError
+from microlens.release.formats import format_of, hint
 from microlens.release.media_files import name_of
 
 VIDEO_SUFFIXES = (
@@ -78,12 +79,14 @@ def find_release(folder: Path) -> Release:
         InputError: the folder or its pairs file is missing, or two files match the same part.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; a release is a folder with {_PAIRS_ACCEPTED}.")
+        foreign = hint([format_of(folder)]) if folder.is_file() else ""
+        raise InputError(f"{folder} is not a folder; a release is a folder with {_PAIRS_ACCEPTED}{foreign}.")
     entries = sorted(folder.iterdir())
     tables = {part: _table(folder, entries, part) for part in _TABLES}
     pairs = tables.pop("pairs")
     if pairs is None:
-        raise InputError(f"{folder} holds no interactions; expected {_PAIRS_ACCEPTED}.")
+        foreign = hint(format_of(path) for path in entries if path.is_file())
+        raise InputError(f"{folder} holds no interactions; expected {_PAIRS_ACCEPTED}{foreign}.")
     folders = {
         part: tuple(path for path in entries if _is_called(path, pattern) and path.is_dir())
         for part, pattern in _FOLDERS.items()
@@ -106,6 +109,11 @@ def find_release(folder: Path) -> Release:
         frames=folders["frames"],
         unused=unused,
     )
+
+
+def is_reserved(name: str) -> bool:
+    """True if files whose names begin with ``name`` may be taken for another part of a release than they are."""
+    return any(_is_called(Path(name), pattern.rstrip("$")) for pattern, _ in _TABLES.values())
 
 
 def _table(folder: Path, entries: list[Path], part: str) -> Path | None:

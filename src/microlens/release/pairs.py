@@ -11,16 +11,16 @@ from microlens.errors import InputError
 from microlens.release.columns import ITEM, TIME, USER, columns_by_name
 from microlens.release.event_table import ACCEPTED as TABLE_ACCEPTED
 from microlens.release.event_table import COLUMNS, find_columns, read_event_table
+from microlens.release.formats import hint_for
 from microlens.release.ids import ACCEPTED as IDS_ACCEPTED
 from microlens.release.ids import TextIds, ids, is_text, numbered, why_no_id
-from microlens.release.text_files import TextFile, lines_of, read_text, shown
+from microlens.release.text_files import TextFile, first_line, lines_of, read_text, shown
 from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
 from microlens.release.timestamps import Moments, TimestampFault, read_moments
 
 _SEQUENCES_ACCEPTED = f"a user, a tab, and the user's items separated by single spaces; {IDS_ACCEPTED}"
 _SUFFIX_OF_SEQUENCES = ".tsv"
 _COLUMN_NUMBERS = (0, 1, 2)  # the header that pandas writes for unnamed columns
-_LONGEST_HEADER = 1 << 16  # bytes; only the beginning of a longer line is examined
 _ITEMS = (*ITEM, "items", "itemids", "videos", "videoids", "history", "sequence")
 
 
@@ -63,7 +63,10 @@ def read_pairs(path: Path) -> Pairs:
             the first, or a timestamp that is invalid or has another format than the others.
     """
     text = read_text(path)
-    begin, first, line = _first_line(text)
+    found = first_line(text.content)
+    if found is None:
+        raise InputError(f"{text.path} is empty; expected {_accepted(text.path)}.")
+    begin, first, line = found
     if _is_sequence(path, line):
         return _read_sequences(text)
     columns = find_columns(text, first, line)
@@ -107,16 +110,6 @@ def pairs_in_order(frame: pl.DataFrame, notes: Iterable[str] = ()) -> Pairs:
     return replace(_in_time_order(frame), notes=tuple(notes))
 
 
-def _first_line(text: TextFile) -> tuple[int, int, str]:
-    """Byte offset, number and text (or its beginning) of the first non-blank line."""
-    start = re.search(rb"\S", text.content)
-    if start is None:
-        raise InputError(f"{text.path} is empty; expected {_accepted(text.path)}.")
-    begin = text.content.rfind(b"\n", 0, start.start()) + 1
-    line = text.content[begin : begin + _LONGEST_HEADER].partition(b"\n")[0]
-    return begin, text.content.count(b"\n", 0, begin) + 1, line.decode(errors="ignore")
-
-
 def _accepted(path: Path) -> str:
     return _SEQUENCES_ACCEPTED if _suffix(path) == _SUFFIX_OF_SEQUENCES else TABLE_ACCEPTED
 
@@ -140,7 +133,7 @@ def _read_sequences(text: TextFile) -> Pairs:
     wrong = lines.select("line", cells.alias("found")).filter(pl.col("found") != 2).head(1)
     for line, found in wrong.iter_rows():
         columns = f"{found:,} column{'s' if found != 1 else ''} instead of 2"
-        raise InputError(f"{text.path}, line {line}: {columns}; expected {_SEQUENCES_ACCEPTED}.")
+        raise InputError(f"{text.path}, line {line}: {columns}; expected {_SEQUENCES_ACCEPTED}{hint_for(text)}.")
     if lines.is_empty():
         raise InputError(f"{text.path} holds no interactions; expected {_SEQUENCES_ACCEPTED}.")
     user, items = (pl.col("text").str.splitn("\t", 2).struct.field(f"field_{index}") for index in (0, 1))

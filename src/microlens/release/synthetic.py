@@ -10,14 +10,14 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from microlens.errors import InputError
-from microlens.files.writing import LOCK, MARK, claim_folder, clear_folder, lock_folder, remove_folder
+from microlens.files.writing import check_is_new, renamed_when_complete
 from microlens.media.processes import Killed, work
 from microlens.release.synthetic_media import ATTRIBUTES, TAGS, Look, write_item
 from microlens.release.synthetic_texts import comment_on, title_of
@@ -55,12 +55,11 @@ def write_release(
         InputError: `folder` exists, `folder.partial` holds other files, an argument is below its minimum, or worker
             processes do not start.
     """
-    if folder.exists():
-        raise InputError(f"{folder} exists already; name a folder that does not.")
+    check_is_new(folder)
     if workers is not None:
         check_minimum("workers", workers, 1)
     world = build_world(users, items, seed)
-    with _renamed_when_complete(folder) as unfinished:
+    with renamed_when_complete(folder, _WRITTEN) as unfinished:
         _write_interactions(unfinished, world)
         _write_items(unfinished, world)
         _write_truth(unfinished / "world.json", world)
@@ -68,20 +67,6 @@ def write_release(
             if on_progress:
                 on_progress(done, items)
     return world
-
-
-@contextmanager
-def _renamed_when_complete(folder: Path) -> Iterator[Path]:
-    unfinished = folder.with_name(folder.name + ".partial")
-    claim_folder(unfinished)
-    with lock_folder(unfinished):
-        clear_folder(unfinished, _WRITTEN)
-        try:
-            yield unfinished
-            unfinished.rename(folder)
-            clear_folder(folder, (LOCK, MARK))
-        finally:
-            remove_folder(unfinished, _WRITTEN)
 
 
 def _write_interactions(folder: Path, world: World) -> None:

@@ -35,6 +35,7 @@ _NO_TEXT = {
 }
 _MOST_TIMES_PACKED = 300  # maximum compression ratio; a table of numbers reaches 4, gzip at most about 1,000
 _PIECE = 1 << 20
+_LONGEST_HEADER = 1 << 16  # bytes; only the beginning of a longer line is examined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,12 @@ class TextFile:
     notes: list[str] = field(default_factory=list)
 
 
-def read_text(path: Path) -> TextFile:
+def read_text(path: Path, otherwise: str | None = None) -> TextFile:
     """Read a text table.
+
+    Args:
+        path: file to read.
+        otherwise: the encoding of a file that is not UTF-8, if it is known.
 
     Raises:
         InputError: the file is not text, is compressed with something other than gzip, is damaged, or has an
@@ -63,7 +68,7 @@ def read_text(path: Path) -> TextFile:
     for start, what in _NO_TEXT.items():
         if raw.startswith(start):
             raise InputError(f"{path} is {what}; accepted is {ACCEPTED}.")
-    content, encoding, damaged = _as_utf8(path, raw)
+    content, encoding, damaged = _as_utf8(path, raw, otherwise)
     notes = []
     if encoding != "UTF-8":
         example = re.search("[^\x00-\x7f\r\n]+", content[:_PIECE].decode(errors="ignore"))
@@ -95,6 +100,28 @@ def lines_of(content: bytes, number: int = 1) -> pl.DataFrame:
     return lines.with_row_index("line", offset=number).filter(pl.col("text").str.strip_chars() != "")
 
 
+def first_line(content: bytes) -> tuple[int, int, str] | None:
+    """Byte offset, number and text (or its beginning) of the first non-blank line; None if there is none."""
+    start = re.search(rb"\S", content)
+    if start is None:
+        return None
+    begin = content.rfind(b"\n", 0, start.start()) + 1
+    line = content[begin : begin + _LONGEST_HEADER].partition(b"\n")[0]
+    return begin, content.count(b"\n", 0, begin) + 1, line.decode(errors="ignore")
+
+
+def beginning_of(path: Path) -> str:
+    """The first non-blank line of a file, or its beginning; empty if the file is blank or a damaged gzip file."""
+    with path.open("rb") as file:
+        is_packed = file.read(len(_GZIP)) == _GZIP
+    try:
+        with gzip.open(path) if is_packed else path.open("rb") as file:
+            found = first_line(file.read(_LONGEST_HEADER).removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n"))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return ""
+    return found[2] if found else ""
+
+
 def shown(text: str, most: int = 80) -> str:
     """The beginning of ``text`` on one line, without control characters, for use in a message."""
     cut = text if len(text) <= most else f"{text[:most]}..."
@@ -116,7 +143,7 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _as_utf8(path: Path, raw: bytes) -> tuple[bytes, str, bool]:
+def _as_utf8(path: Path, raw: bytes, otherwise: str | None) -> tuple[bytes, str, bool]:
     """The text in UTF-8, its original encoding, and True if some of it was lost."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
@@ -127,6 +154,8 @@ def _as_utf8(path: Path, raw: bytes) -> tuple[bytes, str, bool]:
     fault = _first_fault(raw)
     if fault is None:
         return raw, "UTF-8", False
+    if otherwise is not None:
+        return raw.decode(otherwise).encode(), otherwise, False
     chinese = _from_gb18030(raw)
     if chinese is not None:
         return chinese.encode(), "GB18030", False

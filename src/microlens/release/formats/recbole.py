@@ -1,0 +1,131 @@
+"""RecBole's atomic files: tables separated by tabs whose header has the type of each column.
+
+Format: https://recbole.io/docs/user_guide/data/atomic_files.html.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from microlens.errors import InputError
+from microlens.release.columns import ITEM, TAG, TIME, TITLE, USER
+from microlens.release.formats.tables import Tables, filled, read_cells, read_events
+from microlens.release.text_files import TextFile, first_line, read_text, shown
+
+ACCEPTED = (
+    "a header such as user_id:token TAB item_id:token TAB timestamp:float with the types token, token_seq, float and "
+    "float_seq, above rows separated by tabs"
+)
+_COLUMN = re.compile(r"\s*(?P<name>[^:\s][^:]*):(?P<type>token|token_seq|float|float_seq)\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The names and types of the columns; ``line`` is the number of the header's line."""
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    line: int
+
+    def find(self, wanted: Sequence[str], types: Sequence[str]) -> int | None:
+        """The position of the column of one of ``types`` with the first of the ``wanted`` names."""
+        plain = [re.sub(r"[\W_]", "", name.lower()) for name in self.names]
+        for name in wanted:
+            for position, (own, of_type) in enumerate(zip(plain, self.types, strict=True)):
+                if own == name and of_type in types:
+                    return position
+        return None
+
+    def key(self, wanted: Sequence[str], other: int | None = None) -> int | None:
+        """The position of an id column: by name, or else the first column of type token except ``other``."""
+        named = self.find(wanted, ("token",))
+        tokens = (place for place, of_type in enumerate(self.types) if of_type == "token" and place != other)
+        return next(tokens, None) if named is None else named
+
+
+def read_recbole(path: Path) -> Tables:
+    """Read a ``.inter`` file and, if there is one, the ``.item`` file of the same name.
+
+    Users and items are the columns called so (``user_id``, ``item_id``, ...) or else the first two of type token. The
+    time is a column such as ``timestamp``; without one, each user's rows are in order of time. Every row is an
+    interaction, whatever its rating.
+
+    Raises:
+        InputError: a file is empty, its header has no types or lacks a column, or a row cannot be read.
+    """
+    text = read_text(path)
+    header = _header(text)
+    item = header.find(ITEM, ("token",))
+    user = header.key(USER, item)
+    item = header.key(ITEM, user) if item is None else item
+    if user is None or item is None:
+        raise InputError(
+            f"{path}, line {header.line}: no columns of type token for users and items; expected {ACCEPTED}."
+        )
+    lists = [name for name, of_type in zip(header.names, header.types, strict=True) if name.endswith("_list")]
+    if lists:
+        raise InputError(
+            f"{path}, line {header.line}: '{shown(lists[0])}' holds sequences of earlier items; expected one "
+            "interaction per row, as in the dataset before it was made into sequences."
+        )
+    positions = {"user": user, "item": item, "timestamp": header.find(TIME, ("float", "token"))}
+    events, notes = read_events(text, _read(text, header, positions), ACCEPTED)
+    described = path.with_suffix(".item")
+    notes = (*text.notes, *notes, *_note(path, header, positions))
+    if not described.is_file():
+        return Tables(name=path.stem, files=(path,), events=events, notes=notes)
+    titles, tags, more = _read_items(described)
+    return Tables(
+        name=path.stem, files=(path, described), events=events, titles=titles, tags=tags, notes=(*notes, *more)
+    )
+
+
+def _header(text: TextFile) -> _Header:
+    found = first_line(text.content)
+    if found is None:
+        raise InputError(f"{text.path} is empty; expected {ACCEPTED}.")
+    _, line, written = found
+    columns = []
+    for cell in written.split("\t"):
+        column = _COLUMN.fullmatch(cell)
+        if column is None:
+            raise InputError(
+                f"{text.path}, line {line}: '{shown(cell)}' is not a name and a type; expected {ACCEPTED}."
+            )
+        columns.append(column)
+    return _Header(
+        names=tuple(column["name"] for column in columns), types=tuple(column["type"] for column in columns), line=line
+    )
+
+
+def _read(text: TextFile, header: _Header, positions: dict[str, int | None]) -> pl.DataFrame:
+    """The column ``line``, and the columns of ``positions`` that exist."""
+    places = [str(place) for place in range(len(header.names))]
+    cells = read_cells(text, "\t", places, ACCEPTED, skip_lines=header.line)
+    return cells.select(
+        "line", *(pl.col(str(place)).alias(name) for name, place in positions.items() if place is not None)
+    )
+
+
+def _read_items(path: Path) -> tuple[pl.DataFrame | None, pl.DataFrame | None, tuple[str, ...]]:
+    """Titles, tags and notes of a ``.item`` file; the tag is the first of a sequence."""
+    text = read_text(path)
+    header = _header(text)
+    item = header.key(ITEM)
+    if item is None:
+        raise InputError(f"{path}, line {header.line}: no column of type token for items; expected {ACCEPTED}.")
+    title, tag = (header.find(names, ("token_seq", "token")) for names in (TITLE, TAG))
+    positions = {"item": item, "title": title, "tag": tag}
+    cells = _read(text, header, positions)
+    if tag is not None and header.types[tag] == "token_seq":
+        cells = cells.with_columns(pl.col("tag").str.strip_chars().str.split(" ").list.first())
+    titles, tags = (filled(cells, name) if name in cells.columns else None for name in ("title", "tag"))
+    return titles, tags, (*text.notes, *_note(path, header, positions))
+
+
+def _note(path: Path, header: _Header, positions: dict[str, int | None]) -> list[str]:
+    unread = [shown(name, 20) for place, name in enumerate(header.names) if place not in positions.values()]
+    return [f"{path.name}: not read are the columns {', '.join(unread)}"] if unread else []
