@@ -26,12 +26,14 @@ class Recommender(nn.Module, ABC):
         known_users_only: True if the model identifies users by number and cannot score a history alone.
         rejects_own: True if a user's other training items are excluded from the negatives of a target.
         fits_at_once: True if :meth:`fit` learns everything at once, without gradients.
+        depends_on_seed: False if every seed gives the same scores, so that one run is all there is to know.
     """
 
     examples: ExampleKind = "sequences"
     known_users_only: bool = False
     rejects_own: bool = True
     fits_at_once: bool = False
+    depends_on_seed: bool = True
 
     def __init__(self, item_encoder: ItemEncoder) -> None:
         super().__init__()
