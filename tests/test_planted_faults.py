@@ -12,7 +12,7 @@ from microlens.data import holdout, split
 from microlens.data.batches import Batch
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
-from microlens.evaluation import metrics
+from microlens.evaluation import metrics, significance
 from microlens.recommenders import graph, sasrec
 from microlens.testing import RecommenderContract
 from microlens.testing.recommender import ready_recommender
@@ -20,7 +20,7 @@ from microlens.testing.worlds import small_split
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences
 from tests.data import test_holdout, test_split
-from tests.evaluation import test_metrics
+from tests.evaluation import test_metrics, test_significance
 from tests.recommenders import test_collaborative
 from tests.training import test_losses, test_trainer
 
@@ -145,4 +145,13 @@ def test_targets_resampled_in_place_of_users(monkeypatch: pytest.MonkeyPatch) ->
     check()
     right = metrics.user_values
     monkeypatch.setattr(metrics, "user_values", lambda metric, ranks, users=None: right(metric, ranks))
+    red(check)
+
+
+def test_seeds_that_are_left_out_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        test_significance.test_rows_of_equal_mean_differ_about_one_time_in_twenty((3, 3), 0.065)
+
+    check()
+    monkeypatch.setattr(significance, "_variance_between_seeds", lambda values: 0.0)
     red(check)

@@ -264,6 +264,20 @@ def test_seeds_are_averaged_user_by_user(dataset: Path, configs: Path) -> None:
     assert sasrec["test"]["all"]["HR@10"] == pytest.approx(np.mean(of_seed))
     assert sasrec["deviation"]["HR@10"] == pytest.approx(np.std(of_seed, ddof=1))
     assert sasrec["beyond"]["coverage@10"] > 0
+    assert [one["seed"] for one in sasrec["curves"]] == [42, 43]
+    assert all(len(one["loss"]) == len(one["HR@10"]) == one["epochs"] == 1 for one in sasrec["curves"])
+    assert sasrec["depends_on_seed"]
+    both = collect(bench, {})["rows"]
+    assert [row["depends_on_seed"] for row in both] == [False, True]
+    assert both[1]["difference"]["tested"] is False
+    assert both[1]["difference"]["HR@10"]["p"] is None
+    write_table_page(bench.path.with_suffix(".html"), bench, collect(bench, {}))
+    text = bench.path.with_suffix(".html").read_text()
+    assert "because SASRec (2) would need 3 seeds" in text
+    assert "SASRec, best epoch 1" in text  # the ring of its training curve
+    assert "<td>1<small>(1)†</small></td>" in text
+    (bench.rows[1].jobs(2)[1].folder / "metrics.jsonl").write_text("")
+    assert [len(row["seeds"]) for row in collect(bench, {})["rows"]] == [2, 1]
 
 
 def test_changed_numbers_are_noticed(dataset: Path, configs: Path, tmp_path: Path) -> None:
@@ -344,8 +358,9 @@ def test_the_page_of_a_table_says_who_wins_and_loads_nothing(dataset: Path, conf
     best = max(results["rows"], key=lambda row: row["test"]["all"]["HR@10"])
     assert winner["name"] == best["name"]
     assert f"{100 * best['test']['all']['HR@10']:.2f}&nbsp;%" in verdict(results)
+    assert winner["difference"]["tested"]  # all three are deterministic
     real = winner["difference"]["HR@10"]["p"] < 0.05
-    assert ("wins: it finds" in verdict(results)) == real
+    assert ("wins: it has" in verdict(results)) == real
     assert ("No clear winner" in verdict(results)) != real
     for row in results["rows"]:
         assert f"{row['name']}: {100 * row['test']['all']['HR@10']:.2f} %" in text  # in the forest

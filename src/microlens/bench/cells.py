@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from microlens.bench.differences import significant
 from microlens.evaluation.metrics import METRICS
 from microlens.evaluation.report import POPULARITY_GROUPS
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
-SIGNIFICANT = 0.05
 
 
 def metrics_published(results: dict[str, Any]) -> list[str]:
@@ -55,13 +55,17 @@ def ahead(metric: str) -> Cell:
             return "-"
         found = row["difference"][metric]
         mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
-        return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}){'*' if found['holm'] < SIGNIFICANT else ''}"
+        return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}){'*' if significant(row['difference'], metric) else ''}"
 
     return cell
 
 
 def seed_count(row: Row) -> str:
-    """The number of runs and the standard deviation between them."""
+    """The number of runs and the standard deviation between them; "deterministic" if the seed has no influence."""
+    if not row.get("depends_on_seed", True):
+        return "deterministic"
+    if len(row["seeds"]) == 1:
+        return "1, users only"
     spread = f" ({100 * row['deviation']['HR@10']:.2f})" if row["deviation"] else ""
     return f"{len(row['seeds'])}{spread}"
 
@@ -104,12 +108,6 @@ def billions(number: int) -> str:
 def duration(seconds: float) -> str:
     """Seconds, with at least two digits."""
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
-
-
-def epoch_count(row: Row) -> str:
-    """The number of epochs trained, and the best epoch."""
-    cost = row["cost"]
-    return f"{cost['epochs']} ({cost['best_epoch']})" if cost["epochs"] else "-"
 
 
 def slice_cell(kind: str, name: str) -> Cell:

@@ -12,6 +12,7 @@ _TEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "†": r"\textdagger{}",
 }
 
 
@@ -70,7 +71,7 @@ def _latex_sheet(sheet: Sheet) -> str:
 
 
 def _tex(text: str) -> str:
-    return re.sub(r"[\\&%$#_{}~^]", lambda found: _TEX[found[0]], text)
+    return re.sub(r"[\\&%$#_{}~^†]", lambda found: _TEX[found[0]], text)
 
 
 FORMATS: dict[str, Callable[[Sequence[Sheet]], str]] = {"md": markdown, "csv": comma_separated, "tex": latex}

@@ -5,12 +5,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from microlens.bench.cells import SIGNIFICANT
+from microlens.bench.differences import significant
 from microlens.bench.rows import Bench
 from microlens.bench.sheets import Sheet, reference_names, sheets, table_title
 from microlens.data.protocol import described
+from microlens.evaluation.significance import FEWEST_SEEDS, LEVEL, enough_seeds
 from microlens.page import fill
-from microlens.page.comparison import COLOURS, ComparedRun, chance, open_data, read_runs
+from microlens.page.comparison import COLOURS, METRIC, ComparedRun, Training, chance, open_data, read_runs
 
 Row = dict[str, Any]
 _OF_SEVERAL = "has a test target in its top ten for"
@@ -22,7 +23,7 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
 
     Args:
         path: the HTML file.
-        bench: the table, whose runs provide the training curves.
+        bench: the table, whose runs provide the bars by popularity.
         results: the output of :func:`microlens.bench.collect` for the table.
     """
     from microlens.bench.charts import forest, pareto  # imports matplotlib, which only pages need
@@ -34,7 +35,6 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
     shown = best_rows(rows)
     colours = {row["name"]: colour for row, colour in zip(shown, COLOURS, strict=False)}
     references = reference_names(results)
-    curves, groups = _run_charts(bench, shown)
     fill(
         path,
         "table.html",
@@ -43,14 +43,14 @@ def write_table_page(path: Path, bench: Bench, results: dict[str, Any]) -> None:
             "share": "whose next item is" if _next_item(results) else "for whom a test target is",
             "compared": _compared(results),
             "verdict": verdict(results),
-            "meaning": _meaning(results),
+            "meaning": _meaning(),
             "diamonds": _diamonds(results),
             "legend": "".join(_label(name, colour) for name, colour in colours.items()),
             "forest": forest(rows, colours, references[0] if len(references) == 1 else None),
             "which": _which(comparable, rows),
             "pareto": pareto(comparable, colours),
-            "curves": curves,
-            "groups": groups,
+            "curves": _curves(shown, colours),
+            "groups": _groups(bench, shown),
             "sheets": "\n".join(_sheet(sheet) for sheet in sheets(results)),
             "provenance": _provenance(results),
         },
@@ -101,7 +101,10 @@ def _verdict_of(rows: list[Row], winner: dict[str, Any], does: str) -> str:
         return f"<b>{escape(best['name'])}</b> {found}; there is no other row to compare it with."
     ahead = winner["difference"]["HR@10"]
     by = f"{_points(ahead)} ahead of {escape(winner['next'])}"
-    if ahead["p"] < SIGNIFICANT:
+    if not winner["difference"]["tested"]:
+        why = _why_untested(best, by_name[winner["next"]])
+        said = f"<b>{escape(best['name'])}</b> leads: it {found}. It is {by}; {why}."
+    elif significant(winner["difference"], "HR@10", "p"):
         said = f"<b>{escape(best['name'])}</b> wins: it {found}. It is {by}, a significant difference."
     else:
         said = f"No clear winner: <b>{escape(best['name'])}</b> {found}, but is only {by}, which is not significant."
@@ -123,9 +126,16 @@ def _points(difference: dict[str, float]) -> str:
 def _over_reference(best: Row) -> str:
     if best["difference"]["HR@10"]["mean"] <= 0:
         return ""
-    found = best["difference"]["HR@10"]
-    real = "a significant difference" if found["holm"] < SIGNIFICANT else "not significant after the correction"
-    return f" It is {_points(found)} ahead of {escape(best['difference']['against'])}, {real}."
+    found = best["difference"]
+    real = "a significant difference" if significant(found, "HR@10") else "not significant after the correction"
+    said = real if found["tested"] else "not tested"
+    return f" It is {_points(found['HR@10'])} ahead of {escape(found['against'])}, {said}."
+
+
+def _why_untested(*rows: Row) -> str:
+    few = [row for row in rows if not enough_seeds(len(row["seeds"]), row["depends_on_seed"])]
+    names = " and ".join(f"{escape(row['name'])} ({len(row['seeds'])})" for row in few)
+    return f"the difference is not tested, because {names} would need {FEWEST_SEEDS} seeds"
 
 
 def _value(row: Row) -> float:
@@ -160,10 +170,11 @@ def _rules(results: dict[str, Any]) -> str:
     return described(first)
 
 
-def _meaning(results: dict[str, Any]) -> str:
+def _meaning() -> str:
     return (
-        "A difference is called significant if a paired t-test over users gives p &lt; "
-        f"{SIGNIFICANT}; in the tables, * marks differences that are significant after Holm's correction."
+        f"A difference is called significant if a t-test over users and seeds gives p &lt; {LEVEL}; in the tables, * "
+        f"marks differences that are significant after Holm's correction. Rows trained with fewer than {FEWEST_SEEDS} "
+        "seeds are not tested."
     )
 
 
@@ -176,15 +187,34 @@ def _diamonds(results: dict[str, Any]) -> str:
     )
 
 
-def _run_charts(bench: Bench, shown: Sequence[Row]) -> tuple[str, str]:
-    from microlens.page.figures import group_figure, training_figures
+def _curves(shown: Sequence[Row], colours: dict[str, str]) -> str:
+    from microlens.page.figures import training_figures
+
+    trainings = [_training(row, colours[row["name"]]) for row in shown]
+    return f"<h2>Training curves of the best rows, first seed</h2>{training_figures(trainings)}"
+
+
+def _training(row: Row, colour: str) -> Training:
+    if not row["curves"]:
+        return Training(name=row["name"], colour=colour, valid=[_valid(row)])
+    first = row["curves"][0]
+    return Training(
+        name=row["name"], colour=colour, loss=first["loss"], valid=first[METRIC], best_epoch=first["best_epoch"]
+    )
+
+
+def _valid(row: Row) -> float:
+    return float(row["valid"][METRIC])
+
+
+def _groups(bench: Bench, shown: Sequence[Row]) -> str:
+    from microlens.page.figures import group_figure
 
     of_row = {row.name: row for row in bench.rows}
     compared = read_runs([of_row[row["name"]].config.output for row in shown])
     named = [ComparedRun(**{**vars(run), "name": row["name"]}) for run, row in zip(compared, shown, strict=True)]
     _, split = open_data(named[0])
-    curves = f"<h2>Training curves of the best rows</h2>{training_figures(named)}"
-    return curves, f"<h2>The best rows by popularity of the next item</h2>{group_figure(named, chance(split))}"
+    return f"<h2>The best rows by popularity of the next item</h2>{group_figure(named, chance(split))}"
 
 
 def _label(name: str, colour: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from microlens.bench.curves import curve
+from microlens.bench.differences import Ranking, add_differences, winners
 from microlens.bench.rows import COST, Bench, Job, Row
 from microlens.cost.table9 import table_9
 from microlens.data.dataset import Dataset
@@ -20,13 +22,16 @@ from microlens.errors import InputError
 from microlens.evaluation.beyond_accuracy import activity_groups, tag_groups
 from microlens.evaluation.metrics import METRICS
 from microlens.evaluation.report import Report, cohorts, read_ranks
-from microlens.evaluation.significance import difference, holm, intervals, mean_metrics
+from microlens.evaluation.significance import intervals, mean_metrics
 from microlens.files.json_files import read_json
 from microlens.files.writing import digest_of, write_text
+from microlens.runs.assembly import depends_on_seed
 from microlens.runs.list_metrics import read_beyond
 
 # Estimated power draw of a busy server core and of a data-centre GPU at the wall, without cooling.
 WATTS_A_THREAD, WATTS_A_GPU = 12.0, 400.0
+
+_NUMBERS = re.compile(r"\[[-+\d.eE,\s]*\]")
 
 Finished = list[tuple[Job, Report]]
 Masks = dict[str, npt.NDArray[np.bool_]]
@@ -41,24 +46,19 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
     """
     missing = dict(bench.left_out)
     finished: dict[str, Finished] = {}
+    masks, rankings = _Masks(bench), dict[str, Ranking]()
     for row in bench.rows:
         try:
             found = row.finished()
+            if found:
+                rankings[row.name] = _ranking(row, found, masks)
+                finished[row.name] = found
+            else:
+                missing[row.name] = failed.get(row.name, "not trained yet")
         except InputError as error:
             missing[row.name] = str(error)
-            continue
-        if found:
-            finished[row.name] = found
-        else:
-            missing[row.name] = failed.get(row.name, "not trained yet")
-    masks = _Masks(bench)
     rows = [_row_result(row, finished[row.name], masks, bench) for row in bench.rows if row.name in finished]
-    rankings = {
-        row.name: _Ranking(finished[row.name][0][1].protocol["hash"], _test_ranks(finished[row.name]), masks.of(row)[0])
-        for row in bench.rows
-        if row.name in finished
-    }
-    _add_differences(rows, {row.name: row.against for row in bench.rows}, rankings)
+    add_differences(rows, {row.name: row.against for row in bench.rows}, rankings)
     content = {
         "table": bench.name,
         "title": bench.title,
@@ -71,7 +71,7 @@ def collect(bench: Bench, failed: Mapping[str, str]) -> dict[str, Any]:
         "counted": _counted_costs() if bench.name == "cost" else None,
         "printed_costs": bench.published["rows"] if bench.name == "cost" else None,
         "watts": {"a thread": WATTS_A_THREAD, "a GPU": WATTS_A_GPU},
-        "winners": _winners(rows, rankings),
+        "winners": winners(rows, rankings),
         "rows": rows,
         "missing": missing,
     }
@@ -86,7 +86,11 @@ def checksum_of(content: Mapping[str, Any]) -> str:
 
 def write_json(path: Path, results: Mapping[str, Any]) -> None:
     """Write the output of :func:`collect`."""
-    write_text(path, json.dumps(results, indent=1) + "\n")
+    write_text(path, _NUMBERS.sub(_on_one_line, json.dumps(results, indent=1)) + "\n")
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -105,19 +109,6 @@ def read_results(path: Path) -> dict[str, Any]:
     if stated != checksum_of(results):
         raise InputError(f"{path} was changed after microlens bench wrote it; run microlens bench again.")
     return results
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """A row's protocol hash, the test ranks (Q,) of each seed, and the user (Q,) of each target."""
-
-    protocol: str
-    ranks: list[Int64]
-    users: Int64
-
-    def ahead_of(self, other: "_Ranking") -> dict[str, dict[str, float]]:
-        """The difference from another row of the same protocol, by metric."""
-        return {metric: difference(self.ranks, other.ranks, metric, self.users) for metric in METRICS}
 
 
 class _Masks:
@@ -141,6 +132,15 @@ class _Masks:
         }
 
 
+def _ranking(row: Row, finished: Finished, masks: _Masks) -> Ranking:
+    return Ranking(
+        protocol=finished[0][1].protocol["hash"],
+        ranks=_test_ranks(finished),
+        users=masks.of(row)[0],
+        depends_on_seed=depends_on_seed(row.config),
+    )
+
+
 def _test_ranks(finished: Finished) -> list[Int64]:
     return [read_ranks(job.folder)["test"][0] for job, _ in finished]
 
@@ -158,6 +158,7 @@ def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> di
         "config_hash": row.config.hash,
         "protocol": first.protocol["hash"],
         "seeds": [job.config.seed for job, _ in finished],
+        "depends_on_seed": depends_on_seed(row.config),
         "commit": first.provenance["commit"],
         "packages": first.provenance["packages"],
         "features": feature_files(row),
@@ -169,6 +170,7 @@ def _row_result(row: Row, finished: Finished, masks: _Masks, bench: Bench) -> di
         "tags": _slices(ranks, slices["tags"], users),
         "beyond": beyond_of(finished[0][0]),
         "valid": _valid(finished),
+        "curves": [curve(job, report) for job, report in finished if report.cost["epochs"]],
         "difference": None,
         "cost": {**{name: first.cost[name] for name in COST}, "watt_hours": _watt_hours(first.cost)},
         "published": published["rows"].get(row.paper),
@@ -207,35 +209,6 @@ def _watt_hours(cost: Mapping[str, Any]) -> float:
     threads = re.search(r", (\d+) threads$", cost["device"])
     watts = WATTS_A_THREAD * int(threads[1]) if threads else WATTS_A_GPU
     return round(watts * float(cost["seconds"]) / 3600, 4)
-
-
-def _add_differences(rows: list[dict[str, Any]], against: dict[str, str], rankings: dict[str, _Ranking]) -> None:
-    """Compare each row with its reference, and apply Holm's correction to the p-values of all rows, for each metric.
-
-    A row whose reference is missing or follows another protocol is not compared.
-    """
-    compared = []
-    for row in rows:
-        ours, theirs = rankings[row["name"]], rankings.get(against[row["name"]])
-        if theirs is not None and theirs is not ours and theirs.protocol == ours.protocol:
-            row["difference"] = {"against": against[row["name"]], **ours.ahead_of(theirs)}
-            compared.append(row)
-    for metric in METRICS:
-        corrected = holm([row["difference"][metric]["p"] for row in compared])
-        for row, p in zip(compared, corrected, strict=True):
-            row["difference"][metric]["holm"] = p
-
-
-def _winners(rows: list[dict[str, Any]], rankings: dict[str, _Ranking]) -> dict[str, Any]:
-    """For each protocol, the best row by test HR@10, the next best, and the difference between them."""
-    winners: dict[str, Any] = {}
-    for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        comparable = [row for row in rows if row["protocol"] == protocol]
-        best, *others = sorted(comparable, key=lambda row: -row["test"]["all"]["HR@10"])
-        second = others[0]["name"] if others else None
-        ahead = rankings[best["name"]].ahead_of(rankings[second]) if second else None
-        winners[protocol] = {"name": best["name"], "next": second, "difference": ahead}
-    return winners
 
 
 def _counted_costs() -> list[dict[str, Any]] | None:

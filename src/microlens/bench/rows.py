@@ -9,7 +9,7 @@ from typing import Any
 import microlens
 from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
-from microlens.evaluation.report import Report
+from microlens.evaluation.report import Report, read_epochs
 from microlens.files.run_manifest import BEYOND, REPORT, check
 
 MOST_SEEDS = 10
@@ -59,6 +59,7 @@ class Job:
         lacking = next((name for name in COST if name not in report.cost), None)
         if lacking is not None:
             raise InputError(f"{self.folder / REPORT} is damaged (cost.{lacking} is missing); remove the folder.")
+        read_epochs(self.folder, report)
         return report
 
 

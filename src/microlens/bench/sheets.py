@@ -6,13 +6,11 @@ from itertools import accumulate
 from typing import Any
 
 from microlens.bench.cells import (
-    SIGNIFICANT,
     Cell,
     ahead,
     beyond_cell,
     billions,
     duration,
-    epoch_count,
     metrics_published,
     millions,
     of_cohort,
@@ -25,6 +23,8 @@ from microlens.bench.cells import (
     times_reference,
     with_interval,
 )
+from microlens.bench.curves import cut_off_notes, epoch_count, trainings
+from microlens.bench.seed_notes import interval_notes
 from microlens.data.protocol import described
 from microlens.evaluation.metrics import METRICS, OF_SEVERAL
 from microlens.evaluation.report import POPULARITY_GROUPS
@@ -99,8 +99,9 @@ def _targets(results: dict[str, Any], cohort: str) -> str:
 def _accuracy(results: dict[str, Any]) -> dict[str, Cell]:
     shown = [*METRICS, *(name for name in OF_SEVERAL if any(name in row["test"]["all"] for row in results["rows"]))]
     cells: dict[str, Cell] = {metric: with_interval("all", metric) for metric in shown}
-    if any(row["deviation"] for row in results["rows"]):
-        cells["seeds (deviation of HR@10)"] = seed_count
+    cells["seeds (deviation of HR@10)"] = seed_count
+    if any(trainings(row) for row in results["rows"]):
+        cells["epochs (best)"] = epoch_count
     references = reference_names(results)
     if references:
         what = references[0] if len(references) == 1 else "the group's first"
@@ -188,14 +189,7 @@ def _counted(results: dict[str, Any]) -> Sheet:
 
 def notes(results: dict[str, Any]) -> list[str]:
     """The notes needed to read the numbers."""
-    lines = ["Brackets: 95 % bootstrap intervals over users. Full ranking, ties against the model."]
-    if reference_names(results):
-        lines.append(
-            "Differences are between the same users, with a paired bootstrap interval; * marks significant ones "
-            f"(p < {SIGNIFICANT}) in a paired t-test over users with Holm's correction for the number of rows."
-        )
-    if any(row["deviation"] for row in results["rows"]):
-        lines.append("Rows with several seeds are means over seeds; the deviation is that between seeds.")
+    lines = ["Full ranking, ties against the model.", *interval_notes(results), *cut_off_notes(results["rows"])]
     if any(row["published"] for row in results["rows"]):
         lines.append(
             f"The paper's numbers: {results['published']['source']}; other data, so only their order compares."
@@ -244,4 +238,5 @@ def _cost_notes(results: dict[str, Any]) -> list[str]:
     return [
         f"Wh: seconds of training times {assumed}, assumed.",
         f"Trained on: {'; '.join(devices)}." if devices else "Nothing was trained.",
+        *cut_off_notes(results["rows"]),
     ]

@@ -155,11 +155,21 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
     metric: Annotated[list[str] | None, typer.Option(help="A metric, such as HR@10; may be repeated.")] = None,
 ) -> None:
-    """Compare runs user by user: differences to the first run, with confidence intervals and a paired test."""
+    """Compare runs user by user: differences to the first run, with confidence intervals and a paired test.
+
+    Runs that differ only in their seed are averaged and count as one.
+    """
     from microlens.cli.terminal_tables import frame_table
     from microlens.runs.compare import compare as compare_runs
 
-    console.print(frame_table(compare_runs(runs, metric or ("HR@10", "NDCG@10"))))
+    frame = compare_runs(runs, metric or ("HR@10", "NDCG@10"))
+    console.print(frame_table(frame))
+    single = frame.filter(frame["seeds"] == 1)["run"].unique(maintain_order=True)
+    if len(single):
+        console.print(
+            f"One seed of {', '.join(single)}: intervals and p are over users only and leave out how much another seed "
+            "would change the result. Give three seeds of each configuration to compare configurations."
+        )
 
 
 def split_ids(text: str) -> list[str]:

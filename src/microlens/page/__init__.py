@@ -57,7 +57,7 @@ def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> Non
         "panels": panels(compared, split, guess),
         "accuracy": accuracy_table(compared, guess),
         "cost": cost_table(compared),
-        "curves": training_figures(compared),
+        "curves": training_figures([run.training for run in compared]),
         "groups": group_figure(compared, guess),
         "users": users_section(compared, data, split),
         "provenance": provenance(compared),

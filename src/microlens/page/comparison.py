@@ -38,6 +38,17 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Training:
+    """Loss and validation HR@10 by epoch; without ``loss``, ``valid`` is the one value of an untrained model."""
+
+    name: str
+    colour: str
+    valid: Sequence[float]
+    loss: Sequence[float] = ()
+    best_epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComparedRun:
     """A finished run; ``ranks`` (Q,) of the test targets, ``epochs`` the lines of ``metrics.jsonl``."""
 
@@ -52,6 +63,17 @@ class ComparedRun:
     def label(self) -> str:
         """The run's name with its colour, as HTML."""
         return f'<span class="run" style="--colour:{self.colour}">{escape(self.name)}</span>'
+
+    @property
+    def training(self) -> Training:
+        """The training curves."""
+        return Training(
+            name=self.name,
+            colour=self.colour,
+            valid=[line["valid"][METRIC] for line in self.epochs] or [self.report.metrics["valid"]["all"][METRIC]],
+            loss=[line["loss"] for line in self.epochs],
+            best_epoch=self.report.cost["best_epoch"],
+        )
 
     def bar(self, cohort: str) -> Bar:
         """Test HR@10 on a cohort, which must have targets."""

@@ -4,19 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from microlens.evaluation.report import POPULARITY_GROUPS
 from microlens.page.charts import Curve, bar_chart, line_chart
-from microlens.page.comparison import METRIC, ComparedRun, percent
+from microlens.page.comparison import METRIC, ComparedRun, Training, percent
 
 
-def training_figures(runs: Sequence[ComparedRun]) -> str:
-    """Training loss and validation HR@10 by epoch; a run without epochs is a level line in the second chart."""
-    trained = [run for run in runs if run.epochs]
+def training_figures(trainings: Sequence[Training]) -> str:
+    """Training loss and validation HR@10 by epoch; what has no epochs is a level line in the second chart."""
+    trained = [training for training in trainings if training.loss]
     if not trained:
         return '<p class="about">None of these runs has anything to train.</p>'
-    losses = [_curve(run, [line["loss"] for line in run.epochs]) for run in trained]
-    loss = line_chart("loss", losses, label="Loss by epoch")
-    accuracies = [_validation(run) for run in runs]
+    loss = line_chart("loss", [_curve(training, training.loss) for training in trained], label="Loss by epoch")
+    accuracies = [_validation(training) for training in trainings]
     valid = line_chart("valid", accuracies, label=f"Validation {METRIC} by epoch", shares=True)
-    untrained = " A dashed line is a run that has nothing to train." if len(trained) < len(runs) else ""
+    untrained = " A dashed line is a run that has nothing to train." if len(trained) < len(trainings) else ""
     return (
         f'<p class="about">The ring marks the epoch that was kept, the best on the validation targets.{untrained}</p>'
         f'<div class="charts"><figure><figcaption>Training loss</figcaption>{loss}</figure>'
@@ -24,16 +23,16 @@ def training_figures(runs: Sequence[ComparedRun]) -> str:
     )
 
 
-def _validation(run: ComparedRun) -> Curve:
-    if run.epochs:
-        return _curve(run, [line["valid"][METRIC] for line in run.epochs])
-    return Curve(name=run.name, colour=run.colour, ys=[run.report.metrics["valid"]["all"][METRIC]])
+def _validation(training: Training) -> Curve:
+    if training.loss:
+        return _curve(training, training.valid)
+    return Curve(name=training.name, colour=training.colour, ys=training.valid)
 
 
-def _curve(run: ComparedRun, values: list[float]) -> Curve:
-    epochs = [line["epoch"] for line in run.epochs]
-    best = epochs.index(run.report.cost["best_epoch"])
-    return Curve(name=run.name, colour=run.colour, xs=epochs, ys=values, marked=best)
+def _curve(training: Training, values: Sequence[float]) -> Curve:
+    epochs = range(1, len(values) + 1)
+    best = training.best_epoch - 1
+    return Curve(name=training.name, colour=training.colour, xs=epochs, ys=values, marked=best)
 
 
 def group_figure(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str:

@@ -28,6 +28,7 @@ class Recommender(nn.Module, ABC):
         fits_at_once: True if :meth:`fit` learns everything at once, without gradients.
         revision: raised when the equations of a released model change, so that weights trained with the former ones are
             refused instead of loaded.
+        depends_on_seed: False if every seed gives the same scores, so that one run is all there is to know.
     """
 
     examples: ExampleKind = "sequences"
@@ -35,6 +36,7 @@ class Recommender(nn.Module, ABC):
     rejects_own: bool = True
     fits_at_once: bool = False
     revision: int = 1
+    depends_on_seed: bool = True
 
     def __init__(self, item_encoder: ItemEncoder) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ class CoVisitation(Fitted):
         last: number of most recent items of the history used, at least 1.
     """
 
+    depends_on_seed = False
     sizes = {"popularity": ("items",)}  # noqa: RUF012
     popularity: Tensor
 

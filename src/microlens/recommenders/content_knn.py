@@ -42,6 +42,8 @@ class ContentKNN(Recommender):
         decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
+    depends_on_seed = False
+
     def __init__(self, *, item_ids: ItemIds, features: str, decay: float = 0.6) -> None:
         if not 0 < decay <= 1:
             raise ValueError(f"decay = {decay:g}: it must be above 0 and at most 1")

@@ -31,6 +31,7 @@ class EASE(Fitted):
         decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
+    depends_on_seed = False
     sizes = {"weights": ("items", "items")}  # noqa: RUF012
     weights: Tensor
 

@@ -22,6 +22,8 @@ class ItemKNN(Fitted):
         neighbours: K, the number of most similar items kept per item, at least 1.
     """
 
+    depends_on_seed = False
+
     def __init__(self, *, similarity: Literal["bm25", "cosine"] = "bm25", neighbours: int = 100) -> None:
         super().__init__()
         if neighbours < 1:

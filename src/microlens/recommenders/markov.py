@@ -11,6 +11,7 @@ from microlens.recommenders.fitted import Fitted
 class Markov(Fitted):
     """Ranks items by how often they directly follow the last item in the training set; ties by popularity."""
 
+    depends_on_seed = False
     sizes = {"popularity": ("items",)}  # noqa: RUF012
     popularity: Tensor
 

@@ -35,6 +35,8 @@ class Popularity(Recommender):
         train_counts: (N+1,) training interactions of each item number.
     """
 
+    depends_on_seed = False
+
     def __init__(self, *, train_counts: Tensor) -> None:
         super().__init__(TrainCounts(train_counts))
 

@@ -138,6 +138,15 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: It
     return build(constructor, config.model.options(), given, "model")
 
 
+def depends_on_seed(config: RunConfig) -> bool:
+    """False if all seeds of a configuration give the same run; True for a model built by a function.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    return bool(getattr(RECOMMENDER_REGISTRY.find(config.model.name, "model.name"), "depends_on_seed", True))
+
+
 def takes_encoder(constructor: Callable[..., Recommender]) -> bool:
     """True if a recommender's constructor takes an item encoder."""
     return "item_encoder" in inspect.signature(constructor).parameters

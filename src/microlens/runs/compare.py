@@ -1,16 +1,19 @@
 """Comparison of finished runs: metrics with confidence intervals, and paired differences."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from microlens.data.interactions import Int64
 from microlens.data.split import Part
 from microlens.errors import InputError
-from microlens.evaluation.metrics import METRICS, one_each
+from microlens.evaluation.metrics import METRICS, Users, one_each
 from microlens.evaluation.report import read_ranks
-from microlens.evaluation.significance import difference, holm
+from microlens.evaluation.significance import difference, holm, interval_of, seed_values
+from microlens.runs.assembly import depends_on_seed
 from microlens.runs.run import Run
 
 
@@ -19,51 +22,107 @@ def compare(
 ) -> pl.DataFrame:
     """Compare runs on the same targets; the first run is the baseline.
 
+    Runs whose configurations differ in nothing but the seed count as one, named after the first of them. Intervals and
+    tests are over users and seeds, see :mod:`microlens.evaluation.significance`. With a single run they are over users
+    only: they tell these two trained models apart, and leave out how much another seed would change them. To compare
+    configurations, give at least three seeds of each.
+
     Args:
-        runs: at least two runs, or their folders, on the same data and protocol.
+        runs: runs, or their folders, of at least two configurations on the same data and protocol.
         metrics: names of :data:`microlens.evaluation.metrics.METRICS`.
         part: "valid" or "test".
 
     Returns:
-        One row per metric and run: metric, run, value, low and high (95 % bootstrap interval over users), difference,
-        difference_low and difference_high (difference to the first run and its 95 % interval), and p, the p-value of a
-        paired t-test over users with Holm's correction for the number of runs. The last four are null in the first run.
+        One row per metric and configuration: metric, run, seeds (the number of runs; null if the model does not depend
+        on the seed), value, low and high (mean over seeds and its 95 % interval), difference, difference_low and
+        difference_high (difference to the first and its 95 % interval), and p, the p-value of a paired t-test with
+        Holm's correction for the number of rows. The last four are null in the first row.
 
     Raises:
-        InputError: there are fewer than two runs, one is unfinished or damaged, they differ in data or protocol, or a
-            metric is unknown.
+        InputError: there are fewer than two configurations, a run is unfinished or damaged, they differ in data or
+            protocol, or a metric is unknown.
     """
     opened = [run if isinstance(run, Run) else Run(run) for run in runs]
     _check(opened, metrics)
-    names = [run.name for run in opened]
-    labels = [name if names.count(name) == 1 else str(run.folder) for name, run in zip(names, opened, strict=True)]
-    rankings = [read_ranks(run.folder)[part] for run in opened]
-    users = rankings[0][1]
-    if any(not np.array_equal(others, users) for _, others in rankings):
+    rows, users = _rows(opened, part)
+    compared = [line for metric in metrics for line in _lines(rows, metric, users)]
+    kinds = {"metric": pl.String, "run": pl.String, "seeds": pl.Int64}
+    return pl.DataFrame(compared, schema={**kinds, **dict.fromkeys(list(compared[0])[3:], pl.Float64)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A configuration: its name, the number of its runs (None if they are all the same), and the ranks of each."""
+
+    name: str
+    seeds: int | None
+    ranks: list[Int64]
+
+
+def _rows(runs: Sequence[Run], part: Part) -> tuple[list[_Row], Users | None]:
+    """The configurations of runs, and the user of each target, or None if each has one."""
+    groups = _by_configuration(runs)
+    if len(groups) < 2:
+        raise InputError(
+            f"the {len(runs)} runs differ in nothing but their seed, and seeds of one configuration are averaged; name "
+            "runs of at least two configurations."
+        )
+    rankings = [[read_ranks(run.folder)[part] for run in group] for group in groups]
+    users = rankings[0][0][1]
+    if any(not np.array_equal(others, users) for group in rankings for _, others in group):
         raise InputError("the runs have different targets; train them on the same data with the same protocol.")
-    of_user = None if one_each(users) else users
-    rows = []
-    for metric in metrics:
-        apart = [difference([ranks], [rankings[0][0]], metric, of_user) for ranks, _ in rankings[1:]]
-        corrected = holm([found["p"] for found in apart])
-        for number, (label, run) in enumerate(zip(labels, opened, strict=True)):
-            low, high = run.report.intervals[part]["all"][metric]
-            found = apart[number - 1] if number else {}
-            rows.append(
-                {
-                    "metric": metric,
-                    "run": label,
-                    "value": run.report.metrics[part]["all"][metric],
-                    "low": low,
-                    "high": high,
-                    "difference": found.get("mean"),
-                    "difference_low": found.get("low"),
-                    "difference_high": found.get("high"),
-                    "p": corrected[number - 1] if number else None,
-                }
-            )
-    schema = {"metric": pl.String, "run": pl.String, **dict.fromkeys(list(rows[0])[2:], pl.Float64)}
-    return pl.DataFrame(rows, schema=schema)
+    names = [group[0].name for group in groups]
+    rows = [
+        _Row(
+            name=name if names.count(name) == 1 else str(group[0].folder),
+            seeds=len(group) if depends_on_seed(group[0].config) else None,
+            ranks=[ranks for ranks, _ in of_group],
+        )
+        for name, group, of_group in zip(names, groups, rankings, strict=True)
+    ]
+    return rows, None if one_each(users) else users
+
+
+def _by_configuration(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in the seed alone, together; a seed that is there again begins another group."""
+    groups: list[tuple[str, list[Run]]] = []
+    for run in runs:
+        configuration = run.config.model_copy(update={"seed": 0}).hash
+        fitting = (
+            group
+            for key, group in groups
+            if key == configuration and all(run.config.seed != other.config.seed for other in group)
+        )
+        group = next(fitting, None)
+        if group is None:
+            groups.append((configuration, [run]))
+        else:
+            group.append(run)
+    return [group for _, group in groups]
+
+
+def _lines(rows: Sequence[_Row], metric: str, users: Users | None) -> list[dict[str, str | int | float | None]]:
+    apart = [difference(row.ranks, rows[0].ranks, metric, users) for row in rows[1:]]
+    corrected = [None, *holm([found["p"] for found in apart])]
+    lines: list[dict[str, str | int | float | None]] = []
+    for row, found, p in zip(rows, [{}, *apart], corrected, strict=True):
+        values = seed_values(row.ranks, metric, users)
+        low, high = interval_of(values)
+        lines.append(
+            {
+                "metric": metric,
+                "run": row.name,
+                "seeds": row.seeds,
+                "value": float(values.mean()),
+                "low": low,
+                "high": high,
+                "difference": found.get("mean"),
+                "difference_low": found.get("low"),
+                "difference_high": found.get("high"),
+                "p": p,
+            }
+        )
+    return lines
 
 
 def _check(runs: Sequence[Run], metrics: Sequence[str]) -> None:

@@ -28,9 +28,9 @@ TRAINING: dict[str, Any] = {"epochs": 25, "batch_size": 64, "lr": 5e-3, "select"
 """Training options of :meth:`RecommenderContract.test_learns_a_world_whose_answer_is_known`."""
 
 
-def build_recommender(model_table: Mapping[str, Any], split: Split) -> Recommender:
+def build_recommender(model_table: Mapping[str, Any], split: Split, seed: int = 1) -> Recommender:
     """Build a recommender from the table ``[model]``, with an id encoder if it takes one; not fitted."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     options = dict(model_table)
     constructor = RECOMMENDER_REGISTRY.find(options.pop("name"), "model.name")
     dim = options.pop("dim", D)
@@ -38,9 +38,9 @@ def build_recommender(model_table: Mapping[str, Any], split: Split) -> Recommend
     return build(constructor, options, {**worlds.constructor_arguments(split, dim), "item_encoder": encoder}, "model")
 
 
-def ready_recommender(model_table: Mapping[str, Any], split: Split) -> Recommender:
+def ready_recommender(model_table: Mapping[str, Any], split: Split, seed: int = 1) -> Recommender:
     """Like :func:`build_recommender`, fitted if ``fits_at_once``, and in eval mode."""
-    model = build_recommender(model_table, split)
+    model = build_recommender(model_table, split, seed)
     if model.fits_at_once:
         model.fit(split)
     return model.eval()
@@ -221,6 +221,17 @@ class RecommenderContract:
         history = worlds.histories()
         again = all_scores(ready_recommender(model_table, split), history)
         torch.testing.assert_close(again, all_scores(model, history), rtol=0, atol=0)
+
+    def test_another_seed_changes_nothing_unless_the_model_says_so(
+        self, model: Recommender, model_table: dict[str, Any], split: Split
+    ) -> None:
+        """Without ``depends_on_seed``, nothing is trained and another seed gives the same scores."""
+        if model.depends_on_seed:
+            pytest.skip("the model depends on the seed")
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        history = worlds.histories()
+        other = all_scores(ready_recommender(model_table, split, seed=2), history)
+        torch.testing.assert_close(other, all_scores(model, history), rtol=0, atol=0)
 
     def test_only_the_train_part_is_read(self, model: Recommender, model_table: dict[str, Any], split: Split) -> None:
         """Other validation and test items do not change scores; if ``fits_at_once``, another train part does."""
