@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microlens.encoders.same_padding import pad_same
-from microlens.encoders.tuning import Tuning, apply_tuning
+from microlens.encoders.tuning import Tuning
 from microlens.encoders.video.inception import INCEPTION_NETWORKS, KINETICS_WEIGHTS, InceptionI3D
 from microlens.encoders.weights import bring_weights, load_weights
 from microlens.errors import InputError
@@ -136,12 +136,9 @@ def test_other_clips_fit(shape: tuple[int, ...]) -> None:
 
 
 def test_adapters_go_to_pointwise_convolutions_and_not_to_the_classifier() -> None:
-    pytest.importorskip("peft")
-    network = InceptionI3D()
-    apply_tuning(network, Tuning(tune="lora", rank=2))
-    trained = {name.partition(".lora_")[0] for name, value in network.named_parameters() if value.requires_grad}
-    assert len(trained) == 1 + 9 * 4  # one after the stem, and four in each module
-    assert not any(name.startswith("logits") for name in trained)
+    names = InceptionI3D().adapted()
+    assert len(names) == 1 + 9 * 4  # one after the stem, and four in each module
+    assert not any(name.startswith("logits") for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +150,7 @@ def classifier() -> Classifier:
 CLASSES = {"archery": 5, "arm_wrestling": 6}  # class numbers, as the names are in alphabetical order
 
 
+@pytest.mark.published
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_real_videos_are_classified_right(classifier: Classifier, shared_data: Path, tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ class EfficientNetLite2(Trunk):
         self._dropout = nn.Dropout(0.3)
         self._fc: nn.Module = nn.Linear(HEAD_WIDTH, IMAGENET_CLASSES)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, nn.Conv2d):  # He normal by fan-out; PyTorch's own function ignores groups
+                fan_out = module.weight[:, 0].numel() // module.groups
+                nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
 
     def begin(self, content: Tensor) -> Hidden:
         """Normalised pictures (M, 3, H, W), with any H, W >= 1."""
