@@ -56,7 +56,7 @@ def draw(names: list[str], classes: list[str], similarity: NDArray[np.float32], 
     right.tick_params(length=0)
     figure.colorbar(image, ax=axes, location="left", shrink=0.6, label="cosine of the features")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def main() -> None:

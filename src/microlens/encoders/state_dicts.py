@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from microlens.encoders.onnx_weights import read_onnx_archive
 from microlens.errors import InputError
 from microlens.files.array_pickles import read_arrays
 
@@ -16,9 +17,9 @@ TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the beginning 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict: safetensors, a torch file (its old formats, too), or a pickle of numpy arrays in nested dicts.
+    """Read a state dict: safetensors, a torch file (its old formats, too), or of another library.
 
-    The names of nested dicts are joined by dots.
+    Those are pickles of numpy arrays in nested dicts, whose names are joined by dots, and ONNX models in zip archives.
 
     Raises:
         InputError: the file is missing or damaged, holds something else, or could only be read by running code from it.
@@ -42,6 +43,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def _content(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
+    if path.suffix == ".zip":
+        return read_onnx_archive(path)
     if _is_plain_pickle(path):
         return _named_tensors(read_arrays(path))
     return torch.load(path, map_location="cpu", weights_only=True)
