@@ -94,6 +94,13 @@ def test_logits_equal_those_of_the_plain_twin(shape: tuple[int, int]) -> None:
     assert expected.std() > 1e-3
 
 
+def test_bytes_are_scaled_by_127_and_128() -> None:
+    encoder = ImageEncoder(EfficientNetLite2(), 4, tuning=Tuning(tune="frozen"), source="cover")
+    covers = torch.tensor([127, 255, 63], dtype=torch.uint8).view(1, 1, 1, 1, 3)
+    content = encoder.content(ItemBatch(items=torch.tensor([1]), content={"covers": covers}))
+    torch.testing.assert_close(content.flatten(), torch.tensor([0.0, 1.0, -0.5]))
+
+
 def test_the_network_is_the_published_one() -> None:
     network = EfficientNetLite2()
     assert sum(parameter.numel() for parameter in network.parameters()) == 6_092_072

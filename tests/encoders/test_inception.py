@@ -8,8 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from microlens.building import build
+from microlens.data.batches import ItemBatch
+from microlens.encoders import CONTENT_ENCODERS
 from microlens.encoders.same_padding import pad_same
 from microlens.encoders.tuning import Tuning
+from microlens.encoders.video.clip import VideoEncoder
 from microlens.encoders.video.inception import INCEPTION_NETWORKS, KINETICS_WEIGHTS, InceptionI3D
 from microlens.encoders.weights import bring_weights, load_weights
 from microlens.errors import InputError
@@ -64,7 +68,7 @@ def variables_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("shape", [(4, 64, 64), (5, 33, 47), (1, 20, 16)])
+@pytest.mark.parametrize("shape", [(4, 64, 64), (5, 33, 47), (1, 20, 16), (17, 9, 16)])
 def test_logits_equal_those_of_the_plain_twin_on_the_same_file(variables_file: Path, shape: tuple[int, ...]) -> None:
     network = InceptionI3D().eval().double()
     bring_weights(network, str(variables_file), NETWORK.official, Tuning())
@@ -97,6 +101,14 @@ def test_padding_is_that_of_tensorflow(size: int, kernel: int, stride: int) -> N
     along = max(along, 0)
     padded = pad_same(torch.ones(1, 1, size, 3), (kernel, 1), (stride, 1))
     assert padded[0, 0, :, 0].tolist() == [0.0] * (along // 2) + [1.0] * size + [0.0] * (along - along // 2)
+
+
+def test_bytes_are_scaled_to_minus_one_and_one() -> None:
+    tower = build(CONTENT_ENCODERS["i3d_inception"], {}, {"dim": 4}, "encoder")
+    assert isinstance(tower, VideoEncoder)
+    clips = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 1, 1, 1, 3)
+    content = tower.content(ItemBatch(items=torch.tensor([1]), content={"clips": clips}))
+    torch.testing.assert_close(content.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
 
 
 def test_the_network_is_the_published_one() -> None:
