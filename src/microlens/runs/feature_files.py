@@ -25,7 +25,8 @@ from microlens.encoders.content import ContentEncoder
 from microlens.encoders.image import IMAGE_NETWORKS
 from microlens.encoders.text import BERT_SMALL_WEIGHTS
 from microlens.encoders.video import VIDEO_NETWORKS
-from microlens.encoders.weights import Official
+from microlens.encoders.weights import WeightsFile
+from microlens.encoders.yamnet import YAMNET_WEIGHTS
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
 from microlens.files.writing import (
@@ -43,10 +44,11 @@ from microlens.runs.assembly import dataset_arguments
 from microlens.training.extraction import WRITTEN, OnProgress, extract
 from microlens.training.trunk_cache import frozen_digest
 
-OFFICIAL: dict[str, Official] = {
+OFFICIAL: dict[str, WeightsFile] = {
     **{name: network.official for name, network in VIDEO_NETWORKS.items()},
     **{name: network.official for name, network in IMAGE_NETWORKS.items()},
     "bert_small": BERT_SMALL_WEIGHTS,
+    "yamnet": YAMNET_WEIGHTS,
 }
 # Encoder options that do not affect features, or that have an argument of their own.
 NO_OPTIONS = {"weights", "head", "missing"}

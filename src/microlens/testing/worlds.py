@@ -83,6 +83,7 @@ def constructor_arguments(split: Split, dim: int = D) -> ConstructorArguments:
         "tags": ["" if number % 5 == 0 else f"tag {number % 5}" for number in range(1, N + 1)],
         "clip_shape": CLIP_SHAPE,
         "cover_size": CLIP_SHAPE[1],
+        "sound_settings": SoundSettings(),
         "dim": dim,
         "num_items": split.num_items,
         "num_users": split.num_users,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.video.clip import video_encoder
 from microlens.encoders.video.csn import CSN_NETWORKS
+from microlens.encoders.video.inception import INCEPTION_NETWORKS
 from microlens.encoders.video.mvit import MVIT_NETWORKS
 from microlens.encoders.video.network import VideoNetwork
 from microlens.encoders.video.r2plus1d import R2PLUS1D_NETWORKS
@@ -23,6 +24,7 @@ VIDEO_NETWORKS: dict[str, VideoNetwork] = {
     **SLOWFAST_NETWORKS,
     **MVIT_NETWORKS,
     **VIDEOMAE_NETWORKS,
+    **INCEPTION_NETWORKS,
 }
 VIDEO_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     name: video_encoder(network) for name, network in VIDEO_NETWORKS.items()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from microlens.encoders.trunk import Trunk
-from microlens.encoders.weights import Official
+from microlens.encoders.weights import Official, WeightsFile
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class VideoNetwork:
     """
 
     build: Callable[[], Trunk]
-    official: Official
+    official: WeightsFile
     frames: int
     size: int
 
