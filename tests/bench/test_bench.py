@@ -30,7 +30,7 @@ from tests.conftest import REPOSITORY, random_sequences, write_pairs
 CONFIGS = {
     "popularity": 'name = "popularity"',
     "markov": 'name = "markov"',
-    "co-visitation": 'name = "co_visitation"',
+    "co-visitation-recency": 'name = "co_visitation"',
     "ease": 'name = "ease"\nnonsense = 1',  # loads, but does not build
 }
 
@@ -78,16 +78,20 @@ def test_rows_are_trained_once_and_compared_on_the_same_users(dataset: Path, con
     assert {name: path.stat().st_mtime_ns for name, path in reports.items()} == written
 
     results = json.loads((tmp_path / "out" / "baseline.json").read_text())
-    assert [row["name"] for row in results["rows"]] == ["Popularity", "Markov, first order", "Co-visitation"]
+    assert [row["name"] for row in results["rows"]] == [
+        "Popularity",
+        "Markov, first order",
+        "Co-visitation, recency-weighted",
+    ]
     assert "nonsense" in results["missing"]["EASE"]
     assert results["missing"]["DSSM"] == "no configuration"
     ranks = {row.name: read_ranks(row.config.output)["test"][0] for row in bench.rows if row.name in reports}
     for row in results["rows"]:
         assert row["test"]["all"] == pytest.approx(all_metrics(ranks[row["name"]]))
-        if row["name"] == "Co-visitation":
+        if row["name"] == "Co-visitation, recency-weighted":
             assert row["difference"] is None
         else:
-            ours, theirs = (np.mean(ranks[name] <= 20) for name in (row["name"], "Co-visitation"))
+            ours, theirs = (np.mean(ranks[name] <= 20) for name in (row["name"], "Co-visitation, recency-weighted"))
             assert row["difference"]["HR@20"]["mean"] == pytest.approx(ours - theirs)
     text = (tmp_path / "out" / "baseline.md").read_text()
     assert text == markdown(sheets(results))
@@ -189,7 +193,7 @@ def test_the_row_of_the_paper_is_beside_ours(dataset: Path, configs: Path, tmp_p
 def test_a_table_follows_the_protocol_that_it_is_told(dataset: Path, configs: Path) -> None:
     choices = Choices(configs=configs, output=dataset.parent / "other", protocol="cold-items")
     bench = read_bench("baseline", dataset, choices)
-    bench = bench.only([row for row in bench.rows if row.name in ("Popularity", "Co-visitation")])
+    bench = bench.only([row for row in bench.rows if row.name in ("Popularity", "Co-visitation, recency-weighted")])
     assert bench.path == dataset.parent / "other" / "baseline-cold-items"
     assert run_rows(bench, jobs=1) == {}
     results = collect(bench, {})
@@ -250,11 +254,11 @@ def test_seeds_are_averaged_user_by_user(dataset: Path, configs: Path) -> None:
         'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'
         '[train]\nepochs = 1\nbatch_size = 32\ndevice = "cpu"\n'
     )
-    bench = read(dataset, configs, "SASRec", "Co-visitation", seeds=2)
+    bench = read(dataset, configs, "SASRec", "Co-visitation, recency-weighted", seeds=2)
     assert [job.name for job in bench.jobs()] == [
-        "Co-visitation",
+        "Co-visitation, recency-weighted",
         "SASRec",
-        "Co-visitation, seed 43",
+        "Co-visitation, recency-weighted, seed 43",
         "SASRec, seed 43",
     ]
     assert run_rows(bench, jobs=2) == {}
@@ -348,7 +352,7 @@ def test_a_killed_row_is_named_and_trained_again(dataset: Path, configs: Path, m
 def test_the_page_of_a_table_says_who_wins_and_loads_nothing(dataset: Path, configs: Path, tmp_path: Path) -> None:
     from microlens.bench.page import verdict, write_table_page
 
-    bench = read(dataset, configs, "popularity", "markov", "co-visitation")
+    bench = read(dataset, configs, "popularity", "markov", "co-visitation-recency")
     run_rows(bench, jobs=2)
     results = collect(bench, {})
     write_table_page(tmp_path / "table.html", bench, results)

@@ -184,7 +184,7 @@ def test_states_at_every_position_are_those_of_the_history_so_far(name: str) -> 
         ("ease", {"decay": 1.5}, "at most 1"),
         ("ease", {"lambda": 50.0}, "model.lambda is unknown"),
         ("co_visitation", {"gap_decay": 0.0}, "above 0"),
-        ("co_visitation", {"last": 0}, "last at least 1"),
+        ("co_visitation", {"last": -1}, "must be at least 0"),
         ("co_visitation", {"source_power": -1.0}, "at least 0"),
         ("markov", {"order": 2}, "model.order is unknown"),
         ("item_knn", {"neighbours": 0}, "at least 1"),
@@ -316,7 +316,15 @@ def percent(ranks: Ranks) -> dict[str, float]:
 # The reference's models of whole profiles read all 12 items; co-visitation the last 10.
 ROWS: list[Any] = [
     pytest.param("popularity", {}, 64, 10, "Popularity", "train counts", 5e-5),
-    pytest.param("co_visitation", {}, 64, 10, "Co-visitation, recency-weighted last 10", "{'dec': 0.9", 5e-5),
+    pytest.param(
+        "co_visitation",
+        {"recency_decay": 0.6, "last": 10},
+        64,
+        10,
+        "Co-visitation, recency-weighted last 10",
+        "{'dec': 0.9",
+        5e-5,
+    ),
     pytest.param("item_knn", {}, 64, 12, "implicit BM25Recommender", "K=100", 5e-5),
     pytest.param("item_knn", {"similarity": "cosine"}, 64, 12, "implicit CosineRecommender", "K=100", 0.01),
     pytest.param("als", {}, 64, 12, "implicit ALS", "factors=64,it=12,reg=.05,alpha=20", 0.1),
@@ -324,7 +332,14 @@ ROWS: list[Any] = [
         "als", {}, 256, 12, "implicit ALS", "factors=256,it=12,reg=.05,alpha=20", 0.1, marks=pytest.mark.published
     ),
     pytest.param(
-        "bpr_mf", {}, 64, 10, "implicit BPR", "factors=64,lr=.1,reg=.005,it=200", 0.1, marks=pytest.mark.published
+        "bpr_mf",
+        {"iterations": 200, "learning_rate": 0.1, "regularization": 0.005},
+        64,
+        10,
+        "implicit BPR",
+        "factors=64,lr=.1,reg=.005,it=200",
+        0.1,
+        marks=pytest.mark.published,
     ),
 ]
 EASE_ROWS = [("EASE^R", "lambda=50 ", 1.0)] + [
@@ -384,7 +399,7 @@ def test_microlens_50k_gives_the_reference_row_of_markov(shared_data: Path) -> N
 @pytest.mark.published
 def test_microlens_50k_gives_the_reference_rows_of_ease(shared_data: Path) -> None:
     split = real_split(shared_data, Protocol())
-    model = fitted_on(split, "ease", {})
+    model = fitted_on(split, "ease", {"regularization": 50.0})
     for row, settings, decay in EASE_ROWS:
         model.decay = decay
         assert_is_the_row(model, split, reference_row(shared_data, row, settings), 0.1)

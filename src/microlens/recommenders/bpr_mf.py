@@ -13,6 +13,8 @@ from microlens.recommenders.implicit_library import implicit_module, library_see
 class BPRMF(Fitted):
     """BPR matrix factorization (Rendle et al. 2009) of the library implicit, with item biases; for training users only.
 
+    The defaults are those of the library.
+
     Args:
         dim: D, the number of factors.
         iterations: passes over the training set, at least 1.
@@ -20,13 +22,14 @@ class BPRMF(Fitted):
         regularization: L2 penalty, at least 0.
     """
 
+    revision = 2  # other defaults than in 0.2.0
     known_users_only = True
     sizes = {"user_factors": ("users",), "item_factors": ("items",)}  # noqa: RUF012
     user_factors: Tensor
     item_factors: Tensor
 
     def __init__(
-        self, *, dim: int, iterations: int = 200, learning_rate: float = 0.1, regularization: float = 0.005
+        self, *, dim: int, iterations: int = 100, learning_rate: float = 0.01, regularization: float = 0.01
     ) -> None:
         super().__init__()
         if iterations < 1 or learning_rate <= 0 or regularization < 0:

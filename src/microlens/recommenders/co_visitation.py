@@ -32,10 +32,11 @@ class CoVisitation(Fitted):
         source_power: exponent of i's training count, at least 0.
         target_power: exponent of j's training count, at least 0.
         recency_decay: decay per item after i in the history, in (0, 1].
-        last: number of most recent items of the history used, at least 1.
+        last: number of most recent items of the history used; 0: all.
     """
 
     depends_on_seed = False
+    revision = 2  # other defaults than in 0.2.0
     sizes = {"popularity": ("items",)}  # noqa: RUF012
     popularity: Tensor
 
@@ -45,18 +46,18 @@ class CoVisitation(Fitted):
         gap_decay: float = 0.9,
         source_power: float = 0.3,
         target_power: float = 0.15,
-        recency_decay: float = 0.6,
-        last: int = 10,
+        recency_decay: float = 1.0,
+        last: int = 0,
     ) -> None:
         super().__init__()
         if not (0 < gap_decay <= 1 and 0 < recency_decay <= 1):
             raise ValueError(
                 f"gap_decay = {gap_decay:g}, recency_decay = {recency_decay:g}: both must be above 0 and at most 1"
             )
-        if source_power < 0 or target_power < 0 or last < 1:
+        if source_power < 0 or target_power < 0 or last < 0:
             raise ValueError(
-                f"source_power = {source_power:g}, target_power = {target_power:g}, last = {last}: the powers must be "
-                "at least 0 and last at least 1"
+                f"source_power = {source_power:g}, target_power = {target_power:g}, last = {last}: all "
+                "must be at least 0"
             )
         self.gap_decay, self.recency_decay, self.last = gap_decay, recency_decay, last
         self.source_power, self.target_power = source_power, target_power
@@ -85,8 +86,11 @@ def _decayed_counts(split: Split, decay: float, of_source: Floats, of_target: Fl
     for gap, sources, targets in following_pairs(split):
         waiting.append((sources, targets, decay ** (gap - 1) / (of_source[sources] * of_target[targets])))
         if sum(len(pairs) for pairs, _, _ in waiting) >= PAIRS_AT_ONCE:
-            total = total + summed(*map(np.concatenate, zip(*waiting, strict=True)), split.num_items)
+            total = total + _sum(waiting, split.num_items)
             waiting.clear()
-    if waiting:
-        total = total + summed(*map(np.concatenate, zip(*waiting, strict=True)), split.num_items)
-    return total
+    return total + _sum(waiting, split.num_items) if waiting else total
+
+
+def _sum(pairs: list[tuple[Int64, Int64, Floats]], num_items: int) -> Any:
+    sources, targets, values = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    return summed(sources, targets, values, num_items)

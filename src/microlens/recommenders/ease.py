@@ -24,18 +24,19 @@ class EASE(Fitted):
     """A ridge regression of each item on all others with a zero diagonal, solved in closed form (Steck 2019).
 
     One N x N float32 matrix is filled, inverted and scaled in place, block by block. History items are weighted by
-    recency; ``decay = 1`` is the paper's unweighted sum.
+    recency if ``decay`` is below 1, which is not part of the paper.
 
     Args:
-        regularization: lambda, above 0.
+        regularization: lambda, above 0; the paper has 200 to 1000, by data set.
         decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
     depends_on_seed = False
+    revision = 2  # other defaults than in 0.2.0
     sizes = {"weights": ("items", "items")}  # noqa: RUF012
     weights: Tensor
 
-    def __init__(self, *, regularization: float = 50.0, decay: float = 0.6) -> None:
+    def __init__(self, *, regularization: float = 250.0, decay: float = 1.0) -> None:
         super().__init__()
         if regularization <= 0 or not 0 < decay <= 1:
             raise ValueError(

@@ -252,7 +252,7 @@ def check_revision(run: Experiment, facts: Mapping[str, Any]) -> None:
     if facts.get("model_revision") != run.identity.get("model_revision"):
         raise InputError(
             f"{run.config.output} was trained with another version of microlens, whose '{run.config.model.name}' had "
-            f"other equations; {checkpoint.FRESH}."
+            f"other equations or defaults; {checkpoint.FRESH}."
         )
 
 
