@@ -10,7 +10,7 @@ INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $
 # Programs that tests and the demo start would compile all they import every time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test published check format lint types docs readme bench installed clean
+.PHONY: setup demo test published check format lint types docs readme gate bench installed clean
 
 setup: $(VENV)/.installed
 
@@ -53,6 +53,11 @@ docs: setup
 # The tree in the README, from the docstrings of the package.
 readme: setup
 	$(BIN)/python -m tests.readme_tree
+
+# Default models on public data sets, in DATA/NAME; what is not there is named and skipped.
+DATA ?= $(or $(MICROLENS_REAL_DATA),../shared/data)
+gate: setup
+	OMP_NUM_THREADS=2 $(BIN)/python -m gate $(DATA)
 
 bench: setup
 	$(INSTALL) -e '.[bench]'

@@ -19,6 +19,7 @@ BESIDE = {
     "configs/": "One TOML file a run, one folder a dataset",
     "docs/": "Pages of the documentation; make docs builds the site",
     "examples/": "Short scripts, run by the tests",
+    "gate/": "Default models on public data, held against Popularity, published figures and the last run; make gate",
     "results/": "The numbers that README and docs show, as JSON, with configuration, seed, commit and data checksum",
     "speed/": "Speed and memory beside other libraries, with results as JSON",
     "tests/": "A folder for each room of the package; reference/ has slow twins, golden/ numbers of the original code",
