@@ -2,8 +2,9 @@
 
     python -m gate DATA [--work FOLDER] [--only NAME] [--small] [--record]
 
-``DATA`` is a folder with a folder for each data set, such as ``DATA/ml-100k``; missing data sets are named and skipped. Finished rows are kept in ``--work`` and not fitted again. Prints a table; the exit status is 1 if a row misses
-what it has to reach. ``--record`` writes the metrics as those of the last run.
+``DATA`` is a folder with a folder for each data set, such as ``DATA/ml-100k``; missing data sets are named and skipped.
+Finished rows are kept in ``--work`` and not fitted again. Prints a table; the exit status is 1 if a row misses what it
+has to reach. ``--record`` writes the metrics as those of the last run.
 """
 
 import argparse
