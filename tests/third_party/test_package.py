@@ -99,7 +99,9 @@ def test_its_authors_run_the_contract(installed: None, tmp_path: Path) -> None:
     shutil.copy(PACKAGE / "tests" / "test_models.py", tmp_path)
     told = fresh_process("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_models.py")
     checks = [name for contract in (RecommenderContract, EncoderContract) for name in vars(contract)]
-    assert f"{len([name for name in checks if name.startswith('test_')])} passed in" in told
+    tests = [name for name in checks if name.startswith("test_")]
+    # The model depends on the seed, so the test of models that do not is skipped.
+    assert f"{len(tests) - 1} passed, 1 skipped in" in told
 
 
 def test_lists_show_it_with_its_package(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -396,7 +396,7 @@ def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_pat
     for message, sections in (
         ("which does not exist", {"train": {"start_from": tmp_path / "none.safetensors"}}),
         ("a checkpoint of another model", {"train": {"start_from": best}, "model": {"dim": 16}}),
-        ("knows its users by number", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
+        ("this model has a vector per user", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
     ):
         with pytest.raises(InputError, match=message):
             train(config_of(source.dataset, message.split()[0], **sections))

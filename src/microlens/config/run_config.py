@@ -27,7 +27,7 @@ NOT_IN_HASH: dict[str, Any] = {
 
 # Fields added later; left out of the hash at their default, so that old runs keep theirs.
 ADDED_LATER: dict[str, dict[str, Any]] = {
-    "protocol": {"split": "leave-one-out", "min_item_count": 0, "seed": 0},
+    "protocol": {"split": "leave-one-out", "masked": "history", "min_item_count": 0, "seed": 0},
     "train": {"start_from": None},
 }
 
