@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from microlens.building.registry import Registry
 from microlens.config.run_config import RunConfig
+from microlens.data.dataset import Dataset
 from microlens.encoders import ENCODER_REGISTRY, ENCODERS
+from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDER_REGISTRY, RECOMMENDERS
 from microlens.runs.assembly import GIVEN
+from microlens.runs.feature_files import write_features
 from microlens.runs.train import train
 from microlens.testing import EncoderContract, RecommenderContract
 from microlens.testing.worlds import name_of
@@ -141,3 +145,15 @@ def test_every_recommender_is_in_the_document() -> None:
 def test_every_encoder_is_in_the_document() -> None:
     text = (REPOSITORY / "docs" / "encoders.md").read_text()
     assert [name for name in ENCODERS if f"`{name}`" not in text] == []
+
+
+def test_features_of_the_network_of_the_document(
+    video_dataset: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown("three_convolutions", monkeypatch, tmp_path)
+    files = write_features(video_dataset, "three_convolutions:three_convolutions", out=tmp_path / "features")
+    assert files.path.name.startswith("three_convolutions.three_convolutions-")
+    items = Dataset(video_dataset).interactions.num_items
+    assert np.load(files.path).shape == (items, 64)
+    with pytest.raises(InputError, match="'cover_colours:CoverColours', which has no trunk whose features could be"):
+        write_features(video_dataset, "cover_colours:CoverColours", out=tmp_path / "features")

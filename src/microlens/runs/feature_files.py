@@ -13,14 +13,14 @@ import torch
 
 import microlens
 from microlens import environment
-from microlens.building import build, nearest, options_of, pick
+from microlens.building import build, nearest, options_of
 from microlens.config.toml_files import toml_value
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
 from microlens.data.feature_matrix import load_features
 from microlens.data.interactions import Int64, ItemIds
 from microlens.distributed import local_device
-from microlens.encoders import CONTENT_ENCODERS, ENCODERS
+from microlens.encoders import CONTENT_ENCODERS, ENCODER_REGISTRY, ENCODERS
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.image import IMAGE_NETWORKS
 from microlens.encoders.text import BERT_SMALL_WEIGHTS
@@ -91,7 +91,7 @@ def write_features(
 
     Args:
         folder: folder of a prepared dataset.
-        encoder: name of a content encoder.
+        encoder: name or import path of an encoder with a trunk.
         weights: "random", "default" or a path; None means the default of the encoder.
         seed: seed of random weights; a run with the same seed draws the same weights.
         options: options of the encoder, as in a configuration.
@@ -110,7 +110,7 @@ def write_features(
     identity = _identity(dataset, tower, encoder, options or {}, item_keys[1:])
     out = out or folder / "features"
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{encoder}-{_digest(identity)}.npy"
+    path = out / f"{encoder.replace(':', '.')}-{_digest(identity)}.npy"
     working = out / f".{path.stem}.partial"
     claim_folder(working)
     with lock_folder(working):
@@ -157,6 +157,8 @@ def _frozen_tower(
     constructor = _content_encoder(name)
     given = {**dataset_arguments(dataset, np.arange(dataset.interactions.num_items + 1)), "dim": 1}
     schemas = options_of(constructor, given)
+    if "tune" not in schemas:
+        raise InputError(f"encoder is '{name}', which has no trunk whose features could be stored.")
     accepted = {option for option, schema in schemas.items() if schema.group is None} - NO_OPTIONS
     for option in options:
         if option not in accepted:
@@ -176,7 +178,7 @@ def _frozen_tower(
 def _content_encoder(name: str) -> Callable[..., Any]:
     if name in ENCODERS and name not in CONTENT_ENCODERS:
         raise InputError(f"encoder is '{name}', which reads no content; accepted: {', '.join(CONTENT_ENCODERS)}.")
-    return pick(CONTENT_ENCODERS, name, "encoder")
+    return ENCODER_REGISTRY.find(name, "encoder")
 
 
 def _identity(
