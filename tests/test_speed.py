@@ -92,7 +92,7 @@ def test_a_smoke_run_never_overwrites_the_full_results() -> None:
     assert "--results" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.published
 def test_the_gpu_program_measures_every_part_at_tiny_size(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "speed.gpu", "--tiny", "--json", str(file), "--commit", "abc"]

@@ -77,7 +77,8 @@ def logits_of(reference: nn.Module, clips: Tensor, *, by_frame: bool) -> Tensor:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("name", "frames"), [("mvit_b_16", 2), ("mvit_b_16x4", 16), pytest.param("mvit_b_32x3", 32, marks=pytest.mark.slow)]
+    ("name", "frames"),
+    [("mvit_b_16", 2), ("mvit_b_16x4", 16), pytest.param("mvit_b_32x3", 32, marks=pytest.mark.published)],
 )
 def test_logits_equal_those_of_pytorchvideo(pytorchvideo: ModuleType, name: str, frames: int) -> None:
     reference, ours = reference_mvit(pytorchvideo, name).eval(), MVIT_NETWORKS[name].build().eval()

@@ -13,7 +13,7 @@ from tests.encoders.test_resnet_video import ALL, FACTS, NETWORKS, seeded
 TRAINING_CROP = 224  # where the reference's pools, too, average over everything
 NATIVE = pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name == "slowfast_r101" else []) for name in NETWORKS],
+    [pytest.param(name, marks=[pytest.mark.published] if name == "slowfast_r101" else []) for name in NETWORKS],
 )
 against_pytorchvideo = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
