@@ -43,8 +43,7 @@ def trainings(row: Row) -> list[dict[str, Any]]:
 
 def epoch_count(row: Row) -> str:
     """The number of epochs of a row and its best epoch, as ranges over seeds, with a mark if it was cut off."""
-    trained = trainings(row)
-    if not trained:
+    if not (trained := trainings(row)):
         return "-"
     epochs, best = (_range([one[name] for one in trained]) for name in ("epochs", "best_epoch"))
     return f"{epochs} ({best}){CUT_OFF if cut_off(row) else ''}"

@@ -198,9 +198,8 @@ def _training(row: Row, colour: str) -> Training:
     if not row["curves"]:
         return Training(name=row["name"], colour=colour, valid=[_valid(row)])
     first = row["curves"][0]
-    return Training(
-        name=row["name"], colour=colour, loss=first["loss"], valid=first[METRIC], best_epoch=first["best_epoch"]
-    )
+    shown = {"loss": first["loss"], "valid": first[METRIC], "best_epoch": first["best_epoch"]}
+    return Training(name=row["name"], colour=colour, **shown)
 
 
 def _valid(row: Row) -> float:

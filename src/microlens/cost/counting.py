@@ -54,10 +54,8 @@ def multiply_adds(tower: ContentEncoder, content: Tensor) -> tuple[MultiplyAdds,
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter, which counts two flops per multiply-add, corrected for grouped convolutions.
-
-    PyTorch multiplies the count of their weight gradient by the number of groups, some hundreds for depthwise ones.
-    """
+    """PyTorch's counter, which counts two flops per multiply-add, corrected for grouped convolutions."""
+    # PyTorch multiplies the count of their weight gradient by the number of groups.
     gradient = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
     return FlopCounterMode(display=False, custom_mapping=gradient)
 

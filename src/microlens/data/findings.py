@@ -80,9 +80,8 @@ class Findings:
     def write_comments(self, comments: Table | None) -> None:
         """Write the comments on known items, if there are any."""
         if comments is not None:
-            ids = self.items["item_id"]
-            self._count_leftovers(comments, ids)
-            known = comments.metadata.table.filter(pl.col("item_id").is_in(ids.implode()))
+            self._count_leftovers(comments, self.items["item_id"])
+            known = comments.metadata.table.filter(pl.col("item_id").is_in(self.items["item_id"].implode()))
             _write_table(known, self.folder / "comments.parquet")
 
     def _count_leftovers(self, table: Table, ids: pl.Series) -> None:

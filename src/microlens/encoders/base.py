@@ -58,10 +58,7 @@ class ItemEncoder(nn.Module, ABC):
         return bool(self.needs)
 
     def content_groups(self) -> list[ContentGroup]:
-        """Parameters that process raw content, trained with a separate learning rate and without weight decay.
-
-        By default, all trained parameters if the encoder needs content.
-        """
+        """Parameters that process raw content, trained without weight decay: by default all, if it needs content."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [ContentGroup(trained)] if self.needs and trained else []
 

@@ -150,9 +150,7 @@ class _InvertedResidual(nn.Module):
         self._bn2 = _norm(shape.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x
-        if self.widens:
-            y = functional.relu6(self._bn0(self._expand_conv(y)), inplace=True)
+        y: Tensor = functional.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.widens else x
         y = functional.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return y + x if self.residual else y

@@ -49,11 +49,8 @@ class HuggingFaceTrunk(Trunk):
 
     def adapted(self) -> list[str]:
         """The linear layers of attention blocks."""
-        return [
-            name
-            for name, module in self.named_modules()
-            if isinstance(module, nn.Linear) and (".attention." in name or ".self_attn." in name)
-        ]
+        linear = (name for name, module in self.named_modules() if isinstance(module, nn.Linear))
+        return [name for name in linear if ".attention." in name or ".self_attn." in name]
 
 
 def _name_officially(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: dict[str, Any]) -> None:

@@ -71,8 +71,7 @@ class MAE(_PlainViT):
     def _embed(self, pixels: Tensor) -> Tensor:
         """Map (M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
         embeddings = self.vit.embeddings
-        patches = embeddings.patch_embeddings(pixels)
-        tokens = torch.cat([embeddings.cls_token.expand(len(patches), -1, -1), patches], 1)
+        tokens = torch.cat([embeddings.cls_token.expand(len(pixels), -1, -1), embeddings.patch_embeddings(pixels)], 1)
         positions: Tensor = embeddings.interpolate_pos_encoding(tokens, *pixels.shape[2:])
         return tokens + positions
 

@@ -54,7 +54,7 @@ class GRCN(GraphRecommender):
         dropout: dropout rate of the messages to neighbours.
     """
 
-    revision = 2
+    revision = 2  # ids of unit length and routed vectors in the content part since 0.2.0
 
     def __init__(
         self,

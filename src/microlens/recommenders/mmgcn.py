@@ -48,7 +48,7 @@ class MMGCN(GraphRecommender):
         dropout: dropout rate of the messages to neighbours.
     """
 
-    revision = 2
+    revision = 2  # unit-length starts, biases and the mean over modalities since 0.2.0
 
     def __init__(
         self,

@@ -215,8 +215,7 @@ class Trainer:
         return progress.loss_sum / progress.step
 
     def _check_weights(self) -> None:
-        name = broken_weight(self.model)
-        if name is not None:
+        if (name := broken_weight(self.model)) is not None:
             raise InputError(
                 f"The weights '{name}' are NaN or infinite in epoch {self.progress.epoch + 1}, after step "
                 f"{self.progress.step}; {SMALLER_STEPS}"

@@ -103,8 +103,7 @@ def _header(text: TextFile) -> _Header:
 
 def _read(text: TextFile, header: _Header, positions: dict[str, int | None]) -> pl.DataFrame:
     """The column ``line``, and the columns of ``positions`` that exist."""
-    places = [str(place) for place in range(len(header.names))]
-    cells = read_cells(text, "\t", places, ACCEPTED, skip_lines=header.line)
+    cells = read_cells(text, "\t", [str(place) for place in range(len(header.names))], ACCEPTED, skip_lines=header.line)
     return cells.select(
         "line", *(pl.col(str(place)).alias(name) for name, place in positions.items() if place is not None)
     )
