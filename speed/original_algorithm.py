@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microlens.recommenders.sasrec import CausalAttention, SASRec, TransformerBlock
+from microlens.recommenders.attention import CausalAttention, TransformerBlock
+from microlens.recommenders.sasrec import SASRec
 
 NORM_EPS = 1e-6
 REJECTED = -1e4

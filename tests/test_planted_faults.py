@@ -13,9 +13,9 @@ from microlens.data.batches import Batch
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
 from microlens.evaluation import metrics, significance
-from microlens.recommenders import graph, sasrec
+from microlens.recommenders import attention, graph, sasrec
 from microlens.testing import RecommenderContract
-from microlens.testing.recommender import ready_recommender
+from microlens.testing.models import ready_recommender
 from microlens.testing.worlds import small_split
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences
@@ -83,7 +83,7 @@ def test_attention_to_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def everything(history: Tensor, heads: int) -> Tensor:
         visible = (history > 0)[:, :, None].expand(-1, -1, history.shape[1])
-        return torch.where(visible, 0.0, sasrec.HIDDEN).repeat(heads, 1, 1)
+        return torch.where(visible, 0.0, attention.HIDDEN).repeat(heads, 1, 1)
 
     monkeypatch.setattr(sasrec, "attention_mask", everything)
     red(check)

@@ -26,8 +26,9 @@ from microlens.cli import main
 from microlens.data.prepare import prepare
 from microlens.files.writing import LOCK, MARK, lock_folder, sha256
 from microlens.media import decoding
+from microlens.media.array_packing import unpack_array
 from microlens.media.decoding import Settings, Task, decode
-from microlens.media.packing import unpack_array, unpack_images
+from microlens.media.packing import unpack_images
 from microlens.media.reading import ClipSettings
 from microlens.media.sound import read_log_mel
 from microlens.media.store import Store, StoreWriter

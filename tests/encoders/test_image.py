@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from microlens.building import build
 from microlens.data.batches import ItemBatch
+from microlens.encoders.clip import CLIPVision
 from microlens.encoders.image import IMAGE_NETWORKS, ImageEncoder, ImageNetwork, image_encoder
 from microlens.encoders.swin import Swin
 from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning, apply_tuning
-from microlens.encoders.vit import MAE, CLIPVision
+from microlens.encoders.vit import MAE
 from microlens.encoders.weights import load_weights
 from microlens.errors import InputError
 from tests.reference.huggingface import (

@@ -27,8 +27,9 @@ from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 from microlens.files import run_manifest
 from microlens.files.writing import MARK
+from microlens.media.array_packing import pack_array
 from microlens.media.decoding import _read_outcomes
-from microlens.media.packing import pack_array, pack_images
+from microlens.media.packing import pack_images
 from microlens.media.store import Store, StoreWriter
 from microlens.page.comparison import read_runs
 from microlens.runs.assembly import open_experiment

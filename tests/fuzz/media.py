@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from microlens.media import reading
+from microlens.media.array_packing import unpack_array
 from microlens.media.decoding import Settings, Task, decode
-from microlens.media.packing import unpack_array, unpack_images
+from microlens.media.packing import unpack_images
 from microlens.media.reading import ClipSettings, MediaFault
 from microlens.media.sound import SoundSettings, read_log_mel
 from tests.fuzz.mutations import Random, damage

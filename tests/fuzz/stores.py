@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from microlens.media.packing import pack_array, pack_images, unpack_array, unpack_images
+from microlens.media.array_packing import pack_array, unpack_array
+from microlens.media.packing import pack_images, unpack_images
 from microlens.media.store import Store, StoreWriter, read_images
 from tests.fuzz.mutations import Random, damage
 from tests.fuzz.target import Target

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from microlens.errors import InputError
-from microlens.media.packing import pack_array, pack_images, unpack_array, unpack_images
+from microlens.media.array_packing import pack_array, unpack_array
+from microlens.media.packing import pack_images, unpack_images
 from microlens.media.store import Store, StoreWriter, read_images
 
 

@@ -114,7 +114,7 @@ def test_scores_are_those_of_the_loop(twin: str, seed: int) -> None:
 def test_ease_in_blocks_is_ease(monkeypatch: pytest.MonkeyPatch) -> None:
     split = small_split()
     whole = fitted("ease", split)
-    monkeypatch.setattr("microlens.recommenders.ease.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("microlens.recommenders.ridge.ROWS_AT_ONCE", 5)
     torch.testing.assert_close(whole.weights, fitted("ease", split).weights)
 
 

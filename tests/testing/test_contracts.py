@@ -16,7 +16,7 @@ from microlens.recommenders.base import Recommender
 from microlens.recommenders.markov import Markov
 from microlens.testing import EncoderContract, RecommenderContract
 from microlens.testing.encoder import built_encoder
-from microlens.testing.recommender import ready_recommender
+from microlens.testing.models import ready_recommender
 from microlens.testing.worlds import small_split
 
 

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, run_folders, runs
+from microlens.cli import bench, content, data, listing, run_folders, runs
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
@@ -29,7 +29,7 @@ app.command("compare")(runs.compare)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
 app.command("features")(content.features)
-app.command("list")(content.list_names)
+app.command("list")(listing.list_names)
 
 _INTERRUPTED = 130
 # Arguments of the Python API, as its messages name them, and the corresponding command-line options.

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from microlens.building import LARGEST, nearest_option
-from microlens.config.toml_files import assign, check_values, read_toml
+from microlens.config.assignments import assign
+from microlens.config.toml_files import check_values, read_toml
 from microlens.errors import InputError, shown
 from microlens.files.writing import digest_of
 

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.clip import clip_vit_b_32
 from microlens.encoders.content import ContentEncoder, Missing
 from microlens.encoders.efficientnet_lite import EFFICIENTNET_LITE2_WEIGHTS, EfficientNetLite2
 from microlens.encoders.resnet18 import RESNET18_WEIGHTS, ResNet18
 from microlens.encoders.swin import swin_t
 from microlens.encoders.trunk import Trunk
 from microlens.encoders.tuning import Tuning
-from microlens.encoders.vit import clip_vit_b_32, mae_base
+from microlens.encoders.vit import mae_base
 from microlens.encoders.weights import Official, WeightsFile, bring_weights
 
 Source = Literal["cover", "frame"]

@@ -1,21 +1,19 @@
-"""Plain vision transformers for pictures: the encoder of MAE-base, and the vision tower of CLIP ViT-B/32.
+"""Plain vision transformers for pictures, and the encoder of MAE-base (He et al., CVPR 2022, arXiv 2111.06377).
 
-He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv 2111.06377; Radford et al., "Learning
-Transferable Visual Models From Natural Language Supervision", ICML 2021, arXiv 2103.00020. The layers are those of the
-transformers library. Sizes other than 224 pixels are accepted if they are a multiple of the patch size; the learned
-positions are then interpolated.
+The layers are those of the transformers library. Sizes other than 224 pixels are accepted if they are a multiple of the
+patch size; the learned positions are then interpolated.
 """
 
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from microlens.encoders.huggingface import HuggingFaceTrunk, check_patches, transformers_library
 from microlens.encoders.trunk import Hidden, Stage, one_tensor_stage
 
 
-class _PlainViT(HuggingFaceTrunk):
+class PlainViT(HuggingFaceTrunk):
     """The settings of a plain vision transformer, and the sizes that it accepts.
 
     Args:
@@ -34,7 +32,7 @@ class _PlainViT(HuggingFaceTrunk):
         check_patches(self.family, size, patch=self.settings.patch_size, native=self.settings.image_size)
 
 
-class MAE(_PlainViT):
+class MAE(PlainViT):
     """The encoder of a masked autoencoder over all patches, without masking, pooled at its class token.
 
     The original code leaves the masking of pre-training on, so that the features of a picture are those of a random
@@ -81,56 +79,6 @@ class MAE(_PlainViT):
         return features
 
 
-class CLIPVision(_PlainViT):
-    """CLIP's vision tower, before the projection into the space shared with text, pooled at its class token.
-
-    Args:
-        config: a CLIPVisionConfig of the transformers library.
-    """
-
-    family = "CLIP"
-    paper_top = 2
-    mean = (0.48145466, 0.4578275, 0.40821073)
-    std = (0.26862954, 0.26130258, 0.27577711)
-    foreign = (
-        "text_model.",
-        "logit_scale",
-        "text_projection.",
-        "visual_projection.",
-        "vision_model.embeddings.position_ids",
-    )
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.vision_model = transformers_library(self.family).CLIPVisionModel(config)
-
-    def stages(self) -> list[Stage]:
-        """The embedding with its norm, and the layers."""
-        model = self.vision_model
-        embedding = Stage(lambda hidden: (self._embed(hidden[0]),), (model.embeddings, model.pre_layrnorm))
-        return [embedding, *map(_layer_stage, model.encoder.layers)]
-
-    def _embed(self, pixels: Tensor) -> Tensor:
-        """Map (M, 3, H, W) to tokens (M, 1 + patches, feature_dim), the class token first."""
-        tokens = self.vision_model.embeddings(pixels, interpolate_pos_encoding=True)
-        normed: Tensor = self.vision_model.pre_layrnorm(tokens)
-        return normed
-
-    def pool(self, hidden: Hidden) -> Tensor:
-        """The normalised class token: (M, feature_dim)."""
-        features: Tensor = self.vision_model.post_layernorm(hidden[0][:, 0])
-        return features
-
-
-def _layer_stage(layer: nn.Module) -> Stage:
-    return Stage(lambda hidden: (layer(hidden[0], attention_mask=None),), (layer,))
-
-
 def mae_base() -> MAE:
     """MAE-base (ViT-B/16) with random weights."""
     return MAE(transformers_library("MAE").ViTMAEConfig())
-
-
-def clip_vit_b_32() -> CLIPVision:
-    """The vision tower of CLIP ViT-B/32 with random weights."""
-    return CLIPVision(transformers_library("CLIP").CLIPVisionConfig())

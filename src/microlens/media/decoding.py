@@ -10,7 +10,8 @@ from typing import Any
 
 from microlens.errors import InputError
 from microlens.files.writing import sha256
-from microlens.media.packing import pack_array, pack_images
+from microlens.media.array_packing import pack_array
+from microlens.media.packing import pack_images
 from microlens.media.processes import Killed, work
 from microlens.media.reading import ClipSettings, Crop, MediaFault, VideoInfo, faults_of, read_clip, read_cover
 from microlens.media.sound import SoundSettings, read_log_mel

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from microlens.errors import InputError
 from microlens.files.writing import atomic_write
-from microlens.media.packing import Images, decode_into, picture_files, unpack_array
+from microlens.media.array_packing import unpack_array
+from microlens.media.packing import Images, decode_into, picture_files
 from microlens.media.store_index import StoreIndex, check_free_pages, read_index
 
 _FIRST_MAP_BYTES = 1 << 28

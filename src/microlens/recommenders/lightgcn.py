@@ -6,7 +6,8 @@ from torch.nn import functional, init
 
 from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.graph import Adjacency, GraphRecommender, distinct_nodes, inverse_index, weighted_sums
+from microlens.recommenders.adjacency import Adjacency, distinct_nodes, inverse_index, weighted_sums
+from microlens.recommenders.graph import GraphRecommender
 
 
 class LightGCN(GraphRecommender):

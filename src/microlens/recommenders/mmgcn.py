@@ -9,7 +9,8 @@ from torch.nn import functional, init
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.graph import Adjacency, GraphRecommender
+from microlens.recommenders.adjacency import Adjacency
+from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import Modality, id_vectors, mean_square, modalities_of
 
 Combination = Literal["concat", "sum"]

@@ -37,9 +37,9 @@ from microlens.files.run_manifest import (
 )
 from microlens.runs.assembly import Experiment, build_experiment, check_revision, check_weights, load_best, use_caches
 from microlens.runs.dataset_location import location_of
-from microlens.runs.display import TrainingDisplay
 from microlens.runs.folder import clear_run_folder, held_run_folder
 from microlens.runs.tracking import OnEpoch, tracked
+from microlens.runs.training_display import TrainingDisplay
 from microlens.training import checkpoint
 from microlens.training.trainer import Progress, Trainer
 

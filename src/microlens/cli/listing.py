@@ -1,0 +1,57 @@
+"""The command ``list``: recommenders and encoders with their options and costs."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from microlens.cli.output import bar, console
+from microlens.errors import InputError
+
+
+def list_names(
+    what: Annotated[Literal["models", "encoders", "datasets"], typer.Argument(help="What to list.")],
+    cost: Annotated[bool, typer.Option("--cost", help="List the cost of encoders instead of their options.")] = False,
+    frames: Annotated[int, typer.Option(min=1, max=1024, help="With --cost: frames per clip.")] = 5,
+    size: Annotated[
+        int, typer.Option(min=1, max=4096, help="With --cost: height and width of a frame in pixels.")
+    ] = 224,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --cost: also time training steps; takes minutes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --cost: print JSON.")] = False,
+) -> None:
+    """List models or encoders with their options, or the prepared datasets in ./datasets."""
+    from microlens.cli.terminal_tables import dataset_table, option_table
+
+    if cost and what == "encoders":
+        _show_costs((frames, size), measure=measure, as_json=as_json)
+        return
+    if cost or measure or as_json:
+        raise InputError("--measure and --json need --cost, and --cost needs: microlens list encoders")
+    if what == "datasets":
+        console.print(dataset_table(Path("datasets")))
+        return
+    from microlens.encoders import ENCODER_REGISTRY
+    from microlens.recommenders import RECOMMENDER_REGISTRY
+
+    console.print(option_table(RECOMMENDER_REGISTRY if what == "models" else ENCODER_REGISTRY))
+
+
+def _show_costs(clip_shape: tuple[int, int], *, measure: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from microlens.cli.terminal_tables import cost_table
+    from microlens.cost import all_costs
+
+    with bar("encoders") as on_progress:
+        costs, notes = all_costs(clip_shape, measured=measure, on_progress=on_progress)
+    if as_json:
+        frames, size = clip_shape
+        listed = {"frames": frames, "size": size, "encoders": [asdict(cost) for cost in costs], "notes": notes}
+        typer.echo(json.dumps(listed, indent=1))
+        return
+    console.print(cost_table(costs))
+    for name, note in notes.items():
+        console.print(f"{name} is not listed: {note}")
