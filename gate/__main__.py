@@ -86,7 +86,7 @@ def _run_part(
         published = row.published.metrics.get(METRIC) if row.published else None
         table.add_row(
             row.name,
-            *(f"{found[metric]:.4f}" for metric in SHOWN),
+            *(f"{found[metric]:.4f}" if metric in found else "" for metric in SHOWN),
             f"{published:.4f}" if published else "",
             f"{last['metrics'][METRIC]:.4f}" if last else "",
             f"{result['seconds']:.1f}",

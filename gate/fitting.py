@@ -58,7 +58,7 @@ def fitted(row: Row, protocol: dict[str, Any], dataset: Path, work: Path) -> dic
     report = run.report
     test, cost = report.metrics["test"]["all"], report.cost
     return {
-        "metrics": {metric: round(test[metric], 6) for metric in KEPT},
+        "metrics": {metric: round(test[metric], 6) for metric in KEPT if metric in test},
         "options": row.options,
         "depends_on_seed": RECOMMENDERS[row.model].depends_on_seed,
         "protocol": report.protocol["hash"],
