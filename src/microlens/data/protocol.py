@@ -111,7 +111,7 @@ NAMED_PROTOCOLS: dict[str, dict[str, Any]] = {
     "paper": {},
     "whole-histories": _WHOLE,
     "random": {"split": "random", **_WHOLE},
-    "recbole": {"split": "random", "masked": "train-and-validation", **_WHOLE},
+    "recbole": {"split": "random", "masked": "train-and-validation", "max_length": 0, "max_history": 1000},
     "global-time": {"split": "global-time", **_WHOLE},
     "cold-items": {"split": "cold-items", **_WHOLE},
 }

@@ -83,10 +83,12 @@ def _decayed_counts(split: Split, decay: float, of_source: Floats, of_target: Fl
     """Pairs of the training set, weighted by distance and divided by the scales (N+1,) of their items: CSR (N, N)."""
     total = sparse.csr_matrix((split.num_items, split.num_items), dtype=np.float64)
     waiting: list[tuple[Int64, Int64, Floats]] = []
+    num_waiting = 0
     for gap, sources, targets in following_pairs(split):
         waiting.append((sources, targets, decay ** (gap - 1) / (of_source[sources] * of_target[targets])))
-        if sum(len(pairs) for pairs, _, _ in waiting) >= PAIRS_AT_ONCE:
-            total = total + _sum(waiting, split.num_items)
+        num_waiting += len(sources)
+        if num_waiting >= PAIRS_AT_ONCE:
+            total, num_waiting = total + _sum(waiting, split.num_items), 0
             waiting.clear()
     return total + _sum(waiting, split.num_items) if waiting else total
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.recommenders.fitted import Fitted, recency_weights
-from microlens.recommenders.ridge import _add_gram, _invert, _scale
+from microlens.recommenders.ridge import add_gram, invert, scale_columns
 
 MATRICES = 3  # N x N matrices in memory: one is solved in place, writing the checkpoint takes two more
 
@@ -51,9 +51,9 @@ class EASE(Fitted):
         check_memory(MATRICES * 4 * size**2, available_memory(), split.num_items)
         matrix = np.zeros((size, size), np.float32)
         matrix[np.arange(size), np.arange(size)] = self.regularization
-        _add_gram(matrix, split)
-        _invert(matrix)
-        _scale(matrix)
+        add_gram(matrix, split)
+        invert(matrix)
+        scale_columns(matrix)
         self.weights = torch.from_numpy(matrix).to(self.weights.device)
 
     def scores(self, states: Tensor) -> Tensor:

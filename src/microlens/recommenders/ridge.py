@@ -12,7 +12,7 @@ Matrix = npt.NDArray[np.float32]
 ROWS_AT_ONCE = 1024
 
 
-def _add_gram(matrix: Matrix, split: Split) -> None:
+def add_gram(matrix: Matrix, split: Split) -> None:
     """Add the Gram matrix in place: at (i, j), the number of users with both i and j in the training set."""
     interactions = user_items(split)
     by_item = interactions.T.tocsr()
@@ -22,7 +22,7 @@ def _add_gram(matrix: Matrix, split: Split) -> None:
         matrix[start + 1 + rows, block.indices + 1] += block.data
 
 
-def _invert(matrix: Matrix) -> None:
+def invert(matrix: Matrix) -> None:
     """Invert a symmetric positive definite matrix in place."""
     columns = matrix.T  # column-major view, as LAPACK expects; the matrix is symmetric
     factor, failed = lapack.spotrf(columns, lower=1, clean=0, overwrite_a=1)
@@ -39,7 +39,7 @@ def _invert(matrix: Matrix) -> None:
         matrix[end:, start:end] = matrix[start:end, end:].T
 
 
-def _scale(matrix: Matrix) -> None:
+def scale_columns(matrix: Matrix) -> None:
     """Turn the inverse P into the weights -P_ij / P_jj, zero on the diagonal, in place."""
     diagonal = matrix.diagonal().copy()
     matrix /= -diagonal

@@ -73,7 +73,7 @@ def lines_of(rows: Sequence[ComparedRow], metric: str, users: Users | None) -> l
     """A line of the table for each row: the metric, the difference from the first row, its interval and p-values."""
     apart = [difference(row.ranks, rows[0].ranks, metric, users) for row in rows[1:]]
     corrected = [None, *holm([found["p"] for found in apart])]
-    lines: list[dict[str, str | int | float | None]] = []
+    lines: list[Line] = []
     for row, found, p in zip(rows, [{}, *apart], corrected, strict=True):
         values = seed_values(row.ranks, metric, users)
         low, high = interval_of(values)
