@@ -3,8 +3,8 @@
     python -m gate DATA [--work FOLDER] [--only NAME] [--small] [--record]
 
 ``DATA`` is a folder with a folder for each data set, such as ``DATA/ml-100k``; missing data sets are named and skipped.
-Finished rows are kept in ``--work`` and not fitted again. Prints a table; the exit status is 1 if a row misses what it
-has to reach. ``--record`` writes the metrics as those of the last run.
+Finished rows are kept in ``--work`` and not fitted again. Prints a table; the exit status is 1 if a row fails
+a check. ``--record`` stores the metrics as those of the last run.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _run(data: GateData, source: Path, work: Path, recorded: dict[str, Any], *, small: bool) -> list[str]:
-    """Fit the rows of a data set, print their table, update ``recorded``, and return what they miss."""
+    """Fit the rows of a data set, print their tables, update ``recorded``, and return the failed checks."""
     dataset = dataset_of(data, source, work / data.name)
     before = recorded.setdefault(data.name, {})
     faults: list[str] = []

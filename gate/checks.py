@@ -1,4 +1,4 @@
-"""What a row of the gate has to reach."""
+"""Checks of the rows of the gate."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ Metrics = Mapping[str, float]
 
 
 def faults_of(row: Row, found: Metrics, popularity: Metrics, last: Metrics | None, *, deterministic: bool) -> list[str]:
-    """Sentences that say what a row misses; none if it passes.
+    """Describe the checks that a row fails, one sentence each; empty if it passes.
 
     Args:
         row: the row.

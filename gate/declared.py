@@ -10,7 +10,7 @@ DECLARED = Path(__file__).with_name("datasets.toml")
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """Published metrics, the fraction of them that may be missing, and their source."""
+    """Published metrics with their source, and the relative tolerance below them."""
 
     metrics: dict[str, float]
     tolerance: float

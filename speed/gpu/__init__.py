@@ -1,1 +1,1 @@
-"""What training, ranking and reading cost on a GPU; see :mod:`speed.gpu.__main__`."""
+"""Measurements of training, ranking and reading on a GPU; see :mod:`speed.gpu.__main__`."""

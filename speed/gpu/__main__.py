@@ -1,4 +1,4 @@
-"""What training, ranking and reading cost on a GPU, and whether its numbers are the CPU's.
+"""Measure training, ranking and reading on a GPU, and compare its numbers with those of a CPU.
 
     python -m speed.gpu [--minutes 8] [--only PART ...] [--json FILE] [--commit HASH]
 
@@ -76,13 +76,13 @@ def version_of(package: str) -> str | None:
 
 
 def driver() -> str | None:
-    """The version of the NVIDIA driver, as its kernel module has it."""
+    """The version of the NVIDIA driver."""
     path = Path("/proc/driver/nvidia/version")
     return path.read_text().splitlines()[0] if path.exists() else None
 
 
 def run_case(bench: Bench, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The figures of one case, or why there are none, and its time."""
+    """Run one case; return its results or its failure, and its time."""
     begin = time.monotonic()
     if bench.left < LEAST_SECONDS:
         return {"skipped": "no time left"}

@@ -1,4 +1,4 @@
-"""What every part has: the device, the sizes, the time that is left, and clocks that wait for the GPU."""
+"""What all parts share: device, sizes, time limit, and timers that synchronize with the GPU."""
 
 import statistics
 import time
@@ -17,12 +17,12 @@ from speed.measure import MICROLENS_100K, SMOKE, Shape
 MICROLENS_1M = Shape(users=1_000_000, items=91_402, interactions=9_095_620)
 Figures = dict[str, Any]
 Case = tuple[str, Callable[[], Figures]]
-"""A name, and what measures it."""
+"""The name of a case and the function that measures it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The sizes of everything made.
+    """The sizes of the synthetic data.
 
     Clips are ``frames`` x ``pixels`` x ``pixels``; an item's clip is the one of its number modulo ``clips``. Steps are
     timed until there are ``steps``, or they took ``seconds``, after ``warm`` untimed ones.
@@ -75,17 +75,17 @@ class Bench:
         return self.ends - time.monotonic()
 
     def wait(self) -> None:
-        """Wait until the device has done everything."""
+        """Wait until all work on the device has finished."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def forget_peak(self) -> None:
-        """Count peak memory from here."""
+        """Reset the peak memory."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak_gigabytes(self) -> float | None:
-        """Most memory of tensors on the GPU since :meth:`forget_peak`; None on a CPU."""
+        """Peak memory of tensors on the GPU since :meth:`forget_peak`; None on a CPU."""
         return round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3) if self.device.type == "cuda" else None
 
     def seconds_of(self, work: Callable[[], object], *, warm: int = 2, most: int = 20, limit: float = 2.0) -> float:
@@ -102,7 +102,7 @@ class Bench:
         return statistics.median(times)
 
     def steps(self, trainer: Trainer, batches: Iterator[Batch], *, rate: str) -> Figures:
-        """Figures of training steps; waiting for a batch, and the step itself, are timed apart.
+        """Time training steps; the wait for a batch and the step itself are timed separately.
 
         Args:
             trainer: whose steps.
@@ -144,5 +144,5 @@ class Bench:
         }
 
     def share_of(self, name: str, value: float) -> Figures:
-        """How much ``value`` is of a ceiling, if that was measured."""
+        """``value`` as a fraction of a ceiling, if that was measured."""
         return {f"share_of_{name}": round(value / self.ceilings[name], 4)} if name in self.ceilings else {}

@@ -1,4 +1,4 @@
-"""The rates that everything is related to: matrix products and copies, as PyTorch does them on this card."""
+"""The rates of matrix products and copies in PyTorch on this card, to which other results are related."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

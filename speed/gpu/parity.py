@@ -1,4 +1,4 @@
-"""Whether the GPU computes what the CPU computes: losses, gradients, resumed runs, dropout of a second pass."""
+"""Comparison of GPU and CPU: losses, gradients, resumed runs, dropout of a second pass."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +93,7 @@ def differences(bench: Bench, step: TrainingStep, batch: Batch, precision: str) 
 
 
 def loss_and_gradient(step: TrainingStep, batch: Batch, device: torch.device, precision: str) -> tuple[float, Tensor]:
-    """Of a step without dropout on ``device``, the gradient of all parameters as one vector on the CPU."""
+    """The gradient of a step without dropout on ``device``: all parameters as one vector on the CPU."""
     step.to(device).eval().zero_grad()
     with torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF):
         loss = step(batch.to(device))

@@ -110,13 +110,13 @@ def model_of(bench: Bench, encoder: dict[str, Any], layout: str) -> SASRec:
 
 
 def tower_of(model: SASRec) -> ContentEncoder:
-    """The item encoder, which is one over content."""
+    """The item encoder, a content encoder."""
     assert isinstance(model.item_encoder, ContentEncoder)
     return model.item_encoder
 
 
 def steps(bench: Bench, model: SASRec, content: ItemContent, users: int, **settings: Any) -> Figures:
-    """Figures of steps, with the products that the gradient needs beside those that were computed."""
+    """Time steps; also report the useful operations, without those that gradient caching repeats."""
     trainer = trainer_of(bench, model, split_for(bench.sizes.shape), content, batch_size=users, **settings)
     with closing(endless(trainer)) as batches:
         figures = bench.steps(trainer, batches, rate=f"{settings['precision']}_teraflops")
@@ -132,7 +132,7 @@ def steps(bench: Bench, model: SASRec, content: ItemContent, users: int, **setti
 
 
 def needed_multiply_adds(bench: Bench, tower: ContentEncoder) -> int:
-    """Those of a clip's forward and backward pass through the trained stages."""
+    """Multiply-adds of a clip's forward and backward pass through the trained stages."""
     sizes = bench.sizes
     shape = (1, sizes.frames, sizes.pixels, sizes.pixels, 3)
     items = ItemBatch(

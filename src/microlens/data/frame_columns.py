@@ -132,7 +132,7 @@ def time_column(column: pl.Series, argument: str) -> Moments:
 
 
 def text_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
-    """Text on one line, null where there is none; and 0, as everything can be read.
+    """Convert a column to single-line text, null where missing; also return 0, the number of unreadable values.
 
     Raises:
         InputError: the column cannot be read as text.

@@ -60,7 +60,7 @@ class FrameSource(Source):
         self._media = {kind: self._find(MEDIA[kind][0], kind, where) for kind, where in media.items()}
 
     def _read_items(self, items: Any, item_id: str, media: Mapping[str, Any]) -> Table:
-        """The frame of items; of several rows of an item the first."""
+        """Read the known columns of ``items``; of several rows of an item, the first is kept."""
         columns = [where for where in media.values() if isinstance(where, str)]
         frame = columns_of(items, [item_id], _ITEMS, [*_TEXTS, *_COUNTS, *columns])
         self._paths = frame.select(name for name in columns if name in frame.columns)
@@ -116,7 +116,7 @@ class FrameSource(Source):
         return pairs_at(self._events, self._moments, [note] if note else [])
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
-        """The frame of items, if there is one."""
+        """The table of items, if a frame of items was given."""
         return [] if self._items is None else [self._items]
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:

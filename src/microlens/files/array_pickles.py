@@ -39,6 +39,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return our own builder for a permitted name; anything else is refused."""
         if module == "numpy" and name == "ndarray":
             return name  # an argument of _reconstruct, never called
         builder = _BUILDERS.get((module.replace("numpy.core.", "numpy._core."), name))

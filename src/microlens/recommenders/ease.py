@@ -1,13 +1,12 @@
 """EASE^R (Steck 2019, arXiv 1905.03375): item-item weights in closed form."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from microlens.data.split import Split
+from microlens.environment import available_memory
 from microlens.errors import InputError
 from microlens.recommenders.fitted import Fitted, recency_weights
 from microlens.recommenders.ridge import add_gram, invert, scale_columns
@@ -62,24 +61,14 @@ class EASE(Fitted):
         return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)
 
 
-def check_memory(needed: int, available: int | None, num_items: int) -> None:
-    """Check that ``needed`` bytes are available; ``available`` is None if unknown.
+def check_memory(needed: int, available: int, num_items: int) -> None:
+    """Check that ``needed`` bytes are available.
 
     Raises:
         InputError: more memory is needed than available.
     """
-    if available is not None and needed > available:
+    if needed > available:
         raise InputError(
             f"model.name is 'ease', which needs {needed / 2**30:.1f} GiB of memory to solve and save the weights of "
             f"{num_items:,} x {num_items:,} items; {available / 2**30:.1f} GiB are available."
         )
-
-
-def available_memory() -> int | None:
-    """Bytes of memory available without swapping (MemAvailable of /proc/meminfo), or None if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    sizes = dict(line.split(":") for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in sizes else None

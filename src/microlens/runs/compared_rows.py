@@ -52,7 +52,7 @@ def rows_of(runs: Sequence[Run], part: Part) -> tuple[list[ComparedRow], Users |
 
 
 def _by_configuration(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in the seed alone, together; a seed that is there again begins another group."""
+    """Group runs that differ only in their seed; a repeated seed starts a new group."""
     groups: list[tuple[str, list[Run]]] = []
     for run in runs:
         configuration = run.config.model_copy(update={"seed": 0}).hash
