@@ -348,3 +348,9 @@ def test_other_mistakes_have_no_hint(tmp_path: Path) -> None:
         read_pairs(write(tmp_path / "source", {"x_pairs.csv": "1,2\n"}) / "x_pairs.csv")
     with pytest.raises(InputError, match=r"item \.\.\.\)\.$"):
         find_release(write(tmp_path / "other", {"about.txt": "Some prose.\n"}))
+
+
+def test_the_release_beside_its_source_is_no_file_that_was_not_read(tmp_path: Path) -> None:
+    source = tmp_path / "ours.inter"
+    source.write_text("user_id:token\titem_id:token\n1\t2\n")
+    assert convert(source, tmp_path / "ours").notes == ()

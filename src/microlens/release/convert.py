@@ -118,6 +118,6 @@ def _unread(source: Path, tables: Tables) -> list[str]:
     beside = (
         source.iterdir() if source.is_dir() else (path for path in source.parent.iterdir() if path.stem == source.stem)
     )
-    names = sorted(path.name for path in beside if path not in tables.files)
+    names = sorted(path.name for path in beside if path.is_file() and path not in tables.files)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return [f"not read are {', '.join(names[:5])}{more}"] if names else []
