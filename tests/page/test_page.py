@@ -112,10 +112,10 @@ def test_verdict_names_the_best_run_on_new_and_known_items(page: str, runs: list
         best = max(compared, key=lambda run: run.report.metrics["test"][cohort]["HR@10"])
         value = best.report.metrics["test"][cohort]["HR@10"]
         if value:
-            assert f"<b>{best.name}</b> finds" in text
+            assert f"<b>{best.name}</b> has the right one" in text
             assert f"<b>{percent(value)}&nbsp;%</b>" in text
         else:
-            assert "no run finds" in text
+            assert "no run has the right one" in text
     assert f"chance: {percent(chance(open_data(compared[0])[1])['HR@10'])}&nbsp;%" in new
 
 

@@ -30,14 +30,14 @@ def _finding(runs: Sequence[ComparedRun], cohort: str, guess: float) -> str:
     best, *others = [run.bar(cohort) for run in by_accuracy(runs, cohort)]
     where = _COHORTS[cohort][1]
     if best.value == 0:
-        return f"{where}, no run finds the right one in its first ten for anybody (chance: {percent(guess)}&nbsp;%)"
+        return f"{where}, no run has the right one in its top ten for any user (chance: {percent(guess)}&nbsp;%)"
     beside = [f"chance: {percent(guess)}&nbsp;%"]
     if others and others[0].value:
         beside.insert(0, f"next best: {escape(others[0].name)}, {percent(others[0].value)}&nbsp;%")
     elif others:
-        beside.insert(0, "no other run for anybody")
+        beside.insert(0, "all other runs: 0&nbsp;%")
     return (
-        f"{where}, <b>{escape(best.name)}</b> finds the right one in its first ten for "
+        f"{where}, <b>{escape(best.name)}</b> has the right one in its top ten for "
         f"<b>{percent(best.value)}&nbsp;%</b> of users ({'; '.join(beside)})"
     )
 
