@@ -27,6 +27,7 @@ LAYERS = [
     {"runs"},
     {"page", "testing"},
     {"bench"},
+    {"feed"},
     {"cli"},
     {"__main__"},
 ]

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, listing, run_folders, runs
+from microlens.cli import bench, content, data, feed, listing, run_folders, runs
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
@@ -19,6 +19,9 @@ runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folder
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
 runs_app.command("adopt")(run_folders.adopt)
+feed_app = typer.Typer(cls=feed.ServeByDefault, no_args_is_help=True, help="Serve a feed; microlens feed RUN serves.")
+app.add_typer(feed_app, name="feed")
+feed_app.command("serve")(feed.serve)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)

@@ -1,0 +1,54 @@
+"""Commands of the feed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from microlens.cli.output import console
+
+DEFAULT_EVENTS = "sqlite:///feed/events.sqlite"
+
+
+class ServeByDefault(TyperGroup):
+    """``microlens feed RUN`` serves: what is no command of the group is an argument of ``serve``."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Insert the command."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+def serve(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on people.")],
+    dataset: Annotated[Path | None, typer.Option(help="Folder of the dataset, if it was moved.")] = None,
+    release: Annotated[Path | None, typer.Option(help="Folder of the release, with videos and covers.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; other than 127.0.0.1 needs --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="MICROLENS_FEED_TOKEN", help="Secret that admits people.")] = None,
+    operator_token: Annotated[
+        str | None, typer.Option(envvar="MICROLENS_FEED_OPERATOR_TOKEN", help="Secret that admits operators.")
+    ] = None,
+    events: Annotated[
+        str, typer.Option(envvar="MICROLENS_FEED_EVENTS", help="Event store: sqlite:///PATH or postgresql://...")
+    ] = DEFAULT_EVENTS,
+    settings: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the dataset whom everybody continues.")] = None,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="Let the models choose in turn, instead of one for each person.")
+    ] = False,
+) -> None:
+    """Serve a feed of videos, chosen by a trained run, at an address to open in a browser."""
+    from microlens.feed.server.access import Access
+    from microlens.feed.server.running import bound_socket, open_feed, run_server
+    from microlens.feed.settings import FeedSettings
+
+    access = Access(host=host, token=token, operator_token=operator_token)
+    loaded = FeedSettings() if settings is None else FeedSettings.load(settings)
+    with bound_socket(host, port) as listening:
+        feed = open_feed(runs, events, loaded, dataset=dataset, release=release, user=user, interleave=interleave)
+        address = f"http://{host}:{listening.getsockname()[1]}/"
+        console.print(f"{len(feed.catalogue):,} items. Open {address} (stop with Ctrl+C)")
+        run_server(feed, access, listening)

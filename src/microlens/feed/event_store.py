@@ -1,0 +1,236 @@
+"""The database of a feed: people, exposures, events, uploads and rules. What is acknowledged is durable first."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from microlens.errors import InputError
+from microlens.feed import schema
+from microlens.feed.group_commit import GroupCommit, StoreUnavailableError, is_unavailable
+from microlens.feed.schema import EVENTS, EXPOSURES, ITEMS, MODELS, PEOPLE, RULES, SESSIONS, VECTORS
+from microlens.files.writing import lock_folder
+
+Row = Mapping[str, Any]
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+class ConflictError(Exception):
+    """Another server has shown something to the same person meanwhile."""
+
+
+class EventStore:
+    """A SQLite file (in WAL mode, for one server) or a PostgreSQL database (for several).
+
+    Writes return futures that are resolved after the commit. Reads see everything that was committed.
+
+    Args:
+        url: ``sqlite:///PATH``, ``postgresql://...``, or the path of a SQLite file.
+
+    Attributes:
+        exclusive: True if no other server uses the store, so that its content can be kept in memory.
+
+    Raises:
+        InputError: the URL is not accepted, the database cannot be opened, another server has opened the file, or its
+            schema is that of a later version.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _parsed(url)
+        self.exclusive = self.url.get_backend_name() == "sqlite"
+        self._closing = ExitStack()
+        try:
+            self._engine = self._open()
+            with self._engine.begin() as connection:
+                schema.upgrade(connection)
+        except SQLAlchemyError as error:
+            self._closing.close()
+            raise InputError(f"the event store {self.url} cannot be opened: {_cause(error)}.") from None
+        except InputError:
+            self._closing.close()
+            raise
+        self._commits = GroupCommit(self._engine)
+
+    def close(self) -> None:
+        """Commit what is left, and close the database."""
+        self._commits.close()
+        self._engine.dispose()
+        self._closing.close()
+
+    def _open(self) -> Engine:
+        if not self.exclusive:
+            return create_engine(self.url, pool_size=8, pool_pre_ping=True)
+        folder = Path(str(self.url.database)).resolve().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self._closing.enter_context(lock_folder(folder))
+        engine = create_engine(self.url, pool_size=8, connect_args={"check_same_thread": False, "timeout": 10.0})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_writing)
+        return engine
+
+    # Writing
+
+    def add(self, table: Any, **values: Any) -> "Future[None]":
+        """Add a row."""
+        return self._commits.submit(lambda connection: _no_result(connection.execute(insert(table).values(values))))
+
+    def put(self, table: Any, **values: Any) -> "Future[None]":
+        """Add a row, or replace the one with the same key."""
+        keys = [column.name for column in table.primary_key]
+        others = {name: value for name, value in values.items() if name not in keys}
+        statement = self._insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=others)
+        return self._commits.submit(lambda connection: _no_result(connection.execute(statement)))
+
+    def add_exposures(self, rows: Sequence[Row], known: int) -> "Future[None]":
+        """Add exposures of one person, to whom ``known`` exposures are known.
+
+        An exclusive store keeps the order of its writes, so nobody has to wait: an event is never committed before its
+        exposure. Otherwise the future raises :class:`ConflictError` if the person has other exposures by now.
+        """
+        if self.exclusive:
+            statement = self._insert(EXPOSURES).on_conflict_do_nothing()
+            self._commits.later(lambda connection: connection.execute(statement, rows))
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        return self._commits.submit(lambda connection: _add_if_unchanged(connection, rows, known))
+
+    def add_events(self, rows: Sequence[Row]) -> "Future[list[Row]]":
+        """Add events; the future has those that had not been stored before."""
+        return self._commits.submit(lambda connection: self._add_new(connection, rows))
+
+    def _add_new(self, connection: Connection, rows: Sequence[Row]) -> list[Row]:
+        ids = [row["event"] for row in rows]
+        present = set(connection.scalars(select(EVENTS.c.event).where(EVENTS.c.event.in_(ids))))
+        new = {row["event"]: row for row in rows if row["event"] not in present}
+        if new:
+            connection.execute(self._insert(EVENTS).on_conflict_do_nothing(), list(new.values()))
+        return list(new.values())
+
+    def _insert(self, table: Any) -> Any:
+        return sqlite.insert(table) if self.exclusive else postgresql.insert(table)
+
+    def delete_person(self, person: str) -> "Future[None]":
+        """Delete everything that is known of a person; uploads stay, without the person."""
+
+        def write(connection: Connection) -> None:
+            for table in (EVENTS, EXPOSURES, SESSIONS, schema.PARTICIPANTS, PEOPLE):
+                connection.execute(delete(table).where(table.c.person == person))
+            connection.execute(update(ITEMS).where(ITEMS.c.person == person).values(person=None))
+
+        return self._commits.submit(write)
+
+    def flush(self) -> None:
+        """Wait until everything submitted so far is committed.
+
+        Raises:
+            StoreUnavailableError: it cannot be committed now.
+        """
+        self._commits.submit(lambda connection: connection.execute(text("SELECT 1")).scalar()).result()
+
+    # Reading
+
+    def read(self, statement: Any) -> list[RowMapping]:
+        """The rows of a query.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return self._reading(lambda connection: list(connection.execute(statement).mappings()))
+
+    def _reading(self, query: Callable[[Connection], list[RowMapping]]) -> list[RowMapping]:
+        try:
+            with self._engine.connect().execution_options(reading=True) as connection:
+                return query(connection)
+        except SQLAlchemyError as error:
+            if is_unavailable(error):
+                raise StoreUnavailableError(str(error)) from error
+            raise
+
+    def person(self, person: str) -> RowMapping | None:
+        """The row of a person."""
+        return next(iter(self.read(select(PEOPLE).where(PEOPLE.c.person == person))), None)
+
+    def sessions(self, person: str) -> list[RowMapping]:
+        """The sessions of a person, oldest first."""
+        return self.read(select(SESSIONS).where(SESSIONS.c.person == person).order_by(SESSIONS.c.created))
+
+    def exposures(self, person: str) -> list[RowMapping]:
+        """The exposures of a person, oldest first."""
+        mine = select(EXPOSURES).where(EXPOSURES.c.person == person)
+        return self.read(mine.order_by(EXPOSURES.c.created, EXPOSURES.c.position))
+
+    def events(self, person: str) -> list[RowMapping]:
+        """The events of a person, in the order of their arrival."""
+        return self.read(select(EVENTS).where(EVENTS.c.person == person).order_by(EVENTS.c.number))
+
+    def comments(self, item: str, before: int | None, limit: int) -> list[RowMapping]:
+        """The last comments on an item, newest first, with numbers below ``before``."""
+        found = select(EVENTS).where(EVENTS.c.item == item, EVENTS.c.kind == "comment")
+        found = found if before is None else found.where(EVENTS.c.number < before)
+        return self.read(found.order_by(EVENTS.c.number.desc()).limit(limit))
+
+    def uploads(self) -> list[RowMapping]:
+        """The uploaded items, in the order of their arrival."""
+        return self.read(select(ITEMS).order_by(ITEMS.c.number))
+
+    def vectors(self, digest: str) -> dict[str, bytes]:
+        """The vectors of uploaded items by the model with this digest."""
+        rows = self.read(select(VECTORS.c.item, VECTORS.c.vector).where(VECTORS.c.digest == digest))
+        return {row["item"]: row["vector"] for row in rows}
+
+    def rules(self) -> list[RowMapping]:
+        """The rules of the operator."""
+        return self.read(select(RULES))
+
+    def models(self) -> list[RowMapping]:
+        """The models that were loaded, oldest first."""
+        return self.read(select(MODELS).order_by(MODELS.c.number))
+
+
+def _parsed(url: str) -> URL:
+    if not re.match(r"[a-z+0-9]+://", url):
+        url = f"sqlite:///{url}"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InputError(f"--events {url!r} is not a URL; give sqlite:///PATH or postgresql://HOST/NAME.") from None
+    name = parsed.get_backend_name()
+    if name not in ("sqlite", *_DRIVERS) or (name == "sqlite" and parsed.database in (None, "", ":memory:")):
+        raise InputError(f"--events is {parsed}; give sqlite:///PATH or postgresql://HOST/NAME.")
+    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _begin_writing says
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_writing(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _add_if_unchanged(connection: Connection, rows: Sequence[Row], known: int) -> None:
+    person = rows[0]["person"]
+    connection.execute(select(PEOPLE.c.person).where(PEOPLE.c.person == person).with_for_update())
+    count = connection.scalar(select(func.count()).select_from(EXPOSURES).where(EXPOSURES.c.person == person))
+    if count != known:
+        raise ConflictError
+    connection.execute(insert(EXPOSURES), rows)
+
+
+def _no_result(_: Any) -> None:
+    return None
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")

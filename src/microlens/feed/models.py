@@ -1,0 +1,115 @@
+"""The models of a feed: assignment of people to them, interleaving, replacing one and going back."""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+from microlens.errors import InputError
+from microlens.feed.served_model import ServedModel
+
+
+class Models:
+    """The models that are served, by arm: the name that a model keeps when it is replaced.
+
+    A request reads :attr:`serving` once and works with those models to its end, so that no request sees a change.
+
+    Args:
+        models: one for each arm, which is named by its run folder.
+        interleave: let all models choose in turn for every person, instead of one for each person.
+        seed: seed of the assignment.
+
+    Raises:
+        InputError: two run folders have the same name, or the models are of different datasets.
+    """
+
+    def __init__(self, models: Sequence[ServedModel], *, interleave: bool = False, seed: int = 0) -> None:
+        self.serving = {model.name: model for model in models}
+        if len(self.serving) < len(models):
+            raise InputError("two run folders have the same name, which exposures could not tell apart; rename one.")
+        for model in models[1:]:
+            _check_dataset(model, models[0])
+        self.interleave = interleave and len(models) > 1
+        self._former: dict[str, ServedModel] = {}
+        self._seed = seed
+        self._changing = threading.Lock()
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms."""
+        return list(self.serving)
+
+    def arm_of(self, person: str) -> str | None:
+        """The arm that a person is assigned to by a hash; None if the models are interleaved."""
+        if self.interleave:
+            return None
+        digest = hashlib.sha256(f"{self._seed}:{person}".encode()).digest()
+        return self.arms[int.from_bytes(digest[:8]) % len(self.arms)]
+
+    def next_arms(self, arm: str | None, picks: Counter[str]) -> list[str]:
+        """The arms of which one chooses the next item, each with the same probability.
+
+        That is the arm of the person, or, in interleaving, every arm that has chosen least often so far: of two models,
+        one is drawn, then the other one follows (team draft).
+
+        Source: Radlinski, Kurup and Joachims, How does clickthrough data reflect retrieval quality? (CIKM 2008);
+        for more than two models: Schuth et al., Multileaved comparisons for fast online evaluation (CIKM 2014).
+        """
+        if not self.interleave:
+            return [arm if arm in self.serving else self.arms[0]]
+        fewest = min(picks[name] for name in self.arms)
+        return [name for name in self.arms if picks[name] == fewest]
+
+    def replace(self, arm: str, model: ServedModel) -> None:
+        """Serve another model in an arm; the former one is kept for :meth:`back`.
+
+        Raises:
+            InputError: there is no such arm, or the model is of another dataset.
+        """
+        with self._changing:
+            former = self._serving(arm)
+            _check_dataset(model, former)
+            self._former[arm] = former
+            self.serving = {**self.serving, arm: model}
+
+    def back(self, arm: str) -> ServedModel:
+        """Serve the former model of an arm again; doing this twice changes nothing.
+
+        Raises:
+            InputError: there is no such arm, or no former model.
+        """
+        with self._changing:
+            current, former = self._serving(arm), self._former.get(arm)
+            if former is None:
+                raise InputError(f"the model of {arm} has not been replaced, so there is none to go back to.")
+            self._former[arm] = current
+            self.serving = {**self.serving, arm: former}
+            return former
+
+    def update(self, change: "dict[str, ServedModel]") -> None:
+        """Serve other states of the same models, such as with more uploads."""
+        with self._changing:
+            self.serving = {**self.serving, **change}
+
+    @property
+    def former(self) -> dict[str, ServedModel]:
+        """The former models, by arm."""
+        return dict(self._former)
+
+    def update_former(self, change: "dict[str, ServedModel]") -> None:
+        """Like :meth:`update`, for the former models."""
+        with self._changing:
+            self._former.update(change)
+
+    def _serving(self, arm: str) -> ServedModel:
+        if arm not in self.serving:
+            raise InputError(f"there is no model '{arm}'; the feed serves {', '.join(self.arms)}.")
+        return self.serving[arm]
+
+
+def _check_dataset(model: ServedModel, other: ServedModel) -> None:
+    if model.dataset.checksum != other.dataset.checksum:
+        raise InputError(
+            f"{model.folder} was trained on {model.dataset.folder} and {other.folder} on {other.dataset.folder}; the "
+            f"models of a feed need the same dataset."
+        )

@@ -1,0 +1,164 @@
+"""A trained run that scores the items of a feed, with the same numbers as ``microlens recommend``."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Int64
+from microlens.errors import InputError
+from microlens.files.writing import sha256
+from microlens.runs.assembly import open_experiment
+from microlens.runs.recommend import Ranker
+
+Float32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A run and the uploads that it can rank.
+
+    Items are numbered as in the dataset of the run, from 1; uploads are numbered after them. The protocol of the run
+    may have dropped items: their score is minus infinity.
+
+    Letters: N items of the dataset, A uploads, D vector size, H history length.
+
+    Attributes:
+        folder: the run folder.
+        digest: digest of the weights.
+        ranker: ranks the items of the run.
+        numbers: (N+1,) number in the run of each item of the dataset; 0 if it was dropped.
+        uploads: (A,) row in the catalogue of the run of each upload; 0 if it has no vector.
+        user: number of the user of the dataset whom every person continues.
+    """
+
+    folder: Path
+    digest: str
+    ranker: Ranker
+    numbers: Int64
+    uploads: Int64
+    user: int | None = None
+
+    @classmethod
+    def open(cls, folder: Path, dataset: Path | None = None, user: str | None = None) -> Self:
+        """Load a run.
+
+        Args:
+            folder: the run folder.
+            dataset: folder of its dataset, if that was moved.
+            user: id of a user of the dataset whom every person continues.
+
+        Raises:
+            InputError: the folder holds no trained run, its dataset is not found, the user is unknown, or the model
+                identifies users by number and there is no user.
+        """
+        run = open_experiment(folder, dataset)
+        ranker = Ranker(run)
+        numbers = np.zeros(run.dataset.interactions.num_items + 1, np.int64)
+        numbers[run.split.items_kept] = np.arange(run.split.num_items + 1)
+        number = None if user is None else int(ranker.user_numbers([user])[0])
+        if number is None and run.model.known_users_only:
+            raise InputError(
+                f"{run.config.model.name} identifies users by number and cannot read the history of a new person; "
+                f"name a user whom everybody continues with --user ID, or serve another model."
+            )
+        digest = sha256(run.best)[:16]
+        return cls(folder, digest, ranker, numbers, np.zeros(0, np.int64), number)
+
+    @property
+    def name(self) -> str:
+        """The name of the run folder."""
+        return self.folder.resolve().name
+
+    @property
+    def id(self) -> str:
+        """Name and weights, as exposures record them."""
+        return f"{self.name}@{self.digest[:8]}"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset of the run."""
+        return self.ranker.run.dataset
+
+    @property
+    def reads_videos(self) -> bool:
+        """True if a new video can be ranked: the item tower reads videos and nothing else."""
+        encoder = self.ranker.run.model.item_encoder
+        return encoder.needs == {"clips"} and not encoder.known_items_only
+
+    def with_uploads(self, vectors: list[Tensor | None]) -> Self:
+        """This model with more uploads, by their vectors (1, D); None for those that it cannot rank."""
+        first, known = len(self.ranker.catalogue), [vector for vector in vectors if vector is not None]
+        rows = np.array([vector is not None for vector in vectors])
+        uploads = np.append(self.uploads, np.where(rows, first + np.cumsum(rows) - 1, 0))
+        ranker = self.ranker.with_vectors(torch.cat(known)) if known else self.ranker
+        return type(self)(self.folder, self.digest, ranker, self.numbers, uploads, self.user)
+
+    def encode(self, video: Path) -> Tensor:
+        """The vector of a new video: (1, D).
+
+        Raises:
+            InputError: the model reads more than videos, or the file cannot be decoded.
+        """
+        return self.ranker.encode_video(video)
+
+    @cached_property
+    def rows(self) -> Int64:
+        """The row of each item in the catalogue of the run: (N+A+1,), 0 where it has none."""
+        return np.concatenate([self.numbers, self.uploads])
+
+    @cached_property
+    def warm(self) -> Bools:
+        """Whether each item has training interactions: (N+A+1,)."""
+        split = self.ranker.run.split
+        counts = np.append(split.train_counts, np.zeros(int((self.uploads > 0).sum()), split.train_counts.dtype))
+        warm: Bools = (counts[self.rows] > 0) & (self.rows > 0)
+        return warm
+
+    @cached_property
+    def continued(self) -> list[int]:
+        """The history of the continued user, by item number; empty without one."""
+        if self.user is None:
+            return []
+        kept = self.ranker.run.split.items_kept
+        return [int(kept[item]) for item in self.ranker.histories[self.user]]
+
+    def scores(self, history: list[int]) -> Float32:
+        """The score of every item after a history of items, oldest first: (N+A+1,).
+
+        Items of the history, items that the run does not know, and padding score minus infinity.
+        """
+        rows = self.rows[np.array(history, np.int64)] if history else np.zeros(0, np.int64)
+        own: Float32 = self.ranker.scores(rows[rows > 0], user=self.user).cpu().numpy()
+        if self._same_rows:
+            return own
+        return own[self.rows]  # row 0, padding, scores minus infinity
+
+    @cached_property
+    def _same_rows(self) -> bool:
+        return np.array_equal(self.rows, np.arange(len(self.rows)))
+
+    @cached_property
+    def unit_vectors(self) -> Tensor | None:
+        """The vectors of all rows, of length 1; None if the model has none to compare."""
+        if not self.ranker.run.model.item_encoder.comparable:
+            return None
+        return functional.normalize(self.ranker.catalogue, dim=1)
+
+    def nearest(self, item: int, among: list[int], k: int) -> list[tuple[int, float]]:
+        """The ``k`` items among some with the highest cosine similarity to an item, and the similarities."""
+        units = self.unit_vectors
+        others = [other for other in among if self.rows[other] and other != item]
+        if units is None or not others or not self.rows[item]:
+            return []
+        cosines = units[torch.from_numpy(self.rows[others])] @ units[int(self.rows[item])]
+        best = cosines.topk(min(k, len(others)))
+        return [(others[index], float(cosine)) for cosine, index in zip(*best, strict=True)]

@@ -1,0 +1,112 @@
+"""Running a server: its socket, its log, and the signals that stop it or reload its models."""
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import uvicorn
+
+from microlens.errors import InputError, sentence_of
+from microlens.feed.catalogue import Catalogue
+from microlens.feed.event_store import EventStore
+from microlens.feed.live import Feed
+from microlens.feed.models import Models
+from microlens.feed.served_model import ServedModel
+from microlens.feed.server.access import Access
+from microlens.feed.server.app import create_app
+from microlens.feed.settings import FeedSettings
+
+_STOP_SECONDS = 10
+_log = logging.getLogger("microlens.feed")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger and message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        entry = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def open_feed(
+    runs: Sequence[Path],
+    events: str,
+    settings: FeedSettings,
+    *,
+    dataset: Path | None = None,
+    release: Path | None = None,
+    user: str | None = None,
+    interleave: bool = False,
+) -> Feed:
+    """Load runs and open the event store.
+
+    Raises:
+        InputError: a run cannot be served, or the store cannot be opened.
+    """
+    models = [ServedModel.open(run, dataset, user) for run in runs]
+    catalogue = Catalogue(models[0].dataset, release, settings)
+    return Feed(EventStore(events), catalogue, Models(models, interleave=interleave, seed=settings.seed), settings)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address.
+
+    Raises:
+        InputError: the address cannot be used, or the port is in use.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(f"--port {port} of {host} cannot be used ({error.strerror}); choose another.") from None
+
+
+def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT, which let requests end first; SIGHUP loads the runs again."""
+    torch.set_num_threads(1)
+    _log_as_json()
+    config = uvicorn.Config(
+        create_app(feed, access), log_config=None, access_log=False, timeout_graceful_shutdown=_STOP_SECONDS
+    )
+    asyncio.run(_serve(feed, uvicorn.Server(config), listening))
+
+
+async def _serve(feed: Feed, server: uvicorn.Server, listening: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(asyncio.to_thread(reload_models, feed))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    await server.serve(sockets=[listening])
+
+
+def reload_models(feed: Feed) -> None:
+    """Load the runs of all arms again; one that cannot be loaded stays as it is."""
+    for arm, model in feed.models.serving.items():
+        try:
+            _log.info("%s serves %s", arm, feed.replace_model(model.folder, arm).id)
+        except Exception as error:
+            _log.exception("%s still serves %s: %s", arm, model.id, sentence_of(error) or error)
+
+
+def _log_as_json() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
