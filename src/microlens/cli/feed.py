@@ -1,7 +1,7 @@
 """Commands of the feed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,11 +14,12 @@ DEFAULT_EVENTS = "sqlite:///feed/events.sqlite"
 class ServeByDefault(TyperGroup):
     """``microlens feed RUN`` serves: what is no command of the group is an argument of ``serve``."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the command."""
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["serve", *args]
-        return super().parse_args(ctx, args)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 def serve(

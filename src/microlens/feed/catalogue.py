@@ -59,9 +59,9 @@ class Catalogue:
         self._settings = settings
         self._ids = dataset.item_ids
         self._table = dataset.items.with_columns(pl.col("title", "tag").fill_null(""))
+        self._durations: list[float | None] = self._table["duration"].to_list()
         self._uploads: list[Item] = []
         self._numbers: dict[str, int] = {}  # of uploads
-        self._taken_down: set[int] = set()
         self.pins: list[tuple[int, int]] = []
         videos, covers = _media(release, text_ids=self._ids.dtype == pl.String)
         self._videos, self._covers = videos, covers
@@ -102,7 +102,7 @@ class Catalogue:
         if own >= 0:
             return self._uploads[own]
         row = self._table.row(number - 1, named=True)
-        duration, key = row["duration"], self._ids[number - 1]
+        key = self._ids[number - 1]
         copy = self.dataset.folder / WEB_COPIES / f"{number}.mp4"
         video = copy if copy.is_file() else self._videos.get(key)
         return Item(
@@ -113,7 +113,7 @@ class Catalogue:
             views=row["views"] or 0,
             width=row["width"],
             height=row["height"],
-            duration_ms=None if duration is None else round(1000 * duration),
+            duration_ms=self.duration_ms(number),
             video=video,
             playable=video is not None and (video == copy or _is_playable(video, row["codec"])),
             cover=self._covers.get(key),
@@ -121,7 +121,11 @@ class Catalogue:
 
     def duration_ms(self, number: int) -> int | None:
         """The length of an item's video."""
-        return self.item(number).duration_ms
+        own = number - 1 - len(self._ids)
+        if own >= 0:
+            return self._uploads[own].duration_ms
+        duration = self._durations[number - 1]
+        return None if duration is None else round(1000 * duration)
 
     def add_upload(self, row: Row) -> int:
         """Add an uploaded item, a row of the store; returns its number."""
@@ -148,11 +152,6 @@ class Catalogue:
         self.active = np.append(self.active, shown)
         return number
 
-    @property
-    def num_uploads(self) -> int:
-        """The number of uploaded items."""
-        return len(self._uploads)
-
     def apply_rules(self, rules: Iterable[Row]) -> None:
         """Replace the rules of the operator by the rows of the store; rules on unknown items are ignored."""
         down, pins = set(), []
@@ -164,11 +163,7 @@ class Catalogue:
                 pins.append((int(rule["pin"]), number))
         active = self._allowed.copy()
         active[list(down)] = False
-        self._taken_down, self.active, self.pins = down, active, sorted(pins)
-
-    def is_taken_down(self, number: int) -> bool:
-        """True if the operator has taken an item down."""
-        return number in self._taken_down
+        self.active, self.pins = active, sorted(pins)
 
 
 def _media(release: Path | None, *, text_ids: bool) -> tuple[dict[Any, Path], dict[Any, Path]]:

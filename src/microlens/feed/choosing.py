@@ -1,4 +1,4 @@
-"""Choosing the next item: a policy is a distribution over the candidates, and every choice has its propensity."""
+"""Policies: distributions over candidates, from which the next item is drawn with a known propensity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from microlens.data.interactions import Int64
 from microlens.feed import exploration
 from microlens.feed.exploration import Floats
 from microlens.feed.item_counts import ItemCounts
+from microlens.feed.served_model import Float32
 from microlens.feed.settings import ExplorationSettings
 
 Bools = npt.NDArray[np.bool_]
@@ -55,7 +56,7 @@ class Ranking:
     """The scores (C,) that a model, the arm, gives to all items; minus infinity where it has none."""
 
     arm: str
-    scores: npt.NDArray[np.float32]
+    scores: Float32
 
 
 def draw(policy: Sequence[Part], rng: np.random.Generator) -> Choice:
@@ -70,54 +71,55 @@ def _index(probabilities: Floats, rng: np.random.Generator) -> int:
     if len(probabilities) == 1:
         return 0
     cumulative = probabilities.cumsum()
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(cumulative) - 1))
+    drawn = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+    return min(int(drawn), len(cumulative) - 1)
 
 
 def policy_of(
-    rankings: Sequence[Ranking],
-    candidates: Bools,
-    counts: ItemCounts,
-    interactions: Int64,
-    settings: ExplorationSettings,
+    rankings: Sequence[Ranking], candidates: Bools, counts: ItemCounts, settings: ExplorationSettings
 ) -> list[Part]:
-    """The policy for a person: the best item of a model, and exploration.
+    """The policy for a person: the best item of a model, or popular items, and exploration.
 
     Args:
-        rankings: the models that may choose, each with the same probability; empty for a person without history, who
-            gets items by popularity.
+        rankings: the models that may choose, each with the same probability. Without any, or if they know none of the
+            candidates, items are drawn by popularity.
         candidates: (C,) whether an item may be chosen; at least one.
-        counts: counts of the items in the feed.
-        interactions: (C,) interactions of the items in the dataset.
+        counts: counts of the items.
         settings: how to explore.
     """
     found = [(ranking.arm, best_candidate(ranking.scores, candidates)) for ranking in rankings]
     known = [(arm, item) for arm, item in found if item is not None]
     share = 1.0 - settings.share
+    parts = [Part.certain(item, "model", share=share / len(known), arm=arm) for arm, item in known]
     if not known:
-        items = np.flatnonzero(candidates)
-        popular = exploration.by_popularity(interactions[items])
-        parts = [Part(share=share, items=items, probabilities=popular, reason="popular")]
-    else:
-        parts = [Part.certain(item, "model", share=share / len(known), arm=arm) for arm, item in known]
+        parts.append(_popular(candidates, counts, share))
     if settings.share:
-        parts.append(_exploring(candidates, counts, interactions, settings))
+        parts.append(_exploring(candidates, counts, settings))
     return parts
 
 
-def best_candidate(scores: npt.NDArray[np.float32], candidates: Bools) -> int | None:
+def best_candidate(scores: Float32, candidates: Bools) -> int | None:
     """The candidate with the highest score, the first of equal ones; None if no candidate has a score."""
     masked = np.where(candidates, scores, np.float32(-np.inf))
     best = int(masked.argmax())
     return best if masked[best] > -np.inf else None
 
 
-def rank_of(item: int, scores: npt.NDArray[np.float32]) -> int:
+def rank_of(item: int, scores: Float32) -> int:
     """The rank of an item among all with a score, from 1; equal scores are ranked by number."""
-    return 1 + int((scores > scores[item]).sum()) + int((scores[:item] == scores[item]).sum())
+    return 1 + int(np.count_nonzero(scores > scores[item])) + int(np.count_nonzero(scores[:item] == scores[item]))
 
 
-def _exploring(candidates: Bools, counts: ItemCounts, interactions: Int64, settings: ExplorationSettings) -> Part:
-    new = np.flatnonzero(candidates & (interactions + counts.exposures < settings.new_below))
+def _popular(candidates: Bools, counts: ItemCounts, share: float) -> Part:
+    items = np.flatnonzero(candidates)
+    probabilities = exploration.by_popularity(counts.interactions[items])
+    return Part(share=share, items=items, probabilities=probabilities, reason="popular")
+
+
+def _exploring(candidates: Bools, counts: ItemCounts, settings: ExplorationSettings) -> Part:
+    size = len(candidates)
+    seen = counts.interactions[:size] + counts.exposures[:size]
+    new = np.flatnonzero(candidates & (seen < settings.new_below))
     items = new if len(new) else np.flatnonzero(candidates)
     if settings.kind == "epsilon":
         probabilities = exploration.uniform(len(items))

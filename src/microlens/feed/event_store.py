@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from microlens.errors import InputError
 from microlens.feed import schema
-from microlens.feed.group_commit import GroupCommit, StoreUnavailableError, is_unavailable
+from microlens.feed.group_commit import GroupCommit, StoreUnavailableError, Write, is_unavailable
 from microlens.feed.schema import EVENTS, EXPOSURES, ITEMS, MODELS, PEOPLE, RULES, SESSIONS, VECTORS
 from microlens.files.writing import lock_folder
 
@@ -69,13 +69,23 @@ class EventStore:
             return create_engine(self.url, pool_size=8, pool_pre_ping=True)
         folder = Path(str(self.url.database)).resolve().parent
         folder.mkdir(parents=True, exist_ok=True)
-        self._closing.enter_context(lock_folder(folder))
+        try:
+            self._closing.enter_context(lock_folder(folder))
+        except InputError:
+            raise InputError(
+                f"another server uses the event store in {folder}; name another file with --events, or a PostgreSQL "
+                f"database, which serves several."
+            ) from None
         engine = create_engine(self.url, pool_size=8, connect_args={"check_same_thread": False, "timeout": 10.0})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_writing)
         return engine
 
     # Writing
+
+    def write(self, write: Write) -> "Future[Any]":
+        """Run a write, which must be repeatable, in a transaction."""
+        return self._commits.submit(write)
 
     def add(self, table: Any, **values: Any) -> "Future[None]":
         """Add a row."""
@@ -137,15 +147,15 @@ class EventStore:
 
     # Reading
 
-    def read(self, statement: Any) -> list[RowMapping]:
+    def read(self, statement: Any) -> list[Row]:
         """The rows of a query.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return self._reading(lambda connection: list(connection.execute(statement).mappings()))
+        return self._reading(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
 
-    def _reading(self, query: Callable[[Connection], list[RowMapping]]) -> list[RowMapping]:
+    def _reading(self, query: Callable[[Connection], list[Row]]) -> list[Row]:
         try:
             with self._engine.connect().execution_options(reading=True) as connection:
                 return query(connection)
@@ -154,30 +164,30 @@ class EventStore:
                 raise StoreUnavailableError(str(error)) from error
             raise
 
-    def person(self, person: str) -> RowMapping | None:
+    def person(self, person: str) -> Row | None:
         """The row of a person."""
         return next(iter(self.read(select(PEOPLE).where(PEOPLE.c.person == person))), None)
 
-    def sessions(self, person: str) -> list[RowMapping]:
+    def sessions(self, person: str) -> list[Row]:
         """The sessions of a person, oldest first."""
         return self.read(select(SESSIONS).where(SESSIONS.c.person == person).order_by(SESSIONS.c.created))
 
-    def exposures(self, person: str) -> list[RowMapping]:
+    def exposures(self, person: str) -> list[Row]:
         """The exposures of a person, oldest first."""
         mine = select(EXPOSURES).where(EXPOSURES.c.person == person)
         return self.read(mine.order_by(EXPOSURES.c.created, EXPOSURES.c.position))
 
-    def events(self, person: str) -> list[RowMapping]:
+    def events(self, person: str) -> list[Row]:
         """The events of a person, in the order of their arrival."""
         return self.read(select(EVENTS).where(EVENTS.c.person == person).order_by(EVENTS.c.number))
 
-    def comments(self, item: str, before: int | None, limit: int) -> list[RowMapping]:
+    def comments(self, item: str, before: int | None, limit: int) -> list[Row]:
         """The last comments on an item, newest first, with numbers below ``before``."""
         found = select(EVENTS).where(EVENTS.c.item == item, EVENTS.c.kind == "comment")
         found = found if before is None else found.where(EVENTS.c.number < before)
         return self.read(found.order_by(EVENTS.c.number.desc()).limit(limit))
 
-    def uploads(self) -> list[RowMapping]:
+    def uploads(self) -> list[Row]:
         """The uploaded items, in the order of their arrival."""
         return self.read(select(ITEMS).order_by(ITEMS.c.number))
 
@@ -186,11 +196,11 @@ class EventStore:
         rows = self.read(select(VECTORS.c.item, VECTORS.c.vector).where(VECTORS.c.digest == digest))
         return {row["item"]: row["vector"] for row in rows}
 
-    def rules(self) -> list[RowMapping]:
+    def rules(self) -> list[Row]:
         """The rules of the operator."""
         return self.read(select(RULES))
 
-    def models(self) -> list[RowMapping]:
+    def models(self) -> list[Row]:
         """The models that were loaded, oldest first."""
         return self.read(select(MODELS).order_by(MODELS.c.number))
 

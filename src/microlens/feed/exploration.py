@@ -18,7 +18,8 @@ def uniform(count: int) -> Floats:
 def by_popularity(interactions: Int64) -> Floats:
     """Probabilities (K,) in proportion to the number of interactions (K,) plus one."""
     weights = interactions + 1.0
-    return weights / weights.sum()
+    probabilities: Floats = weights / weights.sum()
+    return probabilities
 
 
 def thompson(watched: Floats, ends: Int64) -> Floats:
@@ -39,4 +40,5 @@ def thompson(watched: Floats, ends: Int64) -> Floats:
     mass, middle = np.diff(below, axis=1), np.clip((below[:, 1:] + below[:, :-1]) / 2, 1e-300, None)
     logs = np.log(middle)
     best = (mass * np.exp(logs.sum(0) - logs)).sum(1)
-    return best / best.sum()
+    probabilities: Floats = best / best.sum()
+    return probabilities

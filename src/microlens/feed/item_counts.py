@@ -1,4 +1,4 @@
-"""Counts of each item in the feed: exposures, views, likes, comments and the watched share."""
+"""Counts of each item: interactions in the dataset, and exposures, views, likes, comments and watched share here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +8,23 @@ import numpy.typing as npt
 from sqlalchemy import Select, case, func, select
 
 from microlens.data.interactions import Int64
-from microlens.feed.event_store import EventStore
+from microlens.feed.catalogue import Catalogue
+from microlens.feed.event_store import EventStore, Row
+from microlens.feed.person import watched_share
 from microlens.feed.schema import EVENTS, EXPOSURES
 
 Floats = npt.NDArray[np.float64]
-_NAMES = ("exposures", "views", "likes", "comments", "ends")
+_OF_THE_FEED = ("exposures", "views", "likes", "comments", "ends", "watched")
 
 
 class ItemCounts:
     """Counts by item number, (C,) each; they grow with the catalogue.
 
+    Args:
+        catalogue: the items.
+
     Attributes:
+        interactions: interactions in the dataset.
         exposures: times shown.
         views: times started.
         likes: people who like it.
@@ -27,49 +33,57 @@ class ItemCounts:
         watched: sum of the watched shares of these.
     """
 
-    def __init__(self, size: int) -> None:
-        self.exposures, self.views, self.likes, self.comments, self.ends = (np.zeros(size, np.int64) for _ in _NAMES)
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        size = len(catalogue.active)
+        found = np.bincount(catalogue.dataset.interactions.items, minlength=size)
+        self.interactions: Int64 = found.astype(np.int64)
+        self.exposures: Int64 = np.zeros(size, np.int64)
+        self.views, self.likes, self.comments, self.ends = (self.exposures.copy() for _ in range(4))
         self.watched: Floats = np.zeros(size)
 
     def grow(self, size: int) -> None:
         """Add items without counts."""
-        for name in (*_NAMES, "watched"):
+        for name in ("interactions", *_OF_THE_FEED):
             counts = getattr(self, name)
-            setattr(self, name, np.append(counts, np.zeros(size - len(counts), counts.dtype)))
+            setattr(self, name, np.append(counts, np.zeros(max(0, size - len(counts)), counts.dtype)))
 
-    @classmethod
-    def load(
-        cls, store: EventStore, size: int, number: Callable[[str], int | None], duration_ms: Callable[[int], int | None]
-    ) -> "ItemCounts":
-        """Count what the store holds."""
-        counts = cls(size)
-        for statement, into in ((_exposures(), counts.exposures), *counts._of_events()):
-            for row in store.read(statement):
-                item = number(row["item"])
-                if item is not None:
-                    into[item] += row["count"]
+    def load(self, store: EventStore) -> None:
+        """Replace the counts of the feed by those of the store."""
+        fresh = {name: np.zeros_like(getattr(self, name)) for name in _OF_THE_FEED}
+        for name, statement in _COUNTED.items():
+            for row in store.read(statement()):
+                number = self._catalogue.number(row["item"])
+                if number is not None:
+                    fresh[name][number] += row["count"]
         for row in store.read(_watched()):
-            item = number(row["item"])
-            duration = None if item is None else (duration_ms(item) or row["duration_ms"])
-            if item is not None and duration:
-                counts.ends[item] += 1
-                counts.watched[item] += min(1.0, row["watched_ms"] / duration)
-        return counts
+            number = self._catalogue.number(row["item"])
+            if number is not None:
+                fresh["ends"][number] += 1
+                fresh["watched"][number] += watched_share(row, self._catalogue.duration_ms(number))
+        for name, counts in fresh.items():
+            setattr(self, name, counts)
 
-    def _of_events(self) -> tuple[tuple[Select[Any], Int64], ...]:
-        return (
-            (_events("start"), self.views),
-            (_events("comment"), self.comments),
-            (_likes(), self.likes),
-        )
+    def add_event(self, number: int, event: Row, liked: int) -> None:
+        """Count an event about an item; ``liked`` is the change in the number of people who like it."""
+        self.likes[number] += liked
+        self.views[number] += event["kind"] == "start"
+        self.comments[number] += event["kind"] == "comment"
+        if event["kind"] == "end" and event["watched_ms"] is not None:
+            self.ends[number] += 1
+            self.watched[number] += watched_share(event, self._catalogue.duration_ms(number))
 
 
 def _exposures() -> Select[Any]:
     return select(EXPOSURES.c.item, func.count().label("count")).group_by(EXPOSURES.c.item)
 
 
-def _events(kind: str) -> Select[Any]:
-    return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == kind).group_by(EVENTS.c.item)
+def _views() -> Select[Any]:
+    return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == "start").group_by(EVENTS.c.item)
+
+
+def _comments() -> Select[Any]:
+    return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == "comment").group_by(EVENTS.c.item)
 
 
 def _likes() -> Select[Any]:
@@ -86,13 +100,21 @@ def _likes() -> Select[Any]:
 
 
 def _watched() -> Select[Any]:
-    """The longest time watched of each exposure."""
+    """How each exposure ended; of several ends the longest."""
     return (
         select(
             func.max(EVENTS.c.item).label("item"),
             func.max(EVENTS.c.watched_ms).label("watched_ms"),
             func.max(EVENTS.c.duration_ms).label("duration_ms"),
         )
-        .where(EVENTS.c.watched_ms.is_not(None))
+        .where(EVENTS.c.kind == "end", EVENTS.c.watched_ms.is_not(None))
         .group_by(EVENTS.c.request_id, EVENTS.c.position)
     )
+
+
+_COUNTED: dict[str, Callable[[], Select[Any]]] = {
+    "exposures": _exposures,
+    "views": _views,
+    "comments": _comments,
+    "likes": _likes,
+}

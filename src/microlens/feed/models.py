@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from microlens.errors import InputError
 from microlens.feed.served_model import ServedModel
@@ -86,20 +86,32 @@ class Models:
             self.serving = {**self.serving, arm: former}
             return former
 
-    def update(self, change: "dict[str, ServedModel]") -> None:
-        """Serve other states of the same models, such as with more uploads."""
+    def change(self, function: Callable[[ServedModel], ServedModel]) -> None:
+        """Apply a function to every model, the former ones included."""
         with self._changing:
-            self.serving = {**self.serving, **change}
+            self._former = {arm: function(model) for arm, model in self._former.items()}
+            self.serving = {arm: function(model) for arm, model in self.serving.items()}
 
     @property
-    def former(self) -> dict[str, ServedModel]:
-        """The former models, by arm."""
-        return dict(self._former)
+    def all(self) -> list[ServedModel]:
+        """The models that are served and the former ones."""
+        return [*self.serving.values(), *self._former.values()]
 
-    def update_former(self, change: "dict[str, ServedModel]") -> None:
-        """Like :meth:`update`, for the former models."""
-        with self._changing:
-            self._former.update(change)
+    @property
+    def former(self) -> dict[str, str]:
+        """The id of the former model of each arm that has one."""
+        return {arm: model.id for arm, model in self._former.items()}
+
+    def arm(self, name: str | None) -> str:
+        """The arm with a name, or the only one.
+
+        Raises:
+            InputError: there is no such arm, or there are several and none is named.
+        """
+        if name is None and len(self.arms) > 1:
+            raise InputError(f"the feed serves {', '.join(self.arms)}; say which is meant.")
+        self._serving(name or self.arms[0])
+        return name or self.arms[0]
 
     def _serving(self, arm: str) -> ServedModel:
         if arm not in self.serving:

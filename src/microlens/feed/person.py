@@ -95,6 +95,10 @@ class Person:
             if exposure["reason"] == "model" and exposure["arm"] is not None:
                 session.picks[exposure["arm"]] += 1
 
+    def likes(self, number: int) -> bool:
+        """True if the person likes an item."""
+        return number in self.feedback and self.feedback[number].liked
+
     def apply(self, event: Row, number: int, duration_ms: int | None) -> None:
         """Note what was done; ``event`` is a row of the store about an item with this number and duration."""
         done = self.feedback.setdefault(number, Feedback())

@@ -37,7 +37,7 @@ class ServedModel:
         ranker: ranks the items of the run.
         numbers: (N+1,) number in the run of each item of the dataset; 0 if it was dropped.
         uploads: (A,) row in the catalogue of the run of each upload; 0 if it has no vector.
-        user: number of the user of the dataset whom every person continues.
+        user_id: id of a user of the dataset whom every person continues.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class ServedModel:
     ranker: Ranker
     numbers: Int64
     uploads: Int64
-    user: int | None = None
+    user_id: str | None = None
 
     @classmethod
     def open(cls, folder: Path, dataset: Path | None = None, user: str | None = None) -> Self:
@@ -64,14 +64,15 @@ class ServedModel:
         ranker = Ranker(run)
         numbers = np.zeros(run.dataset.interactions.num_items + 1, np.int64)
         numbers[run.split.items_kept] = np.arange(run.split.num_items + 1)
-        number = None if user is None else int(ranker.user_numbers([user])[0])
-        if number is None and run.model.known_users_only:
+        if user is not None:
+            ranker.user_numbers([user])
+        elif run.model.known_users_only:
             raise InputError(
                 f"{run.config.model.name} identifies users by number and cannot read the history of a new person; "
                 f"name a user whom everybody continues with --user ID, or serve another model."
             )
         digest = sha256(run.best)[:16]
-        return cls(folder, digest, ranker, numbers, np.zeros(0, np.int64), number)
+        return cls(folder, digest, ranker, numbers, np.zeros(0, np.int64), user)
 
     @property
     def name(self) -> str:
@@ -100,7 +101,7 @@ class ServedModel:
         rows = np.array([vector is not None for vector in vectors])
         uploads = np.append(self.uploads, np.where(rows, first + np.cumsum(rows) - 1, 0))
         ranker = self.ranker.with_vectors(torch.cat(known)) if known else self.ranker
-        return type(self)(self.folder, self.digest, ranker, self.numbers, uploads, self.user)
+        return type(self)(self.folder, self.digest, ranker, self.numbers, uploads, self.user_id)
 
     def encode(self, video: Path) -> Tensor:
         """The vector of a new video: (1, D).
@@ -124,12 +125,16 @@ class ServedModel:
         return warm
 
     @cached_property
+    def _user(self) -> int | None:
+        return None if self.user_id is None else int(self.ranker.user_numbers([self.user_id])[0])
+
+    @cached_property
     def continued(self) -> list[int]:
         """The history of the continued user, by item number; empty without one."""
-        if self.user is None:
+        if self._user is None:
             return []
         kept = self.ranker.run.split.items_kept
-        return [int(kept[item]) for item in self.ranker.histories[self.user]]
+        return [int(kept[item]) for item in self.ranker.histories[self._user]]
 
     def scores(self, history: list[int]) -> Float32:
         """The score of every item after a history of items, oldest first: (N+A+1,).
@@ -137,7 +142,7 @@ class ServedModel:
         Items of the history, items that the run does not know, and padding score minus infinity.
         """
         rows = self.rows[np.array(history, np.int64)] if history else np.zeros(0, np.int64)
-        own: Float32 = self.ranker.scores(rows[rows > 0], user=self.user).cpu().numpy()
+        own: Float32 = self.ranker.scores(rows[rows > 0], user=self._user).cpu().numpy()
         if self._same_rows:
             return own
         return own[self.rows]  # row 0, padding, scores minus infinity

@@ -1,6 +1,7 @@
 """The application: routes, page and the layer around them."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +23,7 @@ from microlens.feed.server.problems import add_problem_handlers
 
 PAGE = Path(str(resources.files("microlens.feed"))) / "page"
 _REFRESH_SECONDS = 0.5
+_COUNTS_EVERY = 20  # refreshes
 _log = logging.getLogger(__name__)
 
 
@@ -91,9 +93,9 @@ def _page(name: str) -> Response:
 
 async def _refresh(feed: Feed) -> None:
     """Follow what other servers change."""
-    while True:
+    for round_ in itertools.count(1):
         await asyncio.sleep(_REFRESH_SECONDS)
         try:
-            await feed.refresh()
+            await feed.refresh(counts=round_ % _COUNTS_EVERY == 0)
         except StoreUnavailableError as error:
-            _log.warning("the rules cannot be read: %s", error)
+            _log.warning("the event store cannot be read: %s", error)

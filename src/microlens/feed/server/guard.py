@@ -3,10 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import parse_qs
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -120,7 +118,8 @@ def _given_token(scope: Scope, headers: Headers, cookies: dict[str, str]) -> str
     if scheme.lower() == "bearer":
         return token.strip()
     if scope["path"] == "/" and scope["method"] == "GET":
-        return parse_qs(scope["query_string"].decode("ascii", "replace")).get("token", [cookies.get(TOKEN_COOKIE)])[0]
+        in_address: str | None = QueryParams(scope["query_string"]).get("token")
+        return in_address or cookies.get(TOKEN_COOKIE)
     return cookies.get(TOKEN_COOKIE)
 
 
@@ -130,7 +129,7 @@ def _limited(receive: Receive, most: int) -> Receive:
 
     async def limited() -> Message:
         nonlocal left
-        message: Any = await receive()
+        message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
             raise HTTPException(413, f"the body has more than {most:,} bytes")

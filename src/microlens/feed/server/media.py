@@ -3,12 +3,11 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import cast
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
-from microlens.feed.live import Feed
+from microlens.feed.server.people import feed_of, shown_number
 from microlens.feed.server.problems import RESPONSES
 
 router = APIRouter(tags=["media"], responses=RESPONSES)
@@ -25,23 +24,16 @@ _TYPES = {
 @router.get("/media/{item:path}", response_class=FileResponse)
 async def video(request: Request, item: str) -> Response:
     """The video of an item."""
-    feed = cast(Feed, request.app.state.feed)
-    return await _file(request, feed.catalogue.item(_number(feed, item)).video)
+    feed = feed_of(request)
+    return await _file(request, feed.catalogue.item(shown_number(feed, item)).video)
 
 
 @router.head("/covers/{item:path}", include_in_schema=False)
 @router.get("/covers/{item:path}", response_class=FileResponse)
 async def cover(request: Request, item: str) -> Response:
     """The cover of an item."""
-    feed = cast(Feed, request.app.state.feed)
-    return await _file(request, feed.catalogue.item(_number(feed, item)).cover)
-
-
-def _number(feed: Feed, item: str) -> int:
-    number = feed.catalogue.number(item)
-    if number is None or not feed.catalogue.active[number]:
-        raise HTTPException(404, "there is no such item")
-    return number
+    feed = feed_of(request)
+    return await _file(request, feed.catalogue.item(shown_number(feed, item)).cover)
 
 
 async def _file(request: Request, path: Path | None) -> Response:

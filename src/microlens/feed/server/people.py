@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from microlens.feed.catalogue import Item
+from microlens.feed.chooser import Exposure
 from microlens.feed.events import Event, EventBatch, Recorded, read_event
-from microlens.feed.live import MOST_AT_ONCE, Exposure, Feed
+from microlens.feed.live import MOST_AT_ONCE, Feed
 from microlens.feed.people import new_secret, person_of
-from microlens.feed.person import Feedback, Person, Session
+from microlens.feed.person import Feedback, Person
 from microlens.feed.server.guard import PERSON_COOKIE
 from microlens.feed.server.metrics import Metrics
 from microlens.feed.server.problems import RESPONSES
@@ -183,8 +184,9 @@ async def begin_session(request: Request, response: Response, wanted: SessionReq
 async def next_items(request: Request, wanted: NextRequest, person: Known) -> NextAnswer:
     """Choose the next items of a visit."""
     feed = feed_of(request)
-    session = _session(person, wanted.session)
-    found = await feed.next_items(person, session, wanted.count, wanted.item)
+    _check_session(person, wanted.session)
+    opened = None if wanted.item is None else shown_number(feed, wanted.item)
+    found = await feed.next_items(person, wanted.session, wanted.count, opened)
     _metrics(request).exposures(exposure.row for exposure in found.exposures)
     why = wanted.why and feed.settings.why
     answers = [_exposure(feed, person, exposure, why=why) for exposure in found.exposures]
@@ -215,7 +217,7 @@ async def next_items(request: Request, wanted: NextRequest, person: Known) -> Ne
 async def record_events(request: Request, person: Known) -> Recorded:
     """Store events durably; answered after the commit. Also accepts text/plain, as ``sendBeacon`` sends it."""
     batch = EventBatch.model_validate_json(await request.body())
-    _session(person, batch.session)
+    _check_session(person, batch.session)
     recorded, rows = await feed_of(request).record(person, [read_event(raw) for raw in batch.events])
     _metrics(request).events(rows, len(recorded.refused))
     return recorded
@@ -234,7 +236,7 @@ async def comments(
 ) -> Comments:
     """The comments on an item, newest first."""
     feed = feed_of(request)
-    _shown_number(feed, item)
+    shown_number(feed, item)
     rows = await asyncio.to_thread(feed.store.comments, item, before, _COMMENTS)
     found = [
         Comment(
@@ -250,16 +252,20 @@ async def comments(
 async def item(request: Request, item: str, person: Known) -> ItemAnswer:
     """An item."""
     feed = feed_of(request)
-    return ItemAnswer(**_described(feed, person, _shown_number(feed, item)))
+    return ItemAnswer(**_described(feed, person, shown_number(feed, item)))
 
 
-def _session(person: Person, session: str) -> Session:
+def _check_session(person: Person, session: str) -> None:
     if session not in person.sessions:
         raise HTTPException(404, "there is no such session of this person; begin one with POST /api/sessions")
-    return person.sessions[session]
 
 
-def _shown_number(feed: Feed, item: str) -> int:
+def shown_number(feed: Feed, item: str) -> int:
+    """The number of an item that may be shown.
+
+    Raises:
+        HTTPException: 404, there is none.
+    """
     number = feed.catalogue.number(item)
     if number is None or not feed.catalogue.active[number]:
         raise HTTPException(404, "there is no such item")
