@@ -102,7 +102,7 @@ class Chooser:
 
     def _begin(self, person: Person, session: Session) -> _Choosing:
         serving = self._models.serving
-        histories = {arm: [*model.continued, *person.history] for arm, model in serving.items()}
+        histories = {arm: model.known([*model.continued, *person.history]) for arm, model in serving.items()}
         candidates = self._catalogue.active.copy()
         if not session.adult:
             candidates &= ~self._catalogue.adult[: len(candidates)]

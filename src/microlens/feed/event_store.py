@@ -187,6 +187,16 @@ class EventStore:
         found = found if before is None else found.where(EVENTS.c.number < before)
         return self.read(found.order_by(EVENTS.c.number.desc()).limit(limit))
 
+    def totals(self) -> dict[str, Any]:
+        """The numbers of people, sessions and exposures, and of events of each kind."""
+        tables = {"people": PEOPLE, "sessions": SESSIONS, "exposures": EXPOSURES}
+        counts: dict[str, Any] = {
+            name: self.read(select(func.count().label("count")).select_from(table))[0]["count"]
+            for name, table in tables.items()
+        }
+        kinds = self.read(select(EVENTS.c.kind, func.count().label("count")).group_by(EVENTS.c.kind))
+        return {**counts, "events": {row["kind"]: row["count"] for row in kinds}}
+
     def uploads(self) -> list[Row]:
         """The uploaded items, in the order of their arrival."""
         return self.read(select(ITEMS).order_by(ITEMS.c.number))

@@ -14,6 +14,7 @@ from microlens.feed.schema import PEOPLE, SESSIONS
 from microlens.feed.settings import FeedSettings
 
 MOST_IN_MEMORY = 2000
+_MOST_SEEN = 10_000
 
 
 def now_ms() -> int:
@@ -41,16 +42,21 @@ class People:
     def __init__(self, store: EventStore, catalogue: Catalogue, models: Models, settings: FeedSettings) -> None:
         self._store, self._catalogue, self._models, self._settings = store, catalogue, models, settings
         self._known: OrderedDict[str, Person] = OrderedDict()
+        self._seen: OrderedDict[str, int] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Person | None]] = {}
 
-    def in_memory(self, person: str) -> bool:
-        """True if the person is known without asking the store."""
-        return person in self._known
+    def has_seen(self, person: str) -> bool:
+        """True if a person was found lately, which is known without asking the store."""
+        return person in self._seen
 
     @property
     def live(self) -> int:
         """The number of people in memory."""
         return len(self._known)
+
+    def count_since(self, time: int) -> int:
+        """The number of people who were seen after a time, in ms since 1970."""
+        return sum(seen > time for seen in self._seen.values())
 
     async def create(self, person: str, participant: str | None = None) -> Person:
         """Add a person."""
@@ -59,6 +65,7 @@ class People:
         await asyncio.wrap_future(self._store.add(PEOPLE, **row))
         state = Person(person, arm, self._settings.feedback)
         self._keep(state)
+        self._note_seen(person)
         return state
 
     async def begin_session(self, state: Person, *, adult: bool) -> str:
@@ -71,6 +78,12 @@ class People:
 
     async def find(self, person: str) -> Person | None:
         """The state of a person, or None if there is no such person."""
+        state = await self._find(person)
+        if state is not None:
+            self._note_seen(person)
+        return state
+
+    async def _find(self, person: str) -> Person | None:
         if person in self._known:
             self._known.move_to_end(person)
             return self._known[person]
@@ -87,6 +100,13 @@ class People:
     def forget(self, person: str) -> None:
         """Drop a state from memory."""
         self._known.pop(person, None)
+        self._seen.pop(person, None)
+
+    def _note_seen(self, person: str) -> None:
+        self._seen[person] = now_ms()
+        self._seen.move_to_end(person)
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.popitem(last=False)
 
     def _keep(self, state: Person) -> Person:
         if not self._store.exclusive:

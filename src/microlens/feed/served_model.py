@@ -136,13 +136,17 @@ class ServedModel:
         kept = self.ranker.run.split.items_kept
         return [int(kept[item]) for item in self.ranker.histories[self._user]]
 
+    def known(self, items: list[int]) -> list[int]:
+        """Those of some items that the model knows, in the same order."""
+        rows = self.rows
+        return [item for item in items if item < len(rows) and rows[item]]
+
     def scores(self, history: list[int]) -> Float32:
-        """The score of every item after a history of items, oldest first: (N+A+1,).
+        """The score of every item after a history of known items, oldest first: (N+A+1,).
 
         Items of the history, items that the run does not know, and padding score minus infinity.
         """
-        rows = self.rows[np.array(history, np.int64)] if history else np.zeros(0, np.int64)
-        own: Float32 = self.ranker.scores(rows[rows > 0], user=self._user).cpu().numpy()
+        own: Float32 = self.ranker.scores(self.rows[history], user=self._user).cpu().numpy()
         if self._same_rows:
             return own
         return own[self.rows]  # row 0, padding, scores minus infinity

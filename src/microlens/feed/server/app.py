@@ -59,7 +59,7 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
         Guard,
         access=access,
         rate=RateLimit(limits.requests_a_minute),
-        is_known=feed.people.in_memory,
+        is_known=feed.people.has_seen,
         body_bytes=limits.body_bytes,
         upload_bytes=limits.upload_bytes + 65_536,
         metrics=metrics,

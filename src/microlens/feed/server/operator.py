@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
+from microlens.feed.people import now_ms
 from microlens.feed.server.people import feed_of
 from microlens.feed.server.problems import RESPONSES
 
 router = APIRouter(tags=["operator"], responses=RESPONSES)
+_NOW_MS = 5 * 60 * 1000
 
 
 class Rule(BaseModel):
@@ -37,6 +39,39 @@ class ModelAnswer(BaseModel):
     """The models that are served now, by arm."""
 
     serving: dict[str, str]
+
+
+class Milliseconds(BaseModel):
+    """Times to answer, of the latest requests."""
+
+    median: float
+    p99: float
+
+
+class ItemRule(Rule):
+    """The rule of an item."""
+
+    item: str
+
+
+class Overview(BaseModel):
+    """The state of a server; totals are those of the event store, times and mistakes those of this server.
+
+    ``people_now`` are the people who did something in the last five minutes.
+    """
+
+    serving: dict[str, str]
+    former: dict[str, str]
+    interleaved: bool
+    people_now: int
+    people: int
+    sessions: int
+    exposures: int
+    events: dict[str, int]
+    items: int
+    milliseconds: dict[str, Milliseconds]
+    mistakes: list[str]
+    rules: list[ItemRule]
 
 
 @router.post("/api/admin/items/{item:path}")
@@ -69,6 +104,24 @@ async def forget(request: Request, person: str) -> None:
     """Delete everything that is known of a person."""
     if not await feed_of(request).forget(person):
         raise HTTPException(404, "there is no such person")
+
+
+@router.get("/api/admin/overview")
+async def overview(request: Request) -> Overview:
+    """The state of this server, for the operator's page."""
+    feed, metrics = feed_of(request), request.app.state.metrics
+    totals = await asyncio.to_thread(feed.store.totals)
+    return Overview(
+        serving={arm: model.id for arm, model in feed.models.serving.items()},
+        former=feed.models.former,
+        interleaved=feed.models.interleave,
+        people_now=feed.people.count_since(now_ms() - _NOW_MS),
+        items=len(feed.catalogue),
+        milliseconds={route: Milliseconds(median=p50, p99=p99) for route, (p50, p99) in metrics.milliseconds().items()},
+        mistakes=list(metrics.mistakes),
+        rules=[ItemRule(**rule) for rule in await asyncio.to_thread(feed.store.rules)],
+        **totals,
+    )
 
 
 @router.get("/health")

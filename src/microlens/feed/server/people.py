@@ -1,19 +1,26 @@
 """Routes for people: sessions, the next items, events, comments."""
 
 import asyncio
-from pathlib import Path
-from typing import Annotated, Any, cast
-from urllib.parse import quote
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
 
-from microlens.feed.catalogue import Item
-from microlens.feed.chooser import Exposure
 from microlens.feed.events import Event, EventBatch, Recorded, read_event
-from microlens.feed.live import MOST_AT_ONCE, Feed
+from microlens.feed.live import Feed
 from microlens.feed.people import new_secret, person_of
-from microlens.feed.person import Feedback, Person
+from microlens.feed.person import Person
+from microlens.feed.server.answers import (
+    Comment,
+    Comments,
+    Features,
+    ItemAnswer,
+    NextAnswer,
+    NextRequest,
+    SessionAnswer,
+    SessionRequest,
+    described,
+    exposure_answer,
+)
 from microlens.feed.server.guard import PERSON_COOKIE
 from microlens.feed.server.metrics import Metrics
 from microlens.feed.server.problems import RESPONSES
@@ -21,120 +28,6 @@ from microlens.feed.server.problems import RESPONSES
 router = APIRouter(prefix="/api", tags=["people"], responses=RESPONSES)
 _A_YEAR = 365 * 86_400
 _COMMENTS = 50
-_NEAREST = 3
-_NOT_SHOWN = Feedback()
-
-
-class SessionRequest(BaseModel):
-    """A visit begins."""
-
-    adult: bool = False
-
-
-class Features(BaseModel):
-    """What the page may offer."""
-
-    upload: bool
-    why: bool
-
-
-class SessionAnswer(BaseModel):
-    """A visit: its id, the person, and how the page should play."""
-
-    session: str
-    person: str
-    muted_start: bool = True
-    preload: int
-    features: Features
-
-
-class NextRequest(BaseModel):
-    """Ask for the next items; ``item`` is one that was opened by its address and comes first."""
-
-    session: Annotated[str, Field(max_length=64)]
-    count: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 1
-    item: Annotated[str, Field(max_length=1000)] | None = None
-    why: bool = False
-
-
-class My(BaseModel):
-    """What the person did with an item before."""
-
-    liked: bool
-    favourite: bool
-
-
-class Nearest(BaseModel):
-    """An item of the history, and the cosine similarity of its vector."""
-
-    item: str
-    title: str
-    similarity: float
-
-
-class Why(BaseModel):
-    """Why an item was chosen; ``rank`` is among ``of`` items, ``cold`` says that nobody had it in training."""
-
-    reason: str
-    score: float | None
-    rank: int | None
-    of: int
-    cold: bool
-    explored: bool
-    propensity: float
-    nearest: list[Nearest]
-
-
-class ItemAnswer(BaseModel):
-    """An item as the page shows it."""
-
-    item: str
-    title: str
-    title_original: str | None = None
-    tag: str
-    likes: int
-    views: int
-    comments: int
-    my: My
-    video: str | None
-    playable: bool
-    cover: str | None
-    width: int | None
-    height: int | None
-    duration_ms: int | None
-
-
-class ExposureAnswer(ItemAnswer):
-    """An item that is shown."""
-
-    request_id: str
-    position: int
-    model: str
-    why: Why | None = None
-
-
-class NextAnswer(BaseModel):
-    """The next items; ``used_up`` says that everything has been shown, so that they are shown again."""
-
-    exposures: list[ExposureAnswer]
-    used_up: bool
-
-
-class Comment(BaseModel):
-    """A comment; ``number`` orders comments, ``by`` tells apart who wrote them."""
-
-    number: int
-    by: str
-    mine: bool
-    text: str
-    at: int
-
-
-class Comments(BaseModel):
-    """Comments, newest first; ``before`` asks for the older ones."""
-
-    comments: list[Comment]
-    before: int | None
 
 
 def feed_of(request: Request) -> Feed:
@@ -189,7 +82,7 @@ async def next_items(request: Request, wanted: NextRequest, person: Known) -> Ne
     found = await feed.next_items(person, wanted.session, wanted.count, opened)
     _metrics(request).exposures(exposure.row for exposure in found.exposures)
     why = wanted.why and feed.settings.why
-    answers = [_exposure(feed, person, exposure, why=why) for exposure in found.exposures]
+    answers = [exposure_answer(feed, person, exposure, why=why) for exposure in found.exposures]
     return NextAnswer(exposures=answers, used_up=found.used_up)
 
 
@@ -252,7 +145,7 @@ async def comments(
 async def item(request: Request, item: str, person: Known) -> ItemAnswer:
     """An item."""
     feed = feed_of(request)
-    return ItemAnswer(**_described(feed, person, shown_number(feed, item)))
+    return ItemAnswer(**described(feed, person, shown_number(feed, item)))
 
 
 def _check_session(person: Person, session: str) -> None:
@@ -274,56 +167,3 @@ def shown_number(feed: Feed, item: str) -> int:
 
 def _metrics(request: Request) -> Metrics:
     return cast(Metrics, request.app.state.metrics)
-
-
-def _described(feed: Feed, person: Person, number: int) -> dict[str, Any]:
-    item, counts = feed.catalogue.item(number), feed.counts
-    mine = person.feedback.get(number, _NOT_SHOWN)
-    return {
-        "item": item.id,
-        "title": item.title,
-        "tag": item.tag,
-        "likes": item.likes + int(counts.likes[number]),
-        "views": item.views + int(counts.views[number]),
-        "comments": int(counts.comments[number]),
-        "my": My(liked=mine.liked, favourite=mine.favourite),
-        "video": _address("media", item, item.video),
-        "playable": item.playable,
-        "cover": _address("covers", item, item.cover),
-        "width": item.width,
-        "height": item.height,
-        "duration_ms": item.duration_ms,
-    }
-
-
-def _address(kind: str, item: Item, path: Path | None) -> str | None:
-    return None if path is None else f"/{kind}/{quote(item.id, safe='')}"
-
-
-def _exposure(feed: Feed, person: Person, exposure: Exposure, *, why: bool) -> ExposureAnswer:
-    row = exposure.row
-    return ExposureAnswer(
-        **_described(feed, person, exposure.number),
-        request_id=row["request_id"],
-        position=row["position"],
-        model=row["model"],
-        why=_why(feed, exposure) if why else None,
-    )
-
-
-def _why(feed: Feed, exposure: Exposure) -> Why:
-    row, model = exposure.row, exposure.model
-    nearest = model.nearest(exposure.number, exposure.history, _NEAREST)
-    return Why(
-        reason=row["reason"],
-        score=row["score"],
-        rank=row["rank"],
-        of=int((model.rows > 0).sum()) - len(exposure.history),
-        cold=not model.warm[exposure.number],
-        explored=row["explored"],
-        propensity=row["propensity"],
-        nearest=[
-            Nearest(item=feed.catalogue.id(number), title=feed.catalogue.item(number).title, similarity=cosine)
-            for number, cosine in nearest
-        ],
-    )

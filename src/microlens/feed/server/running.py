@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -71,7 +72,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise InputError(f"--port {port} of {host} cannot be used ({error.strerror}); choose another.") from None
+        raise InputError(
+            f"--port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}); choose another."
+        ) from None
 
 
 def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
@@ -79,7 +82,11 @@ def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
     torch.set_num_threads(1)
     _log_as_json()
     config = uvicorn.Config(
-        create_app(feed, access), log_config=None, access_log=False, timeout_graceful_shutdown=_STOP_SECONDS
+        create_app(feed, access),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
     )
     asyncio.run(_serve(feed, uvicorn.Server(config), listening))
 
