@@ -89,6 +89,16 @@ def serve() -> Iterator[Callable[..., TestClient]]:
         yield serve_
 
 
+@pytest.fixture(scope="session")
+def lasting(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server for tests that change nothing for other people; ``client.app.state.feed`` is its feed."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('lasting')}/events.sqlite"
+    settings = FeedSettings.model_validate(NO_EXPLORATION)
+    feed = open_feed([world / "id"], url, settings, release=world / "release")
+    with TestClient(create_app(feed), "http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
 class Visitor:
     """A person with a browser."""
 
