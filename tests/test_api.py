@@ -30,6 +30,10 @@ COMMANDS: dict[str, list[str]] = {
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
+    "feed serve": [
+        *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
+        *("--settings", "--user", "--interleave"),
+    ],
     "features": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from microlens.encoders.base import ItemEncoder
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
+    from microlens.feed.server.running import serve
+    from microlens.feed.settings import FeedSettings
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
     from microlens.page import write_page
@@ -32,6 +34,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "FeedSettings": "feed.settings",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "Protocol": "data.protocol",
@@ -49,6 +52,7 @@ _MODULES = {
     "fit": "runs.fit",
     "load": "runs.run",
     "prepare": "data.prepare",
+    "serve": "feed.server.running",
     "table": "bench.table",
     "train": "runs.train",
     "write_features": "runs.feature_files",
@@ -60,6 +64,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "FeedSettings",
     "InputError",
     "ItemEncoder",
     "Protocol",
@@ -77,6 +82,7 @@ __all__ = [
     "fit",
     "load",
     "prepare",
+    "serve",
     "table",
     "train",
     "write_features",

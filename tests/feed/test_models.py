@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import microlens as ml
 from microlens.errors import InputError
-from tests.feed.conftest import OpenFeed, Visitor, event_of, train_run
+from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of, train_run
 
 Serve = Callable[..., Any]
 
@@ -132,13 +133,35 @@ def test_no_request_is_dropped_while_models_change(world: Path, open_world: Open
     assert served[-1] == "id"
 
 
-def test_runs_of_one_name_or_of_different_data_are_refused(
-    world: Path, open_world: OpenFeed, tmp_path: Path, make_dataset: Callable[[list[list[int]]], Path]
-) -> None:
+def test_runs_of_one_name_are_refused(world: Path, open_world: OpenFeed, tmp_path: Path) -> None:
     shutil.copytree(world / "id", tmp_path / "elsewhere" / "id")
     with pytest.raises(InputError, match="the same name"):
         open_world("id", str(tmp_path / "elsewhere" / "id"), dataset=world / "dataset")
-    make_dataset([[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 1]] * 3)
-    other = train_run(tmp_path, "other-data", "id")
-    with pytest.raises(InputError, match="the same dataset"):
+
+
+def test_a_model_of_later_data_serves_the_items_that_it_shares(
+    world: Path, open_world: OpenFeed, serve: Serve, tmp_path: Path, make_dataset: Callable[[list[list[int]]], Path]
+) -> None:
+    make_dataset([[18, 4, 9, 33, 2, 15], [4, 18, 2, 9, 34, 33], [2, 4, 15, 18, 33, 34]] * 3)
+    other = train_run(tmp_path, "later", "id")
+    feed = open_world("id")
+    client = serve(feed)
+    visitor = Visitor(client)
+    opened = [visitor.next(item=item)[0] for item in ("9", "7", "4")]
+    visitor.send(*(event_of(exposure, "like") for exposure in opened))
+    assert client.post("/api/admin/model", json={"run": str(other)}).status_code == 200
+    listed = ml.load(other).recommend(history=[9, 4], k=9).filter(pl.col("item") <= ITEMS)
+    served = visitor.next(len(listed), why=True)
+    assert [exposure["item"] for exposure in served] == listed["item"].cast(str).to_list()
+    assert sorted(map(int, listed["item"])) == [2, 15, 18]
+    assert [exposure["why"]["score"] for exposure in served] == listed["score"].to_list()
+    assert visitor.next(why=True)[0]["why"]["reason"] == "popular"  # the model knows no other item
+
+
+def test_a_model_of_other_items_is_refused(
+    open_world: OpenFeed, tmp_path: Path, make_dataset: Callable[[list[list[int]]], Path]
+) -> None:
+    make_dataset([[101, 102, 103, 104, 105, 106], [102, 103, 104, 105, 106, 101]] * 3)
+    other = train_run(tmp_path, "other-items", "id")
+    with pytest.raises(InputError, match="none of the items"):
         open_world("id", str(other))

@@ -42,14 +42,24 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a feed of videos, chosen by a trained run, at an address to open in a browser."""
-    from microlens.feed.server.access import Access
-    from microlens.feed.server.running import bound_socket, open_feed, run_server
+    from microlens.feed.server.running import serve as serve_feed
     from microlens.feed.settings import FeedSettings
 
-    access = Access(host=host, token=token, operator_token=operator_token)
-    loaded = FeedSettings() if settings is None else FeedSettings.load(settings)
-    with bound_socket(host, port) as listening:
-        feed = open_feed(runs, events, loaded, dataset=dataset, release=release, user=user, interleave=interleave)
-        address = f"http://{host}:{listening.getsockname()[1]}/"
-        console.print(f"{len(feed.catalogue):,} items. Open {address} (stop with Ctrl+C)")
-        run_server(feed, access, listening)
+    serve_feed(
+        runs,
+        dataset=dataset,
+        release=release,
+        events=events,
+        settings=None if settings is None else FeedSettings.load(settings),
+        host=host,
+        port=port,
+        token=token,
+        operator_token=operator_token,
+        user=user,
+        interleave=interleave,
+        on_ready=_say,
+    )
+
+
+def _say(address: str, items: int) -> None:
+    console.print(f"{items:,} items. Open {address} (stop with Ctrl+C)")

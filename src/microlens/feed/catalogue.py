@@ -1,5 +1,6 @@
 """The items of a feed: those of the dataset, and uploads, with their texts, media files and rules."""
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class Catalogue:
         self._durations: list[float | None] = self._table["duration"].to_list()
         self._uploads: list[Item] = []
         self._numbers: dict[str, int] = {}  # of uploads
+        self._changing = threading.Lock()
         self.pins: list[tuple[int, int]] = []
         videos, covers = _media(release, text_ids=self._ids.dtype == pl.String)
         self._videos, self._covers = videos, covers
@@ -72,6 +74,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.active) - 1
+
+    @property
+    def dataset_ids(self) -> pl.Series:
+        """The ids of the items of the dataset, number 1 first."""
+        return self._ids
 
     def _shown(self, tags: pl.Series) -> Bools:
         allowed, blocked = list(self._settings.allowed_tags), list(self._settings.blocked_tags)
@@ -144,12 +151,13 @@ class Catalogue:
             playable=True,
             cover=None if cover is None else Path(cover),
         )
-        self._uploads.append(item)
-        self._numbers[item.id] = number
         shown = bool(self._shown(pl.Series([item.tag]))[0])
-        self._allowed = np.append(self._allowed, shown)
-        self.adult = np.append(self.adult, item.tag in self._settings.adult_tags)
-        self.active = np.append(self.active, shown)
+        with self._changing:
+            self._uploads.append(item)
+            self._numbers[item.id] = number
+            self._allowed = np.append(self._allowed, shown)
+            self.adult = np.append(self.adult, item.tag in self._settings.adult_tags)
+            self.active = np.append(self.active, shown)
         return number
 
     def apply_rules(self, rules: Iterable[Row]) -> None:
@@ -161,9 +169,10 @@ class Catalogue:
                 down.add(number)
             elif number is not None and rule["pin"] is not None:
                 pins.append((int(rule["pin"]), number))
-        active = self._allowed.copy()
-        active[list(down)] = False
-        self.active, self.pins = active, sorted(pins)
+        with self._changing:
+            active = self._allowed.copy()
+            active[list(down)] = False
+            self.active, self.pins = active, sorted(pins)
 
 
 def _media(release: Path | None, *, text_ids: bool) -> tuple[dict[Any, Path], dict[Any, Path]]:

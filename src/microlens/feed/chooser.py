@@ -157,7 +157,7 @@ class Chooser:
             "rank": rank_of(choice.item, scores) if scores is not None and ranked else None,
             "explored": choice.reason == "explored",
             "propensity": choice.propensity,
-            "arm": choice.arm if self._models.interleave else state.person.arm,
+            "arm": choice.arm if self._models.interleave else arm,
         }
 
 

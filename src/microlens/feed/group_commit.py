@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
 Write = Callable[[Connection], Any]
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class GroupCommit:
     def _commit(self, waiting: list[_Job]) -> None:
         try:
             results = self._transaction([*self._kept, *waiting])[len(self._kept) :]
-        except SQLAlchemyError as error:
+        except Exception as error:  # of one write or of the database; the thread goes on
             self._after(error, waiting)
             return
         self._kept.clear()
@@ -92,7 +92,7 @@ class GroupCommit:
         with self._engine.begin() as connection:
             return [job.write(connection) for job in jobs]
 
-    def _after(self, error: SQLAlchemyError, waiting: list[_Job]) -> None:
+    def _after(self, error: Exception, waiting: list[_Job]) -> None:
         """Refuse all writes if the store is unavailable, or else find the one that is wrong."""
         if is_unavailable(error):
             _log.error("the event store cannot be written: %s", error)
@@ -106,17 +106,17 @@ class GroupCommit:
     def _alone(self, job: _Job) -> None:
         try:
             (result,) = self._transaction([job])
-        except SQLAlchemyError as error:
+        except Exception as error:
             _log.error("a write failed: %s", error)
             _refuse(job, StoreUnavailableError(str(error)) if is_unavailable(error) else error)
         else:
             _resolve(job, result)
 
 
-def is_unavailable(error: SQLAlchemyError) -> bool:
+def is_unavailable(error: Exception) -> bool:
     """True if an error is about the database and not about a write: no space, no connection, locked."""
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, (OperationalError, InterfaceError))
+    return lost or isinstance(error, (OperationalError, InterfaceError, TimeoutError))
 
 
 def _resolve(job: _Job, result: Any) -> None:

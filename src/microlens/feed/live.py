@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from microlens.errors import InputError
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.chooser import Chooser, NextItems
 from microlens.feed.event_store import ConflictError, EventStore, Row
+from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.events import FUTURE_MS, Event, Recorded, Refused
 from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
@@ -25,7 +27,7 @@ from microlens.feed.uploads import Uploads
 
 MOST_AT_ONCE = 5
 _SCORING_THREADS = 2
-_ATTEMPTS = 5
+_ATTEMPTS = 10
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +76,7 @@ class Feed:
                 await self._record_exposures(person, found)
             except ConflictError:
                 if attempt == _ATTEMPTS:
-                    raise
+                    raise StoreUnavailableError("other servers show things to this person all the time") from None
                 person = await self.people.find(person.id) or person
             else:
                 break
@@ -177,12 +179,13 @@ class Feed:
     def replace_model(self, folder: Path, arm: str | None = None) -> ServedModel:
         """Load a run and serve it in an arm, by default the only one; requests go on meanwhile.
 
+        The run may have been trained on other data than the present one; items are matched by their ids.
+
         Raises:
-            InputError: the run cannot be served, or the arm is unknown.
+            InputError: the run cannot be served, knows none of the items, or the arm is unknown.
         """
         arm = self.models.arm(arm)
-        former = self.models.serving[arm]
-        model = self.uploads.join(arm, ServedModel.open(folder, former.dataset.folder, former.user_id))
+        model = self.uploads.join(arm, _opened(folder, self.models.serving[arm]))
         self._note(model)
         return model
 
@@ -200,6 +203,17 @@ class Feed:
         _log.info("serving %s from %s", model.id, model.folder)
         row = {"model": model.id, "folder": str(model.folder.resolve()), "digest": model.digest, "loaded": now_ms()}
         self.store.add(MODELS, **row)
+
+
+def _opened(folder: Path, former: ServedModel) -> ServedModel:
+    """Open a run with the dataset that it names, or else with that of the former model, which may have been moved."""
+    try:
+        return ServedModel.open(folder, None, former.user_id)
+    except InputError as error:
+        try:
+            return ServedModel.open(folder, former.dataset.folder, former.user_id)
+        except InputError:
+            raise error from None
 
 
 @contextmanager

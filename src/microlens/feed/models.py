@@ -20,15 +20,13 @@ class Models:
         seed: seed of the assignment.
 
     Raises:
-        InputError: two run folders have the same name, or the models are of different datasets.
+        InputError: two run folders have the same name.
     """
 
     def __init__(self, models: Sequence[ServedModel], *, interleave: bool = False, seed: int = 0) -> None:
         self.serving = {model.name: model for model in models}
         if len(self.serving) < len(models):
             raise InputError("two run folders have the same name, which exposures could not tell apart; rename one.")
-        for model in models[1:]:
-            _check_dataset(model, models[0])
         self.interleave = interleave and len(models) > 1
         self._former: dict[str, ServedModel] = {}
         self._seed = seed
@@ -64,12 +62,10 @@ class Models:
         """Serve another model in an arm; the former one is kept for :meth:`back`.
 
         Raises:
-            InputError: there is no such arm, or the model is of another dataset.
+            InputError: there is no such arm.
         """
         with self._changing:
-            former = self._serving(arm)
-            _check_dataset(model, former)
-            self._former[arm] = former
+            self._former[arm] = self._serving(arm)
             self.serving = {**self.serving, arm: model}
 
     def back(self, arm: str) -> ServedModel:
@@ -117,11 +113,3 @@ class Models:
         if arm not in self.serving:
             raise InputError(f"there is no model '{arm}'; the feed serves {', '.join(self.arms)}.")
         return self.serving[arm]
-
-
-def _check_dataset(model: ServedModel, other: ServedModel) -> None:
-    if model.dataset.checksum != other.dataset.checksum:
-        raise InputError(
-            f"{model.folder} was trained on {model.dataset.folder} and {other.folder} on {other.dataset.folder}; the "
-            f"models of a feed need the same dataset."
-        )

@@ -123,7 +123,8 @@ class People:
         row = self._store.person(person)
         if row is None:
             return None
-        state = Person(person, row["arm"], self._settings.feedback)
+        arm = row["arm"] if row["arm"] in self._models.arms else self._models.arm_of(person)
+        state = Person(person, None if self._models.interleave else arm, self._settings.feedback)
         for session in self._store.sessions(person):
             state.begin(session["session"], adult=session["adult"])
         catalogue = self._catalogue

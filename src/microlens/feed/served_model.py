@@ -1,12 +1,14 @@
 """A trained run that scores the items of a feed, with the same numbers as ``microlens recommend``."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,7 +17,8 @@ from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.errors import InputError
 from microlens.files.writing import sha256
-from microlens.runs.assembly import open_experiment
+from microlens.release.ids import positions_of
+from microlens.runs.assembly import Experiment, open_experiment
 from microlens.runs.recommend import Ranker
 
 Float32 = npt.NDArray[np.float32]
@@ -26,17 +29,17 @@ Bools = npt.NDArray[np.bool_]
 class ServedModel:
     """A run and the uploads that it can rank.
 
-    Items are numbered as in the dataset of the run, from 1; uploads are numbered after them. The protocol of the run
-    may have dropped items: their score is minus infinity.
+    Items are numbered as in the dataset of the feed, from 1; uploads are numbered after them. Items that the run does
+    not know, because its dataset lacks them or its protocol has dropped them, score minus infinity.
 
-    Letters: N items of the dataset, A uploads, D vector size, H history length.
+    Letters: N items of the dataset of the feed, A uploads, D vector size, H history length.
 
     Attributes:
         folder: the run folder.
         digest: digest of the weights.
         ranker: ranks the items of the run.
-        numbers: (N+1,) number in the run of each item of the dataset; 0 if it was dropped.
-        uploads: (A,) row in the catalogue of the run of each upload; 0 if it has no vector.
+        numbers: (N+1,) row of each item in the catalogue of the run; 0 if the run does not know it.
+        uploads: (A,) the same for the uploads.
         user_id: id of a user of the dataset whom every person continues.
     """
 
@@ -62,8 +65,6 @@ class ServedModel:
         """
         run = open_experiment(folder, dataset)
         ranker = Ranker(run)
-        numbers = np.zeros(run.dataset.interactions.num_items + 1, np.int64)
-        numbers[run.split.items_kept] = np.arange(run.split.num_items + 1)
         if user is not None:
             ranker.user_numbers([user])
         elif run.model.known_users_only:
@@ -71,8 +72,7 @@ class ServedModel:
                 f"{run.config.model.name} identifies users by number and cannot read the history of a new person; "
                 f"name a user whom everybody continues with --user ID, or serve another model."
             )
-        digest = sha256(run.best)[:16]
-        return cls(folder, digest, ranker, numbers, np.zeros(0, np.int64), user)
+        return cls(folder, sha256(run.best)[:16], ranker, _numbers(run), np.zeros(0, np.int64), user)
 
     @property
     def name(self) -> str:
@@ -95,13 +95,32 @@ class ServedModel:
         encoder = self.ranker.run.model.item_encoder
         return encoder.needs == {"clips"} and not encoder.known_items_only
 
-    def with_uploads(self, vectors: list[Tensor | None]) -> Self:
-        """This model with more uploads, by their vectors (1, D); None for those that it cannot rank."""
-        first, known = len(self.ranker.catalogue), [vector for vector in vectors if vector is not None]
-        rows = np.array([vector is not None for vector in vectors])
-        uploads = np.append(self.uploads, np.where(rows, first + np.cumsum(rows) - 1, 0))
-        ranker = self.ranker.with_vectors(torch.cat(known)) if known else self.ranker
-        return type(self)(self.folder, self.digest, ranker, self.numbers, uploads, self.user_id)
+    def for_items(self, ids: pl.Series) -> Self:
+        """This model for a feed of the items with some ids (N,), which may be those of another dataset.
+
+        Raises:
+            InputError: the run knows none of the items.
+        """
+        if ids.equals(self.dataset.item_ids):
+            return self
+        own = positions_of(ids.to_list(), self.dataset.item_ids) + 1
+        numbers = np.append(0, _numbers(self.ranker.run)[own])
+        if not numbers.any():
+            raise InputError(f"{self.folder} was trained on {self.dataset.folder}, which has none of the items of the feed.")
+        return replace(self, numbers=numbers)
+
+    def row_of(self, item: str) -> int:
+        """The row of an item in the catalogue of the run, by its id; 0 if the run was not trained with it."""
+        (own,) = positions_of([item], self.dataset.item_ids) + 1
+        return int(_numbers(self.ranker.run)[own])
+
+    def with_uploads(self, added: Sequence[Tensor | int]) -> Self:
+        """This model with more uploads: a vector (1, D) for each, or its row if the run has one, or 0."""
+        vectors = [one for one in added if isinstance(one, Tensor)]
+        first = iter(range(len(self.ranker.catalogue), len(self.ranker.catalogue) + len(vectors)))
+        rows = [next(first) if isinstance(one, Tensor) else one for one in added]
+        ranker = self.ranker.with_vectors(torch.cat(vectors)) if vectors else self.ranker
+        return replace(self, ranker=ranker, uploads=np.append(self.uploads, np.array(rows, np.int64)))
 
     def encode(self, video: Path) -> Tensor:
         """The vector of a new video: (1, D).
@@ -120,7 +139,8 @@ class ServedModel:
     def warm(self) -> Bools:
         """Whether each item has training interactions: (N+A+1,)."""
         split = self.ranker.run.split
-        counts = np.append(split.train_counts, np.zeros(int((self.uploads > 0).sum()), split.train_counts.dtype))
+        added = len(self.ranker.catalogue) - len(split.train_counts)
+        counts = np.append(split.train_counts, np.zeros(added, split.train_counts.dtype))
         warm: Bools = (counts[self.rows] > 0) & (self.rows > 0)
         return warm
 
@@ -133,8 +153,9 @@ class ServedModel:
         """The history of the continued user, by item number; empty without one."""
         if self._user is None:
             return []
-        kept = self.ranker.run.split.items_kept
-        return [int(kept[item]) for item in self.ranker.histories[self._user]]
+        of_row = np.zeros(len(self.ranker.catalogue), np.int64)
+        of_row[self.numbers] = np.arange(len(self.numbers))
+        return [int(of_row[row]) for row in self.ranker.histories[self._user] if of_row[row]]
 
     def known(self, items: list[int]) -> list[int]:
         """Those of some items that the model knows, in the same order."""
@@ -171,3 +192,10 @@ class ServedModel:
         cosines = units[torch.from_numpy(self.rows[others])] @ units[int(self.rows[item])]
         best = cosines.topk(min(k, len(others)))
         return [(others[index], float(cosine)) for cosine, index in zip(*best, strict=True)]
+
+
+def _numbers(run: Experiment) -> Int64:
+    """The number in a run of each item of its dataset, (N+1,); 0 where the protocol has dropped it."""
+    numbers = np.zeros(run.dataset.interactions.num_items + 1, np.int64)
+    numbers[run.split.items_kept] = np.arange(run.split.num_items + 1)
+    return numbers

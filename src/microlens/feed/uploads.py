@@ -59,7 +59,7 @@ class Uploads:
     def join(self, arm: str, model: ServedModel) -> ServedModel:
         """Serve a new model in an arm, with all uploads; returns it."""
         with self._changing:
-            complete = self._with(model, self._rows)
+            complete = self._with(model.for_items(self._catalogue.dataset_ids), self._rows)
             self._models.replace(arm, complete)
             return complete
 
@@ -78,16 +78,19 @@ class Uploads:
         stored = self._store.vectors(model.digest)
         return model.with_uploads([self._vector(model, row, stored) for row in rows])
 
-    def _vector(self, model: ServedModel, row: Row, stored: dict[str, bytes]) -> Tensor | None:
-        """The vector of an upload: as stored, or of its video; None if the model cannot rank it."""
+    def _vector(self, model: ServedModel, row: Row, stored: dict[str, bytes]) -> Tensor | int:
+        """The vector of an upload, or its row in the run if it was trained with it; 0 if the model cannot rank it."""
+        own = model.row_of(row["item"])
+        if own:
+            return own
         if row["item"] in stored:
             return torch.from_numpy(np.frombuffer(stored[row["item"]], "<f4").copy())[None]
         if not model.reads_videos:
-            return None
+            return 0
         try:
             vector = model.encode(Path(row["path"]))
         except InputError:  # the file has gone since
-            return None
+            return 0
         self._store.add(VECTORS, **_vector_row(row["item"], model.digest, vector))
         return vector
 

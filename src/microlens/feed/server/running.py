@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from microlens.feed.server.access import Access
 from microlens.feed.server.app import create_app
 from microlens.feed.settings import FeedSettings
 
+DEFAULT_EVENTS = "sqlite:///feed/events.sqlite"
 _STOP_SECONDS = 10
 _log = logging.getLogger("microlens.feed")
 
@@ -42,6 +43,57 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+def serve(
+    runs: Sequence[str | Path],
+    *,
+    dataset: str | Path | None = None,
+    release: str | Path | None = None,
+    events: str = DEFAULT_EVENTS,
+    settings: FeedSettings | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    operator_token: str | None = None,
+    user: str | None = None,
+    interleave: bool = False,
+    on_ready: Callable[[str, int], None] | None = None,
+) -> None:
+    """Serve a feed of videos, chosen by trained runs, until the process is asked to stop.
+
+    Args:
+        runs: run folders; several are compared on people.
+        dataset: folder of the dataset, if it was moved.
+        release: folder of the release, with videos and covers.
+        events: the event store, ``sqlite:///PATH`` or ``postgresql://...``.
+        settings: see :class:`microlens.feed.settings.FeedSettings`.
+        host: address to listen on; other than a loopback address needs ``token``.
+        port: port to listen on; 0 for a free one.
+        token: secret that admits people.
+        operator_token: secret that admits operators.
+        user: id of a user of the dataset whom everybody continues.
+        interleave: let the models choose in turn, instead of one for each person.
+        on_ready: called with the address and the number of items when everything is loaded.
+
+    Raises:
+        InputError: a run cannot be served, the address or the event store cannot be used, or a token is missing.
+    """
+    access = Access(host=host, token=token, operator_token=operator_token)
+    with bound_socket(host, port) as listening:
+        feed = open_feed(
+            [Path(run) for run in runs],
+            events,
+            settings or FeedSettings(),
+            dataset=None if dataset is None else Path(dataset),
+            release=None if release is None else Path(release),
+            user=user,
+            interleave=interleave,
+        )
+        if on_ready is not None:
+            name = f"[{host}]" if ":" in host else host
+            on_ready(f"http://{name}:{listening.getsockname()[1]}/", len(feed.catalogue))
+        run_server(feed, access, listening)
+
+
 def open_feed(
     runs: Sequence[Path],
     events: str,
@@ -59,6 +111,7 @@ def open_feed(
     """
     models = [ServedModel.open(run, dataset, user) for run in runs]
     catalogue = Catalogue(models[0].dataset, release, settings)
+    models = [model.for_items(catalogue.dataset_ids) for model in models]
     return Feed(EventStore(events), catalogue, Models(models, interleave=interleave, seed=settings.seed), settings)
 
 
