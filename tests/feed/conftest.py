@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -134,42 +135,45 @@ def event_of(exposure: dict[str, Any], kind: str, **facts: Any) -> dict[str, Any
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Postgres"]:
-    """A PostgreSQL server of the system package, in a folder of its own."""
+def postgres() -> Iterator["Postgres"]:
+    """A PostgreSQL server of the system package."""
     if not (POSTGRES / "initdb").is_file():
         pytest.skip(f"PostgreSQL 15 is not installed at {POSTGRES} (apt-get install postgresql)")
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server = Postgres()
     server.start()
     yield server
-    server.stop()
-    shutil.rmtree(server.folder, ignore_errors=True)
+    server.remove()
 
 
 class Postgres:
-    """A server that listens on a socket in its folder; it refuses to run as root, so then it runs as nobody."""
+    """A server in a folder of its own, where its socket is; it refuses to run as root, so then it runs as nobody."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="pg-")
+        )  # a short path, as sockets need; pytest's are for their owner
         self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
         if self._as:
-            for parent in (folder, *folder.parents):  # pytest's folders are open to their owner only
-                if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-                    parent.chmod(parent.stat().st_mode | 0o055)
-            shutil.chown(folder, "nobody", "nogroup")
-        self._run("initdb", "-D", str(folder / "data"), "-U", "feed", "-A", "trust", "--no-sync")
+            shutil.chown(self.folder, "nobody", "nogroup")
+        self._run("initdb", "-D", str(self.folder / "data"), "-U", "feed", "-A", "trust", "--no-sync")
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._as, str(POSTGRES / program), *arguments]
-        subprocess.run(command, check=True, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
         options = f"-k {self.folder} -c listen_addresses='' -c max_connections=50"
-        self._run(
-            "pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start"
-        )
+        data, log = str(self.folder / "data"), str(self.folder / "log")
+        self._run("pg_ctl", "-D", data, "-o", options, "-l", log, "-w", "start")
 
     def stop(self) -> None:
+        """Stop at once, as when the power fails."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def new_database(self) -> str:
         """The URL of an empty database."""

@@ -283,16 +283,16 @@ def test_another_servers_exposure_is_a_conflict(postgres: Postgres) -> None:
 
 
 def test_postgresql_that_stops_and_comes_back_loses_nothing_it_acknowledged(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, open_world: OpenFeed, serve: Serve
+    postgres: Postgres, open_world: OpenFeed, serve: Serve
 ) -> None:
-    server = Postgres(tmp_path_factory.mktemp("stopped"))
+    server = Postgres()
     server.start()
     client = serve(open_world("id", events=server.new_database()))
     visitor = Visitor(client)
     (exposure,) = visitor.next()
     acknowledged = [event_of(exposure, "progress", watched_ms=number) for number in range(20)]
     visitor.send(*acknowledged)
-    server.stop()  # at once, without a checkpoint
+    server.stop()
     body = {"session": visitor.session, "events": [event_of(exposure, "like")]}
     answers = [client.post("/api/events", json=body), client.post("/api/next", json={"session": visitor.session})]
     assert [answer.status_code for answer in answers] == [503, 503]
@@ -305,7 +305,7 @@ def test_postgresql_that_stops_and_comes_back_loses_nothing_it_acknowledged(
     assert [row["event"] for row in stored] == [event["id"] for event in (*acknowledged, body["events"][0])]
     assert visitor.next()
     client.__exit__(None, None, None)
-    server.stop()
+    server.remove()
 
 
 def test_while_the_disk_is_full_items_are_served_and_events_are_refused_until_there_is_room(

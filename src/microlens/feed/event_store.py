@@ -48,6 +48,7 @@ class EventStore:
         self._closing = ExitStack()
         try:
             self._engine = self._open()
+            self._closing.callback(self._engine.dispose)
             with self._engine.begin() as connection:
                 schema.upgrade(connection)
         except SQLAlchemyError as error:
@@ -61,7 +62,6 @@ class EventStore:
     def close(self) -> None:
         """Commit what is left, and close the database."""
         self._commits.close()
-        self._engine.dispose()
         self._closing.close()
 
     def _open(self) -> Engine:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy import Connection, Engine, exc
 
 Write = Callable[[Connection], Any]
 _log = logging.getLogger(__name__)
@@ -115,8 +114,8 @@ class GroupCommit:
 
 def is_unavailable(error: Exception) -> bool:
     """True if an error is about the database and not about a write: no space, no connection, locked."""
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, (OperationalError, InterfaceError, TimeoutError))
+    lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, (exc.OperationalError, exc.InterfaceError, exc.TimeoutError))
 
 
 def _resolve(job: _Job, result: Any) -> None:

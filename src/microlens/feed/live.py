@@ -14,8 +14,8 @@ from microlens.errors import InputError
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.chooser import Chooser, NextItems
 from microlens.feed.event_store import ConflictError, EventStore, Row
-from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.events import FUTURE_MS, Event, Recorded, Refused
+from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.people import People, now_ms

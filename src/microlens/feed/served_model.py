@@ -106,7 +106,9 @@ class ServedModel:
         own = positions_of(ids.to_list(), self.dataset.item_ids) + 1
         numbers = np.append(0, _numbers(self.ranker.run)[own])
         if not numbers.any():
-            raise InputError(f"{self.folder} was trained on {self.dataset.folder}, which has none of the items of the feed.")
+            raise InputError(
+                f"{self.folder} was trained on {self.dataset.folder}, which has none of the items of this feed."
+            )
         return replace(self, numbers=numbers)
 
     def row_of(self, item: str) -> int:
