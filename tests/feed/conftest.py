@@ -149,9 +149,7 @@ class Postgres:
     """A server in a folder of its own, where its socket is; it refuses to run as root, so then it runs as nobody."""
 
     def __init__(self) -> None:
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="pg-")
-        )  # a short path, as sockets need; pytest's are for their owner
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short, as sockets need, and not in a folder of root
         self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
         if self._as:
             shutil.chown(self.folder, "nobody", "nogroup")

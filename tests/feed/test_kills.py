@@ -52,6 +52,7 @@ def kill_and_check(run: Path, url: str, seconds: float, *options: str) -> int:
     return len(crowd.acknowledged)
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_a_kill(world: Path, tmp_path: Path, settings: tuple[str, str]) -> None:
     path = tmp_path / "events.sqlite"
     acknowledged = kill_and_check(world / "id", f"sqlite:///{path}", 1.5, *settings)
@@ -75,6 +76,7 @@ def test_ten_random_moments(
     kill_and_check(world / "id", url, seconds, *settings)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_asked_to_stop_finishes_first_and_reloads_when_asked(
     world: Path, tmp_path: Path, settings: tuple[str, str]
 ) -> None:

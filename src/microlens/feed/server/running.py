@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -78,6 +79,7 @@ def serve(
         InputError: a run cannot be served, the address or the event store cannot be used, or a token is missing.
     """
     access = Access(host=host, token=token, operator_token=operator_token)
+    _log_as_json()
     with bound_socket(host, port) as listening:
         feed = open_feed(
             [Path(run) for run in runs],
@@ -133,7 +135,6 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, which let requests end first; SIGHUP loads the runs again."""
     torch.set_num_threads(1)
-    _log_as_json()
     config = uvicorn.Config(
         create_app(feed, access),
         log_config=None,
@@ -141,7 +142,15 @@ def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    asyncio.run(_serve(feed, uvicorn.Server(config), listening))
+    asyncio.run(_serve(feed, _Server(config), listening))
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to :func:`_serve`; uvicorn would raise them again after a clean end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def _serve(feed: Feed, server: uvicorn.Server, listening: socket.socket) -> None:
@@ -154,6 +163,8 @@ async def _serve(feed: Feed, server: uvicorn.Server, listening: socket.socket) -
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
     await server.serve(sockets=[listening])
 
 
