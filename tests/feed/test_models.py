@@ -7,11 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 import microlens as ml
 from microlens.errors import InputError
+from microlens.feed import score_cache
+from microlens.feed.score_cache import ScoreCache
+from microlens.feed.served_model import ServedModel
 from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of, train_run
 
 Serve = Callable[..., Any]
@@ -165,3 +169,23 @@ def test_a_model_of_other_items_is_refused(
     other = train_run(tmp_path, "other-items", "id")
     with pytest.raises(InputError, match="none of the items"):
         open_world("id", str(other))
+
+
+def test_scores_are_kept_by_model_and_history(open_world: OpenFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, other = open_world("id"), open_world("other-id")
+    models = [feed.models.serving["id"], other.models.serving["other-id"]]
+    cache, computed = ScoreCache(), []
+    expected = {model.id: [model.scores([1, 2]), model.scores([2, 1])] for model in models}
+    original = ServedModel.scores
+    monkeypatch.setattr(ServedModel, "scores", lambda *both: computed.append(both) or original(*both))
+    for _ in range(3):
+        for model in models:
+            for history, scores in zip(([1, 2], [2, 1]), expected[model.id], strict=True):
+                np.testing.assert_array_equal(cache.scores(model, history), scores)
+    assert len(computed) == 4
+    monkeypatch.setattr(score_cache, "_BYTES", 3 * scores.nbytes)
+    for item in range(1, 10):
+        cache.scores(models[0], [item])
+    assert len(cache._scores) == 3
+    feed.close()
+    other.close()

@@ -13,6 +13,7 @@ from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.people import now_ms
 from microlens.feed.person import Person, Session
+from microlens.feed.score_cache import ScoreCache
 from microlens.feed.served_model import Float32, ServedModel
 from microlens.feed.settings import FeedSettings
 
@@ -45,6 +46,7 @@ class _Choosing:
     histories: dict[str, list[int]]
     candidates: Bools
     picks: Counter[str]
+    cache: ScoreCache
     taken: set[int] = field(default_factory=set)
     scores: dict[str, Float32] = field(default_factory=dict)
 
@@ -52,7 +54,7 @@ class _Choosing:
         """The scores by some models; none for a person without history."""
         for arm in arms:
             if arm not in self.scores and self.histories[arm]:
-                scores = self.serving[arm].scores(self.histories[arm])
+                scores = self.cache.scores(self.serving[arm], self.histories[arm])
                 self.scores[arm] = _sized(scores, len(self.candidates))
         return [Ranking(arm=arm, scores=self.scores[arm]) for arm in arms if arm in self.scores]
 
@@ -69,6 +71,7 @@ class Chooser:
 
     def __init__(self, catalogue: Catalogue, models: Models, counts: ItemCounts, settings: FeedSettings) -> None:
         self._catalogue, self._models, self._counts, self._settings = catalogue, models, counts, settings
+        self._cache = ScoreCache()
 
     def choose(self, person: Person, session: Session, count: int, opened: int | None = None) -> NextItems:
         """Choose the next items of a session.
@@ -115,6 +118,7 @@ class Chooser:
             histories=histories,
             candidates=candidates,
             picks=session.picks.copy(),
+            cache=self._cache,
         )
 
     def _policy(self, state: _Choosing, position: int, arms: list[str], opened: int | None) -> list[Part]:

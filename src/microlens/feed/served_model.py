@@ -74,12 +74,12 @@ class ServedModel:
             )
         return cls(folder, sha256(run.best)[:16], ranker, _numbers(run), np.zeros(0, np.int64), user)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the run folder."""
         return self.folder.resolve().name
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Name and weights, as exposures record them."""
         return f"{self.name}@{self.digest[:8]}"
