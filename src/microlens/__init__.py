@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
+    from microlens.runs.picture_texts import PictureTexts, write_picture_texts
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
@@ -34,6 +35,7 @@ _MODULES = {
     "Dataset": "data.dataset",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
+    "PictureTexts": "runs.picture_texts",
     "Protocol": "data.protocol",
     "Recommender": "recommenders.base",
     "Report": "evaluation.report",
@@ -53,6 +55,7 @@ _MODULES = {
     "train": "runs.train",
     "write_features": "runs.feature_files",
     "write_page": "page",
+    "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
 }
 
@@ -62,6 +65,7 @@ __all__ = [
     "Dataset",
     "InputError",
     "ItemEncoder",
+    "PictureTexts",
     "Protocol",
     "Recommender",
     "Report",
@@ -81,6 +85,7 @@ __all__ = [
     "train",
     "write_features",
     "write_page",
+    "write_picture_texts",
     "write_release",
 ]
 
