@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from microlens.bench.table import Table, table
     from microlens.config.run_config import RunConfig
     from microlens.data.dataset import Dataset
+    from microlens.data.export_lmdb import export_lmdb
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
     from microlens.encoders.base import ItemEncoder
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from microlens.page import write_page
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
+    from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
@@ -33,6 +35,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "PictureTexts": "runs.picture_texts",
@@ -48,7 +51,9 @@ _MODULES = {
     "check_run": "evaluation.report",
     "compare": "runs.compare",
     "convert": "release.convert",
+    "export_lmdb": "data.export_lmdb",
     "fit": "runs.fit",
+    "import_lmdb": "release.import_lmdb",
     "load": "runs.run",
     "prepare": "data.prepare",
     "table": "bench.table",
@@ -63,6 +68,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "ImportedLmdb",
     "InputError",
     "ItemEncoder",
     "PictureTexts",
@@ -78,7 +84,9 @@ __all__ = [
     "check_run",
     "compare",
     "convert",
+    "export_lmdb",
     "fit",
+    "import_lmdb",
     "load",
     "prepare",
     "table",
