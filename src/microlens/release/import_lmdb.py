@@ -127,8 +127,8 @@ def _target(folder: Path, kind: Kind, item: int) -> Path:
 
 
 def _write_video(path: Path, frames: Images) -> None:
-    """Write frames (F, H, W, 3) without loss, one a second."""
-    with av.open(media_url(path), "w", format="matroska") as container:
+    """Write frames (F, H, W, 3) without loss, one a second; the same frames give the same bytes."""
+    with av.open(media_url(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("ffv1", rate=Fraction(1))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "bgr0"
