@@ -51,9 +51,7 @@ def test_the_original_code_reads_the_right_pixels(dataset: Path, tmp_path: Path,
     assert list(tmp_path.iterdir()) == [path]
     items = Dataset(dataset).item_ids.to_list()
     store = Store.open(dataset / f"{kind}.lmdb")
-    environment = lmdb.open(
-        str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
-    )
+    environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False)
     with environment, environment.begin() as transaction:
         assert pickle.loads(transaction.get(b"__len__")) == ITEMS
         assert pickle.loads(transaction.get(b"__keys__")) == [str(item).encode("ascii") for item in items]
