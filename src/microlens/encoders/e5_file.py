@@ -69,7 +69,7 @@ class E5File:
     """
 
     def __init__(self, path: Path) -> None:
-        self._content = np.memmap(path, np.uint8, "r")
+        self._content = path.read_bytes()
         self._position = 0
         _, _, self._width, _, _, self._inner_width, *_ = self._values(_SIZES)
         self.vocabulary = self._vocabulary()

@@ -94,7 +94,7 @@ def unpack_original(value: bytes, name: str) -> OriginalImages:
     attributes = read_record(value, CLASSES.values(), name)
     for kind in CLASSES:
         content = attributes.get(_ATTRIBUTES[kind])
-        if isinstance(content, bytes | bytearray):
+        if isinstance(content, bytes):
             images = _plain_images(content, attributes) if "size" in attributes else _normalised_images(content)
             if images is None:
                 raise InputError(

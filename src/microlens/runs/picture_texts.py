@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -149,22 +149,28 @@ def _files(dataset: Dataset, release: Path) -> dict[int, Path]:
 
 
 def _recognise(
-    read: Any, tasks: list[TextTask], log: Path, workers: int, on_progress: OnProgress | None
+    read: Callable[[TextTask], ItemTexts],
+    tasks: list[TextTask],
+    log: Path,
+    workers: int,
+    on_progress: OnProgress | None,
 ) -> dict[int, ItemTexts]:
     """Read the texts of all items that are not in ``log`` yet; each becomes a line of it."""
     done = _logged(log)
     left = [task for task in tasks if task.key not in done]
     with log.open("a", encoding="utf-8") as lines, closing(work(read, left, workers)) as answers:
         for task, answer in answers:
-            found = answer
-            if isinstance(answer, Killed):
-                found = ItemTexts(key=task.key, pictures=[], fault=f"reading its text {answer.how}")
+            found = _lost(task, answer) if isinstance(answer, Killed) else answer
             lines.write(json.dumps(asdict(found), ensure_ascii=False) + "\n")
             lines.flush()
             done[task.key] = found
             if on_progress:
                 on_progress(len(done), len(tasks))
     return done
+
+
+def _lost(task: TextTask, end: Killed) -> ItemTexts:
+    return ItemTexts(key=task.key, pictures=[], fault=f"reading its text {end.how}")
 
 
 def _logged(log: Path) -> dict[int, ItemTexts]:
