@@ -128,6 +128,10 @@ write_picture_texts(sys.argv[1], out=__import__("pathlib").Path(sys.argv[2]), wo
 """
 
 
+def interrupt(done: int, total: int) -> None:
+    raise KeyboardInterrupt
+
+
 def test_after_kill_9_it_goes_on_and_gives_the_same(dataset: Path, tmp_path: Path) -> None:
     whole = write_picture_texts(dataset, out=tmp_path / "whole", workers=1)
     out = tmp_path / "out"
@@ -140,9 +144,13 @@ def test_after_kill_9_it_goes_on_and_gives_the_same(dataset: Path, tmp_path: Pat
         process.send_signal(signal.SIGKILL)
     (log,) = out.glob(".*/texts.jsonl")
     log.write_bytes(log.read_bytes() + b'{"key": 11, "pict')  # a line cut short
+    logged = log.read_bytes().count(b"\n")
+    with pytest.raises(KeyboardInterrupt):
+        write_picture_texts(dataset, out=out, workers=1, on_progress=interrupt)
+    assert log.read_bytes().count(b"\n") == logged + 1
     steps: list[tuple[int, int]] = []
     again = write_picture_texts(dataset, out=out, workers=1, on_progress=lambda *step: steps.append(step))
-    assert steps[0][0] > 1
+    assert steps[0] == (logged + 2, 4)
     assert again.path.read_bytes() == whole.path.read_bytes()
     assert again.provenance == whole.provenance
     assert len(list(out.iterdir())) == 2
