@@ -18,6 +18,8 @@ COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data convert": ["SOURCE", "OUT", "--format"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
+    "data export-lmdb": ["DATASET", "OUT", "--kind"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],

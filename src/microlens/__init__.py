@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from microlens.bench.table import Table, table
     from microlens.config.run_config import RunConfig
     from microlens.data.dataset import Dataset
+    from microlens.data.export_lmdb import export_lmdb
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
     from microlens.encoders.base import ItemEncoder
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from microlens.page import write_page
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
+    from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
+    from microlens.runs.picture_texts import PictureTexts, write_picture_texts
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
@@ -32,8 +35,10 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
+    "PictureTexts": "runs.picture_texts",
     "Protocol": "data.protocol",
     "Recommender": "recommenders.base",
     "Report": "evaluation.report",
@@ -46,13 +51,16 @@ _MODULES = {
     "check_run": "evaluation.report",
     "compare": "runs.compare",
     "convert": "release.convert",
+    "export_lmdb": "data.export_lmdb",
     "fit": "runs.fit",
+    "import_lmdb": "release.import_lmdb",
     "load": "runs.run",
     "prepare": "data.prepare",
     "table": "bench.table",
     "train": "runs.train",
     "write_features": "runs.feature_files",
     "write_page": "page",
+    "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
 }
 
@@ -60,8 +68,10 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "ImportedLmdb",
     "InputError",
     "ItemEncoder",
+    "PictureTexts",
     "Protocol",
     "Recommender",
     "Report",
@@ -74,13 +84,16 @@ __all__ = [
     "check_run",
     "compare",
     "convert",
+    "export_lmdb",
     "fit",
+    "import_lmdb",
     "load",
     "prepare",
     "table",
     "train",
     "write_features",
     "write_page",
+    "write_picture_texts",
     "write_release",
 ]
 
