@@ -18,6 +18,7 @@ LAYERS = [
     {"config", "environment"},
     {"media"},
     {"release"},
+    {"download"},
     {"data"},
     {"distributed"},
     {"encoders"},
