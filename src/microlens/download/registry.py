@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -72,7 +72,11 @@ class MediaFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSet:
-    """One official set: its name, its folder on the server, its files, and its counts if they are known."""
+    """One official set: its name, its folder on the server, its files, and its counts if they are known.
+
+    ``fingerprints`` are those of its interactions, as :func:`microlens.verification.fingerprints.fingerprints` computes
+    them, by name.
+    """
 
     name: str
     title: str
@@ -82,6 +86,7 @@ class ReleaseSet:
     interactions: int | None = None
     files: tuple[RemoteFile, ...] = ()
     media: tuple[MediaFolder, ...] = ()
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     @property
     def kinds(self) -> tuple[str, ...]:

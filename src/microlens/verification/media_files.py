@@ -1,6 +1,7 @@
 """Checking the media files of a release one by one, in parallel; an interrupted check is resumed."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
@@ -160,16 +161,19 @@ def _key(task: MediaTask) -> Key | None:
 
 
 def _read_log(log: Path) -> dict[Key | None, CheckedFile]:
-    """The complete lines of the log, which is truncated to them."""
+    """The checks in the complete lines of the log, which is truncated to them."""
     from microlens.files.json_files import parse_json  # slow to load, so not imported in worker processes
 
     known: dict[Key | None, CheckedFile] = {}
-    whole = []
-    for line in log.read_bytes().split(b"\n")[:-1] if log.exists() else ():
+    if not log.exists():
+        return known
+    content = log.read_bytes()
+    end = content.rfind(b"\n") + 1  # what follows was being written when the process was killed
+    if end < len(content):
+        os.truncate(log, end)
+    for line in content[:end].splitlines():
         with suppress(InputError):  # unreadable lines are checked again
             checked = parse_json(line, CheckedFile, log, "it is checked again")
-            whole.append(line + b"\n")
             if checked.hashes is not None or not can_hash():
                 known[checked.kind, checked.name, checked.bytes, checked.mtime_ns] = checked
-    log.write_bytes(b"".join(whole))
     return known
