@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
-    from microlens.page import write_page
+    from microlens.page.run_page import write_page
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
     from microlens.release.synthetic import write_release
@@ -52,7 +52,7 @@ _MODULES = {
     "table": "bench.table",
     "train": "runs.train",
     "write_features": "runs.feature_files",
-    "write_page": "page",
+    "write_page": "page.run_page",
     "write_release": "release.synthetic",
 }
 
