@@ -27,7 +27,7 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"page", "testing"},
-    {"bench"},
+    {"bench", "verification"},
     {"cli"},
     {"__main__"},
 ]

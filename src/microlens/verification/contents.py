@@ -118,7 +118,7 @@ def _read_tables(release: Release, text_ids: TextIds) -> tuple[dict[str, Metadat
         try:
             table = tables[part] = read(path, text_ids)
         except InputError as error:
-            faults.append(("tables that cannot be read", Case(file=path.name, why=str(error))))
+            faults.append(("tables that cannot be read", Case(why=str(error).replace(str(path), path.name))))
             continue
         notes += [Case(why=text) for text in table.notes]
         for count, what in ((table.unreadable, "rows that cannot be read or repeat an item"),

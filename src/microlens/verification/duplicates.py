@@ -31,12 +31,14 @@ def find_duplicates(kind: str, files: Sequence[tuple[Id, CheckedFile]]) -> list[
             distinct.append((item, file))
         else:
             why = f"the same bytes as {original[1].name}"
-            copies.append((f"{_NAMES[kind]} with the content of another", Case(item=item, file=file.name, why=why)))
+            case = Case(item=item, file=file.name, why=why, beside=original[1].name)
+            copies.append((f"{_NAMES[kind]} with the content of another", case))
     hashed = [(item, file) for item, file in distinct if file.hashes and not file.faults]
     alike = []
     for i, j, bits in similar_pairs([file.hashes or [] for _, file in hashed]):
         (_, one), (item, other) = hashed[i], hashed[j]
         total = 64 * len(other.hashes or [])
         why = f"looks like {one.name} ({bits} of {total} bits of their hashes differ)"
-        alike.append((f"{_NAMES[kind]} that look like another", Case(item=item, file=other.name, why=why)))
+        case = Case(item=item, file=other.name, why=why, beside=one.name)
+        alike.append((f"{_NAMES[kind]} that look like another", case))
     return [*grouped("duplicates", copies), *grouped("duplicates", alike, is_fault=False)]

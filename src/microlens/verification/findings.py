@@ -8,11 +8,15 @@ from microlens.release.ids import Id
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case: the item, the file or the row that it is about (the others are None), and what is the matter."""
+    """One case: the item and the file that it is about, None if neither, and what is the matter.
+
+    ``beside`` is the file that ``file`` is compared with.
+    """
 
     why: str
     item: Id | None = None
     file: str | None = None
+    beside: str | None = None
 
     @property
     def subject(self) -> str:

@@ -127,7 +127,7 @@ def _explained(path: Path, fault: str) -> str:
     with suppress(OSError):
         other = what_it_is(path)
         if other is not None:
-            return f"not a media file but {other}"
+            return f"not a media file: {other}"
     return fault
 
 
