@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, listing, run_folders, runs
+from microlens.cli import bench, content, data, feature_files, listing, run_folders, runs
 from microlens.cli.verify import verify
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
@@ -30,7 +30,14 @@ app.command("vectors")(runs.vectors)
 app.command("compare")(runs.compare)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
-app.command("features")(content.features)
+features_app = typer.Typer(
+    cls=feature_files.ExtractByDefault,
+    help="Compute, compare and adopt frozen features; without a command: extract.",
+)
+app.add_typer(features_app, name="features")
+features_app.command(feature_files.EXTRACT)(content.features)
+features_app.command("diff")(feature_files.diff)
+features_app.command("adopt")(feature_files.adopt)
 app.command("list")(listing.list_names)
 
 _INTERRUPTED = 130

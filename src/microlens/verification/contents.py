@@ -121,8 +121,10 @@ def _read_tables(release: Release, text_ids: TextIds) -> tuple[dict[str, Metadat
             faults.append(("tables that cannot be read", Case(why=str(error).replace(str(path), path.name))))
             continue
         notes += [Case(why=text) for text in table.notes]
-        for count, what in ((table.unreadable, "rows that cannot be read or repeat an item"),
-                            (table.emptied, "numbers that are no 64-bit integers")):
+        for count, what in (
+            (table.unreadable, "rows that cannot be read or repeat an item"),
+            (table.emptied, "numbers that are no 64-bit integers"),
+        ):
             if count:
                 faults.append((what, Case(file=path.name, why=f"{count:,} {what}")))
     return tables, [*grouped("tables", faults), *note("tables", "read as", notes)]

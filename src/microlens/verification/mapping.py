@@ -157,9 +157,11 @@ def _votes_for(matched: pl.DataFrame, pairs: pl.DataFrame) -> int:
 
 def _mapped(events: pl.DataFrame, pairs: pl.DataFrame, name: str) -> pl.DataFrame:
     """The events whose id ``name`` is in ``pairs``, with that of the original instead."""
-    return events.join(pairs, on=name, how="inner", maintain_order="left").with_columns(
-        pl.col("official").alias(name)
-    ).drop("official")
+    return (
+        events.join(pairs, on=name, how="inner", maintain_order="left")
+        .with_columns(pl.col("official").alias(name))
+        .drop("official")
+    )
 
 
 def _by_order(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -192,8 +194,10 @@ def _aligned(graphs: tuple[Graph, ...], colours: tuple[NDArray[np.uint64], ...])
         )
         for graph in graphs
     ]
-    rows = events[0].join(pairs, on="user").join(
-        events[1], left_on=["user_right", "position"], right_on=["user", "position"]
+    rows = (
+        events[0]
+        .join(pairs, on="user")
+        .join(events[1], left_on=["user_right", "position"], right_on=["user", "position"])
     )
     users = pl.DataFrame(
         {

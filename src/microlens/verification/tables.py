@@ -40,7 +40,9 @@ def check_completeness(contents: Contents) -> list[Finding]:
         for item in without
         if name not in samples
     ]
-    partial = [Case(why=f"{len(items) - len(lacking[name]):,} of {len(items):,} items have a {name}") for name in samples]
+    partial = [
+        Case(why=f"{len(items) - len(lacking[name]):,} of {len(items):,} items have a {name}") for name in samples
+    ]
     known = set(items)
     surplus = [
         (f"{name} of an item without interactions", Case(item=item, why="has no interactions"))
