@@ -167,45 +167,51 @@ def _mapped(events: pl.DataFrame, pairs: pl.DataFrame, name: str) -> pl.DataFram
 def _by_order(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The pairs of users and of items in sequences that are the same up to the ids of items."""
     graphs = Graph(left), Graph(right)
+    rows = _side_by_side(graphs, _as_long(graphs))
+    items = _bijection(rows, "item")
+    if _votes_for(rows, items) >= _ENOUGH * max(1, len(rows)):
+        return _same_ids(left, right), items
+    users = pl.DataFrame(schema={"left": pl.Int64, "right": pl.Int64})
+    items = items.clear()
     colours = tuple(mixed(graph.counts.astype(np.uint64)) for graph in graphs)
-    known = pl.DataFrame(schema={"item": pl.Int64, "official": pl.Int64})
-    users = pl.DataFrame(schema={"user": pl.Int64, "official": pl.Int64})
     for _ in range(_GRAPH_ROUNDS):
-        rows, users_now = _aligned(graphs, colours)
-        items_now = _bijection(rows, "item")
-        if len(items_now) <= len(known) and len(users_now) <= len(users):
+        users_now = _with_equal_sequences(graphs, colours)
+        items_now = _bijection(_side_by_side(graphs, users_now), "item")
+        if len(items_now) <= len(items) and len(users_now) <= len(users):
             break
-        known, users = items_now, users_now
-        colours = _known_colours(graphs, known)
-    return _same_ids(left, right) if _is_identity(users) else users, known
+        users, items = users_now, items_now
+        colours = _known_colours(graphs, items)
+    named = {"user": graphs[0].users[users["left"].to_numpy()], "official": graphs[1].users[users["right"].to_numpy()]}
+    return pl.DataFrame(named).sort("user"), items
 
 
-def _aligned(graphs: tuple[Graph, ...], colours: tuple[NDArray[np.uint64], ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Users whose items have the same colours in the same order; and their items side by side."""
-    signatures = [
-        pl.DataFrame({"signature": graph.user_colours(own, in_order=True), "user": np.arange(len(graph.users))})
-        for graph, own in zip(graphs, colours, strict=True)
+def _as_long(graphs: tuple[Graph, ...]) -> pl.DataFrame:
+    """The users with the same id and number of items on both sides: columns left and right, their indices."""
+    _, left, right = np.intersect1d(graphs[0].users, graphs[1].users, assume_unique=True, return_indices=True)
+    as_long = graphs[0].lengths[left] == graphs[1].lengths[right]
+    return pl.DataFrame({"left": left[as_long], "right": right[as_long]})
+
+
+def _with_equal_sequences(graphs: tuple[Graph, ...], colours: tuple[NDArray[np.uint64], ...]) -> pl.DataFrame:
+    """The users whose items have the same colours in the same order, as no other user's: columns left and right."""
+    sides = [
+        pl.DataFrame({"sequence": graph.user_colours(own, in_order=True)}).with_row_index(name)
+        for graph, own, name in zip(graphs, colours, ("left", "right"), strict=True)
     ]
-    once = [table.filter(pl.col("signature").is_unique()) for table in signatures]
-    pairs = once[0].join(once[1], on="signature").select("user", "user_right")
-    events = [
+    once = [table.filter(pl.col("sequence").is_unique()) for table in sides]
+    return once[0].join(once[1], on="sequence").select(pl.col("left", "right").cast(pl.Int64))
+
+
+def _side_by_side(graphs: tuple[Graph, ...], users: pl.DataFrame) -> pl.DataFrame:
+    """The items of paired users at the same position: columns item and item_right."""
+    left, right = (
         pl.DataFrame(
             {"user": graph.user_of_row, "position": graph.position_of_row, "item": graph.items[graph.item_of_row]}
         )
         for graph in graphs
-    ]
-    rows = (
-        events[0]
-        .join(pairs, on="user")
-        .join(events[1], left_on=["user_right", "position"], right_on=["user", "position"])
     )
-    users = pl.DataFrame(
-        {
-            "user": graphs[0].users[pairs["user"].to_numpy()],
-            "official": graphs[1].users[pairs["user_right"].to_numpy()],
-        }
-    )
-    return rows.select("item", "item_right"), users.sort("user")
+    paired = left.join(users, left_on="user", right_on="left")
+    return paired.join(right, left_on=["right", "position"], right_on=["user", "position"]).select("item", "item_right")
 
 
 def _known_colours(graphs: tuple[Graph, ...], known: pl.DataFrame) -> tuple[NDArray[np.uint64], ...]:

@@ -14,6 +14,7 @@ Hashes = NDArray[np.uint64]
 
 _BITS = 16  # of a band
 _BANDS = 64 // _BITS
+_MOST_DIFFERING = 1 / 8
 # The standard deviation below which a picture is black, white or grey all over; its hash is noise.
 _FLAT = 4.0
 FLAT = ""
@@ -41,9 +42,10 @@ def picture_hashes(pictures: Pixels) -> list[str] | None:
 def similar_pairs(hashes: Sequence[Sequence[str]]) -> list[tuple[int, int, int]]:
     """The pairs of N media that look alike: (i, j, number of differing bits), i < j.
 
-    Media look alike if their P hashes differ in fewer than 4 P bits altogether, so that at least one of 4 P bands of 16
-    bits is equal, by which candidates are found; media without a hash, or with flat pictures only, look like none. Of
-    media with equal hashes, each is paired with the first.
+    Media look alike if their P hashes differ in less than an eighth of the bits; encoding a video again at another size
+    and quality changes fewer. Candidates are found by a band of 16 bits that is equal, which every pair has that differs
+    in fewer than 4 P bits. Media without a hash, or with flat pictures only, look like none. Of media with equal hashes,
+    each is paired with the first.
 
     Args:
         hashes: P hashes of each of the media, from :func:`picture_hashes`.
@@ -63,7 +65,7 @@ def similar_pairs(hashes: Sequence[Sequence[str]]) -> list[tuple[int, int, int]]
     left, right = _candidates(distinct, flat[first])
     bits = np.bitwise_count(distinct[left] ^ distinct[right]).sum(axis=1)
     for i, j, differing in zip(first[left].tolist(), first[right].tolist(), bits.tolist(), strict=True):
-        if differing < _BANDS * values.shape[1]:
+        if differing < _MOST_DIFFERING * 64 * values.shape[1]:
             pairs.append((usable[min(i, j)], usable[max(i, j)], differing))
     return sorted(pairs)
 
