@@ -8,7 +8,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.nap import sleep_using_event
 
-from microlens.download.failures import Interruption, Stopped
+from microlens.download.failures import StoppedError, TransferError
 
 T = TypeVar("T")
 ATTEMPTS = 6
@@ -17,19 +17,19 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 
 
 def patiently(attempt: Callable[[], T], stop: Event, position: Callable[[], int] = lambda: 0) -> T:
-    """The result of ``attempt``, repeated while it raises Interruption.
+    """The result of ``attempt``, repeated while it raises TransferError.
 
     Args:
         attempt: what to do.
-        stop: ends the pauses; then Stopped is raised.
+        stop: ends the pauses; then StoppedError is raised.
         position: bytes received so far; as long as they grow, there is no limit of attempts.
 
     Raises:
-        Interruption: of the last attempt.
+        TransferError: of the last attempt.
     """
     patience = _Patience(position)
     retrying = Retrying(
-        retry=retry_if_exception_type(Interruption),
+        retry=retry_if_exception_type(TransferError),
         stop=patience.is_over,
         wait=patience.pause,
         sleep=sleep_using_event(stop),
@@ -38,7 +38,7 @@ def patiently(attempt: Callable[[], T], stop: Event, position: Callable[[], int]
 
     def attempt_unless_stopped() -> T:
         if stop.is_set():
-            raise Stopped
+            raise StoppedError
         return attempt()
 
     return retrying(attempt_unless_stopped)
@@ -57,5 +57,5 @@ class _Patience:
         return self.failures >= ATTEMPTS
 
     def pause(self, state: RetryCallState) -> float:
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self.failures - 1))
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self.failures - 1))
         return longest * random.uniform(0.5, 1.0)

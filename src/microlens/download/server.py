@@ -14,7 +14,7 @@ import httpx
 
 from microlens import __version__
 from microlens.download.content import PAGE
-from microlens.download.failures import Interruption, RangesIgnored, Stopped, Unavailable
+from microlens.download.failures import RangesIgnoredError, StoppedError, TransferError, UnavailableError
 from microlens.download.retrying import patiently
 from microlens.download.sources import Source
 
@@ -55,17 +55,21 @@ class Answer:
     is_html: bool
     ranges: bool
     response: httpx.Response
+    stop: Event
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the body as they arrive.
 
         Raises:
-            Interruption: the connection ends early, or no byte comes for a while.
+            TransferError: the connection ends early, or no byte comes for a while.
         """
         try:
-            yield from self.response.iter_raw()
+            for chunk in self.response.iter_raw():
+                if self.stop.is_set():
+                    raise StoppedError
+                yield chunk
         except httpx.HTTPError as error:
-            raise Interruption(_reason(error)) from error
+            raise TransferError(_reason(error)) from error
 
 
 class Server:
@@ -105,8 +109,8 @@ class Server:
             version: if the file is no longer of this version, the answer is the whole file.
 
         Raises:
-            Unavailable: the server refuses or does not have the file, or redirects to a host that is not allowed.
-            Interruption: the server cannot be reached or is busy.
+            UnavailableError: the server refuses or does not have the file, or redirects to a host that is not allowed.
+            TransferError: the server cannot be reached or is busy.
         """
         headers = {}
         if start or end is not None:
@@ -127,16 +131,16 @@ class Server:
             ranges: the server has to be able to send parts of it.
 
         Raises:
-            RangesIgnored: it is not.
-            Unavailable, Interruption: see :meth:`get`; also if the server sends a web page.
+            RangesIgnoredError: it is not.
+            UnavailableError, TransferError: see :meth:`get`; also if the server sends a web page.
         """
 
         def ask() -> Version:
             with self.get(address, 0, 1) as answer:
                 if answer.is_html:
-                    raise Unavailable(PAGE)
+                    raise UnavailableError(PAGE)
                 if ranges and not answer.ranges:
-                    raise RangesIgnored(NO_RANGES)
+                    raise RangesIgnoredError(NO_RANGES)
                 return answer.version
 
         return patiently(ask, self.stop)
@@ -147,8 +151,8 @@ class Server:
         After an interruption, the rest is asked for.
 
         Raises:
-            RangesIgnored: the server sends the whole file.
-            Unavailable, Interruption: see :meth:`get`; also if the file is no longer of ``version``.
+            RangesIgnoredError: the server sends the whole file.
+            UnavailableError, TransferError: see :meth:`get`; also if the file is no longer of ``version``.
         """
         position = start
 
@@ -156,15 +160,15 @@ class Server:
             nonlocal position
             with self.get(address, position, end, version) as answer:
                 if not answer.ranges:
-                    raise RangesIgnored(NO_RANGES)
+                    raise RangesIgnoredError(NO_RANGES)
                 if answer.version != version or answer.start != position:
-                    raise Unavailable("it has changed on the server")
+                    raise UnavailableError("it has changed on the server")
                 for chunk in answer.chunks():
                     chunk = chunk[: end - position]
                     position += len(chunk)
                     write(chunk)
             if position < end:
-                raise Interruption(f"the server sent {position - start:,} bytes in place of {end - start:,}")
+                raise TransferError(f"the server sent {position - start:,} bytes in place of {end - start:,}")
 
         patiently(read_on, self.stop, lambda: position)
 
@@ -175,36 +179,38 @@ class Server:
                 return response
             response.close()
             url = self._target(response)
-        raise Unavailable("the server redirects in a circle")
+        raise UnavailableError("the server redirects in a circle")
 
     def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
         self.stop.wait(self._not_before - time.monotonic())
         if self.stop.is_set():
-            raise Stopped
+            raise StoppedError
         try:
             return self._client.send(self._client.build_request("GET", url, headers=headers), stream=True)
         except httpx.HTTPError as error:
-            raise Interruption(_reason(error)) from error
+            raise TransferError(_reason(error)) from error
 
     def _target(self, response: httpx.Response) -> str:
         """The address that a response redirects to."""
         try:
             target = response.url.join(response.headers["location"])
         except httpx.InvalidURL:
-            raise Unavailable("the server redirects to something that is no address") from None
+            raise UnavailableError("the server redirects to something that is no address") from None
         if target.netloc.decode() not in self.source.hosts or target.scheme not in ("https", response.url.scheme):
-            raise Unavailable(f"the server redirects to {target.scheme}://{target.netloc.decode()}, which is not allowed")
+            raise UnavailableError(
+                f"the server redirects to {target.scheme}://{target.netloc.decode()}, which is not allowed"
+            )
         return str(target)
 
     def _answer(self, response: httpx.Response, start: int) -> Answer:
         status, headers = response.status_code, response.headers
         if status in _TEMPORARY:
             self._delay(headers.get("retry-after"))
-            raise Interruption(f"the server is busy ({status})")
+            raise TransferError(f"the server is busy ({status})")
         if status not in (200, 206, 416):
-            raise Unavailable(_WHY.get(status, f"the server answers with status {status}"))
+            raise UnavailableError(_WHY.get(status, f"the server answers with status {status}"))
         if headers.get("content-encoding", "identity") != "identity":
-            raise Unavailable(f"the server sends it compressed ({headers['content-encoding']})")
+            raise UnavailableError(f"the server sends it compressed ({headers['content-encoding']})")
         if status == 200:
             begin, length = 0, headers.get("content-length")
         else:
@@ -216,13 +222,14 @@ class Server:
             is_html=headers.get("content-type", "").startswith("text/html"),
             ranges=status != 200,
             response=response,
+            stop=self.stop,
         )
 
     def _delay(self, retry_after: str | None) -> None:
         """Send nothing before the time in a Retry-After header."""
         seconds = _seconds(retry_after) if retry_after else 0.0
         if seconds > LONGEST_WAIT:
-            raise Unavailable(f"the server is busy and asks to wait for {seconds / 60:,.0f} minutes")
+            raise UnavailableError(f"the server is busy and asks to wait for {seconds / 60:,.0f} minutes")
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
 
@@ -230,7 +237,7 @@ def _content_range(value: str, start: int) -> tuple[int, str | None]:
     """The first byte and the total size in a Content-Range header; a range beyond the end starts at the end."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", value.strip())
     if match is None:
-        raise Unavailable(f"the server answers with a wrong range ({value!r})")
+        raise UnavailableError(f"the server answers with a wrong range ({value!r})")
     return int(match[1] or start), match[2]
 
 

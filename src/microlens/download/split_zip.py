@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from microlens.download.content import check_beginning
-from microlens.download.failures import Unavailable
+from microlens.download.failures import UnavailableError
 
 Write = Callable[[bytes], object]
 _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -35,7 +35,7 @@ class Parts(Protocol):
         """Bytes of each part."""
 
     def read(self, part: int, start: int, end: int, write: Write) -> None:
-        """Give the bytes ``start`` to ``end`` (exclusive) of a part to ``write``; raises Unavailable."""
+        """Give the bytes ``start`` to ``end`` (exclusive) of a part to ``write``; raises UnavailableError."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_across(parts: Parts, start: int, end: int, write: Write) -> None:
     while start < end:
         part = bisect_right(starts, start) - 1
         if part >= len(parts.sizes):
-            raise Unavailable("the zip is cut short")
+            raise UnavailableError("the zip is cut short")
         stop = min(end, starts[part + 1])
         parts.read(part, start - starts[part], stop - starts[part], write)
         start = stop
@@ -83,16 +83,16 @@ def read_directory_bytes(parts: Parts) -> bytes:
     """The directory of a zip and everything behind it, with which :func:`parse_directory` begins.
 
     Raises:
-        Unavailable: it is no zip, or is cut short.
+        UnavailableError: it is no zip, or is cut short.
     """
     total = sum(parts.sizes)
     tail = _bytes(parts, max(0, total - _END64_SIZE - _LOCATOR64_SIZE - _END_SIZE - _LONGEST_COMMENT), total)
     part, offset = _end_of(tail)
     if part >= len(parts.sizes):
-        raise Unavailable(f"the zip has more than {len(parts.sizes)} parts")
+        raise UnavailableError(f"the zip has more than {len(parts.sizes)} parts")
     start = sum(parts.sizes[:part]) + offset
     if start > total:
-        raise Unavailable("the directory of the zip is damaged")
+        raise UnavailableError("the directory of the zip is damaged")
     return tail[start - total :] if total - start <= len(tail) else _bytes(parts, start, total)
 
 
@@ -104,44 +104,49 @@ def parse_directory(directory: bytes, sizes: Sequence[int]) -> list[Member]:
         sizes: bytes of each part.
 
     Raises:
-        Unavailable: the directory is damaged.
+        UnavailableError: the directory is damaged.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(_standing_alone(directory))) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
-        raise Unavailable(f"the directory of the zip is damaged ({error})") from None
+        raise UnavailableError(f"the directory of the zip is damaged ({error})") from None
     starts = [0, *accumulate(sizes)]
     if any(entry.volume >= len(sizes) for entry in entries):
-        raise Unavailable(f"the zip has more than {len(sizes)} parts")
+        raise UnavailableError(f"the zip has more than {len(sizes)} parts")
     located = sorted(((starts[entry.volume] + entry.header_offset, entry) for entry in entries), key=itemgetter(0))
     ends = [*(start for start, _ in located[1:]), starts[-1] - len(directory)]
     return [Member(entry, start, end) for (start, entry), end in zip(located, ends, strict=False)]
 
 
-def extract(parts: Parts, member: Member, target: Path) -> int:
-    """Write the content of a member to ``target``; return the number of compressed bytes.
+def extract(parts: Parts, member: Member, target: Path, on_bytes: Callable[[int], object] = int) -> None:
+    """Write the content of a member to ``target``.
+
+    Args:
+        parts: the parts of the zip.
+        member: what to extract.
+        target: a file that is overwritten.
+        on_bytes: called with the number of bytes read so far.
 
     Raises:
-        Unavailable: it is damaged, encrypted, or compressed in a way that is not read.
+        UnavailableError: it is damaged, encrypted, or compressed in a way that is not read.
     """
     with target.open("wb") as file:
-        unpacking = _Unpacking(member.info, file.write)
+        unpacking = _Unpacking(member.info, file.write, on_bytes)
         longest = _LOCAL_SIZE + 2 * _LONGEST_EXTRA + member.info.compress_size
         read_across(parts, member.start, min(member.end, member.start + longest), unpacking.feed)
         unpacking.finish()
-    return member.info.compress_size
 
 
 class _Unpacking:
     """Unpacks one member, which begins with a header of its own, as its bytes arrive."""
 
-    def __init__(self, info: zipfile.ZipInfo, write: Write) -> None:
+    def __init__(self, info: zipfile.ZipInfo, write: Write, on_bytes: Callable[[int], object]) -> None:
         if info.flag_bits & _ENCRYPTED:
-            raise Unavailable("it is encrypted")
+            raise UnavailableError("it is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Unavailable(f"its compression is not read here (method {info.compress_type})")
-        self.info, self.write = info, write
+            raise UnavailableError(f"its compression is not read here (method {info.compress_type})")
+        self.info, self.write, self.on_bytes = info, write, on_bytes
         self.inflating = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
         self.header: bytes | None = b""
         self.left, self.size, self.crc = info.compress_size, 0, 0
@@ -157,15 +162,16 @@ class _Unpacking:
         chunk = chunk[: self.left]
         self.left -= len(chunk)
         self._write(self._inflate(chunk) if chunk else b"")
+        self.on_bytes(self.info.compress_size - self.left)
 
     def finish(self) -> None:
         """Check that the content is complete."""
         if self.inflating:
             self._write(self.inflating.flush())
         if self.left or self.size != self.info.file_size:
-            raise Unavailable("it is cut short in the zip")
+            raise UnavailableError("it is cut short in the zip")
         if self.crc != self.info.CRC:
-            raise Unavailable(f"its CRC-32 is {self.crc:08x}, and {self.info.CRC:08x} in the directory of the zip")
+            raise UnavailableError(f"its CRC-32 is {self.crc:08x}, and {self.info.CRC:08x} in the directory of the zip")
 
     def _data_begins(self) -> int | None:
         """Bytes of the member's header, if enough of it is there to tell."""
@@ -173,7 +179,7 @@ class _Unpacking:
         if len(header) < _LOCAL_SIZE:
             return None
         if not header.startswith(_LOCAL_HEADER):
-            raise Unavailable("the zip is damaged at its position")
+            raise UnavailableError("the zip is damaged at its position")
         name, extra = struct.unpack_from("<HH", header, 26)
         return _LOCAL_SIZE + int(name) + int(extra)
 
@@ -181,7 +187,7 @@ class _Unpacking:
         try:
             return self.inflating.decompress(chunk) if self.inflating else chunk
         except zlib.error as error:
-            raise Unavailable(f"it is damaged in the zip ({error})") from None
+            raise UnavailableError(f"it is damaged in the zip ({error})") from None
 
     def _write(self, content: bytes) -> None:
         if not content:
@@ -190,7 +196,7 @@ class _Unpacking:
             check_beginning(content, self.info.filename)
         self.size += len(content)
         if self.size > self.info.file_size:
-            raise Unavailable("it is longer than the directory of the zip says")
+            raise UnavailableError("it is longer than the directory of the zip says")
         self.crc = zlib.crc32(content, self.crc)
         self.write(content)
 
@@ -205,7 +211,7 @@ def _end_of(tail: bytes) -> tuple[int, int]:
     """The part in which the directory of a zip starts and its position in that part, from the zip's last bytes."""
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + _END_SIZE:
-        raise Unavailable("it is no zip, or is cut short")
+        raise UnavailableError("it is no zip, or is cut short")
     part, _, _, _, offset = struct.unpack_from("<HHHLL", tail, at + 6)
     at64 = at - _LOCATOR64_SIZE - _END64_SIZE
     if tail[at - _LOCATOR64_SIZE : at].startswith(_LOCATOR64) and tail[at64:].startswith(_END64):

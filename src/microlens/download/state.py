@@ -16,7 +16,9 @@ from microlens.files.writing import lock_folder
 FOLDER = ".microlens-download"
 _TABLES = """
     CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, sha256 TEXT, modified INTEGER) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS versions (address TEXT PRIMARY KEY, total INTEGER, etag TEXT, modified TEXT) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS versions (
+        address TEXT PRIMARY KEY, total INTEGER, etag TEXT, modified TEXT
+    ) WITHOUT ROWID;
 """
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from microlens.download.content import check_beginning
-from microlens.download.failures import Interruption
+from microlens.download.failures import TransferError
 from microlens.download.retrying import patiently
-from microlens.download.server import Answer, Server, Version
+from microlens.download.server import Answer, Server
 from microlens.download.state import State
 
 OnBytes = Callable[[str, int, int | None], None]
@@ -44,8 +44,8 @@ class Transfer:
         """Fetch what is missing.
 
         Raises:
-            Unavailable: the server does not send the file, or sends a web page in its place.
-            Interruption: the server was tried several times without receiving anything more.
+            UnavailableError: the server does not send the file, or sends a web page in its place.
+            TransferError: the server was tried several times without receiving anything more.
         """
         with self.partial.open("ab+") as file:
             self._take_up(file)
@@ -75,7 +75,7 @@ class Transfer:
                 return
             self._restart(file)
             if answer.start > 0:
-                raise Interruption("it has changed on the server")
+                raise TransferError("it has changed on the server")
             self.version = answer.version
             self.state.keep_version(self.address, answer.version)
             self._receive(answer, file)
@@ -94,4 +94,4 @@ class Transfer:
             self.fetched += len(chunk)
             self.on_bytes(self.path, self.position, total)
         if total is not None and self.position != total:
-            raise Interruption(f"the server sent {self.position:,} bytes in place of {total:,}")
+            raise TransferError(f"the server sent {self.position:,} bytes in place of {total:,}")
