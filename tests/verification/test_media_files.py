@@ -125,7 +125,7 @@ from pathlib import Path
 from microlens.verification.media_files import MediaTask, check_files
 folder = Path(sys.argv[1])
 paths = sorted((folder / "videos").iterdir())
-check_files([MediaTask(kind="clips", name=path.name, path=path) for path in paths], folder, 2)
+check_files([MediaTask(kind="clips", name=path.name, path=path) for path in paths], folder, 1)
 """
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from microlens.verification.decoding import decode_video
 from microlens.verification.duplicates import find_duplicates
 from microlens.verification.media_files import CheckedFile
-from microlens.verification.perceptual_hashes import FLAT, picture_hashes, similar_pairs
+from microlens.verification.perceptual_hashes import FLAT, picture_hashes
+from microlens.verification.similar_pairs import similar_pairs
 from tests.videos import mux_film
 
 

@@ -62,6 +62,14 @@ class MediaFolder:
     parts: int = 1
     size: int | None = None
 
+    def path_of(self, item: int) -> str:
+        """The path of an item's file in a release."""
+        return f"{self.folder}/{item}{self.suffix}"
+
+    def address_of(self, item: int) -> str:
+        """The address of an item's single file."""
+        return f"{self.address}/{item}{self.suffix}"
+
     @property
     def archive_parts(self) -> tuple[str, ...]:
         """The addresses of the parts of the zip in their order; none if there is no zip."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from microlens.release.ids import Id
 from microlens.verification.findings import Case, Finding, grouped
 from microlens.verification.media_files import CheckedFile
-from microlens.verification.perceptual_hashes import similar_pairs
+from microlens.verification.similar_pairs import similar_pairs
 
 _NAMES = {"clips": "videos", "covers": "covers", "sound": "sound files"}
 

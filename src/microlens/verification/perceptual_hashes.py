@@ -1,24 +1,14 @@
-"""Perceptual hashes of pictures, and pairs of media whose pictures look alike."""
+"""Perceptual hashes of pictures."""
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from PIL import Image
 
 from microlens.media.pictures import Pixels
 
-Hashes = NDArray[np.uint64]
-
-_BITS = 16  # of a band
-_BANDS = 64 // _BITS
-_MOST_DIFFERING = 1 / 8
-# The standard deviation below which a picture is black, white or grey all over; its hash is noise.
-_FLAT = 4.0
 FLAT = ""
-_MOST_IN_A_BAND = 200  # media that agree in a band; more say that the band is of an empty part of the pictures
+"""Stands for the hash of a picture that is black, white or grey all over, which would be noise."""
+_LEAST_DEVIATION = 4.0
 
 
 def can_hash() -> bool:
@@ -36,49 +26,4 @@ def picture_hashes(pictures: Pixels) -> list[str] | None:
         return None
     from imagehash import phash
 
-    return [FLAT if picture.std() < _FLAT else str(phash(Image.fromarray(picture))) for picture in pictures]
-
-
-def similar_pairs(hashes: Sequence[Sequence[str]]) -> list[tuple[int, int, int]]:
-    """The pairs of N media that look alike: (i, j, number of differing bits), i < j.
-
-    Media look alike if their P hashes differ in less than an eighth of the bits; encoding a video again at another size
-    and quality changes fewer. Candidates are found by a band of 16 bits that is equal, which every pair has that differs
-    in fewer than 4 P bits. Media without a hash, or with flat pictures only, look like none. Of media with equal hashes,
-    each is paired with the first.
-
-    Args:
-        hashes: P hashes of each of the media, from :func:`picture_hashes`.
-    """
-    usable = [index for index, own in enumerate(hashes) if any(own)]
-    if len(usable) < 2:
-        return []
-    values = np.array([[int(text or "0", 16) for text in hashes[index]] for index in usable], np.uint64)  # (U, P)
-    flat = np.array([[text == FLAT for text in hashes[index]] for index in usable])
-    distinct, first, inverse = np.unique(values, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    pairs = [
-        (usable[int(first[group])], usable[index], 0)
-        for index, group in enumerate(inverse.tolist())
-        if index != first[group]
-    ]
-    left, right = _candidates(distinct, flat[first])
-    bits = np.bitwise_count(distinct[left] ^ distinct[right]).sum(axis=1)
-    for i, j, differing in zip(first[left].tolist(), first[right].tolist(), bits.tolist(), strict=True):
-        if differing < _MOST_DIFFERING * 64 * values.shape[1]:
-            pairs.append((usable[min(i, j)], usable[max(i, j)], differing))
-    return sorted(pairs)
-
-
-def _candidates(values: Hashes, flat: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of rows of ``values`` (U, P) that agree in a band of a picture that is not ``flat`` (U, P): (C,), (C,)."""
-    found: list[pl.DataFrame] = []
-    for picture in range(values.shape[1]):
-        for band in range(_BANDS):
-            key = (values[:, picture] >> np.uint64(_BITS * band)) & np.uint64((1 << _BITS) - 1)
-            table = pl.DataFrame({"key": key, "row": np.arange(len(values))}).filter(pl.Series(~flat[:, picture]))
-            table = table.filter(pl.len().over("key") <= _MOST_IN_A_BAND)
-            pairs = table.join(table, on="key").filter(pl.col("row") < pl.col("row_right"))
-            found.append(pairs.select("row", "row_right"))
-    rows = pl.concat(found).unique().sort("row", "row_right")
-    return rows["row"].to_numpy(), rows["row_right"].to_numpy()
+    return [FLAT if picture.std() < _LEAST_DEVIATION else str(phash(Image.fromarray(picture))) for picture in pictures]
