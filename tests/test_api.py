@@ -18,6 +18,9 @@ COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data convert": ["SOURCE", "OUT", "--format"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data verify": [
+        *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
+    ],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],
@@ -30,9 +33,11 @@ COMMANDS: dict[str, list[str]] = {
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
-    "features": [
+    "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],
+    "features diff": ["A", "B", "--json"],
+    "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],
     "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],

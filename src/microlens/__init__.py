@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.verification.feature_files import FeatureComparison, adopt_features, compare_features
+    from microlens.verification.report import Verification
+    from microlens.verification.verify import verify
 
 __version__ = "0.2.0"
 
@@ -32,6 +35,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "FeatureComparison": "verification.feature_files",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "Protocol": "data.protocol",
@@ -42,15 +46,19 @@ _MODULES = {
     "Search": "runs.tune",
     "Settings": "media.decoding",
     "Table": "bench.table",
+    "Verification": "verification.report",
+    "adopt_features": "verification.feature_files",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
+    "compare_features": "verification.feature_files",
     "convert": "release.convert",
     "fit": "runs.fit",
     "load": "runs.run",
     "prepare": "data.prepare",
     "table": "bench.table",
     "train": "runs.train",
+    "verify": "verification.verify",
     "write_features": "runs.feature_files",
     "write_page": "page.run_page",
     "write_release": "release.synthetic",
@@ -60,6 +68,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "FeatureComparison",
     "InputError",
     "ItemEncoder",
     "Protocol",
@@ -70,15 +79,19 @@ __all__ = [
     "Search",
     "Settings",
     "Table",
+    "Verification",
+    "adopt_features",
     "adopt_run",
     "check_run",
     "compare",
+    "compare_features",
     "convert",
     "fit",
     "load",
     "prepare",
     "table",
     "train",
+    "verify",
     "write_features",
     "write_page",
     "write_release",

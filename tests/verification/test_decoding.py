@@ -101,6 +101,13 @@ def test_very_long_videos_are_decoded_by_keyframes_after_a_while(film: Path, mon
     assert decode_video(film).info["decoded"] <= few.info["decoded"]
 
 
+def test_a_video_of_eight_hours_is_decoded(tmp_path: Path) -> None:
+    film = encode(tmp_path / "1.mp4", count=40, times=[frame * 30 * 720 for frame in range(40)])
+    decoded = decode_video(film)
+    assert decoded.faults == []
+    assert decoded.info["duration"] == pytest.approx(8 * 3600, rel=0.03)
+
+
 def test_packets_are_not_kept(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     read = decoding.read_film

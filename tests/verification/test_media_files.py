@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 
 from microlens.verification import media_files
 from microlens.verification.foreign_files import what_it_is
@@ -117,6 +118,13 @@ def test_other_content_is_named(content: bytes, kind: str | None, tmp_path: Path
     assert what_it_is(path) == kind
     if kind:
         assert check_file(MediaTask(kind="clips", name="1.mp4", path=path)).faults == [f"not a media file: {kind}"]
+
+
+def test_covers_of_16k_pixels_a_side_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "1.png"
+    Image.new("1", (16384, 16384)).save(path)
+    (fault,) = check_file(MediaTask(kind="covers", name="1.png", path=path)).faults
+    assert fault == "its pictures have 16384 x 16384 pixels; accepted are up to 67,108,864"
 
 
 _PROGRAM = """

@@ -17,6 +17,7 @@ class ExtractByDefault(TyperGroup):
     """A group whose command ``extract`` runs if none is named: ``microlens features DATASET --encoder NAME``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, with ``extract`` before them if they begin with no command."""
         if not args or args[0] not in (*self.commands, "--help"):
             args = [EXTRACT, *args]
         return super().parse_args(ctx, args)

@@ -70,7 +70,8 @@ def compare_features(a: str | Path, b: str | Path) -> FeatureComparison:
                 break
     if found is None:
         raise InputError(
-            f"{a} and {b} cannot be compared: they have {shapes[0][0]:,} and {shapes[1][0]:,} rows, no ids and no equal rows."
+            f"{a} and {b} cannot be compared: they have {shapes[0][0]:,} and {shapes[1][0]:,} rows, no ids and no "
+            "equal rows."
         )
     return FeatureComparison(
         verdict=_sentence(found, in_order=in_order),

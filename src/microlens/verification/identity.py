@@ -151,14 +151,17 @@ def _by_fingerprints(
     same = {name for name, value in published.items() if own[name] == value}
     if not published:
         return "undecided", (
-            f"its counts are those of {known.title}, with items {_range(pairs)}; whether its ids are the published ones "
-            "can only be told from the published file, given as against=PATH"
+            f"its counts are those of {known.title}, with items {_range(pairs)}; whether its ids are, too, can only be "
+            "told against the published file"
         )
     if "rows" in same:
         order = "" if "sequences" in same else ", in another order where times are equal or missing"
         return "official", f"it has the users, items and interactions of {known.title}{order}"
     if "graph" in same:
-        return "permuted", f"it is {known.title} with {_permuted(same)} permuted; map them back with against=PATH"
+        return (
+            "permuted",
+            f"it is {known.title} with {_permuted(same)} permuted; they are mapped back against the published file",
+        )
     return "changed", f"it has the counts of {known.title}, but other interactions"
 
 
@@ -170,8 +173,8 @@ def _permuted(same: set[str]) -> str:
 
 
 def _range(pairs: Pairs) -> str:
-    items = pairs.with_ids()["item"]
-    return f"{items.min()} to {items.max()}"
+    ids = pairs.with_ids()["item"].unique().sort().to_list()
+    return f"{ids[0]} to {ids[-1]}"
 
 
 def _against(mapping: Mapping, copy: Pairs, official: Pairs) -> tuple[Verdict, str]:

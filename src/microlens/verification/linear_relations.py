@@ -56,7 +56,10 @@ class Relation:
             "normalised": "A and B hold the same directions with other lengths, as of normalised vectors",
             "rotated": "B is A after a rotation or reflection, perhaps scaled",
             "linear": f"B and A differ by a linear map (R2 {_number(numbers.fit)}, back {_number(numbers.fit_back)})",
-            "similar": f"A and B are similar (CKA {numbers.cka:.3f}) but no linear map of one another: another encoder or other input",
+            "similar": (
+                f"A and B are similar (CKA {numbers.cka:.3f}) but no linear map of one another: another encoder or "
+                "other input"
+            ),
             "different": f"A and B are of different encoders (CKA {numbers.cka:.3f})",
         }[self.kind]
 

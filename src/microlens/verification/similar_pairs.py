@@ -20,9 +20,9 @@ def similar_pairs(hashes: Sequence[Sequence[str]]) -> list[tuple[int, int, int]]
     """The pairs of N media that look alike: (i, j, number of differing bits), i < j.
 
     Media look alike if their P hashes differ in less than an eighth of the bits; encoding a video again at another size
-    and quality changes fewer. Candidates are found by a band of 16 bits that is equal, which every pair has that differs
-    in fewer than 4 P bits. Media without a hash, or with flat pictures only, look like none. Of media with equal hashes,
-    each is paired with the first.
+    and quality changes fewer. Candidates are found by a band of 16 bits that is equal, which every pair has that
+    differs in fewer than 4 P bits. Media without a hash, or with flat pictures only, look like none. Of media with
+    equal hashes, each is paired with the first.
 
     Args:
         hashes: P hashes of each of the media, from :func:`picture_hashes`.

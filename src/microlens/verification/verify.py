@@ -19,8 +19,14 @@ from microlens.verification.report import Verification
 from microlens.verification.tables import check_completeness, check_durations, check_values
 
 _KINDS = (
-    "truncated", "damaged sound", "damaged", "not a media file", "no video stream", "no sound track", "the file is empty",
-)  # fmt: skip
+    "truncated",
+    "damaged sound",
+    "damaged",
+    "not a media file",
+    "no video stream",
+    "no sound track",
+    "the file is empty",
+)
 _BEGINNINGS = {
     "its pictures have": "too many pixels",
     "a picture of the kind": "a kind of picture that is not read",
