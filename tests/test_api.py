@@ -20,6 +20,9 @@ COMMANDS: dict[str, list[str]] = {
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
+    "data verify": [
+        *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
+    ],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],
@@ -32,9 +35,11 @@ COMMANDS: dict[str, list[str]] = {
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
-    "features": [
+    "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],
+    "features diff": ["A", "B", "--json"],
+    "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],
     "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
-    from microlens.page import write_page
+    from microlens.page.run_page import write_page
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
     from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.verification.feature_files import FeatureComparison, adopt_features, compare_features
+    from microlens.verification.report import Verification
+    from microlens.verification.verify import verify
 
 __version__ = "0.2.0"
 
@@ -35,6 +38,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "FeatureComparison": "verification.feature_files",
     "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
@@ -47,9 +51,12 @@ _MODULES = {
     "Search": "runs.tune",
     "Settings": "media.decoding",
     "Table": "bench.table",
+    "Verification": "verification.report",
+    "adopt_features": "verification.feature_files",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
+    "compare_features": "verification.feature_files",
     "convert": "release.convert",
     "export_lmdb": "data.export_lmdb",
     "fit": "runs.fit",
@@ -58,8 +65,9 @@ _MODULES = {
     "prepare": "data.prepare",
     "table": "bench.table",
     "train": "runs.train",
+    "verify": "verification.verify",
     "write_features": "runs.feature_files",
-    "write_page": "page",
+    "write_page": "page.run_page",
     "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
 }
@@ -68,6 +76,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "FeatureComparison",
     "ImportedLmdb",
     "InputError",
     "ItemEncoder",
@@ -80,9 +89,12 @@ __all__ = [
     "Search",
     "Settings",
     "Table",
+    "Verification",
+    "adopt_features",
     "adopt_run",
     "check_run",
     "compare",
+    "compare_features",
     "convert",
     "export_lmdb",
     "fit",
@@ -91,6 +103,7 @@ __all__ = [
     "prepare",
     "table",
     "train",
+    "verify",
     "write_features",
     "write_page",
     "write_picture_texts",

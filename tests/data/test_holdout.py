@@ -20,8 +20,8 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS, all_metrics
 from microlens.evaluation.report import PARTS
 from microlens.media.decoding import Settings
-from microlens.page import write_page
 from microlens.page.comparison import chance
+from microlens.page.run_page import write_page
 from microlens.runs.assembly import build_experiment
 from microlens.runs.run import load
 from microlens.runs.train import train

@@ -1,6 +1,5 @@
 """Atomic writes, folder locks, and safe clearing of folders made by this package."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -47,14 +46,19 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock.
     """
-    with (folder / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder} is being written by another process; wait for it or choose another folder."
-            ) from None
+    from filelock import FileLock, Timeout  # not above, because decoding processes write files but lock nothing
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{folder} is being written by another process; wait for it or choose another folder."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
