@@ -10,6 +10,8 @@ import typer
 from microlens.cli.output import LARGEST_SEED, console
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from microlens.download.progress import OnProgress
     from microlens.download.release import Step
     from microlens.download.work import Download
@@ -38,9 +40,7 @@ def download(
     kinds = None if only is None else [kind.strip() for kind in only.split(",")]
     chosen = int(items) if items and items.isdecimal() else Path(items) if items else None
     if dry_run:
-        _show_plan(
-            plan_release(name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs),
-        )
+        _show_plan(plan_release(name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs))
         return
     with _bars() as on_progress:
         done = download_release(
@@ -52,14 +52,21 @@ def download(
 @contextmanager
 def _bars() -> "Iterator[OnProgress]":
     """Show the bytes of all files and of those in flight."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     from microlens.download.progress import Progress as Counts
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}", markup=False), *columns, console=console, transient=True) as bars:
         everything = bars.add_task("files", total=None)
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(counts: Counts) -> None:
             total = counts.size if counts.size >= counts.size_done else None
@@ -86,11 +93,16 @@ def _show_plan(steps: "list[Step]") -> None:
 
 
 def _show(done: "Download") -> None:
-    console.print(f"{done.folder}: {len(done.fetched):,} files fetched ({_bytes(done.size)}), {done.present:,} were there")
+    from microlens.download.release import FOLDER, MISSING
+
+    console.print(
+        f"{done.folder}: {len(done.fetched):,} files fetched ({_bytes(done.size)}), {done.present:,} were there"
+    )
     _show_first([f"note: {note}" for note in done.notes])
     _show_first([f"missing: {path} ({why})" for path, why in sorted(done.missing.items())])
     if done.missing:
-        console.print(f"{len(done.missing):,} files are missing. Next: the same command again")
+        listed = done.folder / FOLDER / MISSING
+        console.print(f"{len(done.missing):,} files are missing (listed in {listed}). Next: the same command again")
         raise typer.Exit(_INCOMPLETE)
     console.print(f"Next: microlens data prepare {done.folder} DATASET")
 

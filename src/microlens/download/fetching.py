@@ -42,10 +42,10 @@ class Fetcher:
     tally: Tally
     jobs: int
 
-    def fetch_tables(self, files: Sequence[RemoteFile]) -> None:
-        """Fetch single files."""
+    def fetch_tables(self, files: Sequence[RemoteFile], sizes: Mapping[str, int]) -> None:
+        """Fetch single files, of which the ``sizes`` are known by path, or are not."""
         left = [file for file in files if not self.state.has(file.path)]
-        self._expect(len(files) - len(left), {file.path: file.size or 0 for file in left})
+        self._expect(len(files) - len(left), {file.path: sizes.get(file.path, 0) for file in left})
         self.done.missing |= self._fetch_all({file.path: partial(self._fetch_table, file) for file in left})
 
     def fetch_media(self, media: MediaFolder, items: Sequence[int], archive: Archive | None) -> None:
