@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, console
+from microlens.cli.output import LARGEST_SEED, bar, console
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -47,6 +47,23 @@ def download(
             name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs, on_progress=on_progress
         )
     _show(done)
+
+
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A folder with files of MicroLens, whatever they are called.")],
+    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
+    name: Annotated[
+        str | None, typer.Option("--set", help="50k, 100k, 1m or 1m-mmctr; told by the files by default.")
+    ] = None,
+) -> None:
+    """Make a release of files that were fetched by hand; they are recognised by their content."""
+    from microlens.download.adopt import adopt_release
+
+    with bar("files") as on_progress:
+        adoption = adopt_release(folder, out, name=name, on_progress=on_progress)
+    console.print(f"{out}: {len(adoption.placed):,} files of {adoption.name} placed, {adoption.present:,} were there")
+    _show_first([f"left out: {source} ({why})" for source, why in sorted(adoption.left_out.items())])
+    console.print(f"Next: microlens data download {adoption.name} {out}, for the rest")
 
 
 @contextmanager

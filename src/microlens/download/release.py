@@ -140,7 +140,7 @@ def _fetch_media(fetcher: Fetcher, job: _Job, media: MediaFolder) -> None:
         return
     fetcher.fetch_media(media, items, archive)
     if archive and isinstance(archive.parts, LocalParts):
-        archive.parts.paths[0].unlink()
+        state.partial_path(media.archive_parts[0]).unlink()
     if len(fetcher.done.missing) > before:
         _cache(state.folder, media).unlink(missing_ok=True)
 
