@@ -110,7 +110,8 @@ def _show_plan(steps: "list[Step]") -> None:
 
 
 def _show(done: "Download") -> None:
-    from microlens.download.release import FOLDER, MISSING
+    from microlens.download.release import MISSING
+    from microlens.download.state import FOLDER
 
     console.print(
         f"{done.folder}: {len(done.fetched):,} files fetched ({_bytes(done.size)}), {done.present:,} were there"

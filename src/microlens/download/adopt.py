@@ -153,10 +153,9 @@ def _unpack_tables(
 
 def _only_set(folder: Path, sources: _Sources) -> ReleaseSet:
     """The set of the pairs, or else the one that most files belong to."""
-    of_pairs = {
-        match.chosen.name for matches in sources.tables.values() for match in matches if match.file.kind == "pairs"
-    }
-    votes = Counter(name for matches in sources.tables.values() for name in {match.chosen.name for match in matches})
+    matches = [match for several in sources.tables.values() for match in several]
+    of_pairs = {match.chosen.name for match in matches if match.file.kind == "pairs"}
+    votes = Counter(match.chosen.name for match in matches)
     folders = {PurePosixPath(member.info.filename).parts[0] for members in sources.zips.values() for member in members}
     for chosen in load_registry().values():
         votes[chosen.name] += sum(media.folder in folders for media in chosen.media)
@@ -222,14 +221,14 @@ class _MemberTask:
 
 
 def _tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> Iterator[_FileTask | _MemberTask]:
-    """What has to be placed, each path once."""
+    """What has to be placed; of several files for the same path, the first."""
     taken: dict[str, str] = {}
     for task in (*_table_tasks(sources, chosen, adoption), *_media_tasks(sources, chosen, adoption)):
-        if task.path in taken:
+        if isinstance(task, _FileTask) and task.path in taken:
             adoption.left_out[task.shown] = f"{taken[task.path]} is the same file of the set"
-            continue
-        taken[task.path] = task.shown
-        yield task
+        else:
+            taken[task.path] = task.shown
+            yield task
 
 
 def _table_tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> Iterator[_FileTask]:
@@ -245,28 +244,29 @@ def _media_tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> I
     left = dict.fromkeys(sources.media)
     for media in chosen.media:
         archives = {parts: open_archive(parts, media.suffix) for parts in sources.zips}
-        for parts, archive in archives.items():
-            for item, member in archive.members.items():
-                shown = f"{sources.names[parts.last]}: {member.info.filename}"
-                yield _MemberTask(parts, member, shown, media.path_of(item))
         for source in [path for path in left if is_media(beginning(path), media.suffix)]:
             item = _item_of(source, archives.values())
             if item is not None:
                 del left[source]
                 yield _FileTask(source, sources.names[source], media.path_of(item))
+        for parts, archive in archives.items():
+            for number, member in archive.members.items():
+                shown = f"{sources.names[parts.last]}: {member.info.filename}"
+                yield _MemberTask(parts, member, shown, media.path_of(number))
     adoption.left_out |= {sources.names[path]: "neither its name nor a zip tells its item" for path in left}
 
 
 def _item_of(source: Path, archives: Iterable[Archive]) -> int | None:
     """The item of a file: that of a zip's member with the same content, or else the one in its name."""
     size = source.stat().st_size
-    same_size = {
+    by_crc = {
         member.info.CRC: item
         for archive in archives
         for item, member in archive.members.items()
         if member.info.file_size == size
     }
-    return (same_size and same_size.get(crc32(source))) or item_in_name(source)
+    by_content = by_crc.get(crc32(source)) if by_crc else None
+    return item_in_name(source) if by_content is None else by_content
 
 
 def _linked(source: Path, target: Path) -> Path:

@@ -14,7 +14,7 @@ from microlens.errors import InputError
 from microlens.files.writing import sha256
 
 _FIRST_LINES = 50
-_MOST_TAGS = 100  # distinct values; titles have thousands
+_ROWS_A_TAG = 10  # at least, on average; titles rarely repeat
 _RECORD = r"^\d+[,\t]"
 # In this order, the first expression that all first lines match tells the kind; a header may stand above.
 _KINDS = (
@@ -97,7 +97,7 @@ def _by_rows(path: Path, sets: Sequence[ReleaseSet]) -> Iterator[tuple[ReleaseSe
         return
     kind, suffix = _kind_of(list(islice(lines, _FIRST_LINES)))
     rows = lines.str.contains(_RECORD).sum()
-    if kind == "titles" and lines.str.replace(_RECORD, "").n_unique() <= _MOST_TAGS:
+    if kind == "titles" and _ROWS_A_TAG * lines.str.replace(_RECORD, "").n_unique() <= rows:
         kind = "tags"
     counts = _counts(path) if kind == "pairs" else (rows,)
     for chosen, file in _all(sets):

@@ -27,6 +27,7 @@ _LONGEST_COMMENT = _LONGEST_EXTRA = 65_535
 _END_SIZE, _END64_SIZE, _LOCATOR64_SIZE = 22, 56, 20
 LONGEST_END = _END64_SIZE + _LOCATOR64_SIZE + _END_SIZE + _LONGEST_COMMENT
 _ENCRYPTED = 1
+_UNKNOWN_PART = 0xFFFF  # told by the zip64 record
 
 
 class Parts(Protocol):
@@ -56,7 +57,7 @@ class LocalParts:
     @cached_property
     def sizes(self) -> list[int]:
         """Bytes of each part."""
-        known = [path and path.stat().st_size for path in self.paths]
+        known = [None if path is None else path.stat().st_size for path in self.paths]
         usual = max(size or 0 for size in known)
         return [usual if size is None else size for size in known]
 
@@ -100,8 +101,13 @@ def read_directory_bytes(parts: Parts) -> bytes:
         UnavailableError: it is no zip, or is cut short.
     """
     total = sum(parts.sizes)
-    tail = _bytes(parts, max(0, total - LONGEST_END), total)
-    _, part, offset = end_of_zip(tail)
+    first = max(0, total - LONGEST_END)
+    try:  # without the parts before the last one, which may be missing
+        tail = _bytes(parts, max(first, total - parts.sizes[-1]), total)
+        _, part, offset = end_of_zip(tail)
+    except UnavailableError:
+        tail = _bytes(parts, first, total)
+        _, part, offset = end_of_zip(tail)
     if part >= len(parts.sizes):
         raise UnavailableError(f"the zip has more than {len(parts.sizes)} parts")
     start = sum(parts.sizes[:part]) + offset
@@ -242,6 +248,8 @@ def end_of_zip(tail: bytes) -> End:
     at64 = at - _LOCATOR64_SIZE - _END64_SIZE
     if tail[at - _LOCATOR64_SIZE : at].startswith(_LOCATOR64) and tail[at64:].startswith(_END64):
         last, part, _, _, _, offset = struct.unpack_from("<LLQQQQ", tail, at64 + 16)
+    elif _UNKNOWN_PART in (last, part):
+        raise UnavailableError("the end of the zip is damaged")
     return End(last, part, offset)
 
 
