@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 data_app = typer.Typer(no_args_is_help=True, help="Download, make, convert and prepare datasets.")
 app.add_typer(data_app, name="data")
 data_app.command("download")(download.download)
+data_app.command("adopt")(download.adopt)
 data_app.command("synth")(data.synth)
 data_app.command("convert")(data.convert)
 data_app.command("prepare")(data.prepare)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, console
+from microlens.cli.output import LARGEST_SEED, bar, console
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from microlens.download.progress import OnProgress
     from microlens.download.release import Step
     from microlens.download.work import Download
@@ -38,9 +40,7 @@ def download(
     kinds = None if only is None else [kind.strip() for kind in only.split(",")]
     chosen = int(items) if items and items.isdecimal() else Path(items) if items else None
     if dry_run:
-        _show_plan(
-            plan_release(name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs),
-        )
+        _show_plan(plan_release(name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs))
         return
     with _bars() as on_progress:
         done = download_release(
@@ -49,17 +49,41 @@ def download(
     _show(done)
 
 
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A folder with files of MicroLens, whatever they are called.")],
+    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
+    name: Annotated[
+        str | None, typer.Option("--set", help="50k, 100k, 1m or 1m-mmctr; told by the files by default.")
+    ] = None,
+) -> None:
+    """Make a release of files that were fetched by hand; they are recognised by their content."""
+    from microlens.download.adopt import adopt_release
+
+    with bar("files") as on_progress:
+        adoption = adopt_release(folder, out, name=name, on_progress=on_progress)
+    console.print(f"{out}: {len(adoption.placed):,} files of {adoption.name} placed, {adoption.present:,} were there")
+    _show_first([f"left out: {source} ({why})" for source, why in sorted(adoption.left_out.items())])
+    console.print(f"Next: microlens data download {adoption.name} {out}, for the rest")
+
+
 @contextmanager
 def _bars() -> "Iterator[OnProgress]":
     """Show the bytes of all files and of those in flight."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     from microlens.download.progress import Progress as Counts
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}", markup=False), *columns, console=console, transient=True) as bars:
         everything = bars.add_task("files", total=None)
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(counts: Counts) -> None:
             total = counts.size if counts.size >= counts.size_done else None
@@ -86,13 +110,17 @@ def _show_plan(steps: "list[Step]") -> None:
 
 
 def _show(done: "Download") -> None:
+    from microlens.download.release import MISSING
+    from microlens.download.state import FOLDER
+
     console.print(
         f"{done.folder}: {len(done.fetched):,} files fetched ({_bytes(done.size)}), {done.present:,} were there"
     )
     _show_first([f"note: {note}" for note in done.notes])
     _show_first([f"missing: {path} ({why})" for path, why in sorted(done.missing.items())])
     if done.missing:
-        console.print(f"{len(done.missing):,} files are missing. Next: the same command again")
+        listed = done.folder / FOLDER / MISSING
+        console.print(f"{len(done.missing):,} files are missing (listed in {listed}). Next: the same command again")
         raise typer.Exit(_INCOMPLETE)
     console.print(f"Next: microlens data prepare {done.folder} DATASET")
 

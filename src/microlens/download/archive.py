@@ -16,7 +16,7 @@ from microlens.files.json_files import read_json
 from microlens.files.writing import atomic_write, write_text
 
 _ARCHIVE = re.compile(r"\.(zip|z\d+|rar|7z|tar|tgz|tar\.\w+|gz)$", re.IGNORECASE)
-_LEFTOVERS = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+LEFTOVERS = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def item_of(name: str, suffix: str) -> int | None:
 def why_left_out(info: ZipInfo) -> str | None:
     """Why a member of a zip is not unpacked; None if it is, and an empty string if nobody needs to know."""
     path = PurePosixPath(info.filename.replace("\\", "/"))
-    if info.is_dir() or path.name.startswith("._") or any(part in _LEFTOVERS for part in path.parts):
+    if info.is_dir() or path.name.startswith("._") or any(part in LEFTOVERS for part in path.parts):
         return ""
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         return "its name points out of the folder"

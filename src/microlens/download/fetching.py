@@ -1,7 +1,6 @@
 """Fetching the files of a set into a release folder."""
 
 import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from microlens.download.state import State
 from microlens.download.transfer import Received, Transfer
 from microlens.download.work import Download, Fetch, fetch_all
 from microlens.errors import InputError
-from microlens.files.writing import sha256
+from microlens.files.writing import crc32, sha256
 
 _MOVE = "move it away to fetch the official one"
 
@@ -42,10 +41,10 @@ class Fetcher:
     tally: Tally
     jobs: int
 
-    def fetch_tables(self, files: Sequence[RemoteFile]) -> None:
-        """Fetch single files."""
+    def fetch_tables(self, files: Sequence[RemoteFile], sizes: Mapping[str, int]) -> None:
+        """Fetch single files, of which the ``sizes`` are known by path, or are not."""
         left = [file for file in files if not self.state.has(file.path)]
-        self._expect(len(files) - len(left), {file.path: file.size or 0 for file in left})
+        self._expect(len(files) - len(left), {file.path: sizes.get(file.path, 0) for file in left})
         self.done.missing |= self._fetch_all({file.path: partial(self._fetch_table, file) for file in left})
 
     def fetch_media(self, media: MediaFolder, items: Sequence[int], archive: Archive | None) -> None:
@@ -141,7 +140,7 @@ class Fetcher:
     def _fetch_member(self, archive: Archive, member: Member, path: str) -> int | None:
         target = self.state.release / path
         if target.exists():
-            if (target.stat().st_size, _crc32(target)) != (member.info.file_size, member.info.CRC):
+            if (target.stat().st_size, crc32(target)) != (member.info.file_size, member.info.CRC):
                 raise UnavailableError(f"a file with another size or CRC-32 is there; {_MOVE}")
             self.state.record(path)
             return None
@@ -182,11 +181,3 @@ def check_space(folder: Path, needed: int) -> None:
             f"{needed / 1e9:,.1f} GB are to be fetched, and the disk of {folder} has {free / 1e9:,.1f} GB left; "
             f"name fewer kinds (--only) or fewer items (--items)."
         )
-
-
-def _crc32(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            crc = zlib.crc32(chunk, crc)
-    return crc

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -73,12 +73,6 @@ def check_content(file: RemoteFile, path: Path, sha256: str) -> None:
         raise UnavailableError(
             f"{differs} the first download on {seen.date}; to accept a change, remove the entry in {first_seen_path()}"
         )
-
-
-def known_size(file: RemoteFile) -> RemoteFile:
-    """The entry of a file with the size of its first download, if the registry has none."""
-    seen = recall().get(file.address)
-    return replace(file, size=seen.size) if file.size is None and seen else file
 
 
 def _git_blob(path: Path) -> str:

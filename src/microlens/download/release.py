@@ -1,21 +1,23 @@
 """Downloading an official set as a release folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from microlens.download.archive import Archive, open_remote_archive
-from microlens.download.failures import TransferError, UnavailableError
+from microlens.download.failures import RangesIgnoredError, TransferError, UnavailableError
 from microlens.download.fetching import Fetcher
-from microlens.download.first_seen import known_size
+from microlens.download.first_seen import recall
 from microlens.download.items import Choice, choose_items, items_of_pairs
 from microlens.download.progress import OnProgress, Tally
 from microlens.download.registry import MediaFolder, ReleaseSet, RemoteFile, find_set
 from microlens.download.server import Server
 from microlens.download.sources import find_source
-from microlens.download.state import FOLDER, open_state
+from microlens.download.split_zip import LocalParts
+from microlens.download.state import FOLDER, State, open_state
 from microlens.download.work import Download
 from microlens.errors import InputError
 from microlens.files.writing import write_text
@@ -86,7 +88,7 @@ def download_release(
     done = Download(job.out)
     with open_state(job.out) as state, Server(find_source(mirror), jobs) as server:
         fetcher = Fetcher(server, state, done, Tally(on_progress), jobs)
-        fetcher.fetch_tables(_with_sizes(server, job, job.files))
+        fetcher.fetch_tables(job.files, _sizes(server, job))
         for media in job.media:
             _fetch_media(fetcher, job, media)
     _list_missing(done)
@@ -109,8 +111,9 @@ def plan_release(
     """
     job = _job(name, out, only, items, seed, jobs)
     with Server(find_source(mirror), jobs) as server:
-        steps = [_table_step(job, file) for file in _with_sizes(server, job, job.files)]
-        return steps + [_media_step(server, job, media) for media in job.media]
+        sizes = _sizes(server, job)
+        tables = [_table_step(job, file, sizes) for file in job.files]
+        return tables + [_media_step(server, job, media) for media in job.media]
 
 
 def _job(name: str, out: Path | str, only: Sequence[str] | None, items: Choice, seed: int, jobs: int) -> _Job:
@@ -126,86 +129,96 @@ def _job(name: str, out: Path | str, only: Sequence[str] | None, items: Choice, 
 
 
 def _fetch_media(fetcher: Fetcher, job: _Job, media: MediaFolder) -> None:
-    archive, why = _archive(fetcher.server, job, media, fetcher.state.folder)
-    items = _items(job, archive)
+    state, before = fetcher.state, len(fetcher.done.missing)
+    items, archive, whole = _items(job, None), None, False
+    if items is None or not all(state.has(media.path_of(item)) for item in items):
+        whole = _is_taken_whole(state, job, media, items)
+        archive = _archive(fetcher, job, media, whole=whole)
+        items = items or _items(job, archive)
     if items is None:
         fetcher.done.missing[media.folder] = "the ids of its items are not known without the pairs"
         return
-    whole = None
-    if len(media.archive_parts) == 1 and _is_taken_whole(fetcher, media, items, archive):
-        try:
-            whole = fetcher.fetch_archive(media)
-        except (UnavailableError, TransferError) as error:
-            why = str(error)
-    if why:
-        fetcher.done.notes.append(f"{PurePosixPath(media.archive or '').name} is not read: {why}.")
-    before = len(fetcher.done.missing)
-    fetcher.fetch_media(media, items, whole or archive)
-    if whole:
-        fetcher.state.partial_path(media.archive_parts[-1]).unlink()
+    fetcher.fetch_media(media, items, archive)
+    if archive and isinstance(archive.parts, LocalParts):
+        state.partial_path(media.archive_parts[0]).unlink()
     if len(fetcher.done.missing) > before:
-        _cache(fetcher.state.folder, media).unlink(missing_ok=True)
+        _cache(state.folder, media).unlink(missing_ok=True)
 
 
-def _archive(server: Server, job: _Job, media: MediaFolder, folder: Path) -> tuple[Archive | None, str]:
-    """The zip of the files if there is one that can be read in parts, and otherwise why not."""
+def _is_taken_whole(state: State, job: _Job, media: MediaFolder, items: Sequence[int] | None) -> bool:
+    """True if a zip is fetched whole, which is faster for most of its members."""
+    if len(media.archive_parts) != 1:
+        return False
+    left = [item for item in items or () if not state.has(media.path_of(item))]
+    begun = state.partial_path(media.archive_parts[0]).exists()
+    return begun or (job.items is None and (items is None or 2 * len(left) > len(items)))
+
+
+def _archive(fetcher: Fetcher, job: _Job, media: MediaFolder, *, whole: bool) -> Archive | None:
+    """The zip of the files, fetched whole or to be read in parts; None if there is none or it cannot be read."""
     if media.archive is None:
-        return None, ""
+        return None
     try:
-        cache = _cache(folder, media)
-        return open_remote_archive(server, media.archive_parts, media.suffix, cache, job.jobs), ""
+        return fetcher.fetch_archive(media) if whole else _remote(fetcher.server, job, media, fetcher.state.folder)
+    except RangesIgnoredError as error:
+        if len(media.archive_parts) == 1:
+            return _archive(fetcher, job, media, whole=True)
+        why: Exception = error
     except (UnavailableError, TransferError) as error:
-        return None, str(error)
+        why = error
+    fetcher.done.notes.append(f"{PurePosixPath(media.archive).name} is not read: {why}.")
+    return None
+
+
+def _remote(server: Server, job: _Job, media: MediaFolder, folder: Path) -> Archive:
+    return open_remote_archive(server, media.archive_parts, media.suffix, _cache(folder, media), job.jobs)
 
 
 def _cache(folder: Path, media: MediaFolder) -> Path:
-    return folder / f"{PurePosixPath(media.archive or '').stem}.directory"
-
-
-def _is_taken_whole(fetcher: Fetcher, media: MediaFolder, items: Sequence[int], archive: Archive | None) -> bool:
-    """True if a zip is rather fetched whole: for most of its members, or where it cannot be read in parts."""
-    left = [item for item in items if not fetcher.state.has(media.path_of(item))]
-    begun = fetcher.state.partial_path(media.archive_parts[-1]).exists()
-    return bool(left) and (archive is None or begun or 2 * len(left) > len(archive.members))
+    return folder / f"{media.folder}.directory"
 
 
 def _items(job: _Job, archive: Archive | None) -> list[int] | None:
+    """The chosen items; None if all items have to be known, and neither pairs nor zip tell them."""
     if job.items is not None and not isinstance(job.items, int):
         return choose_items(job.items, (), job.seed)
     population = items_of_pairs(job.out, job.chosen) or (archive and list(archive.members))
     return choose_items(job.items, population, job.seed) if population else None
 
 
-def _with_sizes(server: Server, job: _Job, files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """The files that are not there with their sizes on the server, where the registry has none."""
+def _sizes(server: Server, job: _Job) -> dict[str, int]:
+    """The sizes of the files that are not there, by path, as far as registry, records or server know them."""
+    seen = recall()
 
-    def look(file: RemoteFile) -> RemoteFile:
-        file = known_size(file)
-        if file.size is not None or (job.out / file.path).exists():
-            return file
+    def look(file: RemoteFile) -> int | None:
+        if file.size is not None or file.address in seen:
+            return file.size or seen[file.address].size
         try:
-            return replace(file, size=server.look(file.address).total)
+            return server.look(file.address).total
         except (UnavailableError, TransferError):
-            return file  # reported when it is fetched
+            return None  # reported when it is fetched
 
+    left = [file for file in job.files if not (job.out / file.path).exists()]
     with ThreadPoolExecutor(job.jobs) as pool:
-        return list(pool.map(look, files))
+        sizes = pool.map(look, left)
+        return {file.path: size for file, size in zip(left, sizes, strict=True) if size is not None}
 
 
-def _table_step(job: _Job, file: RemoteFile) -> Step:
+def _table_step(job: _Job, file: RemoteFile, sizes: Mapping[str, int]) -> Step:
     present = (job.out / file.path).exists()
-    return Step(kind=file.kind, path=file.path, files=1, present=int(present), size=0 if present else file.size)
+    size = 0 if present else sizes.get(file.path)
+    return Step(kind=file.kind, path=file.path, files=1, present=int(present), size=size)
 
 
 def _media_step(server: Server, job: _Job, media: MediaFolder) -> Step:
-    with TemporaryDirectory() as empty:
-        folder = job.out / FOLDER
-        archive, _ = _archive(server, job, media, folder if folder.exists() else Path(empty))
+    archive = None
+    with TemporaryDirectory() as empty, suppress(UnavailableError, TransferError):
+        if media.archive:
+            archive = _remote(server, job, media, job.out / FOLDER if (job.out / FOLDER).exists() else Path(empty))
     items = _items(job, archive) or list(range(1, (job.chosen.items or 0) + 1))
     left = [item for item in items if not (job.out / media.path_of(item)).exists()]
-    size = (
-        sum(archive.members[item].info.compress_size for item in left if item in archive.members) if archive else None
-    )
+    members = archive.members if archive else {}
+    size = sum(members[item].info.compress_size for item in left if item in members) if archive else None
     return Step(kind=media.kind, path=media.folder, files=len(items), present=len(items) - len(left), size=size)
 
 

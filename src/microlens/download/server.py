@@ -1,11 +1,13 @@
 """Reading files or parts of them from a server."""
 
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from threading import Event
 from types import TracebackType
 from urllib.parse import quote
@@ -17,11 +19,13 @@ from microlens.download.content import PAGE
 from microlens.download.failures import RangesIgnoredError, StoppedError, TransferError, UnavailableError
 from microlens.download.retrying import patiently
 from microlens.download.sources import Source
+from microlens.errors import shown
 
 USER_AGENT = f"Mozilla/5.0 (compatible; microlens/{__version__})"
 MOST_REDIRECTS = 5
 LONGEST_WAIT = 600.0  # seconds of Retry-After that are waited for
 SECONDS_WITHOUT_A_BYTE = 30.0
+_WHOLE, _PART, _NOTHING_THERE = 200, 206, 416
 NO_RANGES = "the server does not send parts of it"
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 _WHY = {
@@ -63,6 +67,8 @@ class Answer:
         Raises:
             TransferError: the connection ends early, or no byte comes for a while.
         """
+        if self.response.status_code == _NOTHING_THERE:
+            return
         try:
             for chunk in self.response.iter_raw():
                 if self.stop.is_set():
@@ -86,6 +92,7 @@ class Server:
         self._not_before = 0.0
         self._client = httpx.Client(
             headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+            verify=_trusted_authorities(),
             timeout=httpx.Timeout(SECONDS_WITHOUT_A_BYTE, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
@@ -112,11 +119,9 @@ class Server:
             UnavailableError: the server refuses or does not have the file, or redirects to a host that is not allowed.
             TransferError: the server cannot be reached or is busy.
         """
-        headers = {}
-        if start or end is not None:
-            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-            if version and version.condition:
-                headers["If-Range"] = version.condition
+        headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        if version and version.condition:
+            headers["If-Range"] = version.condition
         response = self._follow(self.source.base + quote(address), headers)
         try:
             yield self._answer(response, start)
@@ -159,16 +164,17 @@ class Server:
         def read_on() -> None:
             nonlocal position
             with self.get(address, position, end, version) as answer:
-                if not answer.ranges:
-                    raise RangesIgnoredError(NO_RANGES)
-                if answer.version != version or answer.start != position:
+                if answer.version != version:
                     raise UnavailableError("it has changed on the server")
+                if answer.start != position:
+                    raise RangesIgnoredError(NO_RANGES)
                 for chunk in answer.chunks():
                     chunk = chunk[: end - position]
                     position += len(chunk)
                     write(chunk)
-            if position < end:
-                raise TransferError(f"the server sent {position - start:,} bytes in place of {end - start:,}")
+                    if position == end:
+                        return
+            raise TransferError(f"the server sent {position - start:,} bytes in place of {end - start:,}")
 
         patiently(read_on, self.stop, lambda: position)
 
@@ -207,20 +213,21 @@ class Server:
         if status in _TEMPORARY:
             self._delay(headers.get("retry-after"))
             raise TransferError(f"the server is busy ({status})")
-        if status not in (200, 206, 416):
+        if status not in (_WHOLE, _PART, _NOTHING_THERE):
             raise UnavailableError(_WHY.get(status, f"the server answers with status {status}"))
         if headers.get("content-encoding", "identity") != "identity":
             raise UnavailableError(f"the server sends it compressed ({headers['content-encoding']})")
-        if status == 200:
-            begin, length = 0, headers.get("content-length")
-        else:
-            begin, length = _content_range(headers.get("content-range", ""), start)
-        total = int(length) if length and length.isdecimal() else None
+        length = _number(headers.get("content-length"))
+        first, last, total = 0, None, length
+        if status != _WHOLE:
+            first, last, total = _content_range(headers.get("content-range", ""), start)
+        if last is not None and length not in (None, last - first + 1):
+            raise TransferError(f"the server announces {length:,} bytes of a part of {last - first + 1:,}")
         return Answer(
-            start=begin,
+            start=first,
             version=Version(total, headers.get("etag"), headers.get("last-modified")),
             is_html=headers.get("content-type", "").startswith("text/html"),
-            ranges=status != 200,
+            ranges=status != _WHOLE,
             response=response,
             stop=self.stop,
         )
@@ -233,12 +240,21 @@ class Server:
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
 
-def _content_range(value: str, start: int) -> tuple[int, str | None]:
-    """The first byte and the total size in a Content-Range header; a range beyond the end starts at the end."""
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", value.strip())
+@lru_cache
+def _trusted_authorities() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _content_range(value: str, start: int) -> tuple[int, int | None, int | None]:
+    """First byte, last byte and total size in a Content-Range header, which has no bytes for a range behind the end."""
+    match = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", value.strip())
     if match is None:
-        raise UnavailableError(f"the server answers with a wrong range ({value!r})")
-    return int(match[1] or start), match[2]
+        raise UnavailableError(f"the server answers with a wrong range ({shown(value)})")
+    return int(match[1] or start), _number(match[2]), _number(match[3])
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 def _seconds(retry_after: str) -> float:

@@ -11,10 +11,11 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from microlens.download.content import check_beginning
 from microlens.download.failures import UnavailableError
@@ -24,7 +25,9 @@ _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _LOCAL_HEADER, _LOCAL_SIZE = b"PK\x03\x04", 30
 _LONGEST_COMMENT = _LONGEST_EXTRA = 65_535
 _END_SIZE, _END64_SIZE, _LOCATOR64_SIZE = 22, 56, 20
+LONGEST_END = _END64_SIZE + _LOCATOR64_SIZE + _END_SIZE + _LONGEST_COMMENT
 _ENCRYPTED = 1
+_UNKNOWN_PART = 0xFFFF  # told by the zip64 record
 
 
 class Parts(Protocol):
@@ -40,18 +43,30 @@ class Parts(Protocol):
 
 @dataclass(frozen=True)
 class LocalParts:
-    """Parts that are files on this machine."""
+    """Parts that are files on this machine; None stands for one that is missing, taken to be as large as the others."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | None, ...]
 
     @property
+    def last(self) -> Path:
+        """The last part."""
+        path = self.paths[-1]
+        assert path is not None
+        return path
+
+    @cached_property
     def sizes(self) -> list[int]:
         """Bytes of each part."""
-        return [path.stat().st_size for path in self.paths]
+        known = [None if path is None else path.stat().st_size for path in self.paths]
+        usual = max(size or 0 for size in known)
+        return [usual if size is None else size for size in known]
 
     def read(self, part: int, start: int, end: int, write: Write) -> None:
         """Give the bytes ``start`` to ``end`` (exclusive) of a part to ``write``."""
-        with self.paths[part].open("rb") as file:
+        path = self.paths[part]
+        if path is None:
+            raise UnavailableError(f"the part .z{part + 1:02} is not there")
+        with path.open("rb") as file:
             file.seek(start)
             while start < end and (chunk := file.read(min(2**20, end - start))):
                 start += len(chunk)
@@ -86,8 +101,13 @@ def read_directory_bytes(parts: Parts) -> bytes:
         UnavailableError: it is no zip, or is cut short.
     """
     total = sum(parts.sizes)
-    tail = _bytes(parts, max(0, total - _END64_SIZE - _LOCATOR64_SIZE - _END_SIZE - _LONGEST_COMMENT), total)
-    part, offset = _end_of(tail)
+    first = max(0, total - LONGEST_END)
+    try:  # without the parts before the last one, which may be missing
+        tail = _bytes(parts, max(first, total - parts.sizes[-1]), total)
+        _, part, offset = end_of_zip(tail)
+    except UnavailableError:
+        tail = _bytes(parts, first, total)
+        _, part, offset = end_of_zip(tail)
     if part >= len(parts.sizes):
         raise UnavailableError(f"the zip has more than {len(parts.sizes)} parts")
     start = sum(parts.sizes[:part]) + offset
@@ -207,16 +227,30 @@ def _bytes(parts: Parts, start: int, end: int) -> bytes:
     return bytes(content)
 
 
-def _end_of(tail: bytes) -> tuple[int, int]:
-    """The part in which the directory of a zip starts and its position in that part, from the zip's last bytes."""
+class End(NamedTuple):
+    """The end of a zip: the number of the last part, the part in which the directory starts, its position there."""
+
+    last: int
+    part: int
+    offset: int
+
+
+def end_of_zip(tail: bytes) -> End:
+    """Read the end of a zip in its last bytes.
+
+    Raises:
+        UnavailableError: it is not there.
+    """
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + _END_SIZE:
         raise UnavailableError("it is no zip, or is cut short")
-    part, _, _, _, offset = struct.unpack_from("<HHHLL", tail, at + 6)
+    last, part, _, _, _, offset = struct.unpack_from("<HHHHLL", tail, at + 4)
     at64 = at - _LOCATOR64_SIZE - _END64_SIZE
     if tail[at - _LOCATOR64_SIZE : at].startswith(_LOCATOR64) and tail[at64:].startswith(_END64):
-        part, _, _, _, offset = struct.unpack_from("<LQQQQ", tail, at64 + 20)
-    return int(part), int(offset)
+        last, part, _, _, _, offset = struct.unpack_from("<LLQQQQ", tail, at64 + 16)
+    elif _UNKNOWN_PART in (last, part):
+        raise UnavailableError("the end of the zip is damaged")
+    return End(last, part, offset)
 
 
 def _standing_alone(directory: bytes) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microlens.errors import InputError
+from microlens.files.writing import MARK
 from microlens.release.formats import format_of, hint
 from microlens.release.media_files import name_of
 
@@ -81,7 +82,7 @@ def find_release(folder: Path) -> Release:
     if not folder.is_dir():
         foreign = hint([format_of(folder)]) if folder.is_file() else ""
         raise InputError(f"{folder} is not a folder; a release is a folder with {_PAIRS_ACCEPTED}{foreign}.")
-    entries = sorted(folder.iterdir())
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith(MARK))  # left out: download's state
     tables = {part: _table(folder, entries, part) for part in _TABLES}
     pairs = tables.pop("pairs")
     if pairs is None:
