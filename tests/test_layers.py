@@ -26,7 +26,7 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"page", "testing"},
-    {"bench"},
+    {"bench", "stats"},
     {"cli"},
     {"__main__"},
 ]

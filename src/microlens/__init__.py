@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.stats.description import Description, describe
 
 __version__ = "0.2.0"
 
@@ -32,6 +33,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "Description": "stats.description",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "Protocol": "data.protocol",
@@ -46,6 +48,7 @@ _MODULES = {
     "check_run": "evaluation.report",
     "compare": "runs.compare",
     "convert": "release.convert",
+    "describe": "stats.description",
     "fit": "runs.fit",
     "load": "runs.run",
     "prepare": "data.prepare",
@@ -60,6 +63,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "Description",
     "InputError",
     "ItemEncoder",
     "Protocol",
@@ -74,6 +78,7 @@ __all__ = [
     "check_run",
     "compare",
     "convert",
+    "describe",
     "fit",
     "load",
     "prepare",

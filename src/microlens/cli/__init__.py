@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, listing, run_folders, runs
+from microlens.cli import bench, content, data, listing, run_folders, runs, stats
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
@@ -15,6 +15,7 @@ app.add_typer(data_app, name="data")
 data_app.command("synth")(data.synth)
 data_app.command("convert")(data.convert)
 data_app.command("prepare")(data.prepare)
+data_app.command("stats")(stats.stats)
 runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folders.")
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
