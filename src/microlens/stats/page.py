@@ -11,7 +11,7 @@ from microlens.stats.comparison import published
 from microlens.stats.description import Description
 from microlens.stats.histogram import Summary
 from microlens.stats.plots import Chart, charts_of, drawing
-from microlens.stats.tables import percent, size_rows
+from microlens.stats.tables import NUMBERS, number_rows, percent, size_rows
 
 _TICKS = {"yes": "<b>&#10003;</b>", "no": '<span class="quiet">&#10007;</span>', "-": "&ndash;", "": ""}
 
@@ -29,6 +29,7 @@ def write_description_page(path: Path, description: Description) -> None:
             "charts": "\n".join(map(_figure, charts_of(description))),
             "missing": _missing(description),
             "sizes": _sizes(description),
+            "numbers": _numbers(description),
             "protocol": escape(described(vars(Protocol()))),
             "comparison": _comparison(description.row),
             "source": escape(published()["source"]),
@@ -90,6 +91,15 @@ def _sizes(description: Description) -> str:
     body = "".join(_row(name, map(escape, cells)) for name, *cells in size_rows(description))
     head = _head(["", "all", "after the cut"])
     return f'<table class="sizes">{head}<tbody>{body}</tbody></table>'
+
+
+def _numbers(description: Description) -> str:
+    """The tables of likes, views and durations, and the number of comments; empty if there are none of them."""
+    rows = [_row(name, map(escape, cells)) for name, *cells in number_rows(description)]
+    table = f'<table class="sizes">{_head(["", *NUMBERS])}<tbody>{"".join(rows)}</tbody></table>'
+    comments = f'<p class="key">{description.comments:,} comments.</p>' if description.comments else ""
+    listed = f'<h2>Likes, views and durations</h2><div class="scroll">{table}</div>' if rows else ""
+    return listed + comments
 
 
 def _comparison(row: dict[str, str]) -> str:

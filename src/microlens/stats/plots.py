@@ -20,9 +20,9 @@ from microlens.stats.histogram import Histogram
 from microlens.stats.tables import CONTENT, percent
 
 BLUE = "#0072B2"
-_WIDTH, _HEIGHT, _BAR_HEIGHT, _MARGIN = 440, 258, 22, 18  # points
-_ROOM_FOR_TEXT = 1.6  # of the axis, in units of the longest bar
-_LONGEST_LABEL = 28
+_WIDTH, _HEIGHT, _BAR_HEIGHT, _MARGIN = 360, 225, 21, 18  # points
+_ROOM_FOR_TEXT = 1.75  # of the axis, in units of the longest bar
+_LONGEST_LABEL = 26
 _DOTS_PER_INCH = 160
 
 
@@ -186,7 +186,7 @@ def _bars(values: Mapping[str, float], texts: Sequence[str]) -> Figure:
     axes.tick_params(length=0, labelcolor=INK)
     axes.set_xticks([])
     axes.barh(range(len(values)), list(values.values()), 0.68, color=BLUE)
-    axes.set_yticks(range(len(values)), [_cut(name) for name in values])
+    axes.set_yticks(range(len(values)), [_cut(name) for name in values], fontsize=11)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlim(0, _ROOM_FOR_TEXT * max(values.values()) or 1)
     for position, (value, text) in enumerate(zip(values.values(), texts, strict=True)):

@@ -19,7 +19,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def size_rows(description: Description) -> list[tuple[str, str, str]]:
+def size_rows(description: Description) -> list[tuple[str, ...]]:
     """The name of each figure, its value for all interactions, and for those that the protocol keeps."""
     sizes = (description.size, description.cut)
     return [
@@ -31,7 +31,28 @@ def size_rows(description: Description) -> list[tuple[str, str, str]]:
         ("median session length", *(f"{size.sessions.median:g}" for size in sizes)),
         ("shortest session", *(f"{size.sessions.least:,.0f}" for size in sizes)),
         ("longest session", *(f"{size.sessions.most:,.0f}" for size in sizes)),
-    ]  # type: ignore[return-value]
+    ]
+
+
+NUMBERS = ("items", "least", "median", "mean", "most")
+"""Columns of :func:`number_rows` after the first."""
+
+
+def number_rows(description: Description) -> list[tuple[str, ...]]:
+    """For likes, views and durations in seconds: the number of items, least, median, mean and most."""
+    duration = description.videos.duration if description.videos else None
+    numbers = {**description.numbers, **({"duration, seconds": duration} if duration else {})}
+    return [
+        (
+            name,
+            f"{found.number:,}",
+            *(
+                f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+                for value in (found.least, found.median, found.mean, found.most)
+            ),
+        )
+        for name, found in numbers.items()
+    ]
 
 
 def cold_sentence(description: Description) -> str:
