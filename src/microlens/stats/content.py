@@ -28,9 +28,11 @@ class Tag:
 
 def coverage(items: pl.DataFrame) -> dict[str, int]:
     """The number of items that have each kind of content: titles, tag, likes, views, clips, covers, sound."""
-    told = {name: (items[name].fill_null("").str.strip_chars() != "").sum() for name in (*title_columns(items), "tag")}
+    told = {
+        name: int((items[name].fill_null("").str.strip_chars() != "").sum()) for name in (*title_columns(items), "tag")
+    }
     numbers = {name: items[name].count() for name in ("likes", "views")}
-    return {**told, **numbers, **{kind: items[kind].sum() for kind in ("clips", "covers", "sound")}}
+    return {**told, **numbers, **{kind: int(items[kind].sum()) for kind in ("clips", "covers", "sound")}}
 
 
 def title_columns(items: pl.DataFrame) -> list[str]:

@@ -157,8 +157,9 @@ def over_time(found: Timeline, counts: Sequence[int], what: str) -> Figure:
     starts = np.array(found.starts, "datetime64[m]")
     width = starts[1] - starts[0] if len(starts) > 1 else np.timedelta64(1, "D")
     axes.stairs(counts, np.append(starts, starts[-1] + width), fill=True, color=BLUE)
-    axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=6))
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    locator = AutoDateLocator(maxticks=6)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     _from_zero(axes, max(counts))
     return figure
 
@@ -190,8 +191,8 @@ def _bars(values: Mapping[str, float], texts: Sequence[str]) -> Figure:
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlim(0, _ROOM_FOR_TEXT * max(values.values()) or 1)
     for position, (value, text) in enumerate(zip(values.values(), texts, strict=True)):
-        below = {"textcoords": "offset points", "va": "center", "color": QUIET, "fontsize": 11}
-        axes.annotate(text, (value, position), (5, 0), **below)
+        end = axes.annotate(text, (value, position), (5, 0), textcoords="offset points")
+        end.set(va="center", color=QUIET, fontsize=11)
     return figure
 
 
