@@ -92,7 +92,7 @@ class Findings:
             same = f"they equal those of this release for {equal:,} of {both.sum():,} items"
             self.notes.append(f"{table.name}: its titles are not used to fill blank ones, because {same}")
             return items
-        self.notes.append(f"{table.name}: {filled.sum():,} blank titles are filled with its titles")
+        self.notes.append(f"{table.name}: blank titles filled from it: {filled.sum():,}")
         return items.with_columns(items["title"].zip_with(~filled, given))
 
     def write_comments(self, comments: Table | None) -> None:
