@@ -18,6 +18,7 @@ COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data convert": ["SOURCE", "OUT", "--format"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data stats": ["DATASET", "--html", "--png", "--json"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],

@@ -11,8 +11,9 @@ from PIL import Image
 import microlens as ml
 from microlens.errors import InputError
 from microlens.stats.plots import charts_of, drawing
-from tests.conftest import random_sequences, write_pairs
+from tests.conftest import REPOSITORY, random_sequences, write_pairs
 from tests.data.test_prepare import run_command
+from tests.documents import blocks
 from tests.test_layers import modules_after
 
 NAME = '<b>"tiny"</b>'
@@ -50,6 +51,7 @@ def test_the_figures_of_a_dataset_with_videos(described: ml.Description, video_d
 
 def test_what_is_missing_is_named(plain: Path) -> None:
     described = ml.describe(plain)
+    assert described.cut.sessions.most == 13 < described.size.sessions.most
     assert described.missing == {
         "interactions over time": "the release has no timestamps",
         "titles": "no item has a title",
@@ -148,6 +150,15 @@ def test_the_command_loads_no_torch(plain: Path, tmp_path: Path) -> None:
     loaded = modules_after(f"sys.argv = {arguments!r}; from microlens.cli import main; main()")
     assert {"polars", "matplotlib"} <= loaded
     assert not loaded & {"torch", "lightning", "transformers"}
+
+
+def test_the_document_runs(video_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "microlens-50k").symlink_to(video_dataset)
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in blocks(REPOSITORY / "docs" / "stats.md") if block.language == "python")
+    exec(block.text, {})
+    assert Path("microlens-50k.html").is_file()
 
 
 @pytest.mark.real_data

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microlens.cli.output import console
+from microlens.cli.output import bar, console
 from microlens.runs.terminal import Console
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def stats(
         require_page(html)
     if png is not None:
         require_charts()
-    description = describe(dataset)
+    with bar("figures"):
+        description = describe(dataset)
     _show(description)
     if json is not None:
         description.write_json(json)
