@@ -23,6 +23,7 @@ COMMANDS: dict[str, list[str]] = {
     "data verify": [
         *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
     ],
+    "data stats": ["DATASET", "--html", "--png", "--json"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],

@@ -27,7 +27,7 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"page", "testing"},
-    {"bench", "verification"},
+    {"bench", "stats", "verification"},
     {"cli"},
     {"__main__"},
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.stats.description import Description, describe
     from microlens.verification.feature_files import FeatureComparison, adopt_features, compare_features
     from microlens.verification.report import Verification
     from microlens.verification.verify import verify
@@ -38,6 +39,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "Description": "stats.description",
     "FeatureComparison": "verification.feature_files",
     "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
@@ -58,6 +60,7 @@ _MODULES = {
     "compare": "runs.compare",
     "compare_features": "verification.feature_files",
     "convert": "release.convert",
+    "describe": "stats.description",
     "export_lmdb": "data.export_lmdb",
     "fit": "runs.fit",
     "import_lmdb": "release.import_lmdb",
@@ -76,6 +79,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "Description",
     "FeatureComparison",
     "ImportedLmdb",
     "InputError",
@@ -96,6 +100,7 @@ __all__ = [
     "compare",
     "compare_features",
     "convert",
+    "describe",
     "export_lmdb",
     "fit",
     "import_lmdb",

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, download, feature_files, listing, run_folders, runs, verify
+from microlens.cli import bench, content, data, download, feature_files, listing, run_folders, runs, stats, verify
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
@@ -20,6 +20,7 @@ data_app.command("prepare")(data.prepare)
 data_app.command("import-lmdb")(data.import_lmdb)
 data_app.command("export-lmdb")(data.export_lmdb)
 data_app.command("verify")(verify.verify)
+data_app.command("stats")(stats.stats)
 runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folders.")
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
