@@ -3,6 +3,8 @@
     python speed/verify.py [--smoke] [--repeats 3] [--files 120] [--workers 2] [VIDEO ...]
 
 The videos are linked as often as it takes to make up the number of files. Without any, two are encoded as in decode.py.
+The videos are linked as often as it takes to make up the number of files. Without any, it encodes two as decode.py
+does.
 Both ways run in worker processes of one thread each and read every frame and every sample; verification also
 hashes the file, checks its timeline, computes perceptual hashes and writes its log. CPU seconds are the processes'.
 """

@@ -61,6 +61,17 @@ def test_damage_within_a_video_is_found_by_decoding(tmp_path: Path) -> None:
     assert any(fault.startswith("damaged: ") for fault in decode_video(film).faults)
 
 
+def test_every_packet_that_cannot_be_decoded_counts(tmp_path: Path) -> None:
+    film = mux_film(tmp_path / "1.mp4", count=60, options={"g": "1"})
+    with av.open(str(film)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(film.read_bytes())
+    for position, size in packets[10:15]:
+        content[position : position + size] = b"\xff" * size  # no length of a unit that would fit
+    film.write_bytes(content)
+    assert decode_video(film).faults == ["damaged: 5 packets cannot be decoded"]
+
+
 @pytest.mark.parametrize("codec", ["aac", "mp3", "flac"])
 def test_damaged_sound_is_found(codec: str, tmp_path: Path) -> None:
     film = mux_film(tmp_path / "1.mkv", count=20, sound=(codec, 20.0))

@@ -106,6 +106,11 @@ def test_the_simplest_relation_that_holds_is_told(shift: float, kind: Kind) -> N
     assert relation(a, a + shift * np.linalg.norm(a) / np.linalg.norm(noise) * noise).kind == kind
 
 
+def test_a_linear_map_is_judged_by_rows_that_it_was_not_fitted_to() -> None:
+    a, b = RNG.normal(size=(4 * D + 4, D)), RNG.normal(size=(4 * D + 4, D))
+    assert relation(a, b).numbers.fit < 0  # on the rows that it was fitted to, half of the variance
+
+
 def test_vectors_of_zeros_have_numbers() -> None:
     zeros = np.zeros((20, 3))
     assert relation(zeros, zeros).kind == "equal"

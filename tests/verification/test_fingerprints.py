@@ -68,7 +68,7 @@ def test_the_registry_has_the_fingerprints_of_microlens_50k(shared_data: Path) -
     assert {name for name in found if found[name] == copy[name]} == {"graph", "timestamps"}
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), timed=st.booleans(), users=st.booleans(), items=st.booleans())
 def test_fingerprints_tell_what_was_permuted(seed: int, timed: bool, users: bool, items: bool) -> None:
     original = make_pairs(40, 30, timed=timed, seed=seed)

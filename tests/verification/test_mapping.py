@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -76,6 +77,28 @@ def test_what_is_no_copy_is_not_called_one(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="so it is no copy"):
             mapping.write(tmp_path / "map.csv")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_item_with_a_tie_is_left_out() -> None:
+    original = make_pairs(timed=True)
+    rare = original.events.filter(pl.len().over("item") == 1)["item"]
+    common = original.events.filter(pl.len().over("item") > 5)["item"].unique().sort()
+    copy = original.events.with_columns(item=pl.when(pl.col("item") == common[0]).then(pl.lit(500)).otherwise("item"))
+    rows = copy["item"].to_numpy().copy()
+    (mine,) = np.nonzero(rows == 500)
+    half = len(mine) // 2  # as many rows of item 500 are of one item as of another
+    original_items = original.events["item"].to_numpy().copy()
+    original_items[mine[half : 2 * half]] = 501
+    keep = np.setdiff1d(np.arange(len(rows)), mine[2 * half :])
+    mapping = find_mapping(
+        replace(original, events=copy[keep]),
+        replace(original, events=original.events.with_columns(pl.Series("item", original_items))[keep]),
+    )
+    found = as_dict(mapping.items)
+    assert 500 not in found
+    assert len(found) == len(mapping.items) == len(set(found.values()))
+    assert all(item == official for item, official in found.items())
+    assert set(found) >= set(rare.to_list())
 
 
 def test_text_ids_are_mapped_as_text(tmp_path: Path) -> None:

@@ -149,7 +149,8 @@ def test_a_killed_check_decodes_only_the_rest(tmp_path: Path) -> None:
         while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < enough):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
+        assert enough <= log.read_bytes().count(b"\n") < 12  # before it was done
     subprocess.run([sys.executable, "-c", _PROGRAM, str(tmp_path)], env=environment, check=True)
     names = [json.loads(line)["name"] for line in log.read_text().splitlines()]
     assert sorted(names) == sorted(f"{number}.mp4" for number in range(12))

@@ -28,7 +28,7 @@ def slow_pairs(hashes: list[list[str]], limit: int) -> set[tuple[int, int]]:
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_close_pairs_are_found_and_no_far_ones(data: st.DataObject) -> None:
     pictures = data.draw(st.integers(1, 3))
@@ -47,6 +47,16 @@ def test_close_pairs_are_found_and_no_far_ones(data: st.DataObject) -> None:
     repeated = [*hashes, *hashes]
     again = {(i, j) for i, j, bits in similar_pairs(repeated) if not bits}
     assert again == {(index, index + len(hashes)) for index in range(len(hashes))}
+
+
+@pytest.mark.parametrize("equal", range(8))
+def test_one_equal_band_is_enough(equal: int) -> None:
+    value = 0x0123456789ABCDEF_FEDCBA9876543210
+    other = value
+    for band in set(range(8)) - {equal}:
+        other ^= 1 << 16 * band
+    hashes = [[f"{one >> 64:016x}", f"{one & 2**64 - 1:016x}"] for one in (value, other)]
+    assert similar_pairs(hashes) == [(0, 1, 7)]
 
 
 def test_flat_pictures_have_no_hash() -> None:

@@ -35,27 +35,25 @@ class Graph:
     """Interactions as a bipartite graph, with one integer colour for each user and item.
 
     Args:
-        events: columns user and item, the rows of a user together and in order of time.
+        events: columns user and item, sorted by user and then in order of time.
     """
 
     def __init__(self, events: pl.DataFrame) -> None:
         self.users, self.user_of_row = np.unique(events["user"].to_numpy(), return_inverse=True)
         self.items, self.item_of_row = np.unique(events["item"].to_numpy(), return_inverse=True)
-        self._by_user = np.argsort(self.user_of_row, kind="stable")
         self._by_item = np.argsort(self.item_of_row, kind="stable")
         self.lengths = np.bincount(self.user_of_row)
         self.counts = np.bincount(self.item_of_row)
         self._user_begins = np.cumsum(self.lengths) - self.lengths
         self._item_begins = np.cumsum(self.counts) - self.counts
-        self.position_of_row = np.empty(len(events), np.int64)
-        self.position_of_row[self._by_user] = np.arange(len(events)) - np.repeat(self._user_begins, self.lengths)
+        self.position_of_row = np.arange(len(events)) - np.repeat(self._user_begins, self.lengths)
 
     def user_colours(self, item_colours: Colours, *, in_order: bool = False) -> Colours:
         """A colour (U,) of each user from the colours (N,) of their items, as a set or in order of time."""
         of_row = item_colours[self.item_of_row]
         if in_order:
             of_row = of_row + self.position_of_row.astype(np.uint64) * _STEP
-        return mixed(np.add.reduceat(mixed(of_row)[self._by_user], self._user_begins))
+        return mixed(np.add.reduceat(mixed(of_row), self._user_begins))
 
     def item_colours(self, user_colours: Colours) -> Colours:
         """A colour (N,) of each item from the colours (U,) of its users."""
