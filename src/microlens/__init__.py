@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from microlens.data.dataset import Dataset
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
+    from microlens.download.adopt import Adoption, adopt_release
+    from microlens.download.release import download_release, plan_release
+    from microlens.download.work import Download
     from microlens.encoders.base import ItemEncoder
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
@@ -29,9 +32,11 @@ __version__ = "0.2.0"
 
 # Imported on first use, because the command line and decoding processes do not need PyTorch.
 _MODULES = {
+    "Adoption": "download.adopt",
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "Download": "download.work",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "Protocol": "data.protocol",
@@ -42,12 +47,15 @@ _MODULES = {
     "Search": "runs.tune",
     "Settings": "media.decoding",
     "Table": "bench.table",
+    "adopt_release": "download.adopt",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
     "convert": "release.convert",
+    "download_release": "download.release",
     "fit": "runs.fit",
     "load": "runs.run",
+    "plan_release": "download.release",
     "prepare": "data.prepare",
     "table": "bench.table",
     "train": "runs.train",
@@ -57,9 +65,11 @@ _MODULES = {
 }
 
 __all__ = [
+    "Adoption",
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "Download",
     "InputError",
     "ItemEncoder",
     "Protocol",
@@ -70,12 +80,15 @@ __all__ = [
     "Search",
     "Settings",
     "Table",
+    "adopt_release",
     "adopt_run",
     "check_run",
     "compare",
     "convert",
+    "download_release",
     "fit",
     "load",
+    "plan_release",
     "prepare",
     "table",
     "train",

@@ -15,13 +15,18 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 from threading import Thread
 from typing import Any, TypeVar
 
 from microlens.errors import InputError
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    from multiprocessing.connection import Connection
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -137,7 +142,7 @@ class _Worker:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - the program is ours
                     [sys.executable, "-c", _PROGRAM.format(path=path, channel=theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
+                    **_inheriting(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._errors,
@@ -208,6 +213,14 @@ class _Worker:
         self._process.wait()
         self.channel.close()
         self._errors.close()
+
+
+def _inheriting(channel: int) -> dict[str, Any]:
+    """The options with which a new process inherits a channel."""
+    if sys.platform != "win32":
+        return {"pass_fds": [channel]}
+    os.set_handle_inheritable(channel, True)
+    return {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [channel]})}
 
 
 def _ending(status: int) -> str:
