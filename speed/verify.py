@@ -2,7 +2,6 @@
 
     python speed/verify.py [--smoke] [--repeats 3] [--files 120] [--workers 2] [VIDEO ...]
 
-The videos are linked as often as it takes to make up the number of files. Without any, two are encoded as in decode.py.
 The videos are linked as often as it takes to make up the number of files. Without any, it encodes two as decode.py
 does.
 Both ways run in worker processes of one thread each and read every frame and every sample; verification also

@@ -15,6 +15,8 @@ from tests.data.test_prepare import run_command
 from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
+    "data download": ["NAME", "OUT", "--only", "--items", "--seed", "--mirror", "--jobs", "--dry-run"],
+    "data adopt": ["FOLDER", "OUT", "--set"],
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data convert": ["SOURCE", "OUT", "--format"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from microlens.data.export_lmdb import export_lmdb
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
+    from microlens.download.adopt import Adoption, adopt_release
+    from microlens.download.release import download_release, plan_release
+    from microlens.download.work import Download
     from microlens.encoders.base import ItemEncoder
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
@@ -36,10 +39,12 @@ __version__ = "0.2.0"
 
 # Imported on first use, because the command line and decoding processes do not need PyTorch.
 _MODULES = {
+    "Adoption": "download.adopt",
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
     "Description": "stats.description",
+    "Download": "download.work",
     "FeatureComparison": "verification.feature_files",
     "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
@@ -55,16 +60,19 @@ _MODULES = {
     "Table": "bench.table",
     "Verification": "verification.report",
     "adopt_features": "verification.feature_files",
+    "adopt_release": "download.adopt",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
     "compare_features": "verification.feature_files",
     "convert": "release.convert",
     "describe": "stats.description",
+    "download_release": "download.release",
     "export_lmdb": "data.export_lmdb",
     "fit": "runs.fit",
     "import_lmdb": "release.import_lmdb",
     "load": "runs.run",
+    "plan_release": "download.release",
     "prepare": "data.prepare",
     "table": "bench.table",
     "train": "runs.train",
@@ -76,10 +84,12 @@ _MODULES = {
 }
 
 __all__ = [
+    "Adoption",
     "ClipSettings",
     "Conversion",
     "Dataset",
     "Description",
+    "Download",
     "FeatureComparison",
     "ImportedLmdb",
     "InputError",
@@ -95,16 +105,19 @@ __all__ = [
     "Table",
     "Verification",
     "adopt_features",
+    "adopt_release",
     "adopt_run",
     "check_run",
     "compare",
     "compare_features",
     "convert",
     "describe",
+    "download_release",
     "export_lmdb",
     "fit",
     "import_lmdb",
     "load",
+    "plan_release",
     "prepare",
     "table",
     "train",

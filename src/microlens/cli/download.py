@@ -61,9 +61,9 @@ def adopt(
 
     with bar("files") as on_progress:
         adoption = adopt_release(folder, out, name=name, on_progress=on_progress)
-    console.print(f"{out}: {len(adoption.placed):,} files of {adoption.name} placed, {adoption.present:,} were there")
+    console.print(f"{out}: {len(adoption.placed):,} files of {adoption.name}, and {adoption.present:,} were there")
     _show_first([f"left out: {source} ({why})" for source, why in sorted(adoption.left_out.items())])
-    console.print(f"Next: microlens data download {adoption.name} {out}, for the rest")
+    console.print(f"Next, for the rest: microlens data download {adoption.name} {out}")
 
 
 @contextmanager

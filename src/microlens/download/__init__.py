@@ -1,1 +1,1 @@
-"""Official MicroLens files: registry, download with resume, recognition of files that were fetched by hand."""
+"""Downloading official sets, and taking up files that were fetched by hand."""

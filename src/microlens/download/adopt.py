@@ -18,7 +18,6 @@ from microlens.download.state import State, open_state
 from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.files.writing import MARK, crc32, sha256
-from microlens.release.media_files import name_of
 
 _TABLES = (".csv", ".tsv", ".txt", ".npy", ".parquet")
 _UNKNOWN = "its content is not that of an official file"
@@ -100,7 +99,7 @@ def _files_below(folder: Path, out: Path, adoption: Adoption) -> dict[Path, str]
         for path in (here / name for name in sorted(files)):
             if path.name in LEFTOVERS or path.name.startswith("._"):
                 continue
-            shown = name_of(path.relative_to(folder))
+            shown = path.relative_to(folder).as_posix()
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 adoption.left_out[shown] = "it is a link that points out of the folder"
             elif path.is_file() and not path.is_symlink():
