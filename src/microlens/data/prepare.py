@@ -11,6 +11,7 @@ from microlens.data.source import Origin, Source, Table, Unused
 from microlens.files.progress_bar import OnProgress
 from microlens.media.decoding import Settings
 from microlens.release.folder import MEDIA, find_release
+from microlens.release.given_split import GivenSplit, read_given_split
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles, find_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
@@ -108,6 +109,11 @@ class ReleaseSource(Source):
         """Read the comments."""
         path = self._release.comments
         return Table(name=path.name, metadata=read_comments(path, text_ids)) if path else None
+
+    def read_split(self, text_ids: TextIds) -> GivenSplit | None:
+        """Read the split."""
+        path = self._release.split
+        return read_given_split(path, text_ids) if path else None
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
         """The files in the folders of videos, covers and sounds, by the item id in their names."""

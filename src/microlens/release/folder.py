@@ -36,6 +36,7 @@ _TABLES = {
     "tags": (r"tags|\btag\b", (".csv", ".tsv", ".txt")),
     "likes": ("likes", (".txt", ".tsv", ".csv")),
     "comments": ("comment", (".txt", ".tsv", ".csv")),
+    "split": (r"\bsplit$", (".csv", ".tsv", ".txt")),
 }
 _FOLDERS = {
     "videos": r"videos$|\bvideo$",
@@ -60,6 +61,7 @@ class Release:
     tags: Path | None
     likes: Path | None
     comments: Path | None
+    split: Path | None
     videos: tuple[Path, ...]
     covers: tuple[Path, ...]
     sounds: tuple[Path, ...]
@@ -69,7 +71,7 @@ class Release:
     @property
     def tables(self) -> list[Path]:
         """The table files that are present."""
-        return [path for path in (self.pairs, self.titles, self.tags, self.likes, self.comments) if path]
+        return [path for path in (self.pairs, self.titles, self.tags, self.likes, self.comments, self.split) if path]
 
 
 def find_release(folder: Path) -> Release:
@@ -103,6 +105,7 @@ def find_release(folder: Path) -> Release:
         tags=tables["tags"],
         likes=tables["likes"],
         comments=tables["comments"],
+        split=tables["split"],
         videos=folders["videos"],
         covers=folders["covers"],
         sounds=folders["sounds"],
