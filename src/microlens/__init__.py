@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.subsets.filtering import filter_release
+    from microlens.subsets.sampling import sample_release
+    from microlens.subsets.subset import Subset
 
 __version__ = "0.2.0"
 
@@ -41,14 +44,17 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Search": "runs.tune",
     "Settings": "media.decoding",
+    "Subset": "subsets.subset",
     "Table": "bench.table",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
     "convert": "release.convert",
+    "filter_release": "subsets.filtering",
     "fit": "runs.fit",
     "load": "runs.run",
     "prepare": "data.prepare",
+    "sample_release": "subsets.sampling",
     "table": "bench.table",
     "train": "runs.train",
     "write_features": "runs.feature_files",
@@ -69,14 +75,17 @@ __all__ = [
     "RunConfig",
     "Search",
     "Settings",
+    "Subset",
     "Table",
     "adopt_run",
     "check_run",
     "compare",
     "convert",
+    "filter_release",
     "fit",
     "load",
     "prepare",
+    "sample_release",
     "table",
     "train",
     "write_features",

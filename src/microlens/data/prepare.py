@@ -1,6 +1,5 @@
 """Preparing a dataset folder from a release folder."""
 
-import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles, find_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.release.pairs import Pairs, read_pairs
+from microlens.release.whole_release import name_of_release
 
 _ITEM_TABLES: dict[str, Callable[[Path, TextIds], Metadata]] = {
     "titles": read_titles,
@@ -73,8 +73,7 @@ class ReleaseSource(Source):
     @property
     def name(self) -> str:
         """The name of the pairs file before "pairs", or else the folder's name."""
-        release = self._release
-        return re.sub(r"(?i)pairs(\.\w+)+$", "", release.pairs.name).rstrip("_-") or release.folder.resolve().name
+        return name_of_release(self._release)
 
     @cached_property
     def origins(self) -> list[Origin]:

@@ -114,6 +114,11 @@ def find_release(folder: Path) -> Release:
     )
 
 
+def holds_pairs(folder: Path) -> bool:
+    """True if ``folder`` holds the interactions of a release."""
+    return _table(folder, sorted(folder.iterdir()), "pairs") is not None
+
+
 def is_reserved(name: str) -> bool:
     """True if files whose names begin with ``name`` may be taken for another part of a release than they are."""
     return any(_is_called(Path(name), pattern.rstrip("$")) for pattern, _ in _TABLES.values())
