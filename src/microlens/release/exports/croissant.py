@@ -17,7 +17,6 @@ from microlens.release.exports.official import write_official_csv
 from microlens.release.formats.tables import Tables
 
 METADATA = "croissant.json"
-_TYPES = {"timestamp": "sc:Integer", "split": "sc:Text", "title": "sc:Text", "tag": "sc:Text"}
 
 
 def write_croissant(tables: Tables, folder: Path) -> tuple[str, ...]:
@@ -29,7 +28,6 @@ def write_croissant(tables: Tables, folder: Path) -> tuple[str, ...]:
     library = _library()
     notes = write_official_csv(tables, folder)
     metadata = library.Metadata(
-        ctx=library.Context(conforms_to="http://mlcommons.org/croissant/1.0"),
         name=tables.name,
         description=f"{len(tables.events):,} interactions of {tables.events['user'].n_unique():,} users with "
         f"{tables.events['item'].n_unique():,} items.",
@@ -64,10 +62,10 @@ def _records(library: Any, path: Path, events: pl.DataFrame) -> Any:
 
 
 def _field(library: Any, field: str, path: Path, column: str, events: pl.DataFrame) -> Any:
-    integers = {name: "sc:Integer" for name in ("user", "item") if events.schema[name] != pl.String}
+    is_integer = column in events.columns and events.schema[column] == pl.Int64
     return library.Field(
         id=field,
         name=column,
-        data_types=[(integers | _TYPES).get(column, "sc:Text")],
+        data_types=[library.DataType.INTEGER if is_integer else library.DataType.TEXT],
         source=library.Source(file_object=path.name, extract=library.Extract(column=column)),
     )

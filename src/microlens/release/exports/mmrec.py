@@ -32,7 +32,7 @@ def write_mmrec(tables: Tables, folder: Path) -> tuple[str, ...]:
     if any(table is not None for table in (tables.titles, tables.tags, tables.likes, tables.comments)):
         notes.append("only interactions are written")
     kept = {name: own for name, own in _NAMES.items() if name in events.columns}
-    events.select(kept).rename(kept).write_csv(folder / f"{prefix(tables.name)}.inter", separator="\t")
+    events.select(*kept).rename(kept).write_csv(folder / f"{prefix(tables.name)}.inter", separator="\t")
     return tuple(notes)
 
 

@@ -15,7 +15,8 @@ def readable_order(events: pl.DataFrame) -> pl.DataFrame:
         InputError: ids are text, but so many look like integers that no order will do.
     """
     text = [name for name in ("user", "item") if events.schema[name] == pl.String]
-    if all(is_text(events[name][0]) for name in text):
+    unlike = [name for name in text if not is_text(events[name][0])]
+    if not unlike:
         return events
     first = events.with_row_index("row").filter(pl.col("user").is_first_distinct())
     for row, *values in first.select("row", *text).iter_rows():
@@ -23,6 +24,6 @@ def readable_order(events: pl.DataFrame) -> pl.DataFrame:
             is_first = pl.col("user") == events["user"][row]
             return pl.concat([events.filter(is_first), events.filter(~is_first)])
     raise InputError(
-        f"{' and '.join(text)} ids are text that looks like integers, such as '{events[text[0]][0]}', which text "
+        f"{unlike[0]} ids are text that looks like integers, such as '{events[unlike[0]][0]}', which text "
         "tables cannot hold; write parquet, or number the ids anew with: microlens data filter RELEASE OUT --renumber"
     )

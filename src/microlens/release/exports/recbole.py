@@ -50,5 +50,5 @@ def _parts(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def _write(table: pl.DataFrame, path: Path, names: dict[str, str]) -> None:
     kept = {name: typed for name, typed in names.items() if name in table.columns}
-    plain = table.select(kept).with_columns(pl.col(pl.String).str.replace_all("\t", " ", literal=True))
+    plain = table.select(*kept).with_columns(pl.col(pl.String).str.replace_all("\t", " ", literal=True))
     plain.rename(kept).write_csv(path, separator="\t", quote_style="never")
