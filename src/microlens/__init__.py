@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from microlens.runs.train import train
     from microlens.runs.tune import Search
     from microlens.stats.description import Description, describe
+    from microlens.subsets.filtering import filter_release
+    from microlens.subsets.sampling import sample_release
+    from microlens.subsets.subset import Subset
     from microlens.verification.feature_files import FeatureComparison, adopt_features, compare_features
     from microlens.verification.report import Verification
     from microlens.verification.verify import verify
@@ -57,6 +60,7 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Search": "runs.tune",
     "Settings": "media.decoding",
+    "Subset": "subsets.subset",
     "Table": "bench.table",
     "Verification": "verification.report",
     "adopt_features": "verification.feature_files",
@@ -69,11 +73,13 @@ _MODULES = {
     "describe": "stats.description",
     "download_release": "download.release",
     "export_lmdb": "data.export_lmdb",
+    "filter_release": "subsets.filtering",
     "fit": "runs.fit",
     "import_lmdb": "release.import_lmdb",
     "load": "runs.run",
     "plan_release": "download.release",
     "prepare": "data.prepare",
+    "sample_release": "subsets.sampling",
     "table": "bench.table",
     "train": "runs.train",
     "verify": "verification.verify",
@@ -102,6 +108,7 @@ __all__ = [
     "RunConfig",
     "Search",
     "Settings",
+    "Subset",
     "Table",
     "Verification",
     "adopt_features",
@@ -114,11 +121,13 @@ __all__ = [
     "describe",
     "download_release",
     "export_lmdb",
+    "filter_release",
     "fit",
     "import_lmdb",
     "load",
     "plan_release",
     "prepare",
+    "sample_release",
     "table",
     "train",
     "verify",

@@ -5,17 +5,31 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, download, feature_files, listing, run_folders, runs, stats, verify
+from microlens.cli import (
+    bench,
+    content,
+    data,
+    download,
+    feature_files,
+    listing,
+    run_folders,
+    runs,
+    stats,
+    subsets,
+    verify,
+)
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Download, make, convert and prepare datasets.")
+data_app = typer.Typer(no_args_is_help=True, help="Download, make, convert, filter, sample and prepare datasets.")
 app.add_typer(data_app, name="data")
 data_app.command("download")(download.download)
 data_app.command("adopt")(download.adopt)
 data_app.command("synth")(data.synth)
 data_app.command("convert")(data.convert)
+data_app.command("filter")(subsets.filter_release)
+data_app.command("sample")(subsets.sample_release)
 data_app.command("prepare")(data.prepare)
 data_app.command("import-lmdb")(data.import_lmdb)
 data_app.command("export-lmdb")(data.export_lmdb)

@@ -24,23 +24,30 @@ def synth(
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A dataset of RecBole, S3Rec, SASRec or MovieLens: a file or its folder.")
+        Path,
+        typer.Argument(help="A release, a prepared dataset, or a dataset in another format."),
     ],
-    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     source_format: Annotated[
-        Literal["recbole", "s3rec", "movielens"] | None,
+        Literal["mmrec", "recbole", "s3rec", "parquet", "huggingface", "movielens", "release"] | None,
         typer.Option("--format", help="Format of the source; recognised from its files by default."),
     ] = None,
+    to: Annotated[
+        Literal["official", "official-csv", "official-tsv", "croissant", "recbole", "mmrec", "parquet", "huggingface"],
+        typer.Option(help="Format that is written; official is a release, croissant one with Croissant metadata."),
+    ] = "official",
 ) -> None:
-    """Write a dataset in another format as a release in the official layout."""
+    """Write a dataset in another format as a release in the official layout, or a release in another format."""
     from microlens.release.convert import convert as convert_dataset
+    from microlens.release.exports import EXPORTS
 
-    done = convert_dataset(source, out, source_format)
+    done = convert_dataset(source, out, source_format, to=to)
     content = f"{done.users:,} users, {done.items:,} items, {done.titles:,} titles and {done.tags:,} tags"
-    console.print(f"{out}: {done.interactions:,} interactions, {content}, converted from {done.format}.")
+    console.print(f"{out}: {done.interactions:,} interactions, {content}, converted from {done.format} to {done.to}.")
     for note in done.notes:
         console.print(f"note: {note}")
-    console.print(f"Next: microlens data prepare {out} DATASET")
+    if EXPORTS[to].is_release:
+        console.print(f"Next: microlens data prepare {out} DATASET")
 
 
 def prepare(

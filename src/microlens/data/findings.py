@@ -11,6 +11,7 @@ import polars as pl
 
 import microlens
 from microlens.data.dataset import ITEM_COLUMNS
+from microlens.data.given_labels import write_labels
 from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION
 from microlens.data.protocol import Protocol
@@ -19,6 +20,7 @@ from microlens.data.split import Split
 from microlens.files.writing import digest_of
 from microlens.media.decoding import Outcome, Settings
 from microlens.release.folder import MEDIA
+from microlens.release.given_split import GivenSplit
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.pairs import Pairs
@@ -101,6 +103,12 @@ class Findings:
             self._count_leftovers(comments, self.items["item_id"])
             known = comments.metadata.table.filter(pl.col("item_id").is_in(self.items["item_id"].implode()))
             _write_table(known, self.folder / "comments.parquet")
+
+    def write_split(self, given: GivenSplit | None) -> None:
+        """Write the split that the interactions came with, if there is one."""
+        if given is not None:
+            self.notes.append(given.note)
+            write_labels(given, self.folder, self.items["item_id"])
 
     def _count_leftovers(self, table: Table, ids: pl.Series) -> None:
         rows, metadata = f"{table.rows} of {table.name}", table.metadata

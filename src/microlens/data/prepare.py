@@ -1,6 +1,5 @@
 """Preparing a dataset folder from a release folder."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -14,10 +13,12 @@ from microlens.data.source import Origin, Source, Table, Unused
 from microlens.files.progress_bar import OnProgress
 from microlens.media.decoding import Settings
 from microlens.release.folder import MEDIA, find_release
+from microlens.release.given_split import GivenSplit, read_given_split
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles, find_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.release.pairs import Pairs, read_pairs
+from microlens.release.whole_release import name_of_release
 
 _ITEM_TABLES: dict[str, Callable[[Path, TextIds], Metadata]] = {
     "tags": read_tags,
@@ -74,8 +75,7 @@ class ReleaseSource(Source):
     @property
     def name(self) -> str:
         """The name of the pairs file before "pairs", or else the folder's name."""
-        release = self._release
-        return re.sub(r"(?i)pairs(\.\w+)+$", "", release.pairs.name).rstrip("_-") or release.folder.resolve().name
+        return name_of_release(self._release)
 
     @cached_property
     def origins(self) -> list[Origin]:
@@ -122,6 +122,11 @@ class ReleaseSource(Source):
         """Read the comments."""
         path = self._release.comments
         return Table(name=path.name, metadata=read_comments(path, text_ids)) if path else None
+
+    def read_split(self, text_ids: TextIds) -> GivenSplit | None:
+        """Read the split."""
+        path = self._release.split
+        return read_given_split(path, text_ids) if path else None
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
         """The files in the folders of videos, covers and sounds, by the item id in their names."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microlens.files.writing import sha256
+from microlens.release.given_split import GivenSplit
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles
 from microlens.release.metadata import Metadata
@@ -83,6 +84,10 @@ class Source(ABC):
 
     def read_comments(self, text_ids: TextIds) -> Table | None:
         """Read the comments, columns user_id, item_id and text, if there are any; raises as :meth:`read_items`."""
+        return None
+
+    def read_split(self, text_ids: TextIds) -> GivenSplit | None:
+        """Read the split that the interactions came with, if there is one; raises as :meth:`read_items`."""
         return None
 
     @abstractmethod

@@ -148,6 +148,14 @@ def renamed_when_complete(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             remove_folder(unfinished, names)
 
 
+def link_or_copy(path: Path, new: Path) -> None:
+    """Make ``path`` available as ``new``, as a hard link, or as a copy where the file system has none."""
+    try:
+        new.hardlink_to(path.resolve())
+    except OSError:
+        shutil.copy2(path, new)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

@@ -38,6 +38,7 @@ _TABLES = {
     "tags": (r"tags|\btag\b", (".csv", ".tsv", ".txt")),
     "likes": ("likes", (".txt", ".tsv", ".csv")),
     "comments": ("comment", (".txt", ".tsv", ".csv")),
+    "split": (r"\bsplit$", (".csv", ".tsv", ".txt")),
 }
 _FOLDERS = {
     "videos": r"videos$|\bvideo$",
@@ -64,6 +65,7 @@ class Release:
     tags: Path | None
     likes: Path | None
     comments: Path | None
+    split: Path | None
     videos: tuple[Path, ...]
     covers: tuple[Path, ...]
     sounds: tuple[Path, ...]
@@ -75,7 +77,8 @@ class Release:
     @property
     def tables(self) -> list[Path]:
         """The table files that are present."""
-        present = [path for path in (self.pairs, self.titles, self.tags, self.likes, self.comments) if path]
+        tables = (self.pairs, self.titles, self.tags, self.likes, self.comments, self.split)
+        present = [path for path in tables if path]
         return list(dict.fromkeys([*present, *self.title_columns.values(), *self.other_titles]))
 
 
@@ -118,6 +121,7 @@ def find_release(folder: Path) -> Release:
         tags=tables["tags"],
         likes=tables["likes"],
         comments=tables["comments"],
+        split=tables["split"],
         videos=folders["videos"],
         covers=folders["covers"],
         sounds=folders["sounds"],
@@ -126,6 +130,11 @@ def find_release(folder: Path) -> Release:
         title_columns=titles.columns,
         other_titles=titles.others,
     )
+
+
+def holds_pairs(folder: Path) -> bool:
+    """True if ``folder`` holds the interactions of a release."""
+    return _table(folder, sorted(folder.iterdir()), "pairs") is not None
 
 
 def is_reserved(name: str) -> bool:
