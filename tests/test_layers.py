@@ -18,7 +18,7 @@ LAYERS = [
     {"config", "environment"},
     {"media"},
     {"release"},
-    {"download"},
+    {"download", "subsets"},
     {"data"},
     {"distributed"},
     {"encoders"},

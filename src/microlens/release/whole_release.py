@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -34,7 +35,7 @@ def read_release(folder: Path) -> Tables:
     if release.split is not None:
         given = read_given_split(release.split, pairs.text_ids)
         events = events.join(given.table, on=["user", "item"], how="left", maintain_order="left")
-    tables = {
+    tables: dict[str, Any] = {
         name: _table(path, read, pairs.text_ids, notes)
         for name, path, read in (
             ("titles", release.titles, read_titles),

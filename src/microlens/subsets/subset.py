@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -108,7 +109,8 @@ def _of_items(tables: Tables) -> Tables:
         kept = table.filter(pl.all_horizontal(pl.col(name).is_in(left[name].implode()) for name in keys))
         return None if kept.is_empty() else kept
 
-    return replace(tables, **{name: restricted(getattr(tables, name)) for name in _ITEM_TABLES})
+    others: dict[str, Any] = {name: restricted(getattr(tables, name)) for name in _ITEM_TABLES}
+    return replace(tables, **others)
 
 
 def _numbers(ids: pl.Series) -> pl.DataFrame:
@@ -126,12 +128,9 @@ def _renamed(tables: Tables, new_ids: dict[str, pl.DataFrame]) -> Tables:
             table = joined.with_columns(pl.col("new").alias(name)).drop("new")
         return table
 
-    others = {name: getattr(tables, name) for name in _ITEM_TABLES}
-    return replace(
-        tables,
-        events=renamed(tables.events, pl.Int64),
-        **{name: renamed(table, pl.String) for name, table in others.items() if table is not None},
-    )
+    present = {name: table for name in _ITEM_TABLES if (table := getattr(tables, name)) is not None}
+    others: dict[str, Any] = {name: renamed(table, pl.String) for name, table in present.items()}
+    return replace(tables, events=renamed(tables.events, pl.Int64), **others)
 
 
 def _write_maps(new_ids: dict[str, pl.DataFrame], folder: Path, name: str) -> None:

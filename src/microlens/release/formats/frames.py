@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -28,7 +29,7 @@ def tables_of_frames(name: str, files: Sequence[Path], frames: Mapping[str, pl.D
         InputError: a column is missing or has an invalid value.
     """
     events = _events(frames["interactions"])
-    items = _items(frames["items"], events) if "items" in frames else {}
+    items: dict[str, Any] = _items(frames["items"], events) if "items" in frames else {}
     comments = _comments(frames["comments"], events) if "comments" in frames else None
     return Tables(name=name, files=tuple(files), events=events, comments=comments, **items)
 
