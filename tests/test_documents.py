@@ -54,6 +54,8 @@ def test_tables_are_of_configurations(block: Block) -> None:
         assert all((REPOSITORY / "configs" / "demo" / f"{row['config']}.toml").exists() for row in tables["rows"])
     elif "project" in tables:  # of somebody's pyproject.toml
         assert all(name.startswith("microlens.") for name in tables["project"]["entry-points"])
+    elif "mirror" in tables:  # of a user's download.toml
+        assert set(tables) <= {"mirror", "hosts"}
     else:
         least = {"dataset": "datasets/mine", "output": "runs/mine", "model": {"name": "sasrec"}}
         RunConfig.model_validate({**least, **tables})
