@@ -136,6 +136,15 @@ class _Handler(BaseHTTPRequestHandler):
     def hidden_page(self) -> None:
         self.normal(body=PAGE)
 
+    def error_message(self) -> None:
+        self.normal(body=b'{"code": 403, "msg": "log in"}')
+
+    def error_of_a_store(self) -> None:
+        self.normal(body=b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>')
+
+    def lfs_pointer(self) -> None:
+        self.normal(body=b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+
     def other_content(self) -> None:
         self.normal(body=bytes(255 - byte for byte in self.server.files[self.name]))
 

@@ -114,6 +114,8 @@ def test_faults_that_pass_change_nothing(tiny, tmp_path, fault, archives):
         (403, "refuses it \\(403\\)"), (404, "not on the server \\(404\\)"), (401, "asks for a login"),
         (400, "status 400"),
         ("page", "a web page was sent"), ("hidden_page", "a web page was sent"),
+        ("error_message", "an error message of a server was"), ("error_of_a_store", "an error message of a server was"),
+        ("lfs_pointer", "a Git LFS pointer was sent"),
         ("redirect_elsewhere", "redirects to http://127.0.0.1:1, which is not allowed"),
     ],
 )  # fmt: skip

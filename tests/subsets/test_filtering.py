@@ -103,6 +103,19 @@ def release(tmp_path: Path) -> Path:
     return folder
 
 
+def test_titles_of_every_language_are_kept(release: Path, tmp_path: Path) -> None:
+    (release / "set_title_en.csv").write_text("item,title\n10,ten\n11,eleven\n12,twelve\n")
+    (release / "other_titles.csv").write_text("item,title\n10,another ten\n")
+    done = ml.filter_release(release, tmp_path / "out", user_core=2, item_core=2)
+    titles = read_release(tmp_path / "out").titles
+    assert titles is not None
+    assert titles.sort("item").select("item", "title", "title_en", "title_original").rows() == [
+        ("10", "ten", "ten", "ten, or so"),
+        ("11", "eleven", "eleven", None),
+    ]
+    assert any("other_titles.csv is left out" in note for note in done.notes)
+
+
 def test_side_tables_and_media_are_those_of_the_items_left(release: Path, tmp_path: Path) -> None:
     done = ml.filter_release(release, tmp_path / "out", user_core=2, item_core=2)
     assert [step.interactions for step in done.steps] == [9, 6]

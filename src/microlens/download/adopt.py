@@ -1,14 +1,13 @@
 """Taking up files that were fetched by hand, as a release folder."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from microlens.download.archive import LEFTOVERS, Archive, open_archive, why_left_out
+from microlens.download.archive import LEFTOVERS, Archive, archive_of, why_left_out
 from microlens.download.failures import UnavailableError
 from microlens.download.local_zips import find_zips
 from microlens.download.recognition import Match, beginning, is_media, item_in_name, recognise
@@ -17,7 +16,7 @@ from microlens.download.split_zip import LocalParts, Member, extract, parse_dire
 from microlens.download.state import State, open_state
 from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
-from microlens.files.writing import MARK, crc32, sha256
+from microlens.files.writing import MARK, crc32, link_or_copy, sha256
 
 _TABLES = (".csv", ".tsv", ".txt", ".npy", ".parquet")
 _UNKNOWN = "its content is not that of an official file"
@@ -81,7 +80,7 @@ def adopt_release(
         with open_state(out) as state:
             tasks = list(_tasks(sources, chosen, adoption))
             for done, task in enumerate(tasks):
-                task.place(state, adoption)
+                _place(task, state, adoption)
                 if on_progress:
                     on_progress(done + 1, len(tasks))
     return adoption
@@ -176,18 +175,13 @@ class _FileTask:
     path: str
     sha256: str | None = None
 
-    def place(self, state: State, adoption: Adoption) -> None:
-        target = state.release / self.path
-        if state.has(self.path):
-            adoption.present += 1
-        elif not target.exists():
-            state.place(_linked(self.source, state.partial_path(self.path)), self.path, self.sha256)
-            adoption.placed.append(self.path)
-        elif sha256(target) == (self.sha256 or sha256(self.source)):
-            state.record(self.path, self.sha256)
-            adoption.present += 1
-        else:
-            adoption.left_out[self.shown] = f"another file is called {target} already"
+    def bring(self, target: Path) -> None:
+        """Make the file ``target``."""
+        _link(self.source, target)
+
+    def is_same(self, target: Path) -> bool:
+        """True if the file ``target`` has the same content."""
+        return sha256(target) == (self.sha256 or sha256(self.source))
 
 
 @dataclass(frozen=True)
@@ -198,28 +192,42 @@ class _MemberTask:
     member: Member
     shown: str
     path: str
+    sha256: None = None
 
-    def place(self, state: State, adoption: Adoption) -> None:
-        target, info = state.release / self.path, self.member.info
-        if state.has(self.path):
-            adoption.present += 1
-        elif not target.exists():
-            temporary = state.partial_path(self.path)
-            try:
-                extract(self.parts, self.member, temporary)
-            except UnavailableError as error:
-                adoption.left_out[self.shown] = str(error)
-                return
-            state.place(temporary, self.path)
-            adoption.placed.append(self.path)
-        elif (target.stat().st_size, crc32(target)) == (info.file_size, info.CRC):
-            state.record(self.path)
-            adoption.present += 1
-        else:
-            adoption.left_out[self.shown] = f"another file is called {target} already"
+    def bring(self, target: Path) -> None:
+        """Make the file ``target``; raises UnavailableError if the member is damaged."""
+        extract(self.parts, self.member, target)
+
+    def is_same(self, target: Path) -> bool:
+        """True if the file ``target`` has the same size and CRC-32."""
+        return (target.stat().st_size, crc32(target)) == (self.member.info.file_size, self.member.info.CRC)
 
 
-def _tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> Iterator[_FileTask | _MemberTask]:
+_Task = _FileTask | _MemberTask
+
+
+def _place(task: _Task, state: State, adoption: Adoption) -> None:
+    """Place a file in the release, unless it is there."""
+    target = state.release / task.path
+    if not target.exists():
+        temporary = state.partial_path(task.path)
+        try:
+            task.bring(temporary)
+        except UnavailableError as error:
+            adoption.left_out[task.shown] = str(error)
+            return
+        state.place(temporary, task.path, task.sha256)
+        adoption.placed.append(task.path)
+    elif state.has(task.path):
+        adoption.present += 1
+    elif task.is_same(target):
+        state.record(task.path, task.sha256)
+        adoption.present += 1
+    else:
+        adoption.left_out[task.shown] = f"another file is called {target} already"
+
+
+def _tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> Iterator[_Task]:
     """What has to be placed; of several files for the same path, the first."""
     taken: dict[str, str] = {}
     for task in (*_table_tasks(sources, chosen, adoption), *_media_tasks(sources, chosen, adoption)):
@@ -239,10 +247,10 @@ def _table_tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> I
             adoption.left_out[sources.names[source]] = f"it belongs to {matches[0].chosen.title}"
 
 
-def _media_tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> Iterator[_FileTask | _MemberTask]:
+def _media_tasks(sources: _Sources, chosen: ReleaseSet, adoption: Adoption) -> Iterator[_Task]:
     left = dict.fromkeys(sources.media)
     for media in chosen.media:
-        archives = {parts: open_archive(parts, media.suffix) for parts in sources.zips}
+        archives = {parts: archive_of(parts, members, media.suffix) for parts, members in sources.zips.items()}
         for source in [path for path in left if is_media(beginning(path), media.suffix)]:
             item = _item_of(source, archives.values())
             if item is not None:
@@ -268,11 +276,7 @@ def _item_of(source: Path, archives: Iterable[Archive]) -> int | None:
     return item_in_name(source) if by_content is None else by_content
 
 
-def _linked(source: Path, target: Path) -> Path:
-    """A link to ``source`` at ``target``, or a copy where the disk has no links."""
+def _link(source: Path, target: Path) -> None:
+    """Make ``target`` a link to ``source``, or a copy where the disk has no links."""
     target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
-    return target
+    link_or_copy(source, target)

@@ -60,7 +60,11 @@ def open_archive(parts: Parts, suffix: str, directory: bytes | None = None) -> A
     Raises:
         UnavailableError: it is no zip, or its directory is damaged or cannot be read.
     """
-    members = parse_directory(directory or read_directory_bytes(parts), parts.sizes)
+    return archive_of(parts, parse_directory(directory or read_directory_bytes(parts), parts.sizes), suffix)
+
+
+def archive_of(parts: Parts, members: Iterable[Member], suffix: str) -> Archive:
+    """The ``members`` of a zip that are files of items, called ``ID<suffix>`` in any folder."""
     return Archive(parts, *_by_item(members, suffix))
 
 

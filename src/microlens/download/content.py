@@ -6,24 +6,15 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from microlens.download.failures import UnavailableError
+from microlens.files.sent_instead import sent_instead
 
 PAGE = "a web page was sent in its place, perhaps that of a login"
-BEGINNING = 512
-"""Bytes that are enough to recognise a kind of file."""
-_PAGE = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
-)
-_JPEG_END = b"\xff\xd9"
+_JPEG_END, _TAIL = b"\xff\xd9", 512
 _MAGIC = {
     ".zip": (rb"PK(?:\x03\x04|\x05\x06|\x07\x08|00PK)", "zip"),
     ".npy": (rb"\x93NUMPY", "NumPy file"),
     ".parquet": (rb"PAR1", "Parquet file"),
 }
-
-
-def is_page(beginning: bytes) -> bool:
-    """True if the first bytes of a file are those of a web page."""
-    return _PAGE.match(beginning[:BEGINNING]) is not None
 
 
 def check_beginning(beginning: bytes, path: str, *, is_html: bool = False) -> None:
@@ -35,10 +26,14 @@ def check_beginning(beginning: bytes, path: str, *, is_html: bool = False) -> No
         is_html: the server says that it is a web page.
 
     Raises:
-        UnavailableError: it is a web page, such as that of a login, or another kind of file than its name says.
+        UnavailableError: it is a web page, such as that of a login, an error message, or another kind of file than its
+            name says.
     """
-    if is_html or is_page(beginning):
+    other = sent_instead(beginning)
+    if is_html or other == "a web page":
         raise UnavailableError(PAGE)
+    if other:
+        raise UnavailableError(f"{other} was sent in its place")
     magic, kind = _MAGIC.get(PurePath(path).suffix, (b"", ""))
     if not re.match(magic, beginning):
         raise UnavailableError(f"it is no {kind}")
@@ -49,7 +44,7 @@ def is_cut_short(path: Path, suffix: str) -> bool:
     size = path.stat().st_size
     with path.open("rb") as file:
         if suffix == ".jpg":
-            file.seek(max(0, size - BEGINNING))
+            file.seek(max(0, size - _TAIL))
             return _JPEG_END not in file.read()
         return suffix == ".mp4" and _last_box_ends(file, size) != size
 

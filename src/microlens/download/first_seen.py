@@ -1,6 +1,5 @@
 """Sizes and checksums of official files that the registry lacks, recorded at their first download by this user."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from microlens.download.failures import UnavailableError
 from microlens.download.registry import RemoteFile
 from microlens.download.sources import settings_folder
 from microlens.files.json_files import read_json
-from microlens.files.writing import write_text
+from microlens.files.writing import git_blob, write_text
 
 NAME = "first-seen.json"
 
@@ -66,18 +65,10 @@ def check_content(file: RemoteFile, path: Path, sha256: str) -> None:
     """
     size = path.stat().st_size
     differs = f"{size:,} bytes with SHA-256 {sha256} are not the file of"
-    if file.size not in (None, size) or not file.has_sha256(sha256) or file.git_blob not in (None, _git_blob(path)):
+    if file.size not in (None, size) or not file.has_sha256(sha256) or file.git_blob not in (None, git_blob(path)):
         raise UnavailableError(f"{differs} the registry")
     seen = recall().get(file.address)
     if file.sha256 is None and seen and (seen.size, seen.sha256) != (size, sha256):
         raise UnavailableError(
             f"{differs} the first download on {seen.date}; to accept a change, remove the entry in {first_seen_path()}"
         )
-
-
-def _git_blob(path: Path) -> str:
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()

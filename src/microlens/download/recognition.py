@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from microlens.download.content import is_page
 from microlens.download.failures import UnavailableError
 from microlens.download.first_seen import check_content, recall
 from microlens.download.registry import ReleaseSet, RemoteFile
 from microlens.errors import InputError
+from microlens.files.sent_instead import BEGINNING, sent_instead
 from microlens.files.writing import sha256
 
 _FIRST_LINES = 50
@@ -57,7 +57,7 @@ def item_in_name(path: Path) -> int | None:
 def beginning(path: Path) -> bytes:
     """The first bytes of a file."""
     with path.open("rb") as file:
-        return file.read(512)
+        return file.read(BEGINNING)
 
 
 def is_media(content: bytes, suffix: str) -> bool:
@@ -89,7 +89,7 @@ def _may_be(file: RemoteFile, path: Path, digest: str) -> bool:
 def _by_rows(path: Path, sets: Sequence[ReleaseSet]) -> Iterator[tuple[ReleaseSet, RemoteFile]]:
     from microlens.release.text_files import lines_of, read_text  # slow to import
 
-    if is_page(beginning(path)):
+    if sent_instead(beginning(path)):
         return
     try:
         lines = lines_of(read_text(path).content)["text"]

@@ -171,6 +171,15 @@ def crc32(path: Path) -> int:
     return crc
 
 
+def git_blob(path: Path) -> str:
+    """The SHA-1 of a file as a git blob, in hexadecimal."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def digest_of(content: Any) -> str:
     """The SHA-256 of JSON content with sorted keys, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -38,15 +38,27 @@ def read_release(folder: Path) -> Tables:
     tables: dict[str, Any] = {
         name: _table(path, read, pairs.text_ids, notes)
         for name, path, read in (
-            ("titles", release.titles, read_titles),
             ("tags", release.tags, read_tags),
             ("likes", release.likes, read_likes),
             ("comments", release.comments, read_comments),
         )
     }
+    tables["titles"] = _titles(release, pairs.text_ids, notes)
     return Tables(
         name=name_of_release(release), files=tuple(release.tables), events=events, notes=tuple(notes), **tables
     )
+
+
+def _titles(release: Release, text_ids: TextIds, notes: list[str]) -> pl.DataFrame | None:
+    """The titles, and those of each language in a column of its own if there are several."""
+    notes += [f"{path.name} is left out: it holds titles of another set" for path in release.other_titles]
+    titles = _table(release.titles, read_titles, text_ids, notes)
+    for column, path in release.title_columns.items():
+        own = _table(path, read_titles, text_ids, [] if path == release.titles else notes)
+        if titles is not None and own is not None:
+            named = own.rename({"title": column})
+            titles = titles.join(named, on="item", how="full", coalesce=True, maintain_order="left_right")
+    return titles
 
 
 def _table(

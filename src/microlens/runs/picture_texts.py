@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,7 @@ import polars as pl
 import microlens
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
-from microlens.files.json_files import parse_json, read_json
+from microlens.files.json_files import read_json, resumed_log
 from microlens.files.progress_bar import OnProgress
 from microlens.files.writing import atomic_write, claim_folder, digest_of, lock_folder, remove_folder, write_text
 from microlens.media.processes import Killed, work
@@ -174,16 +174,7 @@ def _lost(task: TextTask, end: Killed) -> ItemTexts:
 
 
 def _logged(log: Path) -> dict[int, ItemTexts]:
-    """The results in the log, which is left with whole lines only: a kill may have cut the last one."""
-    done: dict[int, ItemTexts] = {}
-    whole = []
-    for line in log.read_bytes().splitlines(keepends=True) if log.exists() else ():
-        with suppress(InputError):
-            found = parse_json(line, ItemTexts, log, "it is read again")
-            done[found.key] = found
-            whole.append(line)
-    log.write_bytes(b"".join(whole))
-    return done
+    return {found.key: found for found in resumed_log(log, ItemTexts)}
 
 
 def _write(path: Path, dataset: Dataset, found: Mapping[int, ItemTexts], identity: dict[str, Any]) -> None:

@@ -1,20 +1,18 @@
 """Which published set a release is, and whether its ids are the published ones."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from microlens.download.registry import ReleaseSet, RemoteFile, load_registry
-from microlens.files.writing import sha256
+from microlens.files.writing import git_blob, sha256
 from microlens.release.pairs import Pairs
 from microlens.verification.findings import Case, Finding, grouped, note
 from microlens.verification.fingerprints import Fingerprints, fingerprints
 from microlens.verification.mapping import Mapping, find_mapping, is_timed
 
 Verdict = Literal["official", "permuted", "changed", "undecided", "unknown"]
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +125,8 @@ def _compared(path: Path, file: RemoteFile) -> str:
     if file.sha256 is not None:
         return _AS_PUBLISHED if file.has_sha256(sha256(path)) else "differs: another SHA-256"
     if file.git_blob is not None:
-        return _AS_PUBLISHED if _git_blob(path) == file.git_blob else "differs: another git blob"
+        return _AS_PUBLISHED if git_blob(path) == file.git_blob else "differs: another git blob"
     return "not compared: no checksum is known"
-
-
-def _git_blob(path: Path) -> str:
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _by_fingerprints(

@@ -1,7 +1,6 @@
 """Checking the media files of a release one by one, in parallel; an interrupted check is resumed."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from microlens.errors import InputError
 from microlens.files.writing import sha256
 from microlens.media.faults import MediaFault, faults_of
 from microlens.media.processes import Killed, work
@@ -161,19 +159,11 @@ def _key(task: MediaTask) -> Key | None:
 
 
 def _read_log(log: Path) -> dict[Key | None, CheckedFile]:
-    """The checks in the complete lines of the log, which is truncated to them."""
-    from microlens.files.json_files import parse_json  # slow to load, so not imported in worker processes
+    """The checks in the log."""
+    from microlens.files.json_files import resumed_log  # slow to load, so not imported in worker processes
 
-    known: dict[Key | None, CheckedFile] = {}
-    if not log.exists():
-        return known
-    content = log.read_bytes()
-    end = content.rfind(b"\n") + 1  # what follows was being written when the process was killed
-    if end < len(content):
-        os.truncate(log, end)
-    for line in content[:end].splitlines():
-        with suppress(InputError):  # unreadable lines are checked again
-            checked = parse_json(line, CheckedFile, log, "it is checked again")
-            if checked.hashes is not None or not can_hash():
-                known[checked.kind, checked.name, checked.bytes, checked.mtime_ns] = checked
-    return known
+    return {
+        (checked.kind, checked.name, checked.bytes, checked.mtime_ns): checked
+        for checked in resumed_log(log, CheckedFile)
+        if checked.hashes is not None or not can_hash()
+    }

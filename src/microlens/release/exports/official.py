@@ -12,6 +12,7 @@ from microlens.release.exports.order import readable_order
 from microlens.release.folder import is_reserved
 from microlens.release.formats.tables import Tables
 from microlens.release.given_split import PARTS
+from microlens.release.title_files import ORIGINAL
 
 FEATURES = "features"
 _FALLBACK_NAME = "data"
@@ -66,7 +67,7 @@ def prefix(name: str) -> str:
 def _write_others(tables: Tables, folder: Path) -> tuple[str, ...]:
     """Write the tables beside the interactions, and the features with their ids."""
     name = prefix(tables.name)
-    for part, table in (("titles", tables.titles), ("tags", tables.tags)):
+    for part, table in {**_titles(tables.titles), "tags": tables.tags}.items():
         if table is not None:
             table.write_csv(folder / f"{name}_{part}.csv")
     for part, table in (("likes_and_views", tables.likes), ("comment_en", tables.comments)):
@@ -76,6 +77,17 @@ def _write_others(tables: Tables, folder: Path) -> tuple[str, ...]:
         parts = pl.col("split").replace_strict(dict(enumerate(PARTS)), return_dtype=pl.String)
         tables.events.select("user", "item", parts).write_csv(folder / f"{name}_split.csv")
     return tuple(_copy_features(path, folder / FEATURES) for path in tables.features)
+
+
+def _titles(titles: pl.DataFrame | None) -> dict[str, pl.DataFrame | None]:
+    """The tables of titles by the end of their file's name: one, or one for each language."""
+    languages = [] if titles is None else [name for name in titles.columns if name.startswith("title_")]
+    if titles is None or not languages:
+        return {"titles": titles}
+    return {
+        name.removesuffix(f"_{ORIGINAL}"): titles.select("item", pl.col(name).alias("title")).drop_nulls()
+        for name in languages
+    }
 
 
 def _copy_features(path: Path, folder: Path) -> str:

@@ -25,7 +25,8 @@ class Tables:
         events: columns user and item (integers or text), if the times are known timestamp (milliseconds), and if the
             dataset came with a split, split (Int8: 0 train, 1 validation, 2 test). Without times, each user's rows are
             in order of time.
-        titles: columns item and title, as text; None if there are none.
+        titles: columns item and title, as text, and if they are known in several languages title_en and the like,
+            as in a prepared dataset; None if there are none.
         tags: columns item and tag, as text; None if there are none.
         likes: columns item, as text, likes and views (Int64); None if there are none.
         comments: columns user, item and text, as text; None if there are none.
