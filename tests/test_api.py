@@ -16,7 +16,12 @@ from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
-    "data convert": ["SOURCE", "OUT", "--format"],
+    "data convert": ["SOURCE", "OUT", "--format", "--to"],
+    "data filter": [
+        *("RELEASE", "OUT", "--from", "--to", "--warm", "--min-length", "--k-core", "--user-core", "--item-core"),
+        "--renumber",
+    ],
+    "data sample": ["RELEASE", "OUT", "--users", "--seed", "--renumber"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],

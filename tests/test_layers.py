@@ -18,7 +18,7 @@ LAYERS = [
     {"config", "environment"},
     {"media"},
     {"release"},
-    {"data"},
+    {"data", "subsets"},
     {"distributed"},
     {"encoders"},
     {"recommenders"},
@@ -35,6 +35,7 @@ NEVER = {
     "media": {"config", "building", "environment"},
     "release": {"config", "building", "environment"},
     "data": {"config", "building", "environment"},
+    "subsets": {"config", "building", "environment"},
     "encoders": {"config"},
     "recommenders": {"config"},
 }
