@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from microlens.data.holdout import HOLDOUTS, TRAIN, Labels
-from microlens.data.interactions import Int32, Int64, Interactions
+from microlens.data.holdout import HOLDOUTS
+from microlens.data.interactions import Int32, Int64, Interactions, Labels
 from microlens.data.protocol import ONE_AFTER_ANOTHER, SELECTED_BY_TRAINING, Protocol
 from microlens.errors import InputError
+from microlens.release.given_split import TRAIN
 
 Part = Literal["valid", "test"]
 

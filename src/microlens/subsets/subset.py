@@ -1,6 +1,6 @@
 """Writing a part of a release as a release: its interactions, the tables of the items left, and their media."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from microlens.release.formats.tables import Tables, text_ids_of
 from microlens.release.media_files import find_media
 
 _WRITTEN = "[!.]*"
-_ITEM_TABLES = ("titles", "tags", "likes", "comments")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +100,12 @@ def _of_items(tables: Tables) -> Tables:
     """``tables`` with the rows of the items, and the comments of the users, that are left."""
     left = {name: tables.events[name].unique().cast(pl.String) for name in ("user", "item")}
 
-    def restricted(table: pl.DataFrame | None) -> pl.DataFrame | None:
-        if table is None:
-            return None
+    def restricted(table: pl.DataFrame) -> pl.DataFrame | None:
         keys = [name for name in left if name in table.columns]
         kept = table.filter(pl.all_horizontal(pl.col(name).is_in(left[name].implode()) for name in keys))
         return None if kept.is_empty() else kept
 
-    return replace(tables, **{name: restricted(getattr(tables, name)) for name in _ITEM_TABLES})
+    return _with_others(tables, restricted)
 
 
 def _numbers(ids: pl.Series) -> pl.DataFrame:
@@ -126,12 +123,17 @@ def _renamed(tables: Tables, new_ids: dict[str, pl.DataFrame]) -> Tables:
             table = joined.with_columns(pl.col("new").alias(name)).drop("new")
         return table
 
-    others = {name: getattr(tables, name) for name in _ITEM_TABLES}
-    return replace(
-        tables,
-        events=renamed(tables.events, pl.Int64),
-        **{name: renamed(table, pl.String) for name, table in others.items() if table is not None},
+    tables = replace(tables, events=renamed(tables.events, pl.Int64))
+    return _with_others(tables, lambda table: renamed(table, pl.String))
+
+
+def _with_others(tables: Tables, change: Callable[[pl.DataFrame], pl.DataFrame | None]) -> Tables:
+    """``tables`` with the tables beside the events changed, where they exist."""
+    titles, tags, likes, comments = (
+        None if table is None else change(table)
+        for table in (tables.titles, tables.tags, tables.likes, tables.comments)
     )
+    return replace(tables, titles=titles, tags=tags, likes=likes, comments=comments)
 
 
 def _write_maps(new_ids: dict[str, pl.DataFrame], folder: Path, name: str) -> None:
