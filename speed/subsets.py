@@ -3,8 +3,8 @@
     python speed/subsets.py [--smoke] [--repeats 3]
 
 Ten million interactions of a made data set, in memory: ``microlens.subsets.k_core`` beside pandas, filtered by the
-sizes of groups until nothing changes, and, at a hundredth of the size, beside counters in Python and a pandas frame, the
-way of RecBole's ``Dataset._filter_by_inter_num``. Then ``microlens data filter``, the whole command.
+sizes of groups until nothing changes. At a hundredth of the size, also beside counters in Python and a pandas frame,
+the way of RecBole's ``Dataset._filter_by_inter_num``. Then ``microlens data filter``, the whole command.
 """
 
 import argparse

@@ -18,7 +18,8 @@ LAYERS = [
     {"config", "environment"},
     {"media"},
     {"release"},
-    {"data", "subsets"},
+    {"download", "subsets"},
+    {"data"},
     {"distributed"},
     {"encoders"},
     {"recommenders"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"page", "testing"},
-    {"bench"},
+    {"bench", "stats", "verification"},
     {"cli"},
     {"__main__"},
 ]
@@ -35,7 +36,6 @@ NEVER = {
     "media": {"config", "building", "environment"},
     "release": {"config", "building", "environment"},
     "data": {"config", "building", "environment"},
-    "subsets": {"config", "building", "environment"},
     "encoders": {"config"},
     "recommenders": {"config"},
 }

@@ -44,13 +44,12 @@ def global_time(interactions: Interactions, seed: int) -> Labels:
     Raises:
         InputError: the dataset has no timestamps, or too many are equal.
     """
-    times = np.asarray(interactions.times)
-    positions = np.arange(len(times)) - np.repeat(interactions.offsets[:-1], np.diff(interactions.offsets))
-    if np.array_equal(times, positions):
+    if not interactions.has_times:
         raise InputError(
             'protocol.split is "global-time", but the release has no timestamps: prepare it from a pairs file '
             "NAME_pairs.csv with the columns user,item,timestamp."
         )
+    times = np.asarray(interactions.times)
     ordered = np.sort(times)
     valid_from, test_from = (ordered[int(len(ordered) * (1 - share * SHARE))] for share in (2, 1))
     if not ordered[0] < valid_from < test_from:

@@ -66,6 +66,12 @@ class Interactions:
         """E, the number of interactions."""
         return len(self.items)
 
+    @property
+    def has_times(self) -> bool:
+        """True if ``times`` are those of the release, False if they are positions in the users' sequences."""
+        positions = np.arange(self.num_events) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        return not np.array_equal(self.times, positions)
+
     @classmethod
     def from_pairs(cls, pairs: Pairs) -> Self:
         """Build from pairs, with dense user and item numbers in ascending order of their keys."""

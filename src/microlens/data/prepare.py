@@ -1,8 +1,11 @@
 """Preparing a dataset folder from a release folder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+
+import polars as pl
 
 from microlens.data.dataset import Dataset
 from microlens.data.dataset_writer import write_dataset
@@ -18,7 +21,6 @@ from microlens.release.pairs import Pairs, read_pairs
 from microlens.release.whole_release import name_of_release
 
 _ITEM_TABLES: dict[str, Callable[[Path, TextIds], Metadata]] = {
-    "titles": read_titles,
     "tags": read_tags,
     "likes": read_likes,
 }
@@ -100,9 +102,21 @@ class ReleaseSource(Source):
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """Read the files of titles, tags and likes that exist."""
         paths = {part: getattr(self._release, part) for part in _ITEM_TABLES}
-        return [
+        return self._read_titles(text_ids) + [
             Table(name=path.name, metadata=_ITEM_TABLES[part](path, text_ids)) for part, path in paths.items() if path
         ]
+
+    def _read_titles(self, text_ids: TextIds) -> list[Table]:
+        """Read the titles: the column title, those by language, and the titles of other sets."""
+        release = self._release
+        columns: dict[Path, list[str]] = {release.titles: ["title"]} if release.titles else {}
+        for column, path in release.title_columns.items():
+            columns.setdefault(path, []).append(column)
+        tables = [_renamed(path, read_titles(path, text_ids), names) for path, names in columns.items()]
+        others = [
+            Table(name=path.name, metadata=read_titles(path, text_ids), fills=True) for path in release.other_titles
+        ]
+        return tables + others
 
     def read_comments(self, text_ids: TextIds) -> Table | None:
         """Read the comments."""
@@ -120,3 +134,10 @@ class ReleaseSource(Source):
             kind: find_media(getattr(self._release, name), suffixes, text_ids=text_ids)
             for kind, (name, suffixes) in MEDIA.items()
         }
+
+
+def _renamed(path: Path, titles: Metadata, columns: list[str]) -> Table:
+    """A table with the titles in ``columns``, and a note if there are other columns than title."""
+    notes = [*titles.notes, *([f"{path.name} gives the columns {', '.join(columns)}"] if columns != ["title"] else [])]
+    table = titles.table.select("item_id", *(pl.col("title").alias(column) for column in columns))
+    return Table(name=path.name, metadata=replace(titles, table=table, notes=tuple(notes)))

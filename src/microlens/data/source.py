@@ -28,11 +28,15 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of item metadata, and the names of the table and its rows in messages."""
+    """A table of item metadata, and the names of the table and its rows in messages.
+
+    A table with ``fills`` holds titles of another set, for items whose title is blank.
+    """
 
     name: str
     metadata: Metadata
     rows: str = "lines"
+    fills: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ class Source(ABC):
 
     @abstractmethod
     def read_items(self, text_ids: TextIds) -> list[Table]:
-        """Read the tables of items: columns item_id and any of title, tag, likes, views.
+        """Read the tables of items: columns item_id and any of title, title_LANGUAGE, tag, likes, views.
 
         Raises:
             InputError: a table is invalid.

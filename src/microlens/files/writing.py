@@ -1,10 +1,10 @@
 """Atomic writes, folder locks, and safe clearing of folders made by this package."""
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,14 +47,19 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock.
     """
-    with (folder / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder} is being written by another process; wait for it or choose another folder."
-            ) from None
+    from filelock import FileLock, Timeout  # not above, because decoding processes write files but lock nothing
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{folder} is being written by another process; wait for it or choose another folder."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
@@ -155,6 +160,15 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def crc32(path: Path) -> int:
+    """The CRC-32 of a file, as in zips."""
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
 def digest_of(content: Any) -> str:

@@ -63,6 +63,7 @@ def read_recbole(path: Path) -> Tables:
         InputError: a file is empty, its header has no types or lacks a column, or a row cannot be read.
     """
     parts = parts_beside(path)
+    files: tuple[Path, ...]
     if parts is None:
         events, notes = _read_events(path)
         name = path.stem
