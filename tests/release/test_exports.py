@@ -108,6 +108,16 @@ def test_round_trips_are_exact(tmp_path: Path, to: str, tables: Tables) -> None:
     assert by_part(contents(read)) == by_part(contents(tables))
 
 
+@pytest.mark.parametrize("to", ROUND_TRIPS)
+@pytest.mark.parametrize("timed", [True, False])
+def test_text_ids_stay_text_if_the_first_looks_like_an_integer(tmp_path: Path, to: str, timed: bool) -> None:
+    events = pl.DataFrame([("12", "7"), ("12", "x"), ("a", "y"), ("a", "7")], ["user", "item"], orient="row")
+    if timed:
+        events = events.with_columns(timestamp=NOON)
+    tables = Tables(name="mixed", files=(Path("mixed"),), events=events)
+    assert contents(round_trip(tables, tmp_path, to)) == contents(tables)
+
+
 @lenient
 @given(tables=datasets(ints=True))
 def test_mmrec_round_trips_keep_interactions_and_their_parts(tmp_path: Path, tables: Tables) -> None:

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from microlens.release.folder import Release, find_release
 from microlens.release.formats.parquet import without_positions
-from microlens.release.formats.tables import Tables
+from microlens.release.formats.tables import SideTables, Tables
 from microlens.release.given_split import read_given_split
 from microlens.release.ids import TextIds
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
@@ -35,17 +34,14 @@ def read_release(folder: Path) -> Tables:
     if release.split is not None:
         given = read_given_split(release.split, pairs.text_ids)
         events = events.join(given.table, on=["user", "item"], how="left", maintain_order="left")
-    tables: dict[str, Any] = {
-        name: _table(path, read, pairs.text_ids, notes)
-        for name, path, read in (
-            ("tags", release.tags, read_tags),
-            ("likes", release.likes, read_likes),
-            ("comments", release.comments, read_comments),
-        )
-    }
-    tables["titles"] = _titles(release, pairs.text_ids, notes)
+    beside = SideTables(
+        titles=_titles(release, pairs.text_ids, notes),
+        tags=_table(release.tags, read_tags, pairs.text_ids, notes),
+        likes=_table(release.likes, read_likes, pairs.text_ids, notes),
+        comments=_table(release.comments, read_comments, pairs.text_ids, notes),
+    )
     return Tables(
-        name=name_of_release(release), files=tuple(release.tables), events=events, notes=tuple(notes), **tables
+        name=name_of_release(release), files=tuple(release.tables), events=events, notes=tuple(notes), **beside
     )
 
 

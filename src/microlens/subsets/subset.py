@@ -1,9 +1,8 @@
 """Writing a part of a release as a release: its interactions, the tables of the items left, and their media."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -16,7 +15,6 @@ from microlens.release.formats.tables import Tables, text_ids_of
 from microlens.release.media_files import find_media
 
 _WRITTEN = "[!.]*"
-_ITEM_TABLES = ("titles", "tags", "likes", "comments")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +100,12 @@ def _of_items(tables: Tables) -> Tables:
     """``tables`` with the rows of the items, and the comments of the users, that are left."""
     left = {name: tables.events[name].unique().cast(pl.String) for name in ("user", "item")}
 
-    def restricted(table: pl.DataFrame | None) -> pl.DataFrame | None:
-        if table is None:
-            return None
+    def restricted(table: pl.DataFrame) -> pl.DataFrame | None:
         keys = [name for name in left if name in table.columns]
         kept = table.filter(pl.all_horizontal(pl.col(name).is_in(left[name].implode()) for name in keys))
         return None if kept.is_empty() else kept
 
-    others: dict[str, Any] = {name: restricted(getattr(tables, name)) for name in _ITEM_TABLES}
-    return replace(tables, **others)
+    return _with_others(tables, restricted)
 
 
 def _numbers(ids: pl.Series) -> pl.DataFrame:
@@ -128,9 +123,17 @@ def _renamed(tables: Tables, new_ids: dict[str, pl.DataFrame]) -> Tables:
             table = joined.with_columns(pl.col("new").alias(name)).drop("new")
         return table
 
-    present = {name: table for name in _ITEM_TABLES if (table := getattr(tables, name)) is not None}
-    others: dict[str, Any] = {name: renamed(table, pl.String) for name, table in present.items()}
-    return replace(tables, events=renamed(tables.events, pl.Int64), **others)
+    tables = replace(tables, events=renamed(tables.events, pl.Int64))
+    return _with_others(tables, lambda table: renamed(table, pl.String))
+
+
+def _with_others(tables: Tables, change: Callable[[pl.DataFrame], pl.DataFrame | None]) -> Tables:
+    """``tables`` with the tables beside the events changed, where they exist."""
+    titles, tags, likes, comments = (
+        None if table is None else change(table)
+        for table in (tables.titles, tables.tags, tables.likes, tables.comments)
+    )
+    return replace(tables, titles=titles, tags=tags, likes=likes, comments=comments)
 
 
 def _write_maps(new_ids: dict[str, pl.DataFrame], folder: Path, name: str) -> None:

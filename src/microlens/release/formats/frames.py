@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from microlens.errors import InputError
 from microlens.release.columns import COMMENT, ITEM, LIKES, TAG, TIME, TITLE, USER, VIEWS
-from microlens.release.formats.tables import Tables, counts, filled
+from microlens.release.formats.tables import SideTables, Tables, counts, filled
 from microlens.release.frame_columns import count_column, id_column, ids_like, text_column, time_column
 from microlens.release.given_split import SPLIT, part_numbers
 
@@ -29,9 +28,10 @@ def tables_of_frames(name: str, files: Sequence[Path], frames: Mapping[str, pl.D
         InputError: a column is missing or has an invalid value.
     """
     events = _events(frames["interactions"])
-    items: dict[str, Any] = _items(frames["items"], events) if "items" in frames else {}
-    comments = _comments(frames["comments"], events) if "comments" in frames else None
-    return Tables(name=name, files=tuple(files), events=events, comments=comments, **items)
+    beside = _items(frames["items"], events) if "items" in frames else SideTables()
+    if "comments" in frames:
+        beside["comments"] = _comments(frames["comments"], events)
+    return Tables(name=name, files=tuple(files), events=events, **beside)
 
 
 def _events(frame: pl.DataFrame) -> pl.DataFrame:
@@ -61,16 +61,25 @@ def _labels(frame: pl.DataFrame, column: str) -> pl.Series:
     return labels
 
 
-def _items(frame: pl.DataFrame, events: pl.DataFrame) -> dict[str, pl.DataFrame | None]:
+def _items(frame: pl.DataFrame, events: pl.DataFrame) -> SideTables:
     keys = _keys(frame, "items", _ITEM_KEY, events, "item")
-    texts = {name: _found(frame, names) for name, names in (("title", TITLE), ("tag", TAG))}
-    read = {name: text_column(frame[column], "items")[0] for name, column in texts.items() if column}
-    found = {f"{name}s": filled(pl.DataFrame([keys, values.alias(name)]), name) for name, values in read.items()}
-    numbers = {name: _found(frame, names) for name, names in (("likes", LIKES), ("views", VIEWS))}
-    counted = [
-        count_column(frame[column], "items")[0].alias(name) for name, column in numbers.items() if column is not None
+    numbers = [
+        count_column(frame[column], "items")[0].alias(name)
+        for name, names in (("likes", LIKES), ("views", VIEWS))
+        if (column := _found(frame, names)) is not None
     ]
-    return {**found, "likes": counts(pl.DataFrame([keys, *counted]))}
+    return SideTables(
+        titles=_texts(frame, keys, "title", TITLE),
+        tags=_texts(frame, keys, "tag", TAG),
+        likes=counts(pl.DataFrame([keys, *numbers])),
+    )
+
+
+def _texts(frame: pl.DataFrame, keys: pl.Series, name: str, names: Sequence[str]) -> pl.DataFrame | None:
+    column = _found(frame, names)
+    if column is None:
+        return None
+    return filled(pl.DataFrame([keys, text_column(frame[column], "items")[0].alias(name)]), name)
 
 
 def _comments(frame: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame | None:

@@ -66,10 +66,11 @@ def read_recbole(path: Path) -> Tables:
     files: tuple[Path, ...]
     if parts is None:
         events, notes = _read_events(path)
-        name, files = path.stem, (path,)
+        name = path.stem
     else:
         events, notes = _read_parts(parts)
-        name, files = _PART.sub("", path.name), parts
+        name = _PART.sub("", path.name)
+    files = parts or (path,)
     described = path.with_name(f"{name}.item")
     if not described.is_file():
         return Tables(name=name, files=files, events=events, notes=notes)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import polars as pl
 
@@ -13,6 +14,15 @@ from microlens.release.ids import TextIds, ids, is_text, why_no_id
 from microlens.release.text_files import TextFile, lines_of
 from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
 from microlens.release.timestamps import TimestampFault, read_moments
+
+
+class SideTables(TypedDict, total=False):
+    """The tables beside the events, as in :class:`Tables`."""
+
+    titles: pl.DataFrame | None
+    tags: pl.DataFrame | None
+    likes: pl.DataFrame | None
+    comments: pl.DataFrame | None
 
 
 @dataclass(frozen=True, kw_only=True)
