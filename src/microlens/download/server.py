@@ -238,12 +238,9 @@ class Server:
             raise UnavailableError(_WHY.get(status, f"the server answers with status {status}"))
         if headers.get("content-encoding", "identity") != "identity":
             raise UnavailableError(f"the server sends it compressed ({headers['content-encoding']})")
-        length = _number(headers.get("content-length"))
-        first, last, total = 0, None, length
+        first, total = 0, _number(headers.get("content-length"))
         if status != _WHOLE:
-            first, last, total = _content_range(headers.get("content-range", ""), start)
-        if last is not None and length not in (None, last - first + 1):
-            raise TransferError(f"the server announces {length:,} bytes of a part of {last - first + 1:,}")
+            first, total = _content_range(headers.get("content-range", ""), start)
         return Answer(
             start=first,
             version=Version(total, headers.get("etag"), headers.get("last-modified")),
@@ -266,12 +263,12 @@ def _trusted_authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _content_range(value: str, start: int) -> tuple[int, int | None, int | None]:
-    """First byte, last byte and total size in a Content-Range header, which has no bytes for a range behind the end."""
-    match = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", value.strip())
+def _content_range(value: str, start: int) -> tuple[int, int | None]:
+    """The first byte and the total size in a Content-Range header; a range behind the end begins where it was to."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", value.strip())
     if match is None:
         raise UnavailableError(f"the server answers with a wrong range ({shown(value)})")
-    return int(match[1] or start), _number(match[2]), _number(match[3])
+    return int(match[1] or start), _number(match[2])
 
 
 def _number(text: str | None) -> int | None:
