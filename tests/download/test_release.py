@@ -13,6 +13,7 @@ from microlens.errors import InputError
 from microlens.release.folder import find_release
 from tests.download import tiny_set
 from tests.download.file_server import FileServer, serving
+from tests.download.zip_files import split_zip
 
 VIDEO_ZIP, COVER_ZIP = "Tiny-Dataset/Tiny_videos.zip", "Tiny-Dataset/Tiny_covers.zip"
 TITLES = "Tiny-Dataset/Tiny_titles.csv"
@@ -79,7 +80,9 @@ def test_named_items_are_read_by_range_from_the_parts_that_hold_them(server, tmp
     done = download(server, tmp_path / "out", items=tmp_path / "ids.txt", only=["videos"])
     assert sorted(content(tmp_path / "out")) == ["Tiny_videos/3.mp4", "Tiny_videos/7.mp4"]
     assert list(done.missing) == ["Tiny_videos/99.mp4"]
-    assert re.fullmatch(r"in the zip: it is not .*; as a single file: it is not .* \(404\)", done.missing.popitem()[1])
+    assert re.fullmatch(
+        r"in the zip: it is not there; as a single file: it is not .* \(404\)", done.missing.popitem()[1]
+    )
     assert sum(map(server.sent, (".zip", ".z01", ".z02", ".z03"))) < 3 * 22_000
 
 
@@ -156,8 +159,6 @@ def test_a_missing_part_of_a_split_zip_costs_only_the_members_in_it(tiny, tmp_pa
 
 
 def test_a_wrong_crc_in_the_zip_costs_one_file_which_is_taken_as_a_single_one(tiny, tmp_path):
-    from tests.download.zip_files import split_zip
-
     videos = {name: body for name, body in tiny_set.released().items() if name.endswith("mp4")}
     parts = split_zip(videos, tiny_set.PART_SIZE, wrong_crc="Tiny_videos/5.mp4")
     files = tiny_set.served()
@@ -206,8 +207,6 @@ def test_covers_are_unpacked_from_the_whole_zip_which_is_removed(server, tmp_pat
 
 
 def test_members_that_lead_out_links_and_archives_within_are_left_out(tiny, tmp_path):
-    from tests.download.zip_files import split_zip
-
     covers = {f"x/{item}.jpg": tiny_set.cover(item) for item in (1, 2)}
     strange = {"../3.jpg": b"3", "/4.jpg": b"4", "C:/5.jpg": b"5", "x/more.zip": b"6", "__MACOSX/x/._1.jpg": b"7"}
     [whole] = split_zip(covers | strange | {"x/note.txt": b"8", "y/1.jpg": b"other"}, 10**9)
@@ -312,3 +311,45 @@ def test_a_file_that_ends_early_is_fetched_once_more(tiny, tmp_path):
     assert done.notes[2:] == ["Tiny_videos/2.mp4 is cut short on the server."]
     wrong = {path for path, body in content(tmp_path / "out").items() if body != tiny_set.released()[path]}
     assert wrong == {"Tiny_videos/2.mp4"}
+
+
+@pytest.mark.parametrize("archives", [True, False])
+def test_a_file_that_was_changed_since_it_was_fetched_is_told(tiny, tmp_path, archives):
+    out = tmp_path / "out"
+    with serving(tiny_set.served(archives=archives)) as server:
+        download(server, out)
+        for name in ("Tiny_titles.csv", "Tiny_videos/3.mp4"):
+            changed = bytearray((out / name).read_bytes())
+            changed[-1] ^= 1
+            (out / name).write_bytes(changed)
+        (out / "readme.txt").touch()
+        done = download(server, out)
+        assert done.missing.keys() == {"Tiny_titles.csv", "Tiny_videos/3.mp4"}
+        assert all(why.endswith("move it away to fetch the official one") for why in done.missing.values())
+        (out / "Tiny_videos" / "3.mp4").unlink()
+        assert download(server, out).missing.keys() == {"Tiny_titles.csv"}
+
+
+@pytest.mark.real_data
+def test_the_real_files_agree_with_the_registry(shared_data, tmp_path):
+    base = "MicroLens-50k-Dataset"
+    files = {path.name: path.read_bytes() for path in (shared_data / "microlens-50k").iterdir()}
+    videos = {path.name: path.read_bytes() for path in (shared_data / "videos" / "microlens").iterdir()}
+    covers = {f"covers/{path.name}": path.read_bytes() for path in (shared_data / "covers").iterdir()}
+    served = {f"{base}/{name}": body for name, body in files.items()}
+    served["MicroLens-100k-Dataset/tags_to_summary.csv"] = files["MicroLens-100k_tags_to_summary.csv"]
+    served |= {f"{base}/MicroLens-50k_videos/{name}": body for name, body in videos.items()}
+    served[f"{base}/MicroLens-50k_covers.zip"] = split_zip(covers, 10**9)[0]
+    with serving(served) as server:
+        tables = download_release("50k", tmp_path, only=["pairs", "titles", "tags", "likes"], mirror=server.address)
+        assert list(tables.missing) == ["MicroLens-50k_pairs.csv"]
+        items = [int(Path(name).stem) for name in videos]
+        done = download_release("50k", tmp_path, only=["videos"], items=items, mirror=server.address)
+        assert done.missing == {}
+        items = [int(Path(name).stem) for name in covers]
+        done = download_release("50k", tmp_path, only=["covers"], items=items, mirror=server.address)
+        assert done.missing == {}
+    there = content(tmp_path)
+    assert there["MicroLens-50k_titles.csv"] == files["MicroLens-50k_titles.csv"]
+    assert {path: there[f"MicroLens-50k_videos/{path}"] for path in videos} == videos
+    assert {path: there[f"MicroLens-50k_{path}"] for path in covers} == covers

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
 
@@ -174,6 +175,20 @@ def test_a_stop_ends_pauses_and_transfers(remote, monkeypatch, tmp_path):
     remote.always.clear()
     with connected(remote) as client, open_state(tmp_path) as state, pytest.raises(StoppedError):
         Transfer(client, state, PATH, "a", lambda *_: client.stop.set()).run()
+
+
+@pytest.mark.parametrize("fault", [None, "cut", "too_long", "cut_at_once"])
+def test_a_large_body_is_read_straight_from_the_connection(remote, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(server, "LARGE", 100_000)
+    monkeypatch.setattr(server, "CHUNK", 70_001)
+    remote.faults[PATH].extend([fault] * 3)
+    content = bytearray()
+    with open_state(tmp_path) as state, connected(remote) as client:
+        received = Transfer(client, state, PATH, "a file.bin", lambda *_: None).run()
+        assert received.path.read_bytes() == BODY
+        assert received.sha256 == sha256(BODY).hexdigest()
+        client.read(PATH, 10, 900_000, client.look(PATH), content.extend)
+    assert content == BODY[10:900_000]
 
 
 def test_attempts_without_progress_are_counted_anew_after_progress():

@@ -18,6 +18,7 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.files.writing import MARK, crc32, link_or_copy, sha256
 
+_MEDIA = (".mp4", ".jpg")
 _TABLES = (".csv", ".tsv", ".txt", ".npy", ".parquet")
 _UNKNOWN = "its content is not that of an official file"
 
@@ -109,7 +110,9 @@ def _files_below(folder: Path, out: Path, adoption: Adoption) -> dict[Path, str]
 def _sort(names: dict[Path, str], unpacked: Path, adoption: Adoption) -> _Sources:
     """Sort files by what they are; tables in zips are unpacked into ``unpacked``."""
     sources = _Sources(names)
-    for parts in find_zips(list(names)):
+    sources.media = [path for path in names if any(is_media(beginning(path), suffix) for suffix in _MEDIA)]
+    media = set(sources.media)
+    for parts in find_zips([path for path in names if path not in media]):
         zip_name = names[parts.last]
         try:
             sources.zips[parts] = parse_directory(read_directory_bytes(parts), parts.sizes)
@@ -117,13 +120,11 @@ def _sort(names: dict[Path, str], unpacked: Path, adoption: Adoption) -> _Source
             adoption.left_out[zip_name] = str(error)
             continue
         names |= _unpack_tables(parts, sources.zips[parts], zip_name, unpacked, adoption)
-    in_zips = {path for parts in sources.zips for path in parts.paths}
+    sorted_already = {*media, *(path for parts in sources.zips for path in parts.paths)}
     for path, name in names.items():
-        if path in in_zips or name in adoption.left_out:
+        if path in sorted_already or name in adoption.left_out:
             continue
-        if any(is_media(beginning(path), suffix) for suffix in (".mp4", ".jpg")):
-            sources.media.append(path)
-        elif matches := recognise(path, list(load_registry().values())):
+        if matches := recognise(path, list(load_registry().values())):
             sources.tables[path] = matches
         else:
             adoption.left_out[name] = _UNKNOWN

@@ -49,23 +49,23 @@ class Fetcher:
 
     def fetch_media(self, media: MediaFolder, items: Sequence[int], archive: Archive | None) -> None:
         """Fetch the files of items: from the zip, and those that cannot be had there as single files."""
-        left = [item for item in items if not self.state.has(media.path_of(item))]
-        members = archive.members if archive else {}
-        sizes = {item: members[item].info.compress_size if item in members else 0 for item in left}
-        self._expect(len(items) - len(left), {media.path_of(item): size for item, size in sizes.items()})
-        why: dict[str, str] = {}
+        paths = {media.path_of(item): item for item in items}
+        left = {path: item for path, item in paths.items() if not self.state.has(path)}
+        members = (
+            {path: archive.members[item] for path, item in left.items() if item in archive.members} if archive else {}
+        )
+        sizes = {path: members[path].info.compress_size if path in members else 0 for path in left}
+        self._expect(len(items) - len(left), sizes)
+        why = {}
         if archive:
-            why = dict.fromkeys((media.path_of(item) for item in left if item not in members), "it is not in the zip")
-            why |= self._fetch_all(
-                {
-                    media.path_of(item): partial(self._fetch_member, archive, members[item], media.path_of(item))
-                    for item in left
-                    if item in members
-                }
-            )
             self.done.notes += archive.notes
-            left = [item for item in left if media.path_of(item) in why]
-        failed = self._fetch_all({media.path_of(item): partial(self._fetch_single, media, item) for item in left})
+            why = dict.fromkeys(left.keys() - members.keys(), "it is not there")
+            why |= self._fetch_all(
+                {path: partial(self._fetch_member, archive, member, path) for path, member in members.items()}
+            )
+            self.done.missing |= {path: reason for path, reason in why.items() if self._exists(path)}
+            left = {path: left[path] for path in why if not self._exists(path)}
+        failed = self._fetch_all({path: partial(self._fetch_single, media, item) for path, item in left.items()})
         for path, reason in failed.items():
             self.done.missing[path] = f"in the zip: {why[path]}; as a single file: {reason}" if path in why else reason
 
@@ -83,6 +83,9 @@ class Fetcher:
         remember(address, received.size, received.sha256)
         self.tally.on_end(name)
         return archive
+
+    def _exists(self, path: str) -> bool:
+        return (self.state.release / path).exists()
 
     def _fetch_all(self, tasks: Mapping[str, Fetch]) -> dict[str, str]:
         return fetch_all(tasks, self.done, self.tally, self.server.stop, self.jobs)
@@ -153,8 +156,11 @@ class Fetcher:
         path, address = media.path_of(item), media.address_of(item)
         target = self.state.release / path
         if target.exists():
+            before = self.state.entry(path)
+            if before and before.sha256 not in (None, sha256(target)):
+                raise UnavailableError(f"it was changed since it was fetched; {_MOVE}")
             self._compare_size(address, target)
-            self.state.record(path)
+            self.state.record(path, before.sha256 if before else None)
             return None
         received = self._transfer(address, path)
         if is_cut_short(received.path, media.suffix):

@@ -64,7 +64,7 @@ def is_media(content: bytes, suffix: str) -> bool:
     """True if the first bytes of a file are those of an mp4 or JPEG file, as its suffix says."""
     if suffix == ".mp4":
         return content[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide")
-    return content.startswith(b"\xff\xd8")
+    return content.startswith(b"\xff\xd8\xff")
 
 
 def _all(sets: Sequence[ReleaseSet]) -> Iterator[tuple[ReleaseSet, RemoteFile]]:

@@ -2,11 +2,10 @@
 
 from tests.data.test_prepare import run_command
 from tests.download import tiny_set
-from tests.download.conftest import server, settings, tiny  # noqa: F401 - fixtures
 from tests.download.test_release import content
 
 
-def test_a_download_says_what_came_and_what_to_do_next(server, tmp_path):  # noqa: F811
+def test_a_download_says_what_came_and_what_to_do_next(server, tmp_path):
     out = tmp_path / "out"
     status, told, _ = run_command("data", "download", "tiny", out, "--mirror", server.address)
     assert status == 0
@@ -15,7 +14,7 @@ def test_a_download_says_what_came_and_what_to_do_next(server, tmp_path):  # noq
     assert content(out) == tiny_set.released()
 
 
-def test_missing_files_are_listed_and_the_status_is_1(server, tmp_path):  # noqa: F811
+def test_missing_files_are_listed_and_the_status_is_1(server, tmp_path):
     server.always["*"] = 404
     status, told, _ = run_command("data", "download", "tiny", tmp_path / "out", "--mirror", server.address)
     assert status == 1
@@ -23,7 +22,7 @@ def test_missing_files_are_listed_and_the_status_is_1(server, tmp_path):  # noqa
     assert "missing.txt). Next: the same command again" in told
 
 
-def test_a_dry_run_shows_a_plan_and_writes_nothing(server, tmp_path, monkeypatch):  # noqa: F811
+def test_a_dry_run_shows_a_plan_and_writes_nothing(server, tmp_path, monkeypatch):
     monkeypatch.setenv("MICROLENS_MIRROR", server.address)
     status, told, _ = run_command("data", "download", "tiny", tmp_path / "out", "--dry-run", "--items", "3")
     assert status == 0
@@ -33,7 +32,7 @@ def test_a_dry_run_shows_a_plan_and_writes_nothing(server, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_set_kind_or_mirror_is_one_sentence(tiny, tmp_path):  # noqa: F811
+def test_a_wrong_set_kind_or_mirror_is_one_sentence(tiny, tmp_path):
     for arguments, sentence in (
         (("2m", tmp_path), "there is no set called '2m'; the sets are tiny."),
         (
@@ -48,7 +47,7 @@ def test_a_wrong_set_kind_or_mirror_is_one_sentence(tiny, tmp_path):  # noqa: F8
         assert sentence in told
 
 
-def test_adopting_says_what_was_left_out(tiny, tmp_path):  # noqa: F811
+def test_adopting_says_what_was_left_out(tiny, tmp_path):
     folder = tmp_path / "by hand"
     folder.mkdir()
     (folder / "interactions").write_bytes(tiny_set.pairs())
