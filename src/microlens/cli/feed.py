@@ -1,25 +1,13 @@
 """Commands of the feed."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from microlens.cli.output import console
 
 DEFAULT_EVENTS = "sqlite:///feed/events.sqlite"
-
-
-class ServeByDefault(TyperGroup):
-    """``microlens feed RUN`` serves: what is no command of the group is an argument of ``serve``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the command."""
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["serve", *args]
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
 
 
 def serve(
