@@ -43,6 +43,7 @@ COMMANDS: dict[str, list[str]] = {
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
+    "data from-events": ["EVENTS", "OUT", "--release", "--merge", "--keep-users", "--settings"],
     "feed serve": [
         *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
         *("--settings", "--user", "--interleave"),

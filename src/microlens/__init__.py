@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from microlens.encoders.base import ItemEncoder
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
+    from microlens.feed.from_events import FeedRelease, release_from_events
     from microlens.feed.server.running import serve
     from microlens.feed.settings import FeedSettings
     from microlens.media.decoding import Settings
@@ -48,6 +49,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "FeedRelease": "feed.from_events",
     "FeedSettings": "feed.settings",
     "Description": "stats.description",
     "Download": "download.work",
@@ -82,6 +84,7 @@ _MODULES = {
     "load": "runs.run",
     "plan_release": "download.release",
     "prepare": "data.prepare",
+    "release_from_events": "feed.from_events",
     "serve": "feed.server.running",
     "sample_release": "subsets.sampling",
     "table": "bench.table",
@@ -101,6 +104,7 @@ __all__ = [
     "Description",
     "Download",
     "FeatureComparison",
+    "FeedRelease",
     "FeedSettings",
     "ImportedLmdb",
     "InputError",
@@ -132,6 +136,7 @@ __all__ = [
     "load",
     "plan_release",
     "prepare",
+    "release_from_events",
     "sample_release",
     "serve",
     "table",
