@@ -48,6 +48,11 @@ COMMANDS: dict[str, list[str]] = {
         *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
         *("--settings", "--user", "--interleave"),
     ],
+    "feed simulate": [
+        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),
+        "--figure",
+    ],
+    "feed report": ["EVENTS", "--json", "--figure"],
     "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.feed.from_events import FeedRelease, release_from_events
+    from microlens.feed.report import FeedReport, report_feed
     from microlens.feed.server.running import serve
     from microlens.feed.settings import FeedSettings
+    from microlens.feed.simulation.simulate import Simulation, simulate
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
     from microlens.page.run_page import write_page
@@ -50,6 +52,7 @@ _MODULES = {
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
     "FeedRelease": "feed.from_events",
+    "FeedReport": "feed.report",
     "FeedSettings": "feed.settings",
     "Description": "stats.description",
     "Download": "download.work",
@@ -65,6 +68,7 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Search": "runs.tune",
     "Settings": "media.decoding",
+    "Simulation": "feed.simulation.simulate",
     "Subset": "subsets.subset",
     "Table": "bench.table",
     "Verification": "verification.report",
@@ -85,8 +89,10 @@ _MODULES = {
     "plan_release": "download.release",
     "prepare": "data.prepare",
     "release_from_events": "feed.from_events",
-    "serve": "feed.server.running",
+    "report_feed": "feed.report",
     "sample_release": "subsets.sampling",
+    "serve": "feed.server.running",
+    "simulate": "feed.simulation.simulate",
     "table": "bench.table",
     "train": "runs.train",
     "verify": "verification.verify",
@@ -105,6 +111,7 @@ __all__ = [
     "Download",
     "FeatureComparison",
     "FeedRelease",
+    "FeedReport",
     "FeedSettings",
     "ImportedLmdb",
     "InputError",
@@ -117,6 +124,7 @@ __all__ = [
     "RunConfig",
     "Search",
     "Settings",
+    "Simulation",
     "Subset",
     "Table",
     "Verification",
@@ -137,8 +145,10 @@ __all__ = [
     "plan_release",
     "prepare",
     "release_from_events",
+    "report_feed",
     "sample_release",
     "serve",
+    "simulate",
     "table",
     "train",
     "verify",

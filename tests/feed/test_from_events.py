@@ -1,6 +1,5 @@
 """Releases made of what people did in a feed."""
 
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +10,15 @@ from hypothesis import strategies as st
 
 import microlens
 from microlens.errors import InputError
-from microlens.feed.event_store import EventStore
 from microlens.feed.feedback_records import positive_items
 from microlens.feed.person import Person, replay
 from microlens.feed.schema import ITEMS
 from microlens.feed.settings import FeedbackSettings
 from microlens.release.whole_release import read_release
 from tests.feed.conftest import ITEMS as NUM_ITEMS
+from tests.feed.records import LIKED, SHOWN, SKIPPED, WATCHED, Records, did
 
-SHOWN = 1_000_000
 USERS = 30  # of the release of the world
-
-
-class Records:
-    """Fills an event store; the moments of exposures and events are seconds after the first."""
-
-    def __init__(self, url: str) -> None:
-        self.store = EventStore(url)
-        self._positions: dict[str, int] = {}
-
-    def show(self, person: str, item: str, *events: dict[str, Any], second: int = 0) -> None:
-        """Show an item and record events about it."""
-        position = self._positions[person] = self._positions.get(person, -1) + 1
-        same = {"request_id": f"of-{person}", "position": position, "session": person, "person": person, "item": item}
-        moment = SHOWN + 1000 * second
-        chosen = {"model": "m@1", "reason": "model", "explored": False, "propensity": 1.0, "score": 0.0, "rank": 1}
-        self.store.add_exposures([{**same, **chosen, "arm": "m", "created": moment}], position)
-        rows = [
-            {
-                **same, "event": uuid.uuid4().hex, "at": moment, "received": moment + 1000, "watched_ms": None,
-                "duration_ms": 4000, "loops": None, "text": None, **event,
-            }
-            for event in events
-        ]  # fmt: skip
-        if rows:
-            self.store.add_events(rows).result()
-
-
-def did(kind: str, **facts: Any) -> dict[str, Any]:
-    return {"kind": kind, **facts}
-
-
-LIKED, WATCHED, SKIPPED = did("like"), did("end", watched_ms=4000), did("end", watched_ms=1000)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/store/events.sqlite"
-
-
-@pytest.fixture
-def records(url: str) -> Any:
-    found = Records(url)
-    yield found
-    found.store.close()
 
 
 def pairs(folder: Path) -> list[list[str]]:
@@ -73,14 +27,14 @@ def pairs(folder: Path) -> list[list[str]]:
 
 
 def test_positive_items_become_interactions_at_the_time_they_became_positive(
-    records: Records, url: str, tmp_path: Path
+    records: Records, store_url: str, tmp_path: Path
 ) -> None:
     records.show("ann", "5", WATCHED, second=1)
     records.show("ann", "7", SKIPPED, second=2)
     records.show("bob", "7", LIKED, did("comment", text="so\tgood\nthis"), second=3)
     records.show("ann", "3", did("favourite"), did("not-interested"), second=4)
     records.show("bob", "9", LIKED, did("unlike"), did("like", at=SHOWN + 5500), second=5)
-    done = microlens.release_from_events(url, tmp_path / "out")  # the server goes on writing meanwhile
+    done = microlens.release_from_events(store_url, tmp_path / "out")  # the server goes on writing meanwhile
     assert pairs(tmp_path / "out") == [
         ["1", "5", str(SHOWN + 1000)],
         ["2", "7", str(SHOWN + 3000)],
@@ -94,12 +48,12 @@ def test_positive_items_become_interactions_at_the_time_they_became_positive(
     assert (done.users, done.items, done.interactions, done.from_feed, done.comments, done.media) == (2, 3, 3, 3, 1, 0)
 
 
-def test_ids_of_people_are_left_out_unless_they_are_asked_for(records: Records, url: str, tmp_path: Path) -> None:
+def test_ids_of_people_are_left_out_unless_they_are_asked_for(records: Records, store_url: str, tmp_path: Path) -> None:
     records.show("secret-person", "5", LIKED, did("comment", text="hello"))
-    microlens.release_from_events(url, tmp_path / "out")
+    microlens.release_from_events(store_url, tmp_path / "out")
     for path in (tmp_path / "out").iterdir():
         assert "secret-person" not in path.read_text(encoding="utf-8"), path
-    microlens.release_from_events(url, tmp_path / "kept", keep_users=True)
+    microlens.release_from_events(store_url, tmp_path / "kept", keep_users=True)
     assert pairs(tmp_path / "kept") == [["secret-person", "5", str(SHOWN)]]
 
 
@@ -107,10 +61,10 @@ def test_ids_of_people_are_left_out_unless_they_are_asked_for(records: Records, 
     ("at", "kept"), [(SHOWN - 9_000_000, SHOWN), (SHOWN + 500, SHOWN + 500), (SHOWN + 9_000_000, SHOWN + 1000)]
 )
 def test_a_wrong_clock_of_a_client_moves_no_time_out_of_what_is_possible(
-    records: Records, url: str, tmp_path: Path, at: int, kept: int
+    records: Records, store_url: str, tmp_path: Path, at: int, kept: int
 ) -> None:
     records.show("ann", "5", did("like", at=at))
-    microlens.release_from_events(url, tmp_path / "out")
+    microlens.release_from_events(store_url, tmp_path / "out")
     assert pairs(tmp_path / "out") == [["1", "5", str(kept)]]
 
 
@@ -134,7 +88,7 @@ def test_the_interactions_of_a_person_are_the_history_that_the_feed_reads(events
 
 
 def test_a_merged_release_holds_both_and_can_be_prepared(
-    world: Path, records: Records, url: str, tmp_path: Path
+    world: Path, records: Records, store_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "new.mp4").write_bytes((world / "release/videos/1.mp4").read_bytes())
     upload = {"item": "900", "title": "A new one", "tag": "music", "path": str(tmp_path / "new.mp4"), "created": SHOWN}
@@ -142,7 +96,7 @@ def test_a_merged_release_holds_both_and_can_be_prepared(
     for number, item in enumerate(("4", "2", "900")):
         records.show("bob", item, LIKED, did("start"), second=number)
     records.show("bob", "777", LIKED)
-    done = microlens.release_from_events(url, tmp_path / "out", release=world / "release", merge=True)
+    done = microlens.release_from_events(store_url, tmp_path / "out", release=world / "release", merge=True)
     before, after = read_release(world / "release"), read_release(tmp_path / "out")
     assert after.events.head(len(before.events)).equals(before.events)
     added = after.events.tail(-len(before.events))
@@ -164,9 +118,9 @@ def _likes(tables: Any) -> pl.DataFrame:
     return found
 
 
-def test_without_merging_only_the_feed_is_in_it(world: Path, records: Records, url: str, tmp_path: Path) -> None:
+def test_without_merging_only_the_feed_is_in_it(world: Path, records: Records, store_url: str, tmp_path: Path) -> None:
     records.show("bob", "4", LIKED)
-    done = microlens.release_from_events(url, tmp_path / "out", release=world / "release")
+    done = microlens.release_from_events(store_url, tmp_path / "out", release=world / "release")
     assert pairs(tmp_path / "out") == [["1", "4", str(SHOWN)]]
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")) == [
         "covers/4.jpg", "sounds/4.m4a", "videos/4.mp4",
@@ -175,19 +129,19 @@ def test_without_merging_only_the_feed_is_in_it(world: Path, records: Records, u
 
 
 def test_what_cannot_be_written_is_said_and_nothing_is_left(
-    world: Path, records: Records, url: str, tmp_path: Path
+    world: Path, records: Records, store_url: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(InputError, match="holds no positive feedback"):
-        microlens.release_from_events(url, out)
+        microlens.release_from_events(store_url, out)
     records.show("ann", "777", LIKED)
     with pytest.raises(InputError, match="holds no positive feedback on known items"):
-        microlens.release_from_events(url, out, release=world / "release")
+        microlens.release_from_events(store_url, out, release=world / "release")
     records.show("ann", "4", LIKED)
     with pytest.raises(InputError, match="are integers"):
-        microlens.release_from_events(url, out, release=world / "release", merge=True, keep_users=True)
+        microlens.release_from_events(store_url, out, release=world / "release", merge=True, keep_users=True)
     with pytest.raises(InputError, match="name it with --release"):
-        microlens.release_from_events(url, out, merge=True)
+        microlens.release_from_events(store_url, out, merge=True)
     with pytest.raises(InputError, match="is no event store"):
         microlens.release_from_events(str(tmp_path / "none.sqlite"), out)
     (tmp_path / "other.sqlite").write_bytes(b"text" * 1000)

@@ -47,6 +47,8 @@ feed_app = typer.Typer(
 )
 app.add_typer(feed_app, name="feed")
 feed_app.command("serve")(feed.serve)
+feed_app.command("simulate")(feed.simulate)
+feed_app.command("report")(feed.report)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)
