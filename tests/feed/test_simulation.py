@@ -112,7 +112,7 @@ def test_what_cannot_be_simulated_is_said(world: Path, tmp_path: Path, open_worl
         Truth.load(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.published
 def test_a_trained_model_finds_what_people_like(tmp_path: Path, served: Served) -> None:
     write_release(tmp_path / "release", users=1000, items=80, seed=2, workers=1)
     media = Settings(clips=ClipSettings(num_frames=1, size=32), cover_size=32)
