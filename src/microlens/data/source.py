@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microlens.files.writing import sha256
+from microlens.release.events import Events
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles
 from microlens.release.metadata import Metadata
-from microlens.release.pairs import Pairs
+from microlens.release.pairs import Pairs, pairs_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +63,20 @@ class Source(ABC):
         return []
 
     @abstractmethod
+    def events(self) -> Events:
+        """Open the interactions.
+
+        Raises:
+            InputError: the first of them is invalid.
+        """
+
     def read_pairs(self) -> Pairs:
-        """Read the interactions.
+        """Read the interactions into memory.
 
         Raises:
             InputError: they are invalid.
         """
+        return pairs_of(self.events())
 
     @abstractmethod
     def read_items(self, text_ids: TextIds) -> list[Table]:

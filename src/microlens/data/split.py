@@ -136,16 +136,17 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
     # below.
     users = np.flatnonzero(lengths >= (1 if protocol.split == "global-time" else protocol.min_length))
     if not len(users):
-        raise InputError(_nobody(lengths, int(rare.sum()), protocol))
+        raise InputError(nobody_left(len(lengths), int(lengths.max(initial=0)), int(rare.sum()), protocol))
     interactions = _last_of(interactions, users, protocol.max_length)
     return _arranged(interactions, users, HOLDOUTS[protocol.split](interactions, protocol.seed), protocol)
 
 
-def _nobody(lengths: Int64, rare: int, protocol: Protocol) -> str:
+def nobody_left(users: int, longest: int, rare: int, protocol: Protocol) -> str:
+    """The message that none of ``users`` has enough items, without ``rare`` items; one has the most, ``longest``."""
     rare_out = f", without the {rare:,} items of fewer than {protocol.min_item_count}" if rare else ""
     return (
         f"no user has {protocol.min_length} or more items, the protocol's minimum "
-        f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))}{rare_out})."
+        f"(the longest of {users:,} has {longest}{rare_out})."
     )
 
 
