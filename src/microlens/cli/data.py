@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.output import LARGEST_SEED, bar, console, size_in_bytes
 
 
 def synth(
@@ -60,6 +60,14 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Number of decoding processes; one per core by default.")
     ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            parser=size_in_bytes,
+            metavar="SIZE",
+            help="Memory for sorting the interactions, such as 2GB; by default a quarter of what is free.",
+        ),
+    ] = None,
 ) -> None:
     """Check, index and decode a release into a dataset folder; a restart resumes an interrupted preparation."""
     from microlens.data.prepare import prepare as prepare_release
@@ -67,8 +75,7 @@ def prepare(
     from microlens.media.reading import ClipSettings
 
     settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
-    with bar("media files") as on_progress:
-        prepared = prepare_release(release, dataset, settings, workers=workers, on_progress=on_progress)
+    prepared = prepare_release(release, dataset, settings, workers=workers, memory=memory, progress=True)
     _show_manifest(dataset, prepared.manifest)
 
 

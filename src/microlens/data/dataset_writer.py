@@ -25,6 +25,7 @@ from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.sorted_events import rows_within
 
+
 def write_dataset(
     source: Source,
     folder: Path,

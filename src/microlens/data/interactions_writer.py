@@ -67,7 +67,8 @@ def write_interactions(ordered: SortedEvents, folder: Path, on_progress: OnProgr
     """
     (folder / "interactions").mkdir(exist_ok=True)
     summary = _Summary(ordered)
-    with _Arrays(ordered, folder) as arrays:
+    with ExitStack() as stack:
+        arrays = _Arrays(ordered, folder / "interactions", stack)
 
         def rows() -> Iterator[pl.DataFrame]:
             for number, part in enumerate(ordered.parts()):
@@ -97,19 +98,15 @@ def _with_ids(part: Part, item_ids: pl.Series) -> pl.DataFrame:
 
 
 class _Arrays:
-    """Writes the arrays of :class:`Interactions`; a context manager."""
+    """Writes the arrays of :class:`Interactions`, in files that ``stack`` closes."""
 
-    def __init__(self, ordered: SortedEvents, folder: Path) -> None:
-        self._text_users = ordered.text_ids.user
-        self._stack = ExitStack()
+    def __init__(self, ordered: SortedEvents, folder: Path, stack: ExitStack) -> None:
         self._writers = {
-            name: self._stack.enter_context(ArrayWriter(folder / "interactions" / f"{name}.npy", dtype))
-            for name, dtype in ARRAYS.items()
+            name: stack.enter_context(ArrayWriter(folder / f"{name}.npy", dtype)) for name, dtype in ARRAYS.items()
         }
         self._num_users = self._num_events = 0
         self._writers["offsets"].append(np.zeros(1, np.int64))
-        keys = _keys(ordered.item_ids, 1)
-        self._writers["item_ids"].append(np.concatenate([[0], keys]))
+        self._writers["item_ids"].append(np.concatenate([[0], _keys(ordered.item_ids, 1)]))
 
     def append(self, part: Part) -> None:
         """Append the events of the next users."""
@@ -119,12 +116,6 @@ class _Arrays:
         self._writers["user_ids"].append(_keys(part.user_ids, self._num_users + 1))
         self._num_users += len(part.user_ids)
         self._num_events += len(part.items)
-
-    def __enter__(self) -> "_Arrays":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
 
 def _keys(ids: pl.Series, first: int) -> Int64:

@@ -23,8 +23,8 @@ from microlens.release.timestamps import in_milliseconds
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 LEAST_MEMORY = 500_000_000
-_FIXED_BYTES = 300_000_000  # the interpreter, libraries and a block of text
-_BYTES_TO_SORT = 120  # of one event, with all copies; measured
+_FIXED_BYTES = 350_000_000  # the interpreter, libraries and a block of text
+_BYTES_TO_SORT = 130  # of one event, with all copies; measured
 _MOST_ROWS = 1 << 23  # more are not faster
 _BYTES_PER_EVENT = 24  # in a batch with integer ids
 
@@ -94,7 +94,7 @@ class SortedEvents:
         ends = splitters(self._runs, self._rows)
         bounds = [run.bounds(ends) for run in self._runs]
         for index in range(len(ends) + 1):
-            slices = [(run, *of_run[index : index + 2]) for run, of_run in zip(self._runs, bounds, strict=True)]
+            slices = [(run, cuts[index], cuts[index + 1]) for run, cuts in zip(self._runs, bounds, strict=True)]
             part = self._part(*read_between(slices))
             self._num_users += len(part.user_ids)
             yield part
@@ -141,7 +141,7 @@ def rows_within(memory: int | None) -> int:
         memory = max(LEAST_MEMORY, psutil.virtual_memory().available // 4)
     if memory < LEAST_MEMORY:
         raise InputError(
-            f"memory is {memory / 1e6:,.0f} MB; reading and sorting interactions needs {LEAST_MEMORY / 1e6:,.0f} MB or more."
+            f"memory is {memory / 1e6:,.0f} MB; sorting interactions needs {LEAST_MEMORY / 1e6:,.0f} MB or more."
         )
     return min(_MOST_ROWS, (memory - _FIXED_BYTES) // _BYTES_TO_SORT)
 

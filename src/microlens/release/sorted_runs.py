@@ -67,8 +67,9 @@ class Appearances:
         keys, texts = numbered(column)
         found = column.unique().sort() if texts is None else texts
         among = self._add(found)
-        positions = found.search_sorted(keys).to_numpy() if texts is None else keys.to_numpy() - 1
-        return self._numbers[among][positions]
+        positions = _positions(keys, found) if texts is None else keys.to_numpy() - 1
+        numbers: Int32 = self._numbers[among][positions]
+        return numbers
 
     def ascending(self) -> tuple[pl.Series, Int32]:
         """All values (N,) in ascending order, and the rank from 1 of each number: (N,)."""
@@ -93,6 +94,16 @@ class Appearances:
             self._numbers = np.append(self._numbers, np.arange(count, count + len(new), dtype=np.int32))[order]
             positions = self._values.search_sorted(found)
         return positions.to_numpy()
+
+
+def _positions(values: pl.Series, found: pl.Series) -> Int64:
+    """The index of each of ``values`` (E,) in the ascending integers ``found`` (n,): (E,)."""
+    first, last = int(found[0]), int(found[-1])
+    if last - first > 8 * len(values):
+        return found.search_sorted(values).cast(pl.Int64).to_numpy()
+    table = np.empty(last - first + 1, np.int64)  # a table is faster where it is small
+    table[found.to_numpy() - first] = np.arange(len(found))
+    return table[values.to_numpy() - first]
 
 
 def write_run(path: Path, frame: pl.DataFrame, items: Appearances) -> Run:
