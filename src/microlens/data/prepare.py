@@ -7,6 +7,7 @@ from pathlib import Path
 
 from microlens.data.dataset import Dataset
 from microlens.data.dataset_writer import write_dataset
+from microlens.data.parquet_events import ParquetEvents
 from microlens.data.source import Origin, Source, Table, Unused
 from microlens.files.progress_bar import OnProgress
 from microlens.media.decoding import Settings
@@ -101,7 +102,8 @@ class ReleaseSource(Source):
 
     def events(self) -> Events:
         """Open the pairs file."""
-        return open_events(self._release.pairs)
+        path = self._release.pairs
+        return ParquetEvents(path) if path.suffix.lower() == ".parquet" else open_events(path)
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """Read the files of titles, tags and likes that exist."""

@@ -80,6 +80,7 @@ class Clock:
     def __init__(self) -> None:
         self.unit: str | None = None
         self.note: str | None = None
+        self._is_set = False
         self._format: _Format | None = None
         self._is_decimal = False
         self._telling = 0  # number of values that can be told to be in some unit or in none
@@ -106,12 +107,18 @@ class Clock:
         self._look_at(column, rows)
         return column
 
+    def set(self, unit: str, note: str) -> None:
+        """State the unit of timestamps that are read elsewhere."""
+        self._is_set, self.unit, self.note = True, unit, note
+
     def finish(self) -> None:
         """Find the unit of all timestamps.
 
         Raises:
             TimestampFault: they have several units, or are too large for the unit.
         """
+        if self._is_set:
+            return
         if self._format is not None and self._format.is_iso:
             zone = "" if self._format.has_zone else ", taken as UTC"
             self.unit, self.note = "microseconds", f"timestamps are ISO 8601{zone}, stored in milliseconds"
