@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
     from microlens.release.synthetic import write_release
+    from microlens.release.synthetic_interactions import write_interactions_only
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
@@ -53,6 +54,7 @@ _MODULES = {
     "train": "runs.train",
     "write_features": "runs.feature_files",
     "write_page": "page",
+    "write_interactions_only": "release.synthetic_interactions",
     "write_release": "release.synthetic",
 }
 
@@ -81,6 +83,7 @@ __all__ = [
     "train",
     "write_features",
     "write_page",
+    "write_interactions_only",
     "write_release",
 ]
 

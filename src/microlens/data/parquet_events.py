@@ -1,6 +1,7 @@
 """Reading the interactions of a release from Parquet."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -27,24 +28,27 @@ class ParquetEvents(Events):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        names = self._names()
+        with self._reading():
+            names = pl.scan_parquet(path, glob=False).collect_schema().names()
         found = positions_by_name(names, NAMES)
         missing = [name for name in NAMES if name not in found]
         if missing:
             raise InputError(f"{path} has no column of {missing[0]}s; its columns are {one_line(', '.join(names))}.")
         self._columns = {name: names[position] for name, position in found.items()}
         self._ignored = [name for name in names if name not in self._columns.values()]
-        self._num_rows = int(self._scan().select(pl.len()).collect().item())
+        with self._reading():
+            self._num_rows = int(self._scan().select(pl.len()).collect().item())
+            first = self._scan().head(1).collect()
         if not self._num_rows:
             raise InputError(f"{path} holds no interactions.")
         self._clock, self._done = Clock(), 0
-        first = self._scan().head(1).collect()
         self.text_ids = TextIds(**{name: self._ids(first, name, 0).dtype == pl.String for name in ("user", "item")})
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Read the events."""
         for start in range(0, self._num_rows, _ROWS):
-            rows = self._scan().slice(start, _ROWS).collect()
+            with self._reading():
+                rows = self._scan().slice(start, _ROWS).collect()
             users, items = (self._ids(rows, name, start) for name in ("user", "item"))
             times = times_of(rows[self._columns["timestamp"]], str(self._path), self._clock, start)
             self._done = start + len(rows)
@@ -63,14 +67,16 @@ class ParquetEvents(Events):
         times = [f"{self._path.name}: {note}"] if note else []
         return [*note_of_ignored(self._path.name, self._ignored), *times]
 
-    def _names(self) -> list[str]:
-        try:
-            return pl.scan_parquet(self._path, glob=False).collect_schema().names()
-        except pl.exceptions.PolarsError:
-            raise InputError(f"{self._path} is not a complete Parquet file; copy it again.") from None
-
     def _scan(self) -> pl.LazyFrame:
         return pl.scan_parquet(self._path, glob=False).select(self._columns.values())
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn the errors of polars into InputError."""
+        try:
+            yield
+        except pl.exceptions.PolarsError:
+            raise InputError(f"{self._path} is not a complete Parquet file; copy it again.") from None
 
     def _ids(self, rows: pl.DataFrame, name: str, start: int) -> pl.Series:
         found = id_column(rows[self._columns[name]], str(self._path), start)

@@ -27,7 +27,7 @@ _ROWS = 1 << 20  # at once
 _NAME = "synthetic_pairs.csv"
 
 
-def write_interactions(
+def write_interactions_only(
     folder: Path,
     *,
     users: int,
@@ -89,7 +89,7 @@ def _rows(offsets: Int64, items: int, seed: int) -> Iterator[tuple[int, pl.DataF
         places = np.arange(start, min(start + _ROWS, total))
         # The rows of a user are far apart, as multiples of a number without common divisor visit every one once.
         ordered = np.sort(places * step % total)
-        users = np.searchsorted(offsets, rng.permutation(ordered), side="right")
+        users = rng.permutation(np.searchsorted(offsets, ordered, side="right"))
         drawn = np.searchsorted(popularity, rng.random(len(places)) * popularity[-1], side="right")
         times = _START_MS + ((places + rng.random(len(places))) * (_TIME_MS / total)).astype(np.int64)
         yield start + len(places), pl.DataFrame({"user": users, "item": drawn + 1, "timestamp": times})
