@@ -3,9 +3,9 @@
     python speed/interactions_scale.py [--smoke] [--users 2780000] [--mean-length 7.2] [--memory 1GB] [--no-peers]
 
 A release of interactions is made in the shape of MicroLens (20 million by default), in order of time. Each way is a
-process of its own, start-up included: ``microlens data prepare``; and, in memory, polars and pandas, which read the csv,
-drop repeated pairs of user and item, sort by user and time, number users and items, and write arrays. Peak memory is
-what the operating system reports of the process.
+process of its own, start-up included: ``microlens data prepare``; and, in memory, polars and pandas, which read the
+csv, drop repeated pairs of user and item, sort by user and time, number users and items, and write arrays. Peak memory
+is what the operating system reports of the process.
 """
 
 import argparse

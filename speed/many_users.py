@@ -3,8 +3,8 @@
     python speed/many_users.py [--smoke] [--users 1000000] [--items 91402] [--dim 64] [--loss in-batch-softmax]
 
 Interactions are made in the shape of MicroLens and prepared. A process of its own then opens the dataset, splits it,
-takes steps of SASRec on item ids in batches of 128 users, and ranks the test targets of some users among all items. Peak
-memory after each stage is what the operating system reports of the process.
+takes steps of SASRec on item ids in batches of 128 users, and ranks the test targets of some users among all items.
+Peak memory after each stage is what the operating system reports of the process.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from memory import peak_bytes
 from measure import print_result, sasrec
+from memory import peak_bytes
 
 BATCH_SIZE, STEPS, RANKED = 128, 20, 1000
 SMOKE = {"users": 3000, "items": 300}

@@ -82,8 +82,8 @@ __all__ = [
     "table",
     "train",
     "write_features",
-    "write_page",
     "write_interactions_only",
+    "write_page",
     "write_release",
 ]
 

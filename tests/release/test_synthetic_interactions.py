@@ -25,7 +25,7 @@ def test_interactions_have_the_shape_of_microlens(tmp_path: Path) -> None:
     counts = np.sort(np.bincount(rows["item"])[1:])[::-1]
     assert rows["item"].min() >= 1
     assert len(counts) == 8_000
-    assert counts[:800].sum() / written == pytest.approx(0.37, abs=0.06)
+    assert counts[:800].sum() / written == pytest.approx(0.37, abs=0.02)
     assert rows["timestamp"].is_sorted()
     two_years = 2 * 365 * 86_400_000
     assert rows["timestamp"][-1] - rows["timestamp"][0] == pytest.approx(two_years, rel=0.001)

@@ -14,7 +14,8 @@ def synth(
     items: Annotated[int, typer.Option(max=10_000_000, help="Number of videos.")] = 400,
     seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Seed of all random numbers.")] = 0,
     interactions_only: Annotated[
-        bool, typer.Option("--interactions-only", help="Write interactions only, of any number, in the shape of MicroLens.")
+        bool,
+        typer.Option("--interactions-only", help="Write interactions only, of any number, in the shape of MicroLens."),
     ] = False,
     mean_length: Annotated[
         float, typer.Option(max=1000, help="Mean number of interactions of a user, with --interactions-only.")

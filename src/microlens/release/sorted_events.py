@@ -102,10 +102,11 @@ class SortedEvents:
     def _part(self, users: pl.DataFrame, items: Int32, times: pl.Series | None) -> Part:
         """Sort the events of some users, given by run: user and number of events, items and times."""
         user_ids = users["user"].unique().sort()
-        user = np.repeat(_positions(users["user"], among=user_ids), users["count"].to_numpy())
+        positions = _positions(users["user"], among=user_ids)
+        user = np.repeat(positions, users["count"].to_numpy())
         columns = {"user": user, "item": self._item_numbers[items], **({} if times is None else {"time": times})}
         frame = pl.DataFrame(columns)
-        if len(users) > len(user_ids):
+        if (positions[1:] < positions[:-1]).any():
             frame = frame.sort("user", maintain_order=True)
         backwards = 0
         if times is None:

@@ -1,7 +1,7 @@
 """Interactions of any number in the shape of MicroLens, written in a stream.
 
 Lengths of sequences are 5 plus a log-normal number with a standard deviation of the logarithm of 1.2, and popularity is
-log-normal with 1.15, as fitted to MicroLens-50K (lengths: 41 % of 5, a median of 6, 1 % above 25; popularity: the first
+log-normal with 0.95, as fitted to MicroLens-50K (lengths: 41 % of 5, a median of 6, 1 % above 25; popularity: the first
 tenth of the items has 37 % of the interactions). Rows are in order of time, evenly spread over two years, so that the
 rows of a user are spread over the file. Items are drawn independently of users: models can learn popularity only.
 """
@@ -21,7 +21,7 @@ from microlens.release.synthetic_world import check_minimum
 Int64 = npt.NDArray[np.int64]
 MEAN_LENGTH = 7.2
 SHORTEST, LONGEST = 5, 10_000
-_SPREAD_OF_LENGTHS, _SPREAD_OF_POPULARITY = 1.2, 1.15
+_SPREAD_OF_LENGTHS, _SPREAD_OF_POPULARITY = 1.2, 0.95
 _START_MS, _TIME_MS = 1_600_000_000_000, 2 * 365 * 86_400_000
 _ROWS = 1 << 20  # at once
 _NAME = "synthetic_pairs.csv"

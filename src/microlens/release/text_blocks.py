@@ -129,12 +129,12 @@ def _raw_pieces(path: Path, size: int) -> Iterator[bytes]:
     most = max(1 << 26, MOST_TIMES_PACKED * path.stat().st_size)
     read = 0
     with gzip.open(path) if is_packed else path.open("rb") as file:
+        yield file.read(max(size, len(codecs.BOM_UTF8))).removeprefix(codecs.BOM_UTF8)
         while piece := file.read(size):
-            begins = read == 0
             read += len(piece)
             if is_packed and read > most:
                 raise _TooLargeError
-            yield piece.removeprefix(codecs.BOM_UTF8) if begins else piece
+            yield piece
 
 
 def _with_line_feeds(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -124,7 +124,8 @@ class Clock:
             self.unit, self.note = "microseconds", f"timestamps are ISO 8601{zone}, stored in milliseconds"
             return
         if self._is_decimal and "decimals" in self._first:
-            raise self._fault("decimals", "is beyond 64-bit integers")
+            seen = self._first["decimals"]
+            raise TimestampFault(seen.row, f"'{seen.value}' is beyond 64-bit integers")
         self.unit = self._common_unit()
         if self.unit == "seconds" and "milliseconds from seconds" in self._first:
             raise self._fault("milliseconds from seconds", "is beyond 64-bit milliseconds")
