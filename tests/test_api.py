@@ -15,9 +15,9 @@ from tests.data.test_prepare import run_command
 from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
-    "data synth": ["OUT", "--users", "--items", "--seed"],
+    "data synth": ["OUT", "--users", "--items", "--seed", "--interactions-only", "--mean-length"],
     "data convert": ["SOURCE", "OUT", "--format"],
-    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers", "--memory"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],

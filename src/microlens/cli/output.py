@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from microlens.runs.terminal import Console
 
@@ -28,6 +27,8 @@ def size_in_bytes(text: str) -> int:
     Raises:
         typer.BadParameter: it is no size.
     """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:

@@ -194,10 +194,11 @@ def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol
             f"among the {int(stays.sum()):,} users with {least} or more training items, the protocol's minimum, none "
             "has a target in validation or in test."
         )
-    items, labels = (values[np.repeat(stays, counts.sum(1))] for values in (interactions.items, labels))
+    of_kept = np.repeat(stays, counts.sum(1))
     counts = counts[stays]
     ends = np.cumsum(counts)
-    sequences, items_kept = _renumbered(_by_label(items, labels, counts.sum(1)), interactions.num_items)
+    ordered = _by_label(interactions.items[of_kept], labels[of_kept], counts.sum(1))
+    sequences, items_kept = _renumbered(ordered, interactions.num_items)
     return Split(
         protocol=protocol,
         sequences=sequences,

@@ -103,7 +103,8 @@ def _positions(values: pl.Series, found: pl.Series) -> Int64:
         return found.search_sorted(values).cast(pl.Int64).to_numpy()
     table = np.empty(last - first + 1, np.int64)  # a table is faster where it is small
     table[found.to_numpy() - first] = np.arange(len(found))
-    return table[values.to_numpy() - first]
+    positions: Int64 = table[values.to_numpy() - first]
+    return positions
 
 
 def write_run(path: Path, frame: pl.DataFrame, items: Appearances) -> Run:
