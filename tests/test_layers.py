@@ -18,6 +18,7 @@ LAYERS = [
     {"config", "environment"},
     {"media"},
     {"release"},
+    {"download", "subsets"},
     {"data"},
     {"distributed"},
     {"encoders"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"page", "testing"},
-    {"bench"},
+    {"bench", "stats", "verification"},
     {"cli"},
     {"__main__"},
 ]

@@ -58,12 +58,14 @@ def write_dataset(
         before = unfinished.described()
         described = before or unfinished.sort(events, rows, progress=progress)
         tables, comments = source.read_items(described.text_ids), source.read_comments(described.text_ids)
+        given = source.read_split(described.text_ids)
         if before is None:
             unfinished.begin(described)
         findings = Findings(folder=unfinished.folder, described=described, item_ids=unfinished.item_ids())
         findings.tell_of_interactions()
         findings.join_items(tables)
         findings.write_comments(comments)
+        findings.write_split(given)
         media = {kind: files.of_items(findings.keys) for kind, files in media.items()}
         findings.name_unused(source, media)
         tasks, workers = _tasks(media, findings.keys), workers or os.cpu_count() or 1

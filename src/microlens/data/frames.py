@@ -3,48 +3,25 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from microlens.data.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
 from microlens.data.source import Origin, Source, Table
 from microlens.errors import InputError
 from microlens.release.events import Events
 from microlens.release.folder import MEDIA
+from microlens.release.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
+from microlens.release.frame_events import FrameEvents
 from microlens.release.ids import Id, TextIds
 from microlens.release.media_files import MediaFiles, find_media, name_of
 from microlens.release.metadata import Metadata
-from microlens.release.timestamps import Moments
 
 _FRAME, _ITEMS = "the frame", "items"
-_ROWS = 1 << 20  # of a batch
 _TEXTS, _COUNTS = ("title", "tag"), ("likes", "views")
-
-
-class FrameEvents(Events):
-    """The interactions of a frame with columns user and item, at ``moments``, or in order of time for each user."""
-
-    def __init__(self, frame: pl.DataFrame, moments: Moments | None) -> None:
-        self._frame, self._moments = frame, moments
-        self.text_ids = TextIds(**{name: frame.schema[name] == pl.String for name in ("user", "item")})
-        if moments is not None:
-            self.unit = moments.unit
-
-    def batches(self) -> Iterator[pl.DataFrame]:
-        """Read the interactions, slice by slice."""
-        frame = self._frame
-        if self._moments is not None:
-            frame = frame.with_columns(self._moments.values.alias("timestamp"))
-        return frame.iter_slices(_ROWS)
-
-    def notes(self, num_users: int) -> list[str]:
-        """The unit of time."""
-        note = None if self._moments is None else self._moments.note
-        return [note] if note else []
 
 
 class FrameSource(Source):
@@ -134,7 +111,8 @@ class FrameSource(Source):
 
     def events(self) -> Events:
         """The interactions."""
-        return FrameEvents(self._events, self._moments)
+        note = None if self._moments is None else self._moments.note
+        return FrameEvents(self._events, self._moments, [note] if note else [])
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """The table of items, if a frame of items was given."""

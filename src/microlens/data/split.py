@@ -7,14 +7,13 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from microlens.data.holdout import HOLDOUTS, TEST, TRAIN, VALID, Labels
-from microlens.data.interactions import Int32, Int64, Interactions
-from microlens.data.protocol import ONE_AFTER_ANOTHER, Protocol
+from microlens.data.holdout import HOLDOUTS
+from microlens.data.interactions import Int32, Int64, Interactions, Labels
+from microlens.data.protocol import ONE_AFTER_ANOTHER, SELECTED_BY_TRAINING, Protocol
 from microlens.errors import InputError
+from microlens.release.given_split import TEST, TRAIN, VALID
 
 Part = Literal["valid", "test"]
-
-
 _AT_ONCE = 1 << 24  # events; np.bincount converts them to 64 bits
 
 
@@ -150,9 +149,8 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
     if excluded.any():
         interactions = _of_events(interactions, ~excluded[interactions.items])
     lengths = np.diff(interactions.offsets)
-    # A global-time split must not select users by later interactions; users with too few training items are dropped
-    # below.
-    users = np.flatnonzero(lengths >= (1 if protocol.split == "global-time" else protocol.min_length))
+    # Users with too few training items are dropped below.
+    users = np.flatnonzero(lengths >= (1 if protocol.split in SELECTED_BY_TRAINING else protocol.min_length))
     if not len(users):
         raise InputError(nobody_left(len(lengths), int(lengths.max(initial=0)), int(rare.sum()), protocol))
     interactions = _last_of(interactions, users, protocol.max_length)
@@ -179,6 +177,7 @@ def _last_of(interactions: Interactions, users: Int64, most: int) -> Interaction
         offsets=np.concatenate([[0], np.cumsum(kept[users])]),
         items=interactions.items[is_kept],
         times=interactions.times[is_kept],
+        split=None if interactions.split is None else interactions.split[is_kept],
         user_ids=interactions.user_ids[users],
     )
 
@@ -198,10 +197,11 @@ def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol
     counts = counts[stays]
     ends = np.cumsum(counts)
     ordered = _by_label(interactions.items[of_kept], labels[of_kept], counts.sum(1))
-    sequences, items_kept = _renumbered(ordered, interactions.num_items)
+    # Items of users that are dropped stay candidates of a given split, as in MMRec.
+    items_kept = _distinct(interactions.items if protocol.split == "given" else ordered, interactions.num_items)
     return Split(
         protocol=protocol,
-        sequences=sequences,
+        sequences=_numbers(items_kept, interactions.num_items)[ordered],
         offsets=np.concatenate([[0], ends[2::3]]),
         train_ends=ends[0::3],
         valid_ends=ends[1::3],
@@ -220,13 +220,18 @@ def _by_label(items: Int32, labels: Labels, lengths: Int64) -> Int32:
     return items[np.argsort(3 * users + labels, kind="stable")]
 
 
-def _renumbered(items: Int32, num_items: int) -> tuple[Int32, Int64]:
-    """Number the items that occur 1, 2, ...: (E,) numbers, and the original numbers (N+1,) with 0 for padding."""
+def _distinct(items: Int32, num_items: int) -> Int64:
+    """The distinct items, ascending, after 0 for padding: (N+1,)."""
     occurs = np.zeros(num_items + 1, bool)
     occurs[items] = True
-    kept = np.flatnonzero(occurs)
-    numbers = np.cumsum(occurs, dtype=np.int32)
-    return numbers[items], np.concatenate([[0], kept]).astype(np.int64)
+    return np.concatenate([[0], np.flatnonzero(occurs)])
+
+
+def _numbers(items_kept: Int64, num_items: int) -> Int32:
+    """The number of each item of the dataset among ``items_kept`` (N+1,), 0 for others: (num_items + 1,)."""
+    numbers = np.zeros(num_items + 1, np.int32)
+    numbers[items_kept] = np.arange(len(items_kept))
+    return numbers
 
 
 def _alternating(first: Int64, second: Int64) -> npt.NDArray[np.bool_]:
@@ -249,5 +254,6 @@ def _of_events(interactions: Interactions, kept: npt.NDArray[np.bool_]) -> Inter
         interactions,
         items=interactions.items[kept],
         times=interactions.times[kept],
+        split=None if interactions.split is None else interactions.split[kept],
         offsets=before[interactions.offsets],
     )

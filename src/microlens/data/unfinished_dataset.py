@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from microlens.data.interactions import SPLIT
 from microlens.data.interactions_writer import ITEM_IDS, PIECES, TABLES, Described, write_interactions
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
@@ -30,6 +31,7 @@ _WRITTEN = (
     "outcomes.jsonl",
     "manifest.json",
     *TABLES,
+    f"interactions/{SPLIT}",
     *(f"{table}.parquet" for table in ("items", "comments")),
     *(f"{kind}.lmdb{ending}" for kind in MEDIA for ending in ("", "-lock")),
 )

@@ -1,4 +1,4 @@
-"""Reading the interactions of a release: ``*pairs.csv`` and ``*pairs.tsv``."""
+"""Reading the interactions of a release: ``*pairs.csv``, ``*pairs.tsv`` or ``*pairs.parquet``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from microlens.release.event_sequences import SequenceEvents
 from microlens.release.event_table import NAMES, TableEvents
 from microlens.release.events import Events
 from microlens.release.ids import TextIds
+from microlens.release.parquet_events import ParquetEvents
 from microlens.release.sorted_events import SortedEvents
 from microlens.release.text_blocks import BLOCK_BYTES, open_blocks
 from microlens.release.text_files import TextFile, first_line
 
-_SUFFIX_OF_SEQUENCES = ".tsv"
+_SUFFIX_OF_SEQUENCES, _PARQUET = ".tsv", ".parquet"
 _ROWS = 1 << 22  # of a part
 
 
@@ -66,6 +67,8 @@ def open_events(path: Path, block_bytes: int = BLOCK_BYTES) -> Events:
             line has the wrong number of columns, an id of another type than the first, or a timestamp that is invalid
             or has another format than the others.
     """
+    if _suffix(path) == _PARQUET:
+        return ParquetEvents(path)
     blocks = open_blocks(path, block_bytes)
     for number, content in blocks:
         found = first_line(content)

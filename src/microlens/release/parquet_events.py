@@ -6,11 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
-from microlens.data.frame_columns import finish, id_column, times_of
 from microlens.errors import InputError, one_line
 from microlens.release.columns import note_of_ignored, positions_by_name
 from microlens.release.event_table import NAMES
 from microlens.release.events import Events
+from microlens.release.frame_columns import finish, id_column, times_of
 from microlens.release.ids import TextIds
 from microlens.release.timestamps import Clock
 
