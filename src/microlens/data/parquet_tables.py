@@ -27,7 +27,7 @@ def write_table(frames: Iterable[pl.DataFrame], path: Path) -> None:
 
     with _OpenFile(path) as file:
         try:
-            register_io_source(read, schema=first.schema).sink_parquet(file, compression_level=1, row_group_size=ROWS)
+            register_io_source(read, schema=first.schema).sink_parquet(file, row_group_size=ROWS)
         except pl.exceptions.PolarsError:
             if file.error is not None:
                 raise file.error from None
