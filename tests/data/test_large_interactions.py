@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from microlens.data import dataset_writer, parquet_tables, unfinished_dataset
 from microlens.data.arrays import ArrayWriter, open_array
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Interactions
 from microlens.data.interactions_writer import TABLES
 from microlens.data.parquet_tables import write_table
 from microlens.data.prepare import prepare
@@ -23,6 +22,7 @@ from microlens.data.split import make_split
 from microlens.errors import InputError
 from microlens.release import pairs as release_pairs
 from microlens.release.pairs import read_pairs
+from tests.data.interactions import interactions_of_pairs
 
 HEADER = "user,item,timestamp\n"
 START = 1_600_000_000_000
@@ -68,7 +68,7 @@ def test_every_file_is_the_same_in_one_part_and_in_many(
 def test_the_dataset_is_that_of_the_pairs_in_memory(tmp_path: Path, small_parts: None) -> None:
     release = write_release(tmp_path / "release", users="u")
     dataset, pairs = prepare(release, tmp_path / "dataset"), read_pairs(release / "x_pairs.csv")
-    expected, found = Interactions.from_pairs(pairs), dataset.interactions
+    expected, found = interactions_of_pairs(pairs), dataset.interactions
     for name in ("offsets", "items", "times", "user_ids", "item_ids"):
         assert np.array_equal(getattr(found, name), getattr(expected, name))
         assert getattr(found, name).dtype == getattr(expected, name).dtype

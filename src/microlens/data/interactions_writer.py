@@ -76,7 +76,7 @@ def write_interactions(ordered: SortedEvents, folder: Path, on_progress: OnProgr
                 summary.add(part)
                 lengths = pl.Series("num_interactions", np.diff(part.offsets), pl.UInt32)
                 users = pl.DataFrame([part.user_ids.alias("user_id"), lengths])
-                users.write_parquet(folder / PIECES.replace("[0-9]*", str(number)))
+                users.write_parquet(folder / f"{number}.part.parquet")
                 if on_progress:
                     on_progress(summary.events_read, ordered.num_events)
                 yield _with_ids(part, ordered.item_ids)

@@ -10,7 +10,6 @@ from microlens.release.given_split import GivenSplit
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles
 from microlens.release.metadata import Metadata
-from microlens.release.pairs import Pairs, pairs_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +73,6 @@ class Source(ABC):
         Raises:
             InputError: the first of them is invalid.
         """
-
-    def read_pairs(self) -> Pairs:
-        """Read the interactions into memory.
-
-        Raises:
-            InputError: they are invalid.
-        """
-        return pairs_of(self.events())
 
     @abstractmethod
     def read_items(self, text_ids: TextIds) -> list[Table]:

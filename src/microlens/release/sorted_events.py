@@ -17,7 +17,7 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.release.events import Events
 from microlens.release.ids import TextIds
-from microlens.release.sorted_runs import Appearances, Run, read_between, splitters, write_run
+from microlens.release.sorted_runs import Appearances, Run, positions_among, read_between, splitters, write_run
 from microlens.release.timestamps import in_milliseconds
 
 Int32 = npt.NDArray[np.int32]
@@ -102,20 +102,13 @@ class SortedEvents:
     def _part(self, users: pl.DataFrame, items: Int32, times: pl.Series | None) -> Part:
         """Sort the events of some users, given by run: user and number of events, items and times."""
         user_ids = users["user"].unique().sort()
-        positions = _positions(users["user"], among=user_ids)
+        positions = positions_among(users["user"], user_ids)
         user = np.repeat(positions, users["count"].to_numpy())
         columns = {"user": user, "item": self._item_numbers[items], **({} if times is None else {"time": times})}
-        frame = pl.DataFrame(columns)
+        by_user = pl.DataFrame(columns)
         if (positions[1:] < positions[:-1]).any():
-            frame = frame.sort("user", maintain_order=True)
-        backwards = 0
-        if times is None:
-            frame = frame.with_columns(time=_positions_within(frame["user"]))
-        else:
-            same_user = pl.col("user") == pl.col("user").shift()
-            backwards = int(frame.select((same_user & (pl.col("time") < pl.col("time").shift())).sum()).item())
-        if backwards:
-            frame = frame.sort("user", "time", maintain_order=True)
+            by_user = by_user.sort("user", maintain_order=True)
+        frame, backwards = _in_time_order(by_user)
         kept = _first_of_each(frame["user"].to_numpy(), frame["item"].to_numpy(), len(self.item_ids) + 1)
         found = frame.filter(kept) if kept is not None else frame
         time = pl.col("time")
@@ -159,18 +152,15 @@ def _gathered(events: Events, rows: int) -> Iterator[pl.DataFrame]:
     yield pl.concat(held, how="vertical_relaxed")
 
 
-def _positions(values: pl.Series, among: pl.Series) -> Int32:
-    """The index of each of ``values`` in the ascending distinct ``among``."""
-    if values.dtype == pl.String:
-        return values.cast(pl.Enum(among)).to_physical().cast(pl.Int32).to_numpy()
-    return among.search_sorted(values).cast(pl.Int32).to_numpy()
-
-
-def _positions_within(user: pl.Series) -> pl.Expr:
-    """The position of each event among those of its user, for sorted ``user`` (E,)."""
-    begins = (pl.col("user") != pl.col("user").shift()).fill_null(value=True)
-    index = pl.int_range(pl.len())
-    return index - pl.when(begins).then(index).forward_fill()
+def _in_time_order(by_user: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The events (sorted by user) of each user by time, or without times numbered; and how many were misplaced."""
+    same_user = pl.col("user") == pl.col("user").shift()
+    if "time" not in by_user.columns:
+        index = pl.int_range(pl.len())
+        begins = pl.when(same_user.fill_null(value=False)).then(None).otherwise(index).forward_fill()
+        return by_user.with_columns(time=index - begins), 0
+    backwards = int(by_user.select((same_user & (pl.col("time") < pl.col("time").shift())).sum()).item())
+    return (by_user.sort("user", "time", maintain_order=True) if backwards else by_user), backwards
 
 
 def _first_of_each(users: Int32, items: Int32, size: int) -> npt.NDArray[np.bool_] | None:

@@ -64,11 +64,9 @@ class Appearances:
 
     def numbers_of(self, column: pl.Series) -> Int32:
         """Number a batch (E,): (E,)."""
-        keys, texts = numbered(column)
-        found = column.unique().sort() if texts is None else texts
+        found = column.unique().sort()
         among = self._add(found)
-        positions = _positions(keys, found) if texts is None else keys.to_numpy() - 1
-        numbers: Int32 = self._numbers[among][positions]
+        numbers: Int32 = self._numbers[among][positions_among(column, found)]
         return numbers
 
     def ascending(self) -> tuple[pl.Series, Int32]:
@@ -96,14 +94,15 @@ class Appearances:
         return positions.to_numpy()
 
 
-def _positions(values: pl.Series, found: pl.Series) -> Int64:
-    """The index of each of ``values`` (E,) in the ascending integers ``found`` (n,): (E,)."""
-    first, last = int(found[0]), int(found[-1])
-    if last - first > 8 * len(values):
-        return found.search_sorted(values).cast(pl.Int64).to_numpy()
-    table = np.empty(last - first + 1, np.int64)  # a table is faster where it is small
-    table[found.to_numpy() - first] = np.arange(len(found))
-    positions: Int64 = table[values.to_numpy() - first]
+def positions_among(values: pl.Series, among: pl.Series) -> Int32:
+    """The index of each of ``values`` (E,) in the ascending distinct ``among`` (n,), which holds them all: (E,)."""
+    if values.dtype == pl.String:
+        return values.cast(pl.Enum(among)).to_physical().cast(pl.Int32).to_numpy()
+    if not len(among) or int(among[-1]) - int(among[0]) > 8 * len(values):
+        return among.search_sorted(values).cast(pl.Int32).to_numpy()
+    table = np.empty(among[-1] - among[0] + 1, np.int32)  # a table is faster where it is small
+    table[among.to_numpy() - among[0]] = np.arange(len(among), dtype=np.int32)
+    positions: Int32 = table[values.to_numpy() - among[0]]
     return positions
 
 
