@@ -98,6 +98,34 @@ def stop(*_: Any) -> None:
     raise StoppedError
 
 
+def add_split(release: Path) -> list[int]:
+    """Give a release a split; returns the part of each interaction, in the order of the dataset."""
+    pairs = read_pairs(release / "x_pairs.csv").with_ids().select("user", "item")
+    parts = np.random.default_rng(0).integers(0, 3, len(pairs)).tolist()
+    pairs.with_columns(split=pl.Series(parts)).reverse().write_csv(release / "x_split.csv")
+    return parts
+
+
+def test_a_given_split_belongs_to_the_interactions_of_all_parts(tmp_path: Path, small_parts: None) -> None:
+    release = write_release(tmp_path / "release", users="u")
+    parts = add_split(release)
+    labels = prepare(release, tmp_path / "dataset").interactions.split
+    assert labels is not None
+    assert labels.tolist() == parts
+
+
+def test_the_split_of_another_release_does_not_stay(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = write_release(tmp_path / "one"), write_release(tmp_path / "other", rows=500)
+    add_split(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_writer, "decode_all", stop)
+        with pytest.raises(StoppedError):
+            prepare(one, tmp_path / "dataset")
+    assert prepare(other, tmp_path / "dataset").interactions.split is None
+
+
 def test_what_is_sorted_is_not_sorted_again(tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     release = write_release(tmp_path / "release", users="u", items="v")
     prepare(release, tmp_path / "undisturbed")
