@@ -1,6 +1,7 @@
 """Datasets whose interactions do not fit in memory: the same files, and nothing lost or left behind."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from microlens.data import dataset_writer, parquet_tables, unfinished_dataset
-from microlens.data.arrays import ArrayWriter, open_array
 from microlens.data.dataset import Dataset
+from microlens.data.interactions import Interactions
 from microlens.data.interactions_writer import TABLES
-from microlens.data.parquet_tables import write_table
+from microlens.data.negatives import Negatives
 from microlens.data.prepare import prepare
-from microlens.data.protocol import Protocol
+from microlens.data.protocol import Holdout, Protocol
 from microlens.data.split import make_split
 from microlens.errors import InputError
 from microlens.release import pairs as release_pairs
@@ -263,38 +262,23 @@ def test_a_frame_is_sorted_as_a_file(tmp_path: Path, small_parts: None) -> None:
         assert (tmp_path / "of_frame" / name).read_bytes() == (tmp_path / "of_file" / name).read_bytes()
 
 
-@given(st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20), max_size=6))
-def test_an_array_in_pieces_is_the_file_of_numpy(
-    tmp_path_factory: pytest.TempPathFactory, pieces: list[list[int]]
-) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    with ArrayWriter(folder / "pieces.npy", np.int32) as writer:
-        for piece in pieces:
-            writer.append(np.array(piece, np.int64))
-    whole = [value for piece in pieces for value in piece]
-    np.save(folder / "whole.npy", np.array(whole, np.int32))
-    assert (folder / "pieces.npy").read_bytes() == (folder / "whole.npy").read_bytes()
-    if whole:
-        assert open_array(folder / "pieces.npy", ndim=1).tolist() == whole
-
-
-@pytest.mark.parametrize("size", [1, 7, 64, 200, 1000])
-def test_a_table_depends_on_its_rows_only(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_tables, "ROWS", 64)
-    table = pl.DataFrame({"a": range(200), "b": [f"{n}" for n in range(200)]})
-    write_table(table.iter_slices(size), tmp_path / "pieces.parquet")
-    write_table([table], tmp_path / "whole.parquet")
-    assert (tmp_path / "pieces.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert pl.read_parquet(tmp_path / "pieces.parquet").equals(table)
-    write_table([table.clear()], tmp_path / "empty.parquet")
-    assert pl.read_parquet(tmp_path / "empty.parquet").equals(table.clear())
-
-
-def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        write_table([pl.DataFrame({"a": range(100_000)})], Path("/dev/full"))
+@pytest.mark.parametrize("method", ["leave-one-out", "random"])
+def test_a_split_holds_nothing_per_user_in_python(method: Holdout) -> None:
+    users, items = 50_000, 1_000
+    interactions = Interactions(
+        offsets=np.arange(users + 1) * 6,
+        items=np.random.default_rng(0).integers(1, items + 1, 6 * users).astype(np.int32),
+        times=np.arange(6 * users),
+        user_ids=np.arange(users),
+        item_ids=np.arange(items + 1),
+    )
+    before = sys.getallocatedblocks()
+    split = make_split(interactions, Protocol(split=method))
+    Negatives(split, "each", 5)
+    chosen = np.arange(100)
+    held = split.train_counts, split.targets("test"), split.history("test", chosen), split.train_items(chosen)
+    assert sys.getallocatedblocks() - before < users / 50
+    assert held[0].sum() == 4 * users
 
 
 def test_the_manifest_records_what_was_read_whatever_the_memory(tmp_path: Path) -> None:

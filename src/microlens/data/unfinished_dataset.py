@@ -38,16 +38,11 @@ _WRITTEN = (
 
 
 class UnfinishedDataset:
-    """The folder ``folder`` in which a dataset is written, locked; a context manager.
-
-    On errors, sorted interactions are removed, and with them a folder in which nothing else was written.
+    """The folder in which a dataset is written.
 
     Args:
         folder: folder to write to.
         request: what the dataset is made from, see :func:`microlens.data.dataset_writer.write_dataset`.
-
-    Raises:
-        InputError: ``folder`` holds something else, or another process writes it.
     """
 
     def __init__(self, folder: Path, request: dict[str, Any]) -> None:
@@ -55,7 +50,11 @@ class UnfinishedDataset:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Claim and lock the folder."""
+        """Claim and lock the folder; on errors, remove half-sorted interactions, and a folder that is empty otherwise.
+
+        Raises:
+            InputError: the folder holds something else, or another process writes it.
+        """
         claim_folder(self.folder)
         with lock_folder(self.folder):
             clear_folder(self.folder, (f".*{UNFINISHED}",))

@@ -125,15 +125,14 @@ def write_run(path: Path, frame: pl.DataFrame, items: Appearances) -> Run:
 
 def splitters(runs: Sequence[Run], rows: int) -> pl.Series:
     """The last user of every part but the last; parts have at most ``rows`` events, unless one user has more."""
-    num_events = sum(run.num_events for run in runs)
+    if sum(run.num_events for run in runs) <= rows:
+        return runs[0].users(0, 0)["user"]
     step = max(1, rows // (4 * len(runs)))  # a sampled user stands for as many events of its run
     samples = []
     for run in runs:
         users = run.users()
         ends = np.cumsum(users["count"].to_numpy(), dtype=np.int64)
         samples.append(users["user"].gather(np.searchsorted(ends, np.arange(step, run.num_events + 1, step))))
-        if num_events <= rows:
-            return samples[0].clear()
     most = 3 * len(runs)  # so that the events of each run after its last sample fit in, too
     return pl.concat(samples).sort()[most - 1 :: most].unique().sort()
 
