@@ -2,7 +2,11 @@
 
 import io
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from queue import Full, Queue
 from typing import Any
 
 import polars as pl
@@ -20,18 +24,39 @@ def write_table(frames: Iterable[pl.DataFrame], path: Path) -> None:
     """
     groups = _regrouped(frames)
     first = next(groups)
+    handed: Queue[pl.DataFrame | None] = Queue(maxsize=1)
 
     def read(*_: Any) -> Iterator[pl.DataFrame]:
-        yield first
-        yield from groups
+        while (group := handed.get()) is not None:
+            yield group
 
-    with _OpenFile(path) as file:
+    def write() -> None:
+        register_io_source(read, schema=first.schema).sink_parquet(file, row_group_size=ROWS)
+
+    # Frames are made in this thread: made in those of polars, each would keep heap memory that the others cannot use.
+    with _OpenFile(path) as file, ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(write)
         try:
-            register_io_source(read, schema=first.schema).sink_parquet(file, row_group_size=ROWS)
+            for group in chain([first], groups):
+                if not _handed_over(group, handed, writing):
+                    break
+        finally:
+            _handed_over(None, handed, writing)
+        try:
+            writing.result()
         except pl.exceptions.PolarsError:
             if file.error is not None:
                 raise file.error from None
             raise
+
+
+def _handed_over(group: pl.DataFrame | None, handed: "Queue[pl.DataFrame | None]", writing: Future[None]) -> bool:
+    """Wait until ``group`` is in the queue; False if ``writing`` ended before."""
+    while not writing.done():
+        with suppress(Full):
+            handed.put(group, timeout=0.1)
+            return True
+    return False
 
 
 def _regrouped(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
