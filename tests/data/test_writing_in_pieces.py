@@ -1,5 +1,6 @@
 """Arrays and tables written in pieces: the files that are written at once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from microlens.data import parquet_tables
 from microlens.data.arrays import ArrayWriter, open_array
 from microlens.data.parquet_tables import write_table
+from microlens.errors import InputError
 
 
 @given(st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20), max_size=6))
@@ -45,3 +47,12 @@ def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
         pytest.skip("needs /dev/full")
     with pytest.raises(OSError, match="No space left"):
         write_table([pl.DataFrame({"a": range(100_000)})], Path("/dev/full"))
+
+
+def test_an_error_of_the_rows_ends_the_writing(tmp_path: Path) -> None:
+    def rows() -> Iterator[pl.DataFrame]:
+        yield pl.DataFrame({"a": range(300_000)})
+        raise InputError("the second part is invalid")
+
+    with pytest.raises(InputError, match="the second part is invalid"):
+        write_table(rows(), tmp_path / "x.parquet")
