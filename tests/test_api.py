@@ -17,14 +17,14 @@ from tests.documents import ALL_BLOCKS
 COMMANDS: dict[str, list[str]] = {
     "data download": ["NAME", "OUT", "--only", "--items", "--seed", "--mirror", "--jobs", "--dry-run"],
     "data adopt": ["FOLDER", "OUT", "--set"],
-    "data synth": ["OUT", "--users", "--items", "--seed"],
+    "data synth": ["OUT", "--users", "--items", "--seed", "--interactions-only", "--mean-length"],
     "data convert": ["SOURCE", "OUT", "--format", "--to"],
     "data filter": [
         *("RELEASE", "OUT", "--from", "--to", "--warm", "--min-length", "--k-core", "--user-core", "--item-core"),
         "--renumber",
     ],
     "data sample": ["RELEASE", "OUT", "--users", "--seed", "--renumber"],
-    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers", "--memory"],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
     "data verify": [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from microlens.release.convert import Conversion, convert
     from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
+    from microlens.release.synthetic_interactions import write_interactions_only
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
@@ -84,6 +85,7 @@ _MODULES = {
     "train": "runs.train",
     "verify": "verification.verify",
     "write_features": "runs.feature_files",
+    "write_interactions_only": "release.synthetic_interactions",
     "write_page": "page.run_page",
     "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
@@ -132,6 +134,7 @@ __all__ = [
     "train",
     "verify",
     "write_features",
+    "write_interactions_only",
     "write_page",
     "write_picture_texts",
     "write_release",

@@ -23,6 +23,7 @@ import polars as pl
 import pytest
 
 from microlens.cli import main
+from microlens.data.arrays import ArrayWriter
 from microlens.data.prepare import prepare
 from microlens.files.writing import LOCK, MARK, lock_folder, sha256
 from microlens.media import decoding
@@ -435,10 +436,10 @@ def fail_to_commit(error: type[Exception], text: str) -> Callable[[pytest.Monkey
 
 
 def fail_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(*_: Any) -> None:
+    def append(*_: Any) -> None:
         raise OSError("42 requested and 0 written")  # NumPy's words for it
 
-    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr(ArrayWriter, "append", append)
 
 
 def fail_to_write_the_manifest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from microlens.data.prepare import ReleaseSource
 from microlens.errors import InputError
 from microlens.release.convert import convert
 from microlens.release.folder import find_release
-from microlens.release.pairs import read_pairs
+from microlens.release.pairs import pairs_of, read_pairs
 from tests.data.test_prepare import run_command
 
 Files = Mapping[str, str | bytes]
@@ -34,7 +34,7 @@ def write(folder: Path, files: Files) -> Path:
 def read(folder: Path) -> tuple[list[tuple[object, ...]], dict[str, list[tuple[object, ...]]]]:
     """The events of a release as `prepare` reads them, and the rows of titles and tags by column."""
     source = ReleaseSource(folder)
-    pairs = source.read_pairs()
+    pairs = pairs_of(source.events())
     tables = source.read_items(pairs.text_ids)
     assert not any(table.metadata.unreadable for table in tables)
     assert not source.unused

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,16 @@ import lmdb
 
 from microlens.data.dataset import Dataset
 from microlens.data.findings import Findings
-from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
-from microlens.data.protocol import Protocol
 from microlens.data.source import Source
-from microlens.data.split import make_split
+from microlens.data.unfinished_dataset import UnfinishedDataset
 from microlens.errors import InputError
-from microlens.files.json_files import read_json
-from microlens.files.progress_bar import OnProgress, counting_bar
-from microlens.files.writing import LOCK, MARK, UNFINISHED, claim_folder, clear_folder, lock_folder, write_text
+from microlens.files.progress_bar import OnProgress, shown_bar
+from microlens.files.writing import MARK, write_text
 from microlens.media.decoding import Settings, Task, decode_all
-from microlens.release.folder import MEDIA
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
-
-# Patterns of all files written into the folder of an unfinished dataset.
-_WRITTEN = (
-    "request.json",
-    "outcomes.jsonl",
-    "manifest.json",
-    "interactions/*.npy",
-    *(f"{table}.parquet" for table in ("interactions", "users", "items", "comments")),
-    *(f"{kind}.lmdb{ending}" for kind in MEDIA for ending in ("", "-lock")),
-)
+from microlens.release.sorted_events import rows_within
 
 
 def write_dataset(
@@ -45,6 +32,7 @@ def write_dataset(
     settings: Settings | None = None,
     *,
     workers: int | None = None,
+    memory: int | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -61,33 +49,32 @@ def write_dataset(
     settings = settings or Settings()
     if folder.exists():
         return _open_finished(folder, source, settings)
-    pairs = source.read_pairs()
-    media = source.media(text_ids=pairs.text_ids.item)
+    rows = rows_within(memory)
+    events = source.events()
+    media = source.media(text_ids=events.text_ids.item)
     request = _request(source, media, settings)
-    interactions = Interactions.from_pairs(pairs)
-    split = make_split(interactions, Protocol())
-    tables, comments = source.read_items(pairs.text_ids), source.read_comments(pairs.text_ids)
-    given = source.read_split(pairs.text_ids)
-    partial = folder.with_name(folder.name + ".partial")
-    claim_folder(partial)
-    with lock_folder(partial), _full_disk_as_oserror():
-        _start_or_go_on(partial, request)
-        findings = Findings(folder=partial, pairs=pairs, interactions=interactions)
-        findings.write_interactions()
+    unfinished = UnfinishedDataset(folder.with_name(folder.name + ".partial"), request)
+    with _full_disk_as_oserror(), unfinished.locked():
+        before = unfinished.described()
+        described = before or unfinished.sort(events, rows, progress=progress)
+        tables, comments = source.read_items(described.text_ids), source.read_comments(described.text_ids)
+        given = source.read_split(described.text_ids)
+        if before is None:
+            unfinished.begin(described)
+        findings = Findings(folder=unfinished.folder, described=described, item_ids=unfinished.item_ids())
+        findings.tell_of_interactions()
         findings.join_items(tables)
         findings.write_comments(comments)
         findings.write_split(given)
         media = {kind: files.of_items(findings.keys) for kind, files in media.items()}
         findings.name_unused(source, media)
-        bar = counting_bar("media files") if progress and on_progress is None else nullcontext(on_progress)
-        with bar as show:
-            outcomes = decode_all(_tasks(media, findings.keys), settings, partial, workers or os.cpu_count() or 1, show)
+        tasks, workers = _tasks(media, findings.keys), workers or os.cpu_count() or 1
+        with shown_bar("media files", shown=progress and on_progress is None) as show:
+            outcomes = decode_all(tasks, settings, unfinished.folder, workers, on_progress or show)
         findings.write_items(outcomes, media)
-        manifest = findings.manifest(source, split, settings, request)
-        write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        for leftover in ("request.json", "outcomes.jsonl", LOCK):
-            (partial / leftover).unlink(missing_ok=True)
-        partial.rename(folder)
+        manifest = findings.manifest(source, settings, request)
+        write_text(unfinished.folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        unfinished.finish(folder)
         (folder / MARK).unlink()
     return Dataset(folder)
 
@@ -124,16 +111,6 @@ def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
             f"{folder} was made from other data or with other settings; choose another folder or remove it."
         )
     return Dataset(folder)
-
-
-def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
-    path = partial / "request.json"
-    clear_folder(partial, (f".*{UNFINISHED}",))
-    with suppress(InputError):  # an unreadable request counts as a different one
-        if read_json(path, dict[str, Any], "it is begun again") == request:
-            return
-    clear_folder(partial, _WRITTEN)
-    write_text(path, json.dumps(request))
 
 
 def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task]:

@@ -12,12 +12,13 @@ from microlens.data.dataset_writer import write_dataset
 from microlens.data.source import Origin, Source, Table, Unused
 from microlens.files.progress_bar import OnProgress
 from microlens.media.decoding import Settings
+from microlens.release.events import Events
 from microlens.release.folder import MEDIA, find_release
 from microlens.release.given_split import GivenSplit, read_given_split
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles, find_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
-from microlens.release.pairs import Pairs, read_pairs
+from microlens.release.pairs import open_events
 from microlens.release.whole_release import name_of_release
 
 _ITEM_TABLES: dict[str, Callable[[Path, TextIds], Metadata]] = {
@@ -33,6 +34,7 @@ def prepare(
     settings: Settings | None = None,
     *,
     workers: int | None = None,
+    memory: int | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -45,8 +47,10 @@ def prepare(
         folder: dataset folder.
         settings: how media are decoded and stored.
         workers: number of decoding processes; one per core by default.
-        progress: show a progress bar.
-        on_progress: called with (done, total) media files, instead of the bar.
+        memory: bytes of memory that reading and sorting the interactions may take, see docs/large-data.md; a quarter
+            of what is available by default.
+        progress: show progress bars.
+        on_progress: called with (done, total) media files, instead of their bar.
 
     Returns:
         The dataset. Its manifest holds sources with size and SHA-256, settings, counts, everything dropped and why, how
@@ -59,7 +63,9 @@ def prepare(
         OSError: the disk is full; finished parts are kept.
     """
     source = ReleaseSource(Path(release_folder))
-    return write_dataset(source, Path(folder), settings, workers=workers, progress=progress, on_progress=on_progress)
+    return write_dataset(
+        source, Path(folder), settings, workers=workers, memory=memory, progress=progress, on_progress=on_progress
+    )
 
 
 class ReleaseSource(Source):
@@ -95,9 +101,9 @@ class ReleaseSource(Source):
             for (suffix, _), names in frames.items()
         ]
 
-    def read_pairs(self) -> Pairs:
-        """Read the pairs file."""
-        return read_pairs(self._release.pairs)
+    def events(self) -> Events:
+        """Open the pairs file."""
+        return open_events(self._release.pairs)
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """Read the files of titles, tags and likes that exist."""
