@@ -17,6 +17,7 @@ LAYERS = [
     {"building", "files"},
     {"config", "environment"},
     {"media"},
+    {"engines"},
     {"release"},
     {"data"},
     {"distributed"},
@@ -33,6 +34,7 @@ LAYERS = [
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 NEVER = {
     "media": {"config", "building", "environment"},
+    "engines": {"config", "building", "environment"},
     "release": {"config", "building", "environment"},
     "data": {"config", "building", "environment"},
     "encoders": {"config"},

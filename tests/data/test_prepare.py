@@ -23,9 +23,9 @@ import polars as pl
 import pytest
 
 from microlens.cli import main
+from microlens.data import media_stores
 from microlens.data.prepare import prepare
 from microlens.files.writing import LOCK, MARK, lock_folder, sha256
-from microlens.media import decoding
 from microlens.media.array_packing import unpack_array
 from microlens.media.decoding import Settings, Task, decode
 from microlens.media.packing import unpack_images
@@ -71,8 +71,8 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
     log = tmp_path / "decoded.txt"
     log.touch()
     monkeypatch.setenv("DECODED", str(log))
-    monkeypatch.setattr(decoding, "decode", logged_decode)
-    monkeypatch.setattr(decoding, "_ITEMS_PER_COMMIT", 4)
+    monkeypatch.setattr(media_stores, "decode", logged_decode)
+    monkeypatch.setattr(media_stores, "_ITEMS_PER_COMMIT", 4)
 
     def since() -> list[str]:
         lines = log.read_text().splitlines()
@@ -323,7 +323,7 @@ def test_a_table_that_was_misunderstood_leaves_nothing_behind(release: Path, tmp
 def test_files_that_kill_their_decoder_are_faults_and_the_rest_is_decoded(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "decode", deadly_decode)
+    monkeypatch.setattr(media_stores, "decode", deadly_decode)
     folder = write_small_release(tmp_path / "release", release)
     manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2).manifest
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
@@ -351,7 +351,7 @@ def test_processes_that_do_not_start_are_no_fault_of_the_files(
 def test_what_was_decoded_before_the_machine_failed_is_kept(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "decode", decode_on_a_full_disk)
+    monkeypatch.setattr(media_stores, "decode", decode_on_a_full_disk)
     status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
     assert status == 2
     assert told.startswith("microlens: no space left on the disk")
@@ -386,11 +386,10 @@ def test_a_script_needs_no_guard(release: Path, undisturbed: Path, tmp_path: Pat
 PREPARE_SLOWLY = """
 from microlens import cli
 from microlens.cli import main
-from microlens.media import decoding
 from tests.data import worker_tasks
 
-decoding._ITEMS_PER_COMMIT = 4
-decoding.decode = worker_tasks.slow_decode
+media_stores._ITEMS_PER_COMMIT = 4
+media_stores.decode = worker_tasks.slow_decode
 cli.main()
 """
 

@@ -16,14 +16,26 @@ from microlens.data.dataset import Dataset
 from microlens.data.findings import Findings
 from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
+from microlens.data.media_stores import decode_all
 from microlens.data.protocol import Protocol
 from microlens.data.source import Source
 from microlens.data.split import make_split
+from microlens.engines.base import Engine
+from microlens.engines.local import LocalEngine
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
 from microlens.files.progress_bar import OnProgress, counting_bar
-from microlens.files.writing import LOCK, MARK, UNFINISHED, claim_folder, clear_folder, lock_folder, write_text
-from microlens.media.decoding import Settings, Task, decode_all
+from microlens.files.writing import (
+    LOCK,
+    MARK,
+    UNFINISHED,
+    claim_folder,
+    clear_folder,
+    digest_of,
+    lock_folder,
+    write_text,
+)
+from microlens.media.decoding import Settings, Task
 from microlens.release.folder import MEDIA
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
@@ -45,6 +57,8 @@ def write_dataset(
     settings: Settings | None = None,
     *,
     workers: int | None = None,
+    engine: Engine | None = None,
+    shards: str | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -79,7 +93,14 @@ def write_dataset(
         findings.name_unused(source, media)
         bar = counting_bar("media files") if progress and on_progress is None else nullcontext(on_progress)
         with bar as show:
-            outcomes = decode_all(_tasks(media, findings.keys), settings, partial, workers or os.cpu_count() or 1, show)
+            outcomes = decode_all(
+                _tasks(media, findings.keys),
+                settings,
+                partial,
+                engine or LocalEngine(workers),
+                f"{shards.rstrip('/')}/{digest_of(request)[:16]}" if shards else None,
+                show,
+            )
         findings.write_items(outcomes, media)
         manifest = findings.manifest(source, split, settings, request)
         write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -93,7 +114,7 @@ def write_dataset(
 def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings) -> dict[str, Any]:
     """The identity of a dataset without reading its media: table contents, media names and sizes, settings."""
     sizes = {
-        kind: [[files.name_within(item), _size(path)] for item, path in files.by_item.items()]
+        kind: [[files.name_within(item), files.size_of(item)] for item in files.by_item]
         for kind, files in media.items()
     }
     return {
@@ -102,14 +123,6 @@ def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings
         "media": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
         "settings": asdict(settings),
     }
-
-
-def _size(path: Path) -> int:
-    """The size of a file in bytes; 0 for a missing file, whose path may come from a data frame."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
@@ -126,7 +139,7 @@ def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
 
 def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
     path = partial / "request.json"
-    clear_folder(partial, (f".*{UNFINISHED}",))
+    clear_folder(partial, (f".*{UNFINISHED}", f".*{UNFINISHED}-lock"))
     with suppress(InputError):  # an unreadable request counts as a different one
         if read_json(path, dict[str, Any], "it is begun again") == request:
             return
@@ -136,12 +149,14 @@ def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
 
 def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task]:
     """Every media file to decode; items without a sound file use the sound of their video."""
-    files = {kind: {keys[item]: path for item, path in found.by_item.items()} for kind, found in media.items()}
-    videos = [
-        Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
-        for item, path in files["clips"].items()
-    ]
-    return videos + [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
+    sound = {keys[item] for item in media["sound"].by_item}
+    tasks = []
+    for kind, files in media.items():
+        for item, path in files.by_item.items():
+            key = keys[item]
+            kinds = ("clips", "sound") if kind == "clips" and key not in sound else (kind,)
+            tasks.append(Task(key, path, kinds, files.remote.get(item)))
+    return tasks
 
 
 @contextmanager
