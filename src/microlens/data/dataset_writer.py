@@ -155,7 +155,7 @@ def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task
         for item, path in files.by_item.items():
             key = keys[item]
             kinds = ("clips", "sound") if kind == "clips" and key not in sound else (kind,)
-            tasks.append(Task(key, path, kinds, files.remote.get(item)))
+            tasks.append(Task(key, path.absolute(), kinds, files.remote.get(item)))
     return tasks
 
 

@@ -34,7 +34,7 @@ class Engine(ABC):
 
     @abstractmethod
     def map_shards(self, function: Callable[[T], R], shards: Sequence[T]) -> Generator[tuple[T, R]]:
-        """Apply ``function`` to each shard, a part of the job that takes seconds to minutes; yield each with its result.
+        """Apply ``function`` to each shard, a part of the job of seconds to minutes; yield each with its result.
 
         Unlike in :meth:`map_items`, an error of one shard ends the job; ``function`` protects itself from its items.
 

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import socket
+import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +22,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _ATTEMPTS = 3
-_LOGGERS = ("ray", "ray.data")
+_SECONDS_TO_ANSWER = 10
 
 
 class RayEngine(Engine):
     """Ray Data jobs on a cluster, one CPU per task.
 
-    Tasks of a machine that is lost run again on another. Each task applies its function to a shard of items, in a
+    Tasks whose process or machine is lost run again. Each task applies its function to a shard of items, in a
     process of its own, so that an item that kills its process affects no other. Every machine of the cluster has this
     package installed.
 
@@ -58,19 +60,24 @@ class RayEngine(Engine):
         """
         if not shards:
             return
-        with _connected(self.address), _quiet():
-            _require_node(cpus, gpus)
+        with _quiet(), _connected(self.address):
             import ray.data
 
-            settings = ray.data.DataContext.get_current()
-            settings.enable_progress_bars = False
+            _require_node(cpus, gpus)
+            ray.data.DataContext.get_current().enable_progress_bars = False
             rows = [{"number": number, "shard": _Opaque(shard)} for number, shard in enumerate(shards)]
-            job = ray.data.from_items(rows, override_num_blocks=len(rows))
-            for row in job.map(partial(_run, function), num_cpus=cpus, num_gpus=gpus).iter_rows():
-                answer = row["answer"].value
-                if isinstance(answer, Exception):
-                    raise answer
-                yield shards[row["number"]], answer
+            job = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                partial(_run, function), num_cpus=cpus, num_gpus=gpus
+            )
+            try:
+                for row in job.iter_rows():
+                    answer = row["answer"].value
+                    if isinstance(answer, Exception):
+                        raise answer
+                    yield shards[row["number"]], answer
+            except ray.exceptions.RayError as error:
+                sentence = str(error).strip().partition("\n")[0]
+                raise InputError(f"the Ray job failed: {sentence}") from None
 
 
 @dataclass(frozen=True)
@@ -92,50 +99,60 @@ def _run(function: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any]:
         answer = attempts(function, row["shard"].value)
     except (InputError, OSError) as error:
         answer = error
+    except Exception:
+        answer = RuntimeError(f"in a Ray task:\n{traceback.format_exc()}")
     return {"number": row["number"], "answer": _Opaque(answer)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the warnings and messages of Ray in this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray.data  # here, because it configures its logger and filters
+
+        warnings.simplefilter("ignore")
+        loggers = {name: logging.getLogger(name) for name in (ray.__name__, ray.data.__name__)}
+        levels = {name: logger.level for name, logger in loggers.items()}
+        for logger in loggers.values():
+            logger.setLevel(logging.CRITICAL)  # errors are raised
+        try:
+            yield
+        finally:
+            for name, logger in loggers.items():
+                logger.setLevel(levels[name])
 
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     """Connect to the cluster, unless this process is connected to one already."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
+    import ray
+
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        # Ray's monitor kills whole tasks, and repeats them; the system kills the process of the item at fault.
+        os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        with _quiet():
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"there is no Ray cluster at '{address}' ({error}); start one with: ray start --head"
-        ) from None
+        _require_answer(address)
+        ray.init(
+            address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"no Ray cluster answers at '{address}' ({error}); start one with: ray start --head") from None
     try:
         yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the warnings and messages of Ray in this process."""
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in _LOGGERS:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+def _require_answer(address: str | None) -> None:
+    """Raise OSError if nothing listens at ``HOST:PORT``, for which Ray would wait many minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "://" not in host:
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _require_node(cpus: int, gpus: int) -> None:

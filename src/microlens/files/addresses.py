@@ -94,7 +94,7 @@ def list_folder(address: str) -> list[tuple[str, int | None]]:
 
 
 def files_below(address: str) -> Iterator[tuple[str, RemoteFile]]:
-    """The files in a folder and the folders within, each with its path from the folder; raises as :func:`local_copy`."""
+    """The files below a folder, each with its path from the folder; raises as :func:`local_copy`."""
     with _as_oserror(address):
         system, name = _system(address)
         found = system.find(name, detail=True)
