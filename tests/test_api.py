@@ -17,7 +17,10 @@ from tests.documents import ALL_BLOCKS
 COMMANDS: dict[str, list[str]] = {
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data convert": ["SOURCE", "OUT", "--format"],
-    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data prepare": [
+        *("RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"),
+        *("--engine", "--ray-address", "--shards"),
+    ],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],
@@ -31,7 +34,8 @@ COMMANDS: dict[str, list[str]] = {
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
     "features": [
-        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
+        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
+        *("--engine", "--ray-address", "--json"),
     ],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],

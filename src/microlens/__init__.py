@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
     from microlens.encoders.base import ItemEncoder
+    from microlens.engines.ray_cluster import RayEngine
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.media.decoding import Settings
@@ -35,6 +36,7 @@ _MODULES = {
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "Protocol": "data.protocol",
+    "RayEngine": "engines.ray_cluster",
     "Recommender": "recommenders.base",
     "Report": "evaluation.report",
     "Run": "runs.run",
@@ -63,6 +65,7 @@ __all__ = [
     "InputError",
     "ItemEncoder",
     "Protocol",
+    "RayEngine",
     "Recommender",
     "Report",
     "Run",

@@ -1,0 +1,114 @@
+"""The same preparation by processes of this machine and by Ray, printed as JSON.
+
+    python speed/engines.py [--smoke] [--copies 400] [--repeats 2] [VIDEO ...]
+
+A release holds --copies links to the videos (made ones, if none are named), so that decoding takes about a minute. It
+is prepared in turn by the local engine and by Ray: on a cluster that runs already, and with Ray started for the job.
+The datasets must have the same bytes.
+"""
+
+import argparse
+import gc
+import hashlib
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+from decode import encode_example
+from measure import Line, print_result
+
+from microlens.data.prepare import prepare
+from microlens.engines.ray_cluster import RayEngine
+
+RAY_OVER_LOCAL = 1.25
+ITEMS_A_USER = 5
+
+
+def link_release(folder: Path, videos: list[Path], copies: int) -> Path:
+    """A release of ``copies`` items whose videos are links to the same files."""
+    (folder / "videos").mkdir(parents=True)
+    for item in range(1, copies + 1):
+        source = videos[item % len(videos)]
+        (folder / "videos" / f"{item}{source.suffix}").symlink_to(source.resolve())
+    users = range(1, copies // ITEMS_A_USER + 1)
+    rows = (range(ITEMS_A_USER * (user - 1) + 1, ITEMS_A_USER * user + 1) for user in users)
+    lines = [f"{user}\t{' '.join(map(str, row))}\n" for user, row in zip(users, rows, strict=True)]
+    (folder / "linked_pairs.tsv").write_text("".join(lines))
+    return folder
+
+
+def digest(dataset: Path) -> str:
+    """A digest of all files of a dataset."""
+    content = hashlib.sha256()
+    for path in sorted(dataset.rglob("*")):
+        if path.is_file():
+            content.update(path.name.encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+def on_running_cluster(work: Callable[[], float]) -> float:
+    """Start Ray, and measure ``work`` on it when its worker processes have started."""
+    ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        list(RayEngine().map_items(abs, range(100)))
+        return work()
+    finally:
+        ray.shutdown()
+
+
+def main() -> None:
+    """Measure the engines in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", type=Path)
+    parser.add_argument("--copies", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="few items, to see that the program works")
+    options = parser.parse_args()
+    copies, repeats = (10, 1) if options.smoke else (options.copies, options.repeats)
+    seconds: dict[str, list[float]] = {"local": [], "ray, running": [], "ray, started for the job": []}
+    loads: list[float] = []
+    digests = set()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        videos = options.videos
+        if not videos:
+            videos = [folder / "made.mp4"]
+            encode_example(videos[0], 30, 20 if options.smoke else 365)
+        release = link_release(folder / "release", videos, copies)
+
+        def once(engine: RayEngine | None) -> float:
+            gc.collect()
+            begin = time.perf_counter()
+            prepare(release, folder / "dataset", engine=engine)
+            passed = time.perf_counter() - begin
+            digests.add(digest(folder / "dataset"))
+            shutil.rmtree(folder / "dataset")
+            return round(passed, 2)
+
+        for _ in range(repeats):
+            loads.append(round(os.getloadavg()[0], 2))
+            seconds["local"].append(once(None))
+            seconds["ray, running"].append(on_running_cluster(lambda: once(RayEngine())))
+            seconds["ray, started for the job"].append(once(RayEngine()))
+    if len(digests) > 1:
+        raise RuntimeError("the engines wrote different bytes")
+    median = {way: statistics.median(each) for way, each in seconds.items()}
+    lines = [
+        Line(
+            what=f"wall time of Ray over local, {way.removeprefix('ray, ')}", measured=median[way] / median["local"],
+            unit="times", bound="at most", reach=RAY_OVER_LOCAL,
+        )
+        for way in ("ray, running", "ray, started for the job")
+    ]  # fmt: skip
+    options.videos = [path.name for path in options.videos]
+    results = {"items": copies, "wall_seconds": median, "wall_seconds_each": seconds, "load_averages": loads}
+    print_result("engines", options, [os.cpu_count() or 1], results, lines)
+
+
+if __name__ == "__main__":
+    main()
