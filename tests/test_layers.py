@@ -19,6 +19,7 @@ LAYERS = [
     {"media"},
     {"engines"},
     {"release"},
+    {"download", "subsets"},
     {"data"},
     {"distributed"},
     {"encoders"},
@@ -27,7 +28,7 @@ LAYERS = [
     {"training"},
     {"runs"},
     {"page", "testing"},
-    {"bench"},
+    {"bench", "stats", "verification"},
     {"cli"},
     {"__main__"},
 ]

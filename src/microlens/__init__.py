@@ -7,34 +7,53 @@ if TYPE_CHECKING:
     from microlens.bench.table import Table, table
     from microlens.config.run_config import RunConfig
     from microlens.data.dataset import Dataset
+    from microlens.data.export_lmdb import export_lmdb
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
+    from microlens.download.adopt import Adoption, adopt_release
+    from microlens.download.release import download_release, plan_release
+    from microlens.download.work import Download
     from microlens.encoders.base import ItemEncoder
     from microlens.engines.ray_cluster import RayEngine
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
-    from microlens.page import write_page
+    from microlens.page.run_page import write_page
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
+    from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
+    from microlens.runs.picture_texts import PictureTexts, write_picture_texts
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.stats.description import Description, describe
+    from microlens.subsets.filtering import filter_release
+    from microlens.subsets.sampling import sample_release
+    from microlens.subsets.subset import Subset
+    from microlens.verification.feature_files import FeatureComparison, adopt_features, compare_features
+    from microlens.verification.report import Verification
+    from microlens.verification.verify import verify
 
 __version__ = "0.2.0"
 
 # Imported on first use, because the command line and decoding processes do not need PyTorch.
 _MODULES = {
+    "Adoption": "download.adopt",
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "Description": "stats.description",
+    "Download": "download.work",
+    "FeatureComparison": "verification.feature_files",
+    "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
+    "PictureTexts": "runs.picture_texts",
     "Protocol": "data.protocol",
     "RayEngine": "engines.ray_cluster",
     "Recommender": "recommenders.base",
@@ -43,27 +62,47 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Search": "runs.tune",
     "Settings": "media.decoding",
+    "Subset": "subsets.subset",
     "Table": "bench.table",
+    "Verification": "verification.report",
+    "adopt_features": "verification.feature_files",
+    "adopt_release": "download.adopt",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
+    "compare_features": "verification.feature_files",
     "convert": "release.convert",
+    "describe": "stats.description",
+    "download_release": "download.release",
+    "export_lmdb": "data.export_lmdb",
+    "filter_release": "subsets.filtering",
     "fit": "runs.fit",
+    "import_lmdb": "release.import_lmdb",
     "load": "runs.run",
+    "plan_release": "download.release",
     "prepare": "data.prepare",
+    "sample_release": "subsets.sampling",
     "table": "bench.table",
     "train": "runs.train",
+    "verify": "verification.verify",
     "write_features": "runs.feature_files",
-    "write_page": "page",
+    "write_page": "page.run_page",
+    "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
 }
 
 __all__ = [
+    "Adoption",
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "Description",
+    "Download",
+    "FeatureComparison",
+    "ImportedLmdb",
     "InputError",
     "ItemEncoder",
+    "PictureTexts",
     "Protocol",
     "RayEngine",
     "Recommender",
@@ -72,18 +111,32 @@ __all__ = [
     "RunConfig",
     "Search",
     "Settings",
+    "Subset",
     "Table",
+    "Verification",
+    "adopt_features",
+    "adopt_release",
     "adopt_run",
     "check_run",
     "compare",
+    "compare_features",
     "convert",
+    "describe",
+    "download_release",
+    "export_lmdb",
+    "filter_release",
     "fit",
+    "import_lmdb",
     "load",
+    "plan_release",
     "prepare",
+    "sample_release",
     "table",
     "train",
+    "verify",
     "write_features",
     "write_page",
+    "write_picture_texts",
     "write_release",
 ]
 

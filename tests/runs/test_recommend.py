@@ -305,3 +305,14 @@ def test_the_rank_of_an_added_video_is_shown_below_a_short_list() -> None:
     assert columns[0] == ["1", "2", "1,007"]
     assert columns[1] == ["0", "1", "added"]  # 0 is an item id like any other
     assert columns[2] == ["t1", "t2", "mine.mp4"]
+
+
+@pytest.mark.parametrize("model", ["popularity", "markov"])
+def test_models_of_counts_have_no_vectors(folder: Path, tmp_path: Path, model: str) -> None:
+    """A count, or the number of an item, has no direction: everything would be equally similar."""
+    settings = {"dataset": folder / "dataset", "output": tmp_path / "run", "model": {"name": model}}
+    train(RunConfig.model_validate(settings))
+    run = load(tmp_path / "run")
+    for ask in (lambda: run.similar(3), run.item_vectors):
+        with pytest.raises(InputError, match=f"{model} has no item vectors"):
+            ask()

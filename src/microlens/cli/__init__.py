@@ -5,16 +5,36 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, listing, run_folders, runs
+from microlens.cli import (
+    bench,
+    content,
+    data,
+    download,
+    feature_files,
+    listing,
+    run_folders,
+    runs,
+    stats,
+    subsets,
+    verify,
+)
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Make, convert and prepare datasets.")
+data_app = typer.Typer(no_args_is_help=True, help="Download, make, convert, filter, sample and prepare datasets.")
 app.add_typer(data_app, name="data")
+data_app.command("download")(download.download)
+data_app.command("adopt")(download.adopt)
 data_app.command("synth")(data.synth)
 data_app.command("convert")(data.convert)
+data_app.command("filter")(subsets.filter_release)
+data_app.command("sample")(subsets.sample_release)
 data_app.command("prepare")(data.prepare)
+data_app.command("import-lmdb")(data.import_lmdb)
+data_app.command("export-lmdb")(data.export_lmdb)
+data_app.command("verify")(verify.verify)
+data_app.command("stats")(stats.stats)
 runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folders.")
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
@@ -28,7 +48,14 @@ app.command("vectors")(runs.vectors)
 app.command("compare")(runs.compare)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
-app.command("features")(content.features)
+features_app = typer.Typer(
+    cls=feature_files.ExtractByDefault,
+    help="Compute, compare and adopt frozen features; without a command: extract.",
+)
+app.add_typer(features_app, name="features")
+features_app.command(feature_files.EXTRACT)(content.features)
+features_app.command("diff")(feature_files.diff)
+features_app.command("adopt")(feature_files.adopt)
 app.command("list")(listing.list_names)
 
 _INTERRUPTED = 130
