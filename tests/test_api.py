@@ -15,7 +15,18 @@ from tests.data.test_prepare import run_command
 from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
-    "data download": ["NAME", "OUT", "--only", "--items", "--seed", "--mirror", "--jobs", "--dry-run"],
+    "data download": [
+        "NAME",
+        "OUT",
+        "--only",
+        "--items",
+        "--seed",
+        "--mirror",
+        "--jobs",
+        "--dry-run",
+        "--engine",
+        "--ray-address",
+    ],
     "data adopt": ["FOLDER", "OUT", "--set"],
     "data synth": ["OUT", "--users", "--items", "--seed"],
     "data convert": ["SOURCE", "OUT", "--format", "--to"],
@@ -32,6 +43,7 @@ COMMANDS: dict[str, list[str]] = {
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
     "data verify": [
         *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
+        *("--engine", "--ray-address"),
     ],
     "data stats": ["DATASET", "--html", "--png", "--json"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],

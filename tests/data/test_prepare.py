@@ -384,13 +384,13 @@ def test_a_script_needs_no_guard(release: Path, undisturbed: Path, tmp_path: Pat
 
 
 PREPARE_SLOWLY = """
-from microlens import cli
 from microlens.cli import main
+from microlens.data import media_stores
 from tests.data import worker_tasks
 
 media_stores._ITEMS_PER_COMMIT = 4
 media_stores.decode = worker_tasks.slow_decode
-cli.main()
+main()
 """
 
 

@@ -20,6 +20,7 @@ from microlens.media.processes import Killed
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
 from microlens.runs.feature_files import write_features
+from microlens.verification.verify import verify
 from tests.conftest import REPOSITORY
 from tests.data.test_media_shards import bytes_of
 from tests.engines.functions import broken, deadly, die_once, fail_once, logged, refuse, square
@@ -148,6 +149,14 @@ def test_the_same_bytes_from_a_bucket_by_a_cluster(
 def test_the_same_bytes_without_shards(engine: RayEngine, release: Path, prepared: Path, tmp_path: Path) -> None:
     prepare(release, tmp_path / "there", SETTINGS, engine=engine)
     assert bytes_of(tmp_path / "there") == bytes_of(prepared)
+
+
+@pytest.mark.published
+def test_the_same_verification(engine: RayEngine, release: Path, tmp_path: Path) -> None:
+    here = verify(release, state=tmp_path / "here")
+    there = verify(release, state=tmp_path / "there", engine=engine)
+    assert there.as_dict() == here.as_dict()
+    assert here.num_faults > 0
 
 
 @pytest.mark.published

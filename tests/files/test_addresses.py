@@ -10,7 +10,7 @@ import pytest
 
 from microlens.errors import InputError, sentence_of
 from microlens.files import addresses
-from microlens.files.addresses import RemoteFile, files_below, is_address, list_folder, local_copy, read_bytes
+from microlens.files.addresses import StoredFile, files_below, is_address, list_folder, local_copy, read_bytes
 from microlens.files.addresses import write_bytes as write
 
 fsspec = pytest.importorskip("fsspec", reason="the extra [scale] is not installed")
@@ -41,8 +41,8 @@ def test_what_is_written_is_listed_and_read(memory: Any, tmp_path: Path, root: s
     assert read_bytes(f"{address}/a/three.txt") is None
     assert list_folder(f"{address}/a") == [("b", None), ("one.txt", 5)]
     assert list(files_below(f"{address}/a")) == [
-        ("b/two.txt", RemoteFile(f"{address}/a/b/two.txt", 4)),
-        ("one.txt", RemoteFile(f"{address}/a/one.txt", 5)),
+        ("b/two.txt", StoredFile(f"{address}/a/b/two.txt", 4)),
+        ("one.txt", StoredFile(f"{address}/a/one.txt", 5)),
     ]
 
 
@@ -62,13 +62,13 @@ def test_a_local_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
 def test_a_copy_has_the_name_of_its_file_and_goes(memory: Any) -> None:
     write("memory://bucket/videos/7.mp4", b"film")
-    with local_copy(RemoteFile("memory://bucket/videos/7.mp4", 4)) as path:
+    with local_copy(StoredFile("memory://bucket/videos/7.mp4", 4)) as path:
         assert (path.name, path.read_bytes()) == ("7.mp4", b"film")
     assert not path.parent.exists()
 
 
 def test_the_copy_of_a_missing_file_does_not_exist(memory: Any) -> None:
-    with local_copy(RemoteFile("memory://bucket/videos/8.mp4", 4)) as path:
+    with local_copy(StoredFile("memory://bucket/videos/8.mp4", 4)) as path:
         assert not path.exists()
 
 

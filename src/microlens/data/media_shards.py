@@ -15,7 +15,7 @@ from pathlib import Path
 
 from microlens.engines.base import ITEMS_PER_SHARD, Engine, work_on_shard
 from microlens.errors import InputError
-from microlens.files.addresses import is_address, read_bytes, write_bytes
+from microlens.files.addresses import absolute, read_bytes, write_bytes
 from microlens.files.json_files import parse_json
 from microlens.media.decoding import Outcome, Result, Settings, Task, decode, lost
 from microlens.media.processes import Killed
@@ -107,12 +107,10 @@ def _member(outcome: Outcome) -> str:
 
 
 def _shards(tasks: Sequence[Task], folder: str) -> list[Shard]:
-    if not is_address(folder):
-        folder = str(Path(folder).absolute())
     by_item = sorted(tasks, key=lambda task: task.item_id)
     items = [tuple(of_item) for _, of_item in groupby(by_item, key=lambda task: task.item_id)]
     parts = [items[start : start + ITEMS_PER_SHARD] for start in range(0, len(items), ITEMS_PER_SHARD)]
     return [
-        Shard(f"{folder.rstrip('/')}/{number:06}.zip", tuple(task for of_item in part for task in of_item))
+        Shard(f"{absolute(folder)}/{number:06}.zip", tuple(task for of_item in part for task in of_item))
         for number, part in enumerate(parts)
     ]

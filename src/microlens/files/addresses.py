@@ -22,8 +22,13 @@ def is_address(name: str) -> bool:
     return "://" in name
 
 
+def absolute(name: str) -> str:
+    """An address as it is, or the absolute path of a path; without a slash at the end."""
+    return name.rstrip("/") if is_address(name) else str(Path(name).absolute())
+
+
 @dataclass(frozen=True)
-class RemoteFile:
+class StoredFile:
     """A file at an address, and its size in bytes."""
 
     address: str
@@ -31,7 +36,7 @@ class RemoteFile:
 
 
 @contextmanager
-def local_copy(file: RemoteFile) -> Iterator[Path]:
+def local_copy(file: StoredFile) -> Iterator[Path]:
     """Fetch a file to a temporary path with the same name; the path does not exist if the file does not.
 
     Raises:
@@ -47,6 +52,13 @@ def local_copy(file: RemoteFile) -> Iterator[Path]:
             except FileNotFoundError:
                 path.unlink(missing_ok=True)
         yield path
+
+
+def exists(address: str) -> bool:
+    """True if there is a file; raises as :func:`local_copy`."""
+    with _as_oserror(address):
+        system, name = _system(address)
+        return bool(system.isfile(name))
 
 
 def read_bytes(address: str) -> bytes | None:
@@ -93,7 +105,7 @@ def list_folder(address: str) -> list[tuple[str, int | None]]:
     return sorted((_last(entry["name"]), _size(entry)) for entry in entries if _last(entry["name"]) != _last(name))
 
 
-def files_below(address: str) -> Iterator[tuple[str, RemoteFile]]:
+def files_below(address: str) -> Iterator[tuple[str, StoredFile]]:
     """The files below a folder, each with its path from the folder; raises as :func:`local_copy`."""
     with _as_oserror(address):
         system, name = _system(address)
@@ -102,7 +114,7 @@ def files_below(address: str) -> Iterator[tuple[str, RemoteFile]]:
     for path, entry in sorted(found.items()):
         within = path.removeprefix(start)
         if not path.endswith("/"):
-            yield within, RemoteFile(f"{address.rstrip('/')}/{within}", int(entry["size"]))
+            yield within, StoredFile(f"{address.rstrip('/')}/{within}", int(entry["size"]))
 
 
 def _last(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from microlens.errors import InputError
-from microlens.files.addresses import RemoteFile, local_copy
+from microlens.files.addresses import StoredFile, local_copy
 from microlens.files.writing import sha256
 from microlens.media.array_packing import pack_array
 from microlens.media.packing import pack_images
@@ -40,7 +40,7 @@ class Task:
     item_id: int
     path: Path
     kinds: tuple[str, ...]
-    remote: RemoteFile | None = None
+    remote: StoredFile | None = None
 
     def local_file(self) -> AbstractContextManager[Path]:
         """The path of the file, or of a temporary copy of a remote one."""

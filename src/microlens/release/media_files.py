@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from microlens.files.addresses import RemoteFile, files_below
+from microlens.files.addresses import StoredFile, files_below
 from microlens.release.ids import Id
 
 NO_ITEM = "not named by the id of an item that has interactions"
@@ -29,7 +29,7 @@ class MediaFiles:
     by_item: Mapping[Id, Path]
     names: Mapping[Id, str]
     unused: dict[tuple[str, str], list[str]]
-    remote: Mapping[Id, RemoteFile] = field(default_factory=dict)
+    remote: Mapping[Id, StoredFile] = field(default_factory=dict)
 
     def name_within(self, item: Id) -> str:
         """The path of an item's file from the folder that holds the files of this kind."""
@@ -87,7 +87,7 @@ class _Found:
     path: Path
     depth: int
     fault: str | None
-    remote: RemoteFile | None = None
+    remote: StoredFile | None = None
 
 
 def _chosen(found: Iterable[_Found], suffixes: Sequence[str], text_ids: bool) -> MediaFiles:
