@@ -2,14 +2,16 @@
 
     python speed/per_item.py [--smoke] [--covers FOLDER] [VIDEO ...]
 
-Each video is decoded as `microlens data prepare` does it, to a clip and its sound, each cover to its stored picture, in
-this process; CPU seconds are the least of three. The interactions are made (measure.py) and prepared as a whole.
+Each video is decoded as `microlens data prepare` does it, to a clip and its sound, each cover to its stored picture,
+and each file is verified as `microlens data verify` does it, in this process; CPU seconds are the least of three. The
+interactions are made (measure.py) and prepared as a whole.
 Without files, a video of 12 s is made, which has no sound, and there are no covers.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from decode import cost, encode_example
@@ -17,12 +19,13 @@ from measure import MICROLENS_100K, SMOKE, Shape, long_tailed_sequences, print_r
 
 from microlens.data.prepare import prepare
 from microlens.media.decoding import Settings, Task, decode
+from microlens.verification.media_files import MediaTask, check_file
 
 REPEATS = 3
 
 
 def measure_file(path: Path, kinds: tuple[str, ...], repeats: int) -> dict[str, Any]:
-    """Bytes of the file, bytes stored for each kind, and CPU seconds for each kind alone."""
+    """Bytes of the file, bytes stored for each kind, and CPU seconds for each kind alone and for verification."""
     figures: dict[str, Any] = {"file_bytes": path.stat().st_size, "stored_bytes": {}, "cpu_seconds": {}}
     for kind in kinds:
         task = Task(1, path, (kind,))
@@ -31,6 +34,8 @@ def measure_file(path: Path, kinds: tuple[str, ...], repeats: int) -> dict[str, 
         figures["cpu_seconds"][kind] = cost(lambda task=task: decode(task, Settings()), repeats)["cpu_seconds"]
         if outcome.info:
             figures["video"] = {key: outcome.info[key] for key in ("duration", "width", "height", "codec")}
+    whole = MediaTask(kind=kinds[0], name=path.name, path=path)
+    figures["verify_cpu_seconds"] = cost(lambda: check_file(whole), repeats)["cpu_seconds"]
     return figures
 
 
@@ -41,8 +46,9 @@ def mean_of(files: dict[str, dict[str, Any]], kind: str) -> dict[str, float] | N
         return None
     return {
         "files": len(of_kind),
-        "stored_bytes": round(sum(figures["stored_bytes"][kind] for figures in of_kind) / len(of_kind)),
-        "cpu_seconds": round(sum(figures["cpu_seconds"][kind] for figures in of_kind) / len(of_kind), 5),
+        "stored_bytes": round(fmean(figures["stored_bytes"][kind] for figures in of_kind)),
+        "cpu_seconds": round(fmean(figures["cpu_seconds"][kind] for figures in of_kind), 5),
+        "verify_cpu_seconds": round(fmean(figures["verify_cpu_seconds"] for figures in of_kind), 5),
     }
 
 

@@ -68,6 +68,7 @@ def measured() -> dict[str, float]:
     return {
         **{f"{kind}_bytes": mean[kind]["stored_bytes"] for kind in ("clips", "sound", "covers")},
         **{f"{kind}_seconds": mean[kind]["cpu_seconds"] for kind in ("clips", "sound", "covers")},
+        "verify_seconds": mean["clips"]["verify_cpu_seconds"] + mean["covers"]["verify_cpu_seconds"],
         "interaction_bytes": interaction["stored_bytes"],
         "interaction_seconds": interaction["cpu_seconds"],
         "ray_over_local": engines["wall_seconds"]["ray, running"] / engines["wall_seconds"]["local"],
@@ -83,6 +84,7 @@ def rows(m: dict[str, float], full: FullSet, have: Machines) -> list[Row]:
     stored = m["clips_bytes"] + m["sound_bytes"] + m["covers_bytes"]
     raw = full.videos * full.video_bytes
     core_hours = full.videos * video_seconds / HOUR
+    verify_hours = full.videos * m["verify_seconds"] / HOUR
     decode_hours = core_hours * m["ray_over_local"] / (have.machines * have.cores)
     read_hours = raw * 8 / (have.machines * have.network_gigabits * GIGA) / HOUR
     gpu_hours = full.videos / m["features_per_second"] / HOUR
@@ -102,6 +104,10 @@ def rows(m: dict[str, float], full: FullSet, have: Machines) -> list[Row]:
             value=read_hours, unit="hours"),
         Row(what="cost of decoding", formula="machines x the longer of both x price",
             value=have.machines * hours * have.dollars_machine_hour, unit="$"),
+        Row(what="verification", formula="videos x seconds to verify a video and its cover",
+            value=verify_hours, unit="core-hours"),
+        Row(what="cost of the verification", formula="core-hours x Ray / cores x price",
+            value=verify_hours * m["ray_over_local"] / have.cores * have.dollars_machine_hour, unit="$"),
         Row(what="assembly of the stores on one machine", formula="3 x stored bytes x 8 / network rate",
             value=3 * full.videos * stored * 8 / (have.network_gigabits * GIGA) / HOUR, unit="hours"),
         Row(what="features, SlowFast-R50", formula="videos / clips per second of a GPU",

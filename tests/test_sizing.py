@@ -28,7 +28,7 @@ def test_page_and_result_are_computed_from_the_measurements(sizing: ModuleType) 
 def test_the_formulas_on_round_numbers(sizing: ModuleType) -> None:
     figures = {
         "clips_bytes": 100e3, "sound_bytes": 60e3, "covers_bytes": 40e3, "clips_seconds": 0.5, "sound_seconds": 0.3,
-        "covers_seconds": 0.1, "interaction_bytes": 20.0, "interaction_seconds": 1e-6, "ray_over_local": 1.1,
+        "covers_seconds": 0.1, "verify_seconds": 3.6, "interaction_bytes": 20.0, "interaction_seconds": 1e-6, "ray_over_local": 1.1,
         "features_per_second": 100.0, "feature_bytes": 9216.0, "epoch_seconds": 2.0,
     }  # fmt: skip
     full = sizing.FullSet(users=1_000_000, videos=1_000_000, interactions=10_000_000, video_bytes=20e6)
@@ -42,6 +42,8 @@ def test_the_formulas_on_round_numbers(sizing: ModuleType) -> None:
         "decoding on the cluster": (2.75, "hours"),
         "reading the videos meanwhile": (2000 / 3600, "hours"),
         "cost of decoding": (10 * 2.75 * have.dollars_machine_hour, "$"),
+        "verification": (1000.0, "core-hours"),
+        "cost of the verification": (1000 * 1.1 / 10 * have.dollars_machine_hour, "$"),
         "assembly of the stores on one machine": (600 / 3600, "hours"),
         "features, SlowFast-R50": (1e4 / 3600, "GPU-hours"),
         "interactions of a dataset": (0.2, "GB"),
