@@ -56,7 +56,7 @@ FRAMES_SECONDS, CLIP_MEGABYTES = 0.2, 0.12  # of a video of 40 s, whose frames a
 
 def encode_example(path: Path, keyframe_every: int, count: int, encoder: str = "libx264") -> None:
     """A camera-like video of ``count`` frames: a textured scene that drifts, with moving objects and sensor noise."""
-    W, H, rate = 540, 960, 30
+    W, H, TURN, rate = 540, 960, 800, 30
     random = np.random.default_rng(0)
     coarse = random.integers(30, 226, (H // 20 + 40, W // 20 + 40), np.uint8)
     scene = np.repeat(np.repeat(coarse, 20, 0), 20, 1).astype(np.int16)
@@ -66,7 +66,8 @@ def encode_example(path: Path, keyframe_every: int, count: int, encoder: str = "
         stream = output.add_stream(encoder, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = W, H, "yuv420p", 2_700_000
         for i in range(count):
-            grey = scene[2 * i // 3 : 2 * i // 3 + H, i : i + W] + random.integers(-3, 4, (H, W), np.int16)
+            at = TURN - abs(i % (2 * TURN) - TURN)  # there and back
+            grey = scene[2 * at // 3 : 2 * at // 3 + H, at : at + W] + random.integers(-3, 4, (H, W), np.int16)
             top, left = 300 + int(200 * np.sin(i / 20)), 200 + int(150 * np.cos(i / 15))
             grey[top : top + 150, left : left + 120] = 255 - grey[top : top + 150, left : left + 120]
             picture = (grey.clip(0, 255)[..., None] * np.array([1.0, 0.85, 0.7])).astype(np.uint8)

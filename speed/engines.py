@@ -4,7 +4,8 @@
 
 A release holds --copies links to the videos (made ones, if none are named), so that decoding takes about a minute. It
 is prepared in turn by the local engine and by Ray: on a cluster that runs already, and with Ray started for the job.
-The datasets must have the same bytes.
+The datasets must have the same bytes. Ray's processes get the priority of the local ones, because other work on the
+machine would delay those alone that have a lower one.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def on_running_cluster(work: Callable[[], float]) -> float:
 
 def main() -> None:
     """Measure the engines in turn."""
+    os.environ.update(RAY_worker_niceness="0")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path)
     parser.add_argument("--copies", type=int, default=400)

@@ -28,8 +28,8 @@ def test_page_and_result_are_computed_from_the_measurements(sizing: ModuleType) 
 def test_the_formulas_on_round_numbers(sizing: ModuleType) -> None:
     figures = {
         "clips_bytes": 100e3, "sound_bytes": 60e3, "covers_bytes": 40e3, "clips_seconds": 0.5, "sound_seconds": 0.3,
-        "covers_seconds": 0.1, "verify_seconds": 3.6, "interaction_bytes": 20.0, "interaction_seconds": 1e-6, "ray_over_local": 1.1,
-        "features_per_second": 100.0, "feature_bytes": 9216.0, "epoch_seconds": 2.0,
+        "covers_seconds": 0.1, "verify_seconds": 3.6, "interaction_bytes": 20.0, "interaction_seconds": 1e-6,
+        "ray_over_local": 1.1, "features_per_second": 100.0, "feature_bytes": 9216.0, "epoch_seconds": 2.0,
     }  # fmt: skip
     full = sizing.FullSet(users=1_000_000, videos=1_000_000, interactions=10_000_000, video_bytes=20e6)
     have = sizing.Machines(machines=10, cores=10, network_gigabits=8.0, download_gigabits=0.8)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from microlens.errors import InputError
 
@@ -16,6 +17,13 @@ def deadly(number: int) -> int:
     if number == 3:
         os._exit(9)
     return number
+
+
+class Unreadable:
+    """A shard that another process cannot read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (broken, (1,))
 
 
 def refuse(number: int) -> int:

@@ -23,7 +23,7 @@ from microlens.runs.feature_files import write_features
 from microlens.verification.verify import verify
 from tests.conftest import REPOSITORY
 from tests.data.test_media_shards import bytes_of
-from tests.engines.functions import broken, deadly, die_once, fail_once, logged, refuse, square
+from tests.engines.functions import Unreadable, broken, deadly, die_once, fail_once, logged, refuse, square
 
 pytest.importorskip("ray", reason="the extra [scale] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray's and moto's own code, in this process
@@ -57,11 +57,13 @@ def cluster(bucket: Any) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-    cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # or tasks wait for every other process of a busy machine
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+        cluster.wait_for_nodes()
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,8 @@ def test_errors_of_tasks_are_those_of_functions(engine: RayEngine) -> None:
         list(engine.map_shards(refuse, [1]))
     with pytest.raises(RuntimeError, match=r"in a Ray task:(?s:.*)ZeroDivisionError"):
         list(engine.map_shards(broken, [1]))
+    with pytest.raises(InputError, match="the Ray job failed: .*division"):
+        list(engine.map_shards(square, [Unreadable()]))
     with pytest.raises(InputError, match="no machine of the Ray cluster has 3 CPUs"):
         list(engine.map_shards(square, [1], cpus=3))
 

@@ -76,7 +76,8 @@ class RayEngine(Engine):
                         raise answer
                     yield shards[row["number"]], answer
             except ray.exceptions.RayError as error:
-                sentence = str(error).strip().partition("\n")[0]
+                cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+                sentence = str(cause).strip().partition("\n")[0]
                 raise InputError(f"the Ray job failed: {sentence}") from None
 
 
