@@ -87,6 +87,7 @@ def verify(
         findings=[
             *identity.findings(expected=wanted is not None or official is not None),
             *_media_faults(media),
+            *_decoded_in_part(media),
             *check_durations(media.get("clips", [])),
             *check_completeness(contents),
             *check_values(contents),
@@ -135,6 +136,15 @@ def _media_faults(media: Checked) -> list[Finding]:
             ),
         )
     ]
+
+
+def _decoded_in_part(media: Checked) -> list[Finding]:
+    cases = (
+        Case(item=item, file=file.name, why=f"{file.info['decoded']:,} of {file.info['num_frames']:,} frames")
+        for item, file in media.get("clips", [])
+        if not file.info.get("whole", True)
+    )
+    return note(MEDIA["clips"][0], "decoded in part, for their length", cases)
 
 
 def _kind(fault: str) -> str:
