@@ -71,7 +71,7 @@ def measured() -> dict[str, float]:
         "verify_seconds": mean["clips"]["verify_cpu_seconds"] + mean["covers"]["verify_cpu_seconds"],
         "interaction_bytes": interaction["stored_bytes"],
         "interaction_seconds": interaction["cpu_seconds"],
-        "ray_over_local": engines["wall_seconds"]["ray, running"] / engines["wall_seconds"]["local"],
+        "ray_over_local": engines["cpu_seconds"]["ray, running"] / engines["cpu_seconds"]["local"],
         "features_per_second": slowfast["clips_cached_per_second"],
         "feature_bytes": 4 * 2304,
         "epoch_seconds": 60 * sasrec["minutes_per_epoch"],

@@ -134,7 +134,7 @@ def test_errors_of_tasks_are_those_of_functions(engine: RayEngine) -> None:
         list(engine.map_shards(refuse, [1]))
     with pytest.raises(RuntimeError, match=r"in a Ray task:(?s:.*)ZeroDivisionError"):
         list(engine.map_shards(broken, [1]))
-    with pytest.raises(InputError, match="the Ray job failed: .*division"):
+    with pytest.raises(InputError, match=r"the Ray job failed: .*division"):
         list(engine.map_shards(square, [Unreadable()]))
     with pytest.raises(InputError, match="no machine of the Ray cluster has 3 CPUs"):
         list(engine.map_shards(square, [1], cpus=3))
