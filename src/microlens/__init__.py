@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from microlens.download.release import download_release, plan_release
     from microlens.download.work import Download
     from microlens.encoders.base import ItemEncoder
+    from microlens.engines.ray_cluster import RayEngine
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.media.decoding import Settings
@@ -55,6 +56,7 @@ _MODULES = {
     "ItemEncoder": "encoders.base",
     "PictureTexts": "runs.picture_texts",
     "Protocol": "data.protocol",
+    "RayEngine": "engines.ray_cluster",
     "Recommender": "recommenders.base",
     "Report": "evaluation.report",
     "Run": "runs.run",
@@ -104,6 +106,7 @@ __all__ = [
     "ItemEncoder",
     "PictureTexts",
     "Protocol",
+    "RayEngine",
     "Recommender",
     "Report",
     "Run",

@@ -22,13 +22,13 @@ from microlens.config.run_config import RunConfig
 from microlens.data.batches import ItemBatch, Process
 from microlens.data.content import KINDS, ItemContent
 from microlens.data.dataset import Dataset
+from microlens.data.media_stores import _read_outcomes
 from microlens.data.prepare import prepare
 from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 from microlens.files import run_manifest
 from microlens.files.writing import MARK
 from microlens.media.array_packing import pack_array
-from microlens.media.decoding import _read_outcomes
 from microlens.media.packing import pack_images
 from microlens.media.store import Store, StoreWriter
 from microlens.page.comparison import read_runs

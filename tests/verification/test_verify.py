@@ -87,7 +87,7 @@ def test_a_second_verification_decodes_nothing(clean: Path, tmp_path: Path, monk
     first = verify(clean, state=tmp_path / "state", jobs=1)
     decoded = []
     monkeypatch.setattr(
-        "microlens.verification.media_files.work", lambda function, tasks, workers: (decoded.append(t) for t in tasks)
+        "microlens.engines.local.work", lambda function, tasks, workers: (decoded.append(t) for t in tasks)
     )
     assert verify(clean, state=tmp_path / "state", jobs=1).as_dict() == first.as_dict()
     assert decoded == []

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from microlens.cli.engine_options import EngineOption, RayAddressOption
 from microlens.cli.output import LARGEST_SEED, bar, console, size_in_bytes
 
 
@@ -67,7 +68,9 @@ def convert(
 
 
 def prepare(
-    release: Annotated[Path, typer.Argument(help="A folder in the official layout.")],
+    release: Annotated[
+        str, typer.Argument(help="A folder in the official layout, or its address, such as s3://bucket/folder.")
+    ],
     dataset: Annotated[Path, typer.Argument(help="Output folder of the dataset.")],
     frames: Annotated[
         Literal["spread", "middle", "keyframes"],
@@ -91,14 +94,30 @@ def prepare(
             help="Memory for sorting the interactions, such as 2GB; by default a quarter of what is free.",
         ),
     ] = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Folder or address, such as s3://bucket/shards, that receives and keeps decoded media."),
+    ] = None,
 ) -> None:
     """Check, index and decode a release into a dataset folder; a restart resumes an interrupted preparation."""
     from microlens.data.prepare import prepare as prepare_release
+    from microlens.engines.choice import choose_engine
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
 
     settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
-    prepared = prepare_release(release, dataset, settings, workers=workers, memory=memory, progress=True)
+    prepared = prepare_release(
+        release,
+        dataset,
+        settings,
+        workers=workers,
+        memory=memory,
+        engine=choose_engine(engine, ray_address, workers),
+        shards=shards,
+        progress=True,
+    )
     _show_manifest(dataset, prepared.manifest)
 
 

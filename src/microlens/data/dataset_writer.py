@@ -15,12 +15,15 @@ import lmdb
 from microlens.data.dataset import Dataset
 from microlens.data.findings import Findings
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
+from microlens.data.media_stores import decode_all
 from microlens.data.source import Source
 from microlens.data.unfinished_dataset import UnfinishedDataset
+from microlens.engines.base import Engine
+from microlens.engines.local import LocalEngine
 from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress, shown_bar
-from microlens.files.writing import MARK, write_text
-from microlens.media.decoding import Settings, Task, decode_all
+from microlens.files.writing import MARK, digest_of, write_text
+from microlens.media.decoding import Settings, Task
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.sorted_events import rows_within
@@ -33,6 +36,8 @@ def write_dataset(
     *,
     workers: int | None = None,
     memory: int | None = None,
+    engine: Engine | None = None,
+    shards: str | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -68,9 +73,12 @@ def write_dataset(
         findings.write_split(given)
         media = {kind: files.of_items(findings.keys) for kind, files in media.items()}
         findings.name_unused(source, media)
-        tasks, workers = _tasks(media, findings.keys), workers or os.cpu_count() or 1
+        tasks = _tasks(media, findings.keys)
+        shared = f"{shards.rstrip('/')}/{digest_of(request)[:16]}" if shards else None
         with shown_bar("media files", shown=progress and on_progress is None) as show:
-            outcomes = decode_all(tasks, settings, unfinished.folder, workers, on_progress or show)
+            outcomes = decode_all(
+                tasks, settings, unfinished.folder, engine or LocalEngine(workers), shared, on_progress or show
+            )
         findings.write_items(outcomes, media)
         manifest = findings.manifest(source, settings, request)
         write_text(unfinished.folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -82,7 +90,7 @@ def write_dataset(
 def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings) -> dict[str, Any]:
     """The identity of a dataset without reading its media: table contents, media names and sizes, settings."""
     sizes = {
-        kind: [[files.name_within(item), _size(path)] for item, path in files.by_item.items()]
+        kind: [[files.name_within(item), files.size_of(item)] for item in files.by_item]
         for kind, files in media.items()
     }
     return {
@@ -91,14 +99,6 @@ def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings
         "media": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
         "settings": asdict(settings),
     }
-
-
-def _size(path: Path) -> int:
-    """The size of a file in bytes; 0 for a missing file, whose path may come from a data frame."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
@@ -115,12 +115,14 @@ def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
 
 def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task]:
     """Every media file to decode; items without a sound file use the sound of their video."""
-    files = {kind: {keys[item]: path for item, path in found.by_item.items()} for kind, found in media.items()}
-    videos = [
-        Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
-        for item, path in files["clips"].items()
-    ]
-    return videos + [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
+    sound = {keys[item] for item in media["sound"].by_item}
+    tasks = []
+    for kind, files in media.items():
+        for item, path in files.by_item.items():
+            key = keys[item]
+            kinds = ("clips", "sound") if kind == "clips" and key not in sound else (kind,)
+            tasks.append(Task(key, path.absolute(), kinds, files.remote.get(item)))
+    return tasks
 
 
 @contextmanager

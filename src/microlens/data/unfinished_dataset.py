@@ -57,7 +57,7 @@ class UnfinishedDataset:
         """
         claim_folder(self.folder)
         with lock_folder(self.folder):
-            clear_folder(self.folder, (f".*{UNFINISHED}",))
+            clear_folder(self.folder, (f".*{UNFINISHED}", f".*{UNFINISHED}-lock"))
             self._clear_sorting()
             try:
                 yield
