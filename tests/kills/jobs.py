@@ -158,6 +158,8 @@ def prepared(folder: Path) -> dict[str, Any]:
 JOBS = {
     "prepare": Job(("data", "prepare", "release", "again", "--num-frames", "2", "--size", "32", "--workers", "1"),
                    ("again", "again.partial"), prepared),
+    "prepare-on-ray": Job(("data", "prepare", "release", "again", "--num-frames", "2", "--size", "32",
+                           "--engine", "ray", "--shards", "shards"), ("again", "again.partial", "shards"), prepared),
     "verify": Job(("data", "verify", "release", "--json", "verified.json", "--html", "verified.html", "--jobs", "1"),
                   ("release.verify", "verified.json", "verified.html"),
                   lambda folder: read_json(folder / "verified.json")),
