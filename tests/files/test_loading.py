@@ -378,8 +378,10 @@ def test_outcomes_that_cannot_be_read_are_forgotten(tmp_path: Path) -> None:
     log = tmp_path / "outcomes.jsonl"
     whole = json.dumps({**line, "kind": "clips", "info": film})
     log.write_bytes(b"\n".join([good.encode(), *damaged, whole.encode(), b'{"kind": "cov']))
-    assert list(_read_outcomes(log)) == [("covers", 7), ("clips", 7)]
+    assert list(_read_outcomes(log, ["clips", "covers"])) == [("covers", 7), ("clips", 7)]
     assert log.read_text() == f"{good}\n{whole}\n"
+    assert list(_read_outcomes(log, ["clips"])) == [("clips", 7)]
+    assert log.read_text() == f"{whole}\n"
 
 
 # --------------------------------------------------------------------------- runs
