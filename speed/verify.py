@@ -20,6 +20,7 @@ from decode import encode_example
 from measure import Cost, Line, print_result, side_by_side
 from peers.plain_decoding import decode_plainly
 
+from microlens.engines.local import LocalEngine
 from microlens.media.processes import work
 from microlens.verification.media_files import MediaTask, check_files
 
@@ -40,7 +41,7 @@ def measured(paths: list[Path], workers: int, repeats: int) -> dict[str, Cost]:
 
     def verify() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            faults = [file for file in check_files(tasks, Path(folder), workers) if file.faults]
+            faults = [file for file in check_files(tasks, Path(folder), LocalEngine(workers)) if file.faults]
         assert not faults, faults
 
     def decode() -> None:

@@ -15,20 +15,35 @@ from tests.data.test_prepare import run_command
 from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
-    "data download": ["NAME", "OUT", "--only", "--items", "--seed", "--mirror", "--jobs", "--dry-run"],
+    "data download": [
+        "NAME",
+        "OUT",
+        "--only",
+        "--items",
+        "--seed",
+        "--mirror",
+        "--jobs",
+        "--dry-run",
+        "--engine",
+        "--ray-address",
+    ],
     "data adopt": ["FOLDER", "OUT", "--set"],
-    "data synth": ["OUT", "--users", "--items", "--seed"],
+    "data synth": ["OUT", "--users", "--items", "--seed", "--interactions-only", "--mean-length"],
     "data convert": ["SOURCE", "OUT", "--format", "--to"],
     "data filter": [
         *("RELEASE", "OUT", "--from", "--to", "--warm", "--min-length", "--k-core", "--user-core", "--item-core"),
         "--renumber",
     ],
     "data sample": ["RELEASE", "OUT", "--users", "--seed", "--renumber"],
-    "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data prepare": [
+        *("RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers", "--memory"),
+        *("--engine", "--ray-address", "--shards"),
+    ],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
     "data verify": [
         *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
+        *("--engine", "--ray-address"),
     ],
     "data stats": ["DATASET", "--html", "--png", "--json"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
@@ -54,7 +69,8 @@ COMMANDS: dict[str, list[str]] = {
     ],
     "feed report": ["EVENTS", "--json", "--figure"],
     "features extract": [
-        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
+        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
+        *("--engine", "--ray-address", "--json"),
     ],
     "features diff": ["A", "B", "--json"],
     "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],

@@ -21,8 +21,9 @@ from tests.documents import ALL_BLOCKS, PAGES, Block, blocks
 
 # Pages that are run from their first block to the last, in a folder of their own.
 RUN = ("README.md", "index.md", "tutorial-dataframe.md", "tutorial-videos.md")
-# Their Python is run by tests of what it shows: tests/test_docs.py, tests/data/test_frames.py and tests/stats.
-DEFINITIONS = ("encoders.md", "recommenders.md", "data.md", "stats.md")
+# Their Python is run by tests of what it shows: tests/test_docs.py, tests/data/test_frames.py, tests/engines and
+# tests/stats.
+DEFINITIONS = ("encoders.md", "recommenders.md", "data.md", "scale.md", "stats.md")
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 HAS_FRONT_DOOR = hasattr(microlens, "fit") and hasattr(Dataset, "from_frame")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -82,6 +83,13 @@ def known(program: str, arguments: list[str]) -> bool:
         return wanted is not None and set((wanted[1] or "html").split(",")) <= extras.keys()
     if program == "python":
         return (REPOSITORY / arguments[0]).is_file()
+    if program == "ray":
+        return (
+            arguments[0] == "start"
+            and {"--head", "--address"} & {word.partition("=")[0] for word in arguments} != set()
+        )
+    if program == "torchrun":
+        return " -m microlens train " in f" {' '.join(arguments)} "
     return program in ("microlens", ".venv/bin/uv")
 
 

@@ -17,6 +17,7 @@ LAYERS = [
     {"building", "files"},
     {"config", "environment"},
     {"media"},
+    {"engines"},
     {"release"},
     {"download", "subsets"},
     {"data"},
@@ -35,6 +36,7 @@ LAYERS = [
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 NEVER = {
     "media": {"config", "building", "environment"},
+    "engines": {"config", "building", "environment"},
     "release": {"config", "building", "environment"},
     "data": {"config", "building", "environment"},
     "encoders": {"config"},
@@ -114,5 +116,5 @@ def test_reading_and_making_media_loads_no_torch() -> None:
 
 def test_processes_that_decode_load_what_they_need() -> None:
     loaded = modules_after("from microlens.media import decoding")
-    assert {"av", "numpy", "lmdb"} <= loaded
-    assert not loaded & {"torch", "polars", "pydantic"}
+    assert {"av", "numpy"} <= loaded
+    assert not loaded & {"torch", "polars", "pydantic", "lmdb", "fsspec"}

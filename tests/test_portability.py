@@ -21,7 +21,7 @@ for name in ("fcntl", "resource", "pwd", "grp", "termios"):
 for module, name in ((os, "sched_getaffinity"), (os, "sysconf"), (os, "fork"), (os, "getuid"), (select, "poll")):
     delattr(module, name)
 """
-ROOMS = ("errors", "files", "environment", "media", "release", "download", "data", "page", "cli")
+ROOMS = ("errors", "files", "environment", "media", "engines", "release", "download", "data", "page", "cli")
 IMPORTS = """
 import importlib, pkgutil, microlens
 for room in {rooms!r}:

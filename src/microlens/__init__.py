@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from microlens.download.release import download_release, plan_release
     from microlens.download.work import Download
     from microlens.encoders.base import ItemEncoder
+    from microlens.engines.ray_cluster import RayEngine
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
     from microlens.feed.from_events import FeedRelease, release_from_events
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from microlens.release.convert import Conversion, convert
     from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
+    from microlens.release.synthetic_interactions import write_interactions_only
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
@@ -62,6 +64,7 @@ _MODULES = {
     "ItemEncoder": "encoders.base",
     "PictureTexts": "runs.picture_texts",
     "Protocol": "data.protocol",
+    "RayEngine": "engines.ray_cluster",
     "Recommender": "recommenders.base",
     "Report": "evaluation.report",
     "Run": "runs.run",
@@ -97,6 +100,7 @@ _MODULES = {
     "train": "runs.train",
     "verify": "verification.verify",
     "write_features": "runs.feature_files",
+    "write_interactions_only": "release.synthetic_interactions",
     "write_page": "page.run_page",
     "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
@@ -118,6 +122,7 @@ __all__ = [
     "ItemEncoder",
     "PictureTexts",
     "Protocol",
+    "RayEngine",
     "Recommender",
     "Report",
     "Run",
@@ -153,6 +158,7 @@ __all__ = [
     "train",
     "verify",
     "write_features",
+    "write_interactions_only",
     "write_page",
     "write_picture_texts",
     "write_release",

@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from microlens.bench import Choices, Runner, collect, dataset_folder, markdown, read_bench, read_results, sheets
@@ -347,6 +349,26 @@ def test_a_killed_row_is_named_and_trained_again(dataset: Path, configs: Path, m
     monkeypatch.undo()
     assert run_rows(bench) == {}
     assert len(collect(bench, {})["rows"]) == 1
+
+
+def test_rows_end_with_a_table_that_is_killed(dataset: Path, configs: Path, tmp_path: Path) -> None:
+    (configs / "sasrec-id.toml").write_text(
+        'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'
+        '[train]\nepochs = 1000000\npatience = 1000000\ndevice = "cpu"\n'
+    )
+    arguments = ["bench", "baseline", "--dataset", str(dataset), "--configs", str(configs), "--only", "SASRec"]
+    command = [sys.executable, "-m", "microlens", *arguments, "--output", str(tmp_path / "out")]
+    table = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").rglob("metrics.jsonl")):
+        assert table.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    rows = psutil.Process(table.pid).children(recursive=True)
+    assert rows
+    table.kill()
+    table.wait()
+    assert psutil.wait_procs(rows, timeout=30)[1] == []
 
 
 def test_the_page_of_a_table_says_who_wins_and_loads_nothing(dataset: Path, configs: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from microlens.data import media_stores
 from microlens.data.dataset import Dataset
 from microlens.data.prepare import prepare
 from microlens.errors import InputError
-from microlens.media import decoding
 from microlens.media.decoding import Result, Settings, Task, decode
 from microlens.media.reading import ClipSettings
 from tests.conftest import random_sequences, write_pairs
@@ -261,7 +261,7 @@ def test_interrupted_it_goes_on(media: Path, tmp_path: Path, monkeypatch: pytest
     options = {"videos": media / "videos", "workers": 1, "settings": SETTINGS}
     frame = events(name_of_user, name_of_item)
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "decode", stopped_at_the_second)
+        patch.setattr(media_stores, "decode", stopped_at_the_second)
         with pytest.raises(OSError, match="No space left"):
             made(frame, tmp_path / "mine", **options)
     assert not (tmp_path / "mine").exists()

@@ -23,9 +23,10 @@ import polars as pl
 import pytest
 
 from microlens.cli import main
+from microlens.data import media_stores
+from microlens.data.arrays import ArrayWriter
 from microlens.data.prepare import prepare
 from microlens.files.writing import LOCK, MARK, lock_folder, sha256
-from microlens.media import decoding
 from microlens.media.array_packing import unpack_array
 from microlens.media.decoding import Settings, Task, decode
 from microlens.media.packing import unpack_images
@@ -71,8 +72,8 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
     log = tmp_path / "decoded.txt"
     log.touch()
     monkeypatch.setenv("DECODED", str(log))
-    monkeypatch.setattr(decoding, "decode", logged_decode)
-    monkeypatch.setattr(decoding, "_ITEMS_PER_COMMIT", 4)
+    monkeypatch.setattr(media_stores, "decode", logged_decode)
+    monkeypatch.setattr(media_stores, "_ITEMS_PER_COMMIT", 4)
 
     def since() -> list[str]:
         lines = log.read_text().splitlines()
@@ -323,7 +324,7 @@ def test_a_table_that_was_misunderstood_leaves_nothing_behind(release: Path, tmp
 def test_files_that_kill_their_decoder_are_faults_and_the_rest_is_decoded(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "decode", deadly_decode)
+    monkeypatch.setattr(media_stores, "decode", deadly_decode)
     folder = write_small_release(tmp_path / "release", release)
     manifest = prepare(folder, tmp_path / "dataset", SETTINGS, workers=2).manifest
     assert [(fault["item"], fault["kind"], fault["fault"]) for fault in manifest["faults"]] == [
@@ -351,7 +352,7 @@ def test_processes_that_do_not_start_are_no_fault_of_the_files(
 def test_what_was_decoded_before_the_machine_failed_is_kept(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "decode", decode_on_a_full_disk)
+    monkeypatch.setattr(media_stores, "decode", decode_on_a_full_disk)
     status, _, told = run_command("data", "prepare", release, tmp_path / "dataset", *OPTIONS)
     assert status == 2
     assert told.startswith("microlens: no space left on the disk")
@@ -384,14 +385,13 @@ def test_a_script_needs_no_guard(release: Path, undisturbed: Path, tmp_path: Pat
 
 
 PREPARE_SLOWLY = """
-from microlens import cli
 from microlens.cli import main
-from microlens.media import decoding
+from microlens.data import media_stores
 from tests.data import worker_tasks
 
-decoding._ITEMS_PER_COMMIT = 4
-decoding.decode = worker_tasks.slow_decode
-cli.main()
+media_stores._ITEMS_PER_COMMIT = 4
+media_stores.decode = worker_tasks.slow_decode
+main()
 """
 
 
@@ -435,10 +435,10 @@ def fail_to_commit(error: type[Exception], text: str) -> Callable[[pytest.Monkey
 
 
 def fail_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(*_: Any) -> None:
+    def append(*_: Any) -> None:
         raise OSError("42 requested and 0 written")  # NumPy's words for it
 
-    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr(ArrayWriter, "append", append)
 
 
 def fail_to_write_the_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,6 +504,21 @@ def test_half_a_line_at_the_end_of_the_outcomes(
     decoded()
     prepare(release, dataset, SETTINGS, workers=1)
     assert len(decoded()) == TASKS - len(lines) + 1
+    assert_same(dataset, undisturbed)
+
+
+@pytest.mark.parametrize("left", [0, 100, 4096])
+def test_a_store_cut_short_by_a_full_disk_is_begun_again(
+    release: Path, undisturbed: Path, tmp_path: Path, decoded: Callable[[], list[str]], left: int
+) -> None:
+    dataset, partial = tmp_path / "dataset", tmp_path / "dataset.partial"
+    stop_after_first_commit(release, dataset)
+    other = len({path for path in finished_files(partial) if not path.startswith("videos/")})
+    store = partial / "clips.lmdb"
+    store.write_bytes(store.read_bytes()[:left])
+    decoded()
+    prepare(release, dataset, SETTINGS, workers=1)
+    assert len(decoded()) == TASKS - other
     assert_same(dataset, undisturbed)
 
 

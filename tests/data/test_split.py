@@ -14,6 +14,7 @@ from microlens.data.split import Split, make_split
 from microlens.errors import InputError
 from microlens.release.pairs import read_pairs
 from tests.conftest import random_sequences, write_pairs
+from tests.data.interactions import interactions_of_pairs, write_arrays
 from tests.reference.split_loop import split_loop
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -120,7 +121,7 @@ def test_an_impossible_protocol_is_refused(fields: dict[str, int], message: str)
 
 def test_split_agrees_with_the_original_code() -> None:
     golden = json.loads((GOLDEN / "sasrec.json").read_text())
-    interactions = Interactions.from_pairs(read_pairs(GOLDEN / "pairs.tsv"))
+    interactions = interactions_of_pairs(read_pairs(GOLDEN / "pairs.tsv"))
     split = make_split(interactions, Protocol())
     users = np.arange(split.num_users)
     assert split.num_items == golden["item_num"]
@@ -138,7 +139,7 @@ def test_split_agrees_with_the_original_code() -> None:
 @pytest.mark.real_data
 def test_the_cut_of_microlens_50k_has_the_published_size(shared_data: Path) -> None:
     pairs = read_pairs(shared_data / "microlens-50k" / "MicroLens-50k_pairs.tsv")
-    interactions = Interactions.from_pairs(pairs)
+    interactions = interactions_of_pairs(pairs)
     assert (interactions.num_users, interactions.num_items, interactions.num_events) == (50_000, 19_220, 359_708)
     split = make_split(interactions, Protocol())
     assert (split.num_users, split.num_items, split.num_events) == (50_000, 19_099, 339_511)
@@ -147,8 +148,8 @@ def test_the_cut_of_microlens_50k_has_the_published_size(shared_data: Path) -> N
 
 def test_interactions_survive_the_disk(tmp_path: Path) -> None:
     release = write_pairs(tmp_path, random_sequences(30, 15))
-    interactions = Interactions.from_pairs(read_pairs(release / "tiny_pairs.tsv"))
-    interactions.write(tmp_path / "arrays")
+    interactions = interactions_of_pairs(read_pairs(release / "tiny_pairs.tsv"))
+    write_arrays(interactions, tmp_path / "arrays")
     opened = Interactions.open(tmp_path / "arrays")
     assert isinstance(opened.items, np.memmap)
     for name in ("offsets", "items", "times", "user_ids", "item_ids"):

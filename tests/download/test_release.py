@@ -330,6 +330,11 @@ def test_a_file_that_was_changed_since_it_was_fetched_is_told(tiny, tmp_path, ar
         assert download(server, out).missing.keys() == {"Tiny_titles.csv"}
 
 
+def test_a_sentence_in_place_of_a_table_is_refused(server, tmp_path):
+    server.files[TITLES] = b"Service is not available\n"
+    assert download(server, tmp_path, only=["titles"]).missing == {"Tiny_titles.csv": "it is no table"}
+
+
 @pytest.mark.real_data
 def test_the_real_files_agree_with_the_registry(shared_data, tmp_path):
     base = "MicroLens-50k-Dataset"

@@ -22,13 +22,13 @@ from microlens.config.run_config import RunConfig
 from microlens.data.batches import ItemBatch, Process
 from microlens.data.content import KINDS, ItemContent
 from microlens.data.dataset import Dataset
+from microlens.data.media_stores import _read_outcomes
 from microlens.data.prepare import prepare
 from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 from microlens.files import run_manifest
 from microlens.files.writing import MARK
 from microlens.media.array_packing import pack_array
-from microlens.media.decoding import _read_outcomes
 from microlens.media.packing import pack_images
 from microlens.media.store import Store, StoreWriter
 from microlens.page.comparison import read_runs
@@ -378,8 +378,10 @@ def test_outcomes_that_cannot_be_read_are_forgotten(tmp_path: Path) -> None:
     log = tmp_path / "outcomes.jsonl"
     whole = json.dumps({**line, "kind": "clips", "info": film})
     log.write_bytes(b"\n".join([good.encode(), *damaged, whole.encode(), b'{"kind": "cov']))
-    assert list(_read_outcomes(log)) == [("covers", 7), ("clips", 7)]
+    assert list(_read_outcomes(log, ["clips", "covers"])) == [("covers", 7), ("clips", 7)]
     assert log.read_text() == f"{good}\n{whole}\n"
+    assert list(_read_outcomes(log, ["clips"])) == [("clips", 7)]
+    assert log.read_text() == f"{whole}\n"
 
 
 # --------------------------------------------------------------------------- runs

@@ -4,10 +4,10 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from microlens.data.interactions import Interactions
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split
 from microlens.release.pairs import read_pairs
+from tests.data.interactions import interactions_of_pairs
 from tests.fuzz.dialects import encoded, rendered
 from tests.fuzz.mutations import Random
 from tests.fuzz.target import Target
@@ -49,7 +49,7 @@ class Pairs(Target):
         if (folder / "truth.json").exists():
             truth = [tuple(pair) for pair in json.loads((folder / "truth.json").read_text())]
             assert pairs == truth, f"misread: {pairs[:5]} in place of {truth[:5]}"
-        interactions = Interactions.from_pairs(found)
+        interactions = interactions_of_pairs(found)
         assert interactions.num_events == len(rows)
         assert interactions.items.min() >= 1
         assert make_split(interactions, Protocol(min_length=3)).num_users >= 1

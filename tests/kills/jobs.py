@@ -158,6 +158,11 @@ def prepared(folder: Path) -> dict[str, Any]:
 JOBS = {
     "prepare": Job(("data", "prepare", "release", "again", "--num-frames", "2", "--size", "32", "--workers", "1"),
                    ("again", "again.partial"), prepared),
+    "prepare-on-ray": Job(("data", "prepare", "release", "again", "--num-frames", "2", "--size", "32",
+                           "--engine", "ray", "--shards", "shards"), ("again", "again.partial", "shards"), prepared),
+    "verify": Job(("data", "verify", "release", "--json", "verified.json", "--html", "verified.html", "--jobs", "1"),
+                  ("release.verify", "verified.json", "verified.html"),
+                  lambda folder: read_json(folder / "verified.json")),
     "train": Job(("train", "id.toml"), ("runs/id",), lambda folder: trained(folder / "runs" / "id")),
     "video": Job(("train", "video.toml"), ("runs/video",), lambda folder: trained(folder / "runs" / "video")),
     "features": Job(("features", "dataset", "--encoder", "x3d_xs", "--weights", "random", "--out", "features"),

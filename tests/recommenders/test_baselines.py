@@ -32,6 +32,7 @@ from microlens.runs.run import load
 from microlens.runs.train import train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
+from tests.data.interactions import interactions_of_pairs
 from tests.recommenders.test_contract import FITTED, FROM_THE_LIBRARY, requires_the_library
 from tests.reference import baselines as loops
 
@@ -281,9 +282,7 @@ def test_what_comes_next_is_found_where_it_is_known(make_dataset: MakeDataset) -
 
 @cache
 def real_split(folder: Path, protocol: Protocol) -> Split:
-    return make_split(
-        Interactions.from_pairs(read_pairs(folder / "microlens-50k" / "MicroLens-50k_pairs.tsv")), protocol
-    )
+    return make_split(interactions_of_pairs(read_pairs(folder / "microlens-50k" / "MicroLens-50k_pairs.tsv")), protocol)
 
 
 @torch.inference_mode()

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from microlens.building import build
 from microlens.data.content import ItemContent
-from microlens.data.interactions import Interactions
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split
 from microlens.encoders.id import IdEncoder
@@ -26,6 +25,7 @@ from microlens.recommenders.nextitnet import NORM_EPS, NextItNet
 from microlens.recommenders.padding import LeftToRight, Padding
 from microlens.release.pairs import read_pairs
 from microlens.training.step import TrainingStep
+from tests.data.interactions import interactions_of_pairs
 from tests.reference.convolution_loop import convolution_loop
 from tests.reference.gru_loop import gru_loop
 from tests.training.test_losses import NoContent, batch_of
@@ -227,7 +227,7 @@ def test_loss_and_item_gradient_agree_with_the_original_code(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_validation_ranks_agree_with_the_original_code(name: str) -> None:
     model, _, facts = golden_model(name)
-    split = make_split(Interactions.from_pairs(read_pairs(GOLDEN / "pairs.tsv")), Protocol())
+    split = make_split(interactions_of_pairs(read_pairs(GOLDEN / "pairs.tsv")), Protocol())
     content: ItemContent = NoContent()  # type: ignore[assignment]
     ranks = rank_targets(model, content, split, "valid", torch.device("cpu"))
     assert ranks.tolist() == facts["ranks"]

@@ -12,7 +12,8 @@ from microlens.data.prepare import ReleaseSource
 from microlens.errors import InputError
 from microlens.release.convert import convert
 from microlens.release.folder import find_release
-from microlens.release.pairs import read_pairs
+from microlens.release.pairs import pairs_of, read_pairs
+from microlens.release.remote import OpenRelease
 from tests.data.test_prepare import run_command
 
 Files = Mapping[str, str | bytes]
@@ -33,8 +34,8 @@ def write(folder: Path, files: Files) -> Path:
 
 def read(folder: Path) -> tuple[list[tuple[object, ...]], dict[str, list[tuple[object, ...]]]]:
     """The events of a release as `prepare` reads them, and the rows of titles and tags by column."""
-    source = ReleaseSource(folder)
-    pairs = source.read_pairs()
+    source = ReleaseSource(OpenRelease(find_release(folder)))
+    pairs = pairs_of(source.events())
     tables = source.read_items(pairs.text_ids)
     assert not any(table.metadata.unreadable for table in tables)
     assert not source.unused

@@ -118,6 +118,25 @@ def test_text_ids_stay_text_if_the_first_looks_like_an_integer(tmp_path: Path, t
     assert contents(round_trip(tables, tmp_path, to)) == contents(tables)
 
 
+@pytest.mark.parametrize("to", ["official", "parquet"])
+@pytest.mark.parametrize("columns", [("title_en", "title_zh"), ("title_original", "title_zh"), ("title_zh",)])
+def test_titles_of_every_language_come_back(tmp_path: Path, to: str, columns: tuple[str, ...]) -> None:
+    events = pl.DataFrame([(1, 7), (1, 8), (2, 8), (2, 9)], ["user", "item"], orient="row")
+    titles = pl.DataFrame(
+        {
+            "item": ["7", "8", "9"],
+            "title": ["one", "two", "three"],
+            "title_en": ["one", "two", "three"],
+            "title_original": ["one", "two", "three"],
+            "title_zh": ["一", None, "三"],
+        }
+    )
+    tables = Tables(name="many", files=(Path("many"),), events=events, titles=titles.select("item", "title", *columns))
+    read = round_trip(tables, tmp_path, to).titles
+    assert read is not None
+    assert read.select("item", "title", "title_zh").equals(titles.select("item", "title", "title_zh"))
+
+
 @lenient
 @given(tables=datasets(ints=True))
 def test_mmrec_round_trips_keep_interactions_and_their_parts(tmp_path: Path, tables: Tables) -> None:

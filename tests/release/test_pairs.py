@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microlens.data.interactions import Interactions
 from microlens.errors import InputError
 from microlens.release.folder import find_release
 from microlens.release.pairs import read_pairs
+from tests.data.interactions import interactions_of_pairs
 
 HEADER = "user,item,timestamp\n"
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -181,7 +181,7 @@ def test_ids_and_times_to_the_ends_of_64_bits(tmp_path: Path, header: str) -> No
     pairs = read_pairs(path)
     assert pairs.events.rows() == [(LEAST, 7, LEAST), (LEAST, 8, 0), (LEAST, MOST, MOST), (MOST, LEAST, 5)]
     assert pairs.out_of_order == 1
-    interactions = Interactions.from_pairs(pairs)
+    interactions = interactions_of_pairs(pairs)
     assert interactions.user_ids.tolist() == [LEAST, MOST]
     assert interactions.item_ids.tolist() == [0, LEAST, 7, 8, MOST]
     assert interactions.items.tolist() == [2, 3, 4, 1]
@@ -258,7 +258,7 @@ def test_events_of_one_moment_keep_the_order_of_the_file(tmp_path: Path) -> None
 
 def test_numbers_are_dense_and_ids_are_kept(tmp_path: Path) -> None:
     (tmp_path / "x_pairs.tsv").write_text("10\t900 5\n-3\t7 900\n")
-    interactions = Interactions.from_pairs(read_pairs(tmp_path / "x_pairs.tsv"))
+    interactions = interactions_of_pairs(read_pairs(tmp_path / "x_pairs.tsv"))
     assert interactions.user_ids.tolist() == [-3, 10]
     assert interactions.item_ids.tolist() == [0, 5, 7, 900]
     assert interactions.items.tolist() == [2, 3, 3, 1]
@@ -269,7 +269,7 @@ def test_interactions_equal_a_loop_over_the_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = np.column_stack([rng.integers(1, 30, 500), rng.integers(1, 50, 500), rng.integers(0, 10_000, 500)])
     pl.DataFrame(rows, schema=["user", "item", "timestamp"]).write_csv(tmp_path / "x_pairs.csv")
-    interactions = Interactions.from_pairs(read_pairs(tmp_path / "x_pairs.csv"))
+    interactions = interactions_of_pairs(read_pairs(tmp_path / "x_pairs.csv"))
     expected: dict[int, list[int]] = {}
     for user, item, _ in sorted(rows.tolist(), key=lambda row: (row[0], row[2])):
         if item not in expected.setdefault(user, []):

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from microlens.data.batches import Batch, ItemBatch, make_batch
 from microlens.data.content import ItemContent
-from microlens.data.interactions import Interactions
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split
 from microlens.encoders.id import IdEncoder
@@ -23,6 +22,7 @@ from microlens.recommenders.sasrec import SASRec
 from microlens.release.pairs import read_pairs
 from microlens.training.losses import in_batch_softmax, log_popularity
 from microlens.training.step import TrainingStep
+from tests.data.interactions import interactions_of_pairs
 from tests.reference.loss_loop import loss_loop
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -166,7 +166,7 @@ def test_loss_and_item_gradient_agree_with_the_original_code() -> None:
 
 def test_validation_ranks_agree_with_the_original_code() -> None:
     model, _, facts = golden_model()
-    split = make_split(Interactions.from_pairs(read_pairs(GOLDEN / "pairs.tsv")), Protocol())
+    split = make_split(interactions_of_pairs(read_pairs(GOLDEN / "pairs.tsv")), Protocol())
     content: ItemContent = NoContent()  # type: ignore[assignment]
     ranks = rank_targets(model, content, split, "valid", torch.device("cpu"))
     assert ranks.tolist() == facts["ranks"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from microlens.release.pairs import Pairs, pairs_at, pairs_in_order
+from microlens.release.frame_events import FrameEvents
+from microlens.release.pairs import Pairs, pairs_of
 from microlens.release.timestamps import read_moments
 from tests.conftest import random_sequences
 
@@ -16,11 +17,11 @@ def make_pairs(users: int = 300, items: int = 60, *, timed: bool = True, seed: i
     rows = [(user, item) for user, own in enumerate(sequences, 1) for item in own]
     table = pl.DataFrame(rows, {"user": pl.Int64, "item": pl.Int64}, orient="row")
     if not timed:
-        return pairs_in_order(table)
+        return pairs_of(FrameEvents(table, None))
     rng = np.random.default_rng(seed)
     times = 1_600_000_000_000 + np.cumsum(rng.integers(1, 10**7, len(table)))
     table = table.with_columns(timestamp=pl.Series(times))
-    return pairs_at(table, read_moments(table["timestamp"]))
+    return pairs_of(FrameEvents(table, read_moments(table["timestamp"])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,6 @@ def permuted(pairs: Pairs, *, items: bool = True, users: bool = False, lost: int
         truth[name] = dict(zip(new.tolist(), ids.tolist(), strict=True))
         events = events.with_columns(pl.Series(name, new[np.searchsorted(ids, events[name].to_numpy())]))
     if not timed:
-        return Copy(pairs=pairs_in_order(events.select("user", "item")), truth=truth)
+        return Copy(pairs=pairs_of(FrameEvents(events, None)), truth=truth)
     events = events[rng.permutation(len(events))]
-    return Copy(pairs=pairs_at(events, read_moments(events["timestamp"])), truth=truth)
+    return Copy(pairs=pairs_of(FrameEvents(events, read_moments(events["timestamp"]))), truth=truth)

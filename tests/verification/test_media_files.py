@@ -14,6 +14,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from microlens.engines import local
+from microlens.engines.local import LocalEngine
 from microlens.verification import media_files
 from microlens.verification.foreign_files import what_it_is
 from microlens.verification.media_files import LOG, MediaTask, check_file, check_files
@@ -40,7 +42,7 @@ def tasks(tmp_path: Path) -> list[MediaTask]:
 
 def test_files_are_checked_in_the_order_of_the_tasks(tasks: list[MediaTask], tmp_path: Path) -> None:
     seen = []
-    checked = check_files(tasks, tmp_path, 2, lambda done, total: seen.append((done, total)))
+    checked = check_files(tasks, tmp_path, LocalEngine(2), lambda done, total: seen.append((done, total)))
     assert [file.name for file in checked] == [task.name for task in tasks]
     assert all(not file.faults and file.hashes and len(file.sha256) == 64 for file in checked)
     assert seen == [(number, 5) for number in range(1, 6)]
@@ -49,33 +51,33 @@ def test_files_are_checked_in_the_order_of_the_tasks(tasks: list[MediaTask], tmp
 def test_checked_files_are_not_decoded_again(
     tasks: list[MediaTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = check_files(tasks, tmp_path, 1)
+    before = check_files(tasks, tmp_path, LocalEngine(1))
     decoded = []
     monkeypatch.setattr(
-        media_files, "work", lambda function, left, workers: ((t, decoded.append(t) or function(t)) for t in left)
+        local, "work", lambda function, left, workers: ((t, decoded.append(t) or function(t)) for t in left)
     )
-    assert check_files(tasks, tmp_path, 1) == before
+    assert check_files(tasks, tmp_path, LocalEngine(1)) == before
     assert decoded == []
     write_cover(tasks[2].path, 99)
     with (tmp_path / LOG).open("a") as log:
         log.write('{"kind": "covers", "na')  # the process was killed here
-    after = check_files(tasks, tmp_path, 1)
+    after = check_files(tasks, tmp_path, LocalEngine(1))
     assert decoded == [tasks[2]]
     assert after[2].sha256 != before[2].sha256
     assert [json.loads(line)["name"] for line in (tmp_path / LOG).read_text().splitlines()].count("covers/2.jpg") == 2
-    assert check_files(tasks, tmp_path, 1) == after
+    assert check_files(tasks, tmp_path, LocalEngine(1)) == after
     assert decoded == [tasks[2]]
 
 
 def test_hashes_are_computed_when_the_library_is_there(
     tasks: list[MediaTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media_files, "work", lambda function, left, workers: ((task, function(task)) for task in left))
+    monkeypatch.setattr(local, "work", lambda function, left, workers: ((task, function(task)) for task in left))
     with monkeypatch.context() as without:
         without.setattr("microlens.verification.perceptual_hashes.find_spec", lambda name: None)
-        assert all(file.hashes is None for file in check_files(tasks, tmp_path, 1))
-        assert all(file.hashes is None for file in check_files(tasks, tmp_path, 1))
-    assert all(file.hashes for file in check_files(tasks, tmp_path, 1))
+        assert all(file.hashes is None for file in check_files(tasks, tmp_path, LocalEngine(1)))
+        assert all(file.hashes is None for file in check_files(tasks, tmp_path, LocalEngine(1)))
+    assert all(file.hashes for file in check_files(tasks, tmp_path, LocalEngine(1)))
 
 
 def test_a_file_that_kills_its_process_is_a_fault(
@@ -84,7 +86,9 @@ def test_a_file_that_kills_its_process_is_a_fault(
     deadly = shutil.copy(tasks[0].path, tasks[0].path.with_name(DEADLY))
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     monkeypatch.setattr(media_files, "check_file", deadly_check)
-    *others, lost = check_files([*tasks, MediaTask(kind="covers", name=DEADLY, path=Path(deadly))], tmp_path, 2)
+    *others, lost = check_files(
+        [*tasks, MediaTask(kind="covers", name=DEADLY, path=Path(deadly))], tmp_path, LocalEngine(2)
+    )
     assert lost.faults == ["decoding it kills the process (SIGKILL)"]
     assert lost.bytes
     assert all(not file.faults for file in others)
@@ -130,10 +134,11 @@ def test_covers_of_16k_pixels_a_side_are_refused(tmp_path: Path) -> None:
 _PROGRAM = """
 import sys, time
 from pathlib import Path
+from microlens.engines.local import LocalEngine
 from microlens.verification.media_files import MediaTask, check_files
 folder = Path(sys.argv[1])
 paths = sorted((folder / "videos").iterdir())
-check_files([MediaTask(kind="clips", name=path.name, path=path) for path in paths], folder, 1)
+check_files([MediaTask(kind="clips", name=path.name, path=path) for path in paths], folder, LocalEngine(1))
 """
 
 

@@ -1,6 +1,7 @@
 """The whole verification: what a release is, all its faults in one report, and the command."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from microlens.errors import InputError
 from microlens.files.writing import sha256
 from microlens.release.pairs import Pairs, read_pairs
 from microlens.release.synthetic import write_release
-from microlens.verification import identity
+from microlens.verification import decoding, identity
+from microlens.verification import verify as verifying
 from microlens.verification.fingerprints import fingerprints
 from microlens.verification.mapping import find_mapping, is_timed
+from microlens.verification.media_files import check_file
 from tests.conftest import REPOSITORY
 from tests.data.test_prepare import run_command
 from tests.verification.permuted import make_pairs, permuted
@@ -84,11 +87,25 @@ def test_a_second_verification_decodes_nothing(clean: Path, tmp_path: Path, monk
     first = verify(clean, state=tmp_path / "state", jobs=1)
     decoded = []
     monkeypatch.setattr(
-        "microlens.verification.media_files.work", lambda function, tasks, workers: (decoded.append(t) for t in tasks)
+        "microlens.engines.local.work", lambda function, tasks, workers: (decoded.append(t) for t in tasks)
     )
     assert verify(clean, state=tmp_path / "state", jobs=1).as_dict() == first.as_dict()
     assert decoded == []
     assert not list(clean.parent.glob("*.verify"))
+
+
+def test_videos_of_which_a_part_was_decoded_are_named(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "check_files", lambda tasks, *_: [check_file(task) for task in tasks])
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 1)
+    found = verify(clean, state=tmp_path / "state")
+    told = {
+        case.file: case.why for one in found.findings if one.kind.startswith("decoded in part") for case in one.cases
+    }
+    assert told.keys() == {f"videos/{path.name}" for path in (clean / "videos").iterdir()}
+    assert all(re.fullmatch(r"[\d,]+ of [\d,]+ frames", why) for why in told.values())
+    assert not [one for one in found.findings if one.is_fault]
 
 
 def test_a_folder_of_others_is_not_taken_for_the_state(clean: Path, tmp_path: Path) -> None:

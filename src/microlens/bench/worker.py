@@ -1,19 +1,18 @@
 """A run of a table in a separate process, forked from a server process that has loaded all libraries."""
 
-import ctypes
 import os
 import signal
 import sys
 import traceback
-from multiprocessing import get_context, util
+from multiprocessing import connection, get_context, parent_process, util
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from threading import Thread
 
 from microlens.config.run_config import RunConfig
 from microlens.errors import sentence_of
 from microlens.runs.terminal import Console, replace_what_cannot_be_encoded
 
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl: which signal the process gets when the one that started it ends
 _PRELOADED = ["microlens.runs.train", "microlens.runs.list_metrics"]
 
 
@@ -37,8 +36,7 @@ def start(config: RunConfig, log: Path, threads: int | None) -> ForkServerProces
 
 
 def _train(config: str, folder: Path, environment: dict[str, str], log: Path, threads: int | None) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(folder)
     os.environ.update(environment, COLUMNS="120")
     with log.open("w") as file:
@@ -50,6 +48,13 @@ def _train(config: str, folder: Path, environment: dict[str, str], log: Path, th
     sys.stderr.flush()
     util._run_finalizers(0)  # type: ignore[attr-defined]  # removes semaphores created by libraries
     os._exit(status)  # immediately: exit handlers of libraries may hang in a forked process
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _run(config: RunConfig, threads: int | None) -> int:

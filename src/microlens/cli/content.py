@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from microlens.cli.engine_options import EngineOption, RayAddressOption
 from microlens.cli.output import LARGEST_SEED, bar, console
 from microlens.errors import InputError
 
@@ -31,6 +32,8 @@ def features(
         Path | None,
         typer.Option(help="Instead of a dataset: a video to classify, or a folder of CLASS/FILE to measure accuracy."),
     ] = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write frozen features of every item of a dataset; or, with --classify, verify weights by classifying videos."""
@@ -47,6 +50,7 @@ def features(
         _classify(classify, encoder, weights or "default", seed, as_json=as_json)
         return
     assert dataset is not None
+    from microlens.engines.choice import choose_engine
     from microlens.runs.feature_files import read_options, write_features
 
     with bar("items") as on_progress:
@@ -58,6 +62,7 @@ def features(
             options=read_options(option or []),
             out=out,
             missing=missing,
+            engine=choose_engine(engine, ray_address),
             on_progress=on_progress,
         )
     if as_json:

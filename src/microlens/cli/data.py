@@ -5,16 +5,33 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.engine_options import EngineOption, RayAddressOption
+from microlens.cli.output import LARGEST_SEED, bar, console, size_in_bytes
 
 
 def synth(
     out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
-    users: Annotated[int, typer.Option(max=10_000_000, help="Number of users.")] = 2000,
-    items: Annotated[int, typer.Option(max=1_000_000, help="Number of videos.")] = 400,
+    users: Annotated[int, typer.Option(max=100_000_000, help="Number of users.")] = 2000,
+    items: Annotated[int, typer.Option(max=10_000_000, help="Number of videos.")] = 400,
     seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Seed of all random numbers.")] = 0,
+    interactions_only: Annotated[
+        bool,
+        typer.Option("--interactions-only", help="Write interactions only, of any number, in the shape of MicroLens."),
+    ] = False,
+    mean_length: Annotated[
+        float, typer.Option(max=1000, help="Mean number of interactions of a user, with --interactions-only.")
+    ] = 7.2,
 ) -> None:
     """Write a synthetic release in the official layout, with encoded videos and a known best recommendation."""
+    if interactions_only:
+        from microlens.release.synthetic_interactions import write_interactions_only
+
+        with bar("interactions") as on_progress:
+            written = write_interactions_only(
+                out, users=users, items=items, mean_length=mean_length, seed=seed, on_progress=on_progress
+            )
+        console.print(f"{out}: {written:,} interactions of {users:,} users. Next: microlens data prepare {out} DATASET")
+        return
     from microlens.release.synthetic import write_release
 
     with bar("videos") as on_progress:
@@ -51,7 +68,9 @@ def convert(
 
 
 def prepare(
-    release: Annotated[Path, typer.Argument(help="A folder in the official layout.")],
+    release: Annotated[
+        str, typer.Argument(help="A folder in the official layout, or its address, such as s3://bucket/folder.")
+    ],
     dataset: Annotated[Path, typer.Argument(help="Output folder of the dataset.")],
     frames: Annotated[
         Literal["spread", "middle", "keyframes"],
@@ -67,15 +86,38 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Number of decoding processes; one per core by default.")
     ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            parser=size_in_bytes,
+            metavar="SIZE",
+            help="Memory for sorting the interactions, such as 2GB; by default a quarter of what is free.",
+        ),
+    ] = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Folder or address, such as s3://bucket/shards, that receives and keeps decoded media."),
+    ] = None,
 ) -> None:
     """Check, index and decode a release into a dataset folder; a restart resumes an interrupted preparation."""
     from microlens.data.prepare import prepare as prepare_release
+    from microlens.engines.choice import choose_engine
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
 
     settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
-    with bar("media files") as on_progress:
-        prepared = prepare_release(release, dataset, settings, workers=workers, on_progress=on_progress)
+    prepared = prepare_release(
+        release,
+        dataset,
+        settings,
+        workers=workers,
+        memory=memory,
+        engine=choose_engine(engine, ray_address, workers),
+        shards=shards,
+        progress=True,
+    )
     _show_manifest(dataset, prepared.manifest)
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microlens.cli.engine_options import EngineOption, RayAddressOption
 from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,7 +24,9 @@ _INCOMPLETE = 1
 
 def download(
     name: Annotated[str, typer.Argument(help="50k, 100k, 1m or 1m-mmctr.")],
-    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
+    out: Annotated[
+        str, typer.Argument(help="Output folder of the release, or its address, such as s3://bucket/folder.")
+    ],
     only: Annotated[
         str | None, typer.Option(help="Kinds of files, with commas between; by default all that prepare reads.")
     ] = None,
@@ -33,18 +37,32 @@ def download(
     mirror: Annotated[str | None, typer.Option(help="Base address in place of the official one.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of files at a time.")] = 8,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and its size.")] = False,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
 ) -> None:
     """Download an official set as a release; a restart resumes. Exit status 1 if anything is missing."""
     from microlens.download.release import download_release, plan_release
+    from microlens.engines.choice import choose_engine
+    from microlens.files.addresses import is_address
 
     kinds = None if only is None else [kind.strip() for kind in only.split(",")]
     chosen = int(items) if items and items.isdecimal() else Path(items) if items else None
     if dry_run:
+        if is_address(out):
+            raise InputError("--dry-run needs a folder; name one in place of the address.")
         _show_plan(plan_release(name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs))
         return
     with _bars() as on_progress:
         done = download_release(
-            name, out, only=kinds, items=chosen, seed=seed, mirror=mirror, jobs=jobs, on_progress=on_progress
+            name,
+            out,
+            only=kinds,
+            items=chosen,
+            seed=seed,
+            mirror=mirror,
+            jobs=jobs,
+            engine=choose_engine(engine, ray_address),
+            on_progress=on_progress,
         )
     _show(done)
 
@@ -110,8 +128,8 @@ def _show_plan(steps: "list[Step]") -> None:
 
 
 def _show(done: "Download") -> None:
-    from microlens.download.release import MISSING
     from microlens.download.state import FOLDER
+    from microlens.download.work import MISSING
 
     console.print(
         f"{done.folder}: {len(done.fetched):,} files fetched ({_bytes(done.size)}), {done.present:,} were there"
@@ -119,7 +137,7 @@ def _show(done: "Download") -> None:
     _show_first([f"note: {note}" for note in done.notes])
     _show_first([f"missing: {path} ({why})" for path, why in sorted(done.missing.items())])
     if done.missing:
-        listed = done.folder / FOLDER / MISSING
+        listed = f"{done.folder}/{FOLDER}/{MISSING}"
         console.print(f"{len(done.missing):,} files are missing (listed in {listed}). Next: the same command again")
         raise typer.Exit(_INCOMPLETE)
     console.print(f"Next: microlens data prepare {done.folder} DATASET")

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
+
 from microlens.runs.terminal import Console
 
 console = Console()
@@ -17,3 +19,17 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
     with progress_bar(console) as bar:
         task = bar.add_task(description, total=None, note="")
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def size_in_bytes(text: str) -> int:
+    """Parse a size such as 2GB, 500MB or 1.5GiB.
+
+    Raises:
+        typer.BadParameter: it is no size.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise typer.BadParameter(f"'{text}' is no size; accepted are numbers with a unit, such as 2GB.") from None

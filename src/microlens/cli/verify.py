@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from microlens.cli.engine_options import EngineOption, RayAddressOption
 from microlens.cli.output import bar, console
 from microlens.errors import InputError
 
@@ -30,15 +31,24 @@ def verify(
     jobs: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Number of decoding processes; one per core by default.")
     ] = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
 ) -> None:
     """Check a release: published or not, every file decoded, tables, duplicates. Exit status 1 if there are faults."""
     if write_mapping is not None and against is None:
         raise InputError("--write-mapping needs the original: --against PATH.")
+    from microlens.engines.choice import choose_engine
     from microlens.verification.verify import verify as verify_release
 
     with bar("media files") as on_progress:
         found = verify_release(
-            release, set_name=set_name, against=against, state=state, jobs=jobs, on_progress=on_progress
+            release,
+            set_name=set_name,
+            against=against,
+            state=state,
+            jobs=jobs,
+            engine=choose_engine(engine, ray_address, jobs, "--jobs"),
+            on_progress=on_progress,
         )
     console.print(found.text())
     if json_file is not None:

@@ -1,4 +1,4 @@
-"""Opening ``.npy`` files with validated headers and without pickle."""
+"""Writing ``.npy`` files in pieces, and opening them with validated headers and without pickle."""
 
 import io
 import math
@@ -6,7 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,32 @@ def open_array(
     return np.memmap(
         path, header.dtype, "r", offset=header.start, shape=header.shape, order="F" if header.by_column else "C"
     )
+
+
+class ArrayWriter:
+    """Writes a ``.npy`` array (n,) of unknown length in pieces; a context manager."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
+        self._file, self._dtype, self._length = path.open("wb"), np.dtype(dtype), 0
+        self._write_header()
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        """Append ``values`` (m,)."""
+        np.ascontiguousarray(values, self._dtype).tofile(self._file)
+        self._length += len(values)
+
+    def _write_header(self) -> None:
+        # NumPy leaves room in the header for any length.
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
 
 
 def _parsed(file: io.BytesIO) -> Header:

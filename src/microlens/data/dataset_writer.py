@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,19 @@ import lmdb
 
 from microlens.data.dataset import Dataset
 from microlens.data.findings import Findings
-from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION, read_manifest
-from microlens.data.protocol import Protocol
+from microlens.data.media_stores import decode_all
 from microlens.data.source import Source
-from microlens.data.split import make_split
+from microlens.data.unfinished_dataset import UnfinishedDataset
+from microlens.engines.base import Engine
+from microlens.engines.local import LocalEngine
 from microlens.errors import InputError
-from microlens.files.json_files import read_json
-from microlens.files.progress_bar import OnProgress, counting_bar
-from microlens.files.writing import LOCK, MARK, UNFINISHED, claim_folder, clear_folder, lock_folder, write_text
-from microlens.media.decoding import Settings, Task, decode_all
-from microlens.release.folder import MEDIA
+from microlens.files.progress_bar import OnProgress, shown_bar
+from microlens.files.writing import MARK, digest_of, write_text
+from microlens.media.decoding import Settings, Task
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
-
-# Patterns of all files written into the folder of an unfinished dataset.
-_WRITTEN = (
-    "request.json",
-    "outcomes.jsonl",
-    "manifest.json",
-    "interactions/*.npy",
-    *(f"{table}.parquet" for table in ("interactions", "users", "items", "comments")),
-    *(f"{kind}.lmdb{ending}" for kind in MEDIA for ending in ("", "-lock")),
-)
+from microlens.release.sorted_events import rows_within
 
 
 def write_dataset(
@@ -45,6 +35,9 @@ def write_dataset(
     settings: Settings | None = None,
     *,
     workers: int | None = None,
+    memory: int | None = None,
+    engine: Engine | None = None,
+    shards: str | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -61,33 +54,35 @@ def write_dataset(
     settings = settings or Settings()
     if folder.exists():
         return _open_finished(folder, source, settings)
-    pairs = source.read_pairs()
-    media = source.media(text_ids=pairs.text_ids.item)
+    rows = rows_within(memory)
+    events = source.events()
+    media = source.media(text_ids=events.text_ids.item)
     request = _request(source, media, settings)
-    interactions = Interactions.from_pairs(pairs)
-    split = make_split(interactions, Protocol())
-    tables, comments = source.read_items(pairs.text_ids), source.read_comments(pairs.text_ids)
-    given = source.read_split(pairs.text_ids)
-    partial = folder.with_name(folder.name + ".partial")
-    claim_folder(partial)
-    with lock_folder(partial), _full_disk_as_oserror():
-        _start_or_go_on(partial, request)
-        findings = Findings(folder=partial, pairs=pairs, interactions=interactions)
-        findings.write_interactions()
+    unfinished = UnfinishedDataset(folder.with_name(folder.name + ".partial"), request)
+    with _full_disk_as_oserror(), unfinished.locked():
+        before = unfinished.described()
+        described = before or unfinished.sort(events, rows, progress=progress)
+        tables, comments = source.read_items(described.text_ids), source.read_comments(described.text_ids)
+        given = source.read_split(described.text_ids)
+        if before is None:
+            unfinished.begin(described)
+        findings = Findings(folder=unfinished.folder, described=described, item_ids=unfinished.item_ids())
+        findings.tell_of_interactions()
         findings.join_items(tables)
         findings.write_comments(comments)
         findings.write_split(given)
         media = {kind: files.of_items(findings.keys) for kind, files in media.items()}
         findings.name_unused(source, media)
-        bar = counting_bar("media files") if progress and on_progress is None else nullcontext(on_progress)
-        with bar as show:
-            outcomes = decode_all(_tasks(media, findings.keys), settings, partial, workers or os.cpu_count() or 1, show)
+        tasks = _tasks(media, findings.keys)
+        shared = f"{shards.rstrip('/')}/{digest_of(request)[:16]}" if shards else None
+        with shown_bar("media files", shown=progress and on_progress is None) as show:
+            outcomes = decode_all(
+                tasks, settings, unfinished.folder, engine or LocalEngine(workers), shared, on_progress or show
+            )
         findings.write_items(outcomes, media)
-        manifest = findings.manifest(source, split, settings, request)
-        write_text(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        for leftover in ("request.json", "outcomes.jsonl", LOCK):
-            (partial / leftover).unlink(missing_ok=True)
-        partial.rename(folder)
+        manifest = findings.manifest(source, settings, request)
+        write_text(unfinished.folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        unfinished.finish(folder)
         (folder / MARK).unlink()
     return Dataset(folder)
 
@@ -95,7 +90,7 @@ def write_dataset(
 def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings) -> dict[str, Any]:
     """The identity of a dataset without reading its media: table contents, media names and sizes, settings."""
     sizes = {
-        kind: [[files.name_within(item), _size(path)] for item, path in files.by_item.items()]
+        kind: [[files.name_within(item), files.size_of(item)] for item in files.by_item]
         for kind, files in media.items()
     }
     return {
@@ -104,14 +99,6 @@ def _request(source: Source, media: Mapping[str, MediaFiles], settings: Settings
         "media": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
         "settings": asdict(settings),
     }
-
-
-def _size(path: Path) -> int:
-    """The size of a file in bytes; 0 for a missing file, whose path may come from a data frame."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
@@ -126,24 +113,16 @@ def _open_finished(folder: Path, source: Source, settings: Settings) -> Dataset:
     return Dataset(folder)
 
 
-def _start_or_go_on(partial: Path, request: dict[str, Any]) -> None:
-    path = partial / "request.json"
-    clear_folder(partial, (f".*{UNFINISHED}",))
-    with suppress(InputError):  # an unreadable request counts as a different one
-        if read_json(path, dict[str, Any], "it is begun again") == request:
-            return
-    clear_folder(partial, _WRITTEN)
-    write_text(path, json.dumps(request))
-
-
 def _tasks(media: Mapping[str, MediaFiles], keys: Mapping[Id, int]) -> list[Task]:
     """Every media file to decode; items without a sound file use the sound of their video."""
-    files = {kind: {keys[item]: path for item, path in found.by_item.items()} for kind, found in media.items()}
-    videos = [
-        Task(item, path, ("clips",) if item in files["sound"] else ("clips", "sound"))
-        for item, path in files["clips"].items()
-    ]
-    return videos + [Task(item, path, (kind,)) for kind in ("covers", "sound") for item, path in files[kind].items()]
+    sound = {keys[item] for item in media["sound"].by_item}
+    tasks = []
+    for kind, files in media.items():
+        for item, path in files.by_item.items():
+            key = keys[item]
+            kinds = ("clips", "sound") if kind == "clips" and key not in sound else (kind,)
+            tasks.append(Task(key, path.absolute(), kinds, files.remote.get(item)))
+    return tasks
 
 
 @contextmanager

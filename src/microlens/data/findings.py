@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,18 @@ import polars as pl
 import microlens
 from microlens.data.dataset import ITEM_COLUMNS
 from microlens.data.given_labels import write_labels
-from microlens.data.interactions import Interactions
+from microlens.data.interactions_writer import EXAMPLES, Described
 from microlens.data.manifest import FORMAT_VERSION
+from microlens.data.parquet_tables import write_table
 from microlens.data.protocol import Protocol
 from microlens.data.source import Source, Table
-from microlens.data.split import Split
 from microlens.files.writing import digest_of
 from microlens.media.decoding import Outcome, Settings
 from microlens.release.folder import MEDIA
 from microlens.release.given_split import GivenSplit
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
-from microlens.release.pairs import Pairs
 
-EXAMPLES = 10  # number of dropped elements named in the manifest
 _TOLD = ("title", "tag", "likes", "views")  # optional columns of item tables
 
 
@@ -37,8 +34,8 @@ class Findings:
     """
 
     folder: Path
-    pairs: Pairs
-    interactions: Interactions
+    described: Described
+    item_ids: pl.Series
     dropped: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -51,27 +48,20 @@ class Findings:
     @cached_property
     def keys(self) -> dict[Id, int]:
         """The key of each item by its id, in ascending order."""
-        keys = self.interactions.item_ids[1:].tolist()
-        ids = keys if self.pairs.item_ids is None else self.pairs.item_ids.to_list()
-        return dict(zip(ids, keys, strict=True))
+        ids = self.item_ids.to_list()
+        return dict(zip(ids, range(1, len(ids) + 1) if self.described.text_ids.item else ids, strict=True))
 
-    def write_interactions(self) -> None:
-        """Write the tables of interactions and users."""
-        protocol = Protocol()
-        self.notes += self.pairs.notes
-        self.interactions.write(self.folder / "interactions")
-        events = self.pairs.with_ids()
-        _write_table(events, self.folder / "interactions.parquet")
-        users = events.group_by("user").len("num_interactions").sort("user").rename({"user": "user_id"})
-        _write_table(users, self.folder / "users.parquet")
-        short = users.filter(pl.col("num_interactions") < protocol.min_length)["user_id"]
-        self.drop("interactions", self.pairs.repeated, "a later repeat of the same user and item")
+    def tell_of_interactions(self) -> None:
+        """Record what is dropped of the interactions, and how they were read."""
+        protocol, found = Protocol(), self.described
+        self.notes += found.notes
+        self.drop("interactions", found.repeated, "a later repeat of the same user and item")
         why = f"fewer than {protocol.min_length} items; left out by the paper's protocol"
-        self.drop("users", len(short), why, short.head(EXAMPLES).to_list())
+        self.drop("users", found.short, why, found.short_users)
 
     def join_items(self, tables: list[Table]) -> None:
         """Join the tables of items."""
-        ids = pl.Series("item_id", list(self.keys), pl.Int64 if self.pairs.item_ids is None else pl.String)
+        ids = self.item_ids
         items = pl.DataFrame({"item_id": ids}).with_row_index("item", offset=1)
         for table in tables:
             if table.fills:
@@ -102,7 +92,7 @@ class Findings:
         if comments is not None:
             self._count_leftovers(comments, self.items["item_id"])
             known = comments.metadata.table.filter(pl.col("item_id").is_in(self.items["item_id"].implode()))
-            _write_table(known, self.folder / "comments.parquet")
+            write_table([known], self.folder / "comments.parquet")
 
     def write_split(self, given: GivenSplit | None) -> None:
         """Write the split that the interactions came with, if there is one."""
@@ -131,16 +121,16 @@ class Findings:
         ids = {key: item for item, key in self.keys.items()}
         self.outcomes = [replace(outcome, path=_name(ids[outcome.item_id], outcome, media)) for outcome in outcomes]
         columns = _media_columns(list(ids), self.outcomes)
-        _write_table(self.items.with_columns(columns), self.folder / "items.parquet")
+        write_table([self.items.with_columns(columns)], self.folder / "items.parquet")
 
-    def manifest(self, source: Source, split: Split, settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the manifest; ``split`` is the split under the paper's protocol."""
+    def manifest(self, source: Source, settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the manifest."""
         ids = {key: item for item, key in self.keys.items()}
         sources: list[dict[str, Any]] = [asdict(origin) for origin in source.origins]
         files = {(outcome.path, outcome.bytes, outcome.sha256) for outcome in self.outcomes}
         sources += [{"path": path, "bytes": size, "sha256": digest} for path, size, digest in sorted(files)]
         identity = [FORMAT_VERSION, sorted((one["path"], one["sha256"]) for one in sources), asdict(settings)]
-        text_ids = asdict(self.pairs.text_ids)
+        text_ids = asdict(self.described.text_ids)
         kinds = {name: "string" if text else "int64" for name, text in text_ids.items()}
         return {
             "format_version": FORMAT_VERSION,
@@ -148,7 +138,7 @@ class Findings:
             "microlens": microlens.__version__,
             "checksum": digest_of(identity),
             **({"ids": kinds} if any(text_ids.values()) else {}),
-            "counts": self._counts(split),
+            "counts": self._counts(),
             "settings": asdict(settings),
             "dropped": self.dropped,
             "notes": self.notes,
@@ -167,23 +157,13 @@ class Findings:
             "request": request,
         }
 
-    def _counts(self, split: Split) -> dict[str, Any]:
-        tables = (("release", self.interactions), ("paper_protocol", split))
+    def _counts(self) -> dict[str, Any]:
         return {
-            **{
-                name: {"users": events.num_users, "items": events.num_items, "interactions": events.num_events}
-                for name, events in tables
-            },
-            "out_of_order": self.pairs.out_of_order,
+            "release": asdict(self.described.sizes),
+            "paper_protocol": asdict(self.described.kept),
+            "out_of_order": self.described.out_of_order,
             **{kind: sum(outcome.kind == kind and outcome.stored for outcome in self.outcomes) for kind in MEDIA},
         }
-
-
-def _write_table(table: pl.DataFrame, path: Path) -> None:
-    # Through memory, because polars does not report a full disk as OSError.
-    content = BytesIO()
-    table.write_parquet(content)
-    path.write_bytes(content.getbuffer())
 
 
 def _name(item: Id, outcome: Outcome, media: Mapping[str, MediaFiles]) -> str:

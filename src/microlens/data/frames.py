@@ -12,12 +12,13 @@ import polars as pl
 
 from microlens.data.source import Origin, Source, Table
 from microlens.errors import InputError
+from microlens.release.events import Events
 from microlens.release.folder import MEDIA
 from microlens.release.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
+from microlens.release.frame_events import FrameEvents
 from microlens.release.ids import Id, TextIds
 from microlens.release.media_files import MediaFiles, find_media, name_of
 from microlens.release.metadata import Metadata
-from microlens.release.pairs import Pairs, pairs_at, pairs_in_order
 
 _FRAME, _ITEMS = "the frame", "items"
 _TEXTS, _COUNTS = ("title", "tag"), ("likes", "views")
@@ -108,12 +109,10 @@ class FrameSource(Source):
         origins = [_origin(name, columns) for name, columns in tables.items()]
         return origins + [_origin_of_media(MEDIA[kind][0], files) for kind, files in self._media.items() if files.names]
 
-    def read_pairs(self) -> Pairs:
+    def events(self) -> Events:
         """The interactions."""
-        if self._moments is None:
-            return pairs_in_order(self._events)
-        note = self._moments.note
-        return pairs_at(self._events, self._moments, [note] if note else [])
+        note = None if self._moments is None else self._moments.note
+        return FrameEvents(self._events, self._moments, [note] if note else [])
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """The table of items, if a frame of items was given."""

@@ -28,20 +28,20 @@ class Histories:
     @classmethod
     def of_split(cls, split: Split, interactions: Interactions) -> Self:
         """All interactions that ``split`` keeps of its users, including validation and test, in order of time."""
-        starts, ends = interactions.offsets[split.users_kept], interactions.offsets[split.users_kept + 1]
-        lengths = ends - starts
-        users = np.repeat(np.arange(split.num_users), lengths)
-        events = np.arange(len(users)) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-        items = interactions.items[events].astype(np.int64)
-        number = np.zeros(interactions.num_items + 1, np.int64)  # item number in the split; 0 if dropped
+        begins, ends = interactions.offsets[split.users_kept], interactions.offsets[split.users_kept + 1]
+        number = np.zeros(interactions.num_items + 1, np.int32)  # item number in the split; 0 if dropped
         number[split.items_kept] = np.arange(split.num_items + 1)
-        size = split.num_items + 1
-        owners = np.repeat(np.arange(split.num_users), np.diff(split.offsets))
-        kept = np.isin(users * size + number[items], owners * size + split.sequences)
-        return cls(
-            offsets=np.concatenate([[0], np.cumsum(np.bincount(users[kept], minlength=split.num_users))]),
-            items=number[items[kept]].astype(np.int32),
-        )
+        of_kept = np.zeros(interactions.num_users, bool)
+        of_kept[split.users_kept] = True
+        items = number[interactions.items]
+        in_split = (items > 0) & np.repeat(of_kept, np.diff(interactions.offsets))
+        # Of the events with an item of the split, the last ones of each user are kept.
+        before = np.concatenate([[0], np.cumsum(in_split)])
+        lengths = np.diff(split.offsets)
+        positions = np.flatnonzero(in_split)
+        last = np.repeat(before[ends] - lengths, before[ends] - before[begins])
+        kept = positions[np.arange(len(positions)) >= last]
+        return cls(offsets=np.concatenate([[0], np.cumsum(lengths)]), items=items[kept])
 
     def __getitem__(self, user: int) -> Int32:
         """The items of one user, oldest first: (H,)."""

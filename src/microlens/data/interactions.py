@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from microlens.data.arrays import open_array
 from microlens.errors import InputError
-from microlens.release.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -73,22 +72,8 @@ class Interactions:
         return not np.array_equal(self.times, positions)
 
     @classmethod
-    def from_pairs(cls, pairs: Pairs) -> Self:
-        """Build from pairs, with dense user and item numbers in ascending order of their keys."""
-        users, items, times = (pairs.events[name].to_numpy() for name in ("user", "item", "timestamp"))
-        starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))  # not np.diff: may overflow
-        item_ids, numbers = np.unique(items, return_inverse=True)
-        return cls(
-            offsets=np.append(starts, len(users)).astype(np.int64),
-            items=(numbers + 1).astype(np.int32),
-            times=times.astype(np.int64),
-            user_ids=users[starts].astype(np.int64),
-            item_ids=np.concatenate([[0], item_ids]).astype(np.int64),
-        )
-
-    @classmethod
     def open(cls, folder: Path) -> Self:
-        """Memory-map the arrays written by :meth:`write`.
+        """Memory-map the arrays of a dataset.
 
         Raises:
             InputError: an array is missing or damaged, or the arrays contradict each other.
@@ -120,14 +105,6 @@ class Interactions:
 
     def _is_split(self, split: Labels) -> bool:
         return len(split) == self.num_events and bool(np.isin(split, (0, 1, 2)).all())
-
-    def write(self, folder: Path) -> None:
-        """Write one ``.npy`` file per array into ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ARRAYS:
-            np.save(folder / f"{name}.npy", getattr(self, name))
-        if self.split is not None:
-            np.save(folder / SPLIT, self.split)
 
 
 def _open_split(path: Path) -> Labels | None:

@@ -27,13 +27,13 @@ class Negatives:
 
     def __post_init__(self) -> None:
         """Check that every user has an item that can be sampled."""
+        split = self.split
         if self.kind == "each":
-            users, positions = self.split.train_events
-            pairs = np.unique(users * (self.split.num_items + 1) + self.split.sequences[positions])
-            most = int(np.bincount(pairs // (self.split.num_items + 1)).max())
-            if most >= self.split.num_items:
+            lengths = split.train_ends - split.offsets[:-1]
+            users = np.flatnonzero(lengths >= split.num_items)
+            if any(len(np.unique(items[items > 0])) == split.num_items for items in split.train_items(users)):
                 raise InputError(
-                    f"train.loss samples items that a user has not had, but one user had all {self.split.num_items}; "
+                    f"train.loss samples items that a user has not had, but one user had all {split.num_items}; "
                     'use train.loss = "in-batch-softmax".'
                 )
 

@@ -1,6 +1,6 @@
 """Preparing a dataset folder from a release folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +10,17 @@ import polars as pl
 from microlens.data.dataset import Dataset
 from microlens.data.dataset_writer import write_dataset
 from microlens.data.source import Origin, Source, Table, Unused
+from microlens.engines.base import Engine
 from microlens.files.progress_bar import OnProgress
 from microlens.media.decoding import Settings
-from microlens.release.folder import MEDIA, find_release
+from microlens.release.events import Events
+from microlens.release.folder import MEDIA
 from microlens.release.given_split import GivenSplit, read_given_split
 from microlens.release.ids import TextIds
-from microlens.release.media_files import MediaFiles, find_media
+from microlens.release.media_files import MediaFiles, find_media, find_remote_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
-from microlens.release.pairs import Pairs, read_pairs
+from microlens.release.pairs import open_events
+from microlens.release.remote import OpenRelease, open_release
 from microlens.release.whole_release import name_of_release
 
 _ITEM_TABLES: dict[str, Callable[[Path, TextIds], Metadata]] = {
@@ -33,6 +36,9 @@ def prepare(
     settings: Settings | None = None,
     *,
     workers: int | None = None,
+    memory: int | None = None,
+    engine: Engine | None = None,
+    shards: str | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
@@ -41,12 +47,17 @@ def prepare(
     A finished dataset is opened if it was made from the same release with the same settings.
 
     Args:
-        release_folder: folder in the official layout, see docs/data.md.
+        release_folder: folder in the official layout, see docs/data.md, or its address, such as ``s3://bucket/folder``.
         folder: dataset folder.
         settings: how media are decoded and stored.
         workers: number of decoding processes; one per core by default.
-        progress: show a progress bar.
-        on_progress: called with (done, total) media files, instead of the bar.
+        memory: bytes of memory that reading and sorting the interactions may take, see docs/large-data.md; a quarter
+            of what is available by default.
+        engine: where media are decoded, instead of processes of this machine.
+        shards: address of a folder that receives decoded media from the machines of ``engine`` and keeps them; the same
+            call elsewhere makes the dataset from them without decoding.
+        progress: show progress bars.
+        on_progress: called with (done, total) media files, instead of their bar.
 
     Returns:
         The dataset. Its manifest holds sources with size and SHA-256, settings, counts, everything dropped and why, how
@@ -58,19 +69,25 @@ def prepare(
             start.
         OSError: the disk is full; finished parts are kept.
     """
-    source = ReleaseSource(Path(release_folder))
-    return write_dataset(source, Path(folder), settings, workers=workers, progress=progress, on_progress=on_progress)
+    with open_release(release_folder) as release:
+        return write_dataset(
+            ReleaseSource(release),
+            Path(folder),
+            settings,
+            workers=workers,
+            memory=memory,
+            engine=engine,
+            shards=shards,
+            progress=progress,
+            on_progress=on_progress,
+        )
 
 
 class ReleaseSource(Source):
-    """Source of a release folder.
+    """Source of a release folder."""
 
-    Raises:
-        InputError: the folder or its pairs file is missing, or two files match the same part of the release.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._release = find_release(folder)
+    def __init__(self, release: OpenRelease) -> None:
+        self._release, self._address = release.release, release.address
 
     @property
     def name(self) -> str:
@@ -89,15 +106,15 @@ class ReleaseSource(Source):
             Unused(what="files and folders of the release", names=names, why=why)
             for why, names in self._release.unused.items()
         ]
-        frames = find_media(self._release.frames, ()).unused
+        frames = self._find("frames", ()).unused
         return found + [
             Unused(what=f"{suffix or 'other'} files of frames", names=names, why=_FRAMES_UNUSED)
             for (suffix, _), names in frames.items()
         ]
 
-    def read_pairs(self) -> Pairs:
-        """Read the pairs file."""
-        return read_pairs(self._release.pairs)
+    def events(self) -> Events:
+        """Open the pairs file."""
+        return open_events(self._release.pairs)
 
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """Read the files of titles, tags and likes that exist."""
@@ -130,10 +147,14 @@ class ReleaseSource(Source):
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
         """The files in the folders of videos, covers and sounds, by the item id in their names."""
-        return {
-            kind: find_media(getattr(self._release, name), suffixes, text_ids=text_ids)
-            for kind, (name, suffixes) in MEDIA.items()
-        }
+        return {kind: self._find(name, suffixes, text_ids=text_ids) for kind, (name, suffixes) in MEDIA.items()}
+
+    def _find(self, part: str, suffixes: Sequence[str], *, text_ids: bool = False) -> MediaFiles:
+        folders: tuple[Path, ...] = getattr(self._release, part)
+        if self._address is None:
+            return find_media(folders, suffixes, text_ids=text_ids)
+        addresses = [f"{self._address}/{folder.name}" for folder in folders]
+        return find_remote_media(addresses, suffixes, text_ids=text_ids)
 
 
 def _renamed(path: Path, titles: Metadata, columns: list[str]) -> Table:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microlens.files.writing import sha256
+from microlens.release.events import Events
 from microlens.release.given_split import GivenSplit
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles
 from microlens.release.metadata import Metadata
-from microlens.release.pairs import Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,11 @@ class Source(ABC):
         return []
 
     @abstractmethod
-    def read_pairs(self) -> Pairs:
-        """Read the interactions.
+    def events(self) -> Events:
+        """Open the interactions.
 
         Raises:
-            InputError: they are invalid.
+            InputError: the first of them is invalid.
         """
 
     @abstractmethod

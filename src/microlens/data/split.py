@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,10 @@ from microlens.data.holdout import HOLDOUTS
 from microlens.data.interactions import Int32, Int64, Interactions, Labels
 from microlens.data.protocol import ONE_AFTER_ANOTHER, SELECTED_BY_TRAINING, Protocol
 from microlens.errors import InputError
-from microlens.release.given_split import TRAIN
+from microlens.release.given_split import TEST, TRAIN, VALID
 
 Part = Literal["valid", "test"]
+_AT_ONCE = 1 << 24  # events; np.bincount converts them to 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,12 @@ class Split:
     @cached_property
     def train_counts(self) -> Int64:
         """Number of occurrences of each item in the train part, (N+1,); 0 for padding."""
-        return np.bincount(self.sequences[self.train_events[1]], minlength=self.num_items + 1)
+        counts = np.zeros(self.num_items + 1, np.int64)
+        is_train = _alternating(self.train_ends - self.offsets[:-1], self.offsets[1:] - self.train_ends)
+        for start in range(0, len(self.sequences), _AT_ONCE):
+            here = slice(start, start + _AT_ONCE)
+            counts += np.bincount(self.sequences[here][is_train[here]], minlength=len(counts))
+        return counts
 
     @cached_property
     def train_events(self) -> tuple[Int64, Int64]:
@@ -82,7 +88,7 @@ class Split:
 
     def train_items(self, users: Int64) -> Int32:
         """All training items of ``users`` (B,), left-padded to the longest sequence of all users: (B, W)."""
-        return self._before(self.train_ends, users, int(np.max(self.train_ends - self.offsets[:-1])))
+        return self._before(self.train_ends, users, self._longest_train)
 
     def train_sequences(self, users: Int64) -> Int32:
         """The last L+1 training items of ``users`` (B,), left-padded: (B, L+1)."""
@@ -94,7 +100,15 @@ class Split:
 
     def history(self, part: Part, users: Int64) -> Int32:
         """All items of ``users`` (B,) that are excluded from the ranking of ``part``, left-padded: (B, H)."""
-        return self._before(self._masked_ends(part), users, int(self.history_lengths(part).max()))
+        return self._before(self._masked_ends(part), users, self._longest_history[part])
+
+    @cached_property
+    def _longest_train(self) -> int:
+        return int(np.max(self.train_ends - self.offsets[:-1]))
+
+    @cached_property
+    def _longest_history(self) -> dict[Part, int]:
+        return {part: int(self.history_lengths(part).max()) for part in get_args(Part)}
 
     def history_lengths(self, part: Part) -> Int64:
         """Number of items of each user that are excluded from the ranking of ``part``: (U,)."""
@@ -127,8 +141,10 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
         InputError: no user has enough items, no training items or targets remain, or the split needs timestamps and
             there are none.
     """
-    rare = np.bincount(interactions.items, minlength=interactions.num_items + 1) < protocol.min_item_count
-    rare[0] = False  # padding
+    rare = np.zeros(interactions.num_items + 1, bool)
+    if protocol.min_item_count:
+        rare = np.bincount(interactions.items, minlength=len(rare)) < protocol.min_item_count
+        rare[0] = False  # padding
     excluded = rare if excluded is None else excluded | rare
     if excluded.any():
         interactions = _of_events(interactions, ~excluded[interactions.items])
@@ -136,30 +152,32 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
     # Users with too few training items are dropped below.
     users = np.flatnonzero(lengths >= (1 if protocol.split in SELECTED_BY_TRAINING else protocol.min_length))
     if not len(users):
-        raise InputError(_nobody(lengths, int(rare.sum()), protocol))
+        raise InputError(nobody_left(len(lengths), int(lengths.max(initial=0)), int(rare.sum()), protocol))
     interactions = _last_of(interactions, users, protocol.max_length)
     return _arranged(interactions, users, HOLDOUTS[protocol.split](interactions, protocol.seed), protocol)
 
 
-def _nobody(lengths: Int64, rare: int, protocol: Protocol) -> str:
+def nobody_left(users: int, longest: int, rare: int, protocol: Protocol) -> str:
+    """The message that none of ``users`` has enough items, without ``rare`` items; one has the most, ``longest``."""
     rare_out = f", without the {rare:,} items of fewer than {protocol.min_item_count}" if rare else ""
     return (
         f"no user has {protocol.min_length} or more items, the protocol's minimum "
-        f"(the longest of {len(lengths):,} has {int(lengths.max(initial=0))}{rare_out})."
+        f"(the longest of {users:,} has {longest}{rare_out})."
     )
 
 
 def _last_of(interactions: Interactions, users: Int64, most: int) -> Interactions:
     """The last ``most`` events (0: all) of ``users`` (U,), without other users."""
-    lengths = np.diff(interactions.offsets)[users]
-    kept = np.minimum(lengths, most) if most else lengths
-    _, positions = _between(interactions.offsets[users + 1] - kept, interactions.offsets[users + 1])
+    lengths = np.diff(interactions.offsets)
+    kept = np.zeros_like(lengths)
+    kept[users] = np.minimum(lengths[users], most) if most else lengths[users]
+    is_kept = ~_alternating(lengths - kept, kept)
     return replace(
         interactions,
-        offsets=np.concatenate([[0], np.cumsum(kept)]),
-        items=interactions.items[positions],
-        times=interactions.times[positions],
-        split=None if interactions.split is None else interactions.split[positions],
+        offsets=np.concatenate([[0], np.cumsum(kept[users])]),
+        items=interactions.items[is_kept],
+        times=interactions.times[is_kept],
+        split=None if interactions.split is None else interactions.split[is_kept],
         user_ids=interactions.user_ids[users],
     )
 
@@ -167,28 +185,58 @@ def _last_of(interactions: Interactions, users: Int64, most: int) -> Interaction
 def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol: Protocol) -> Split:
     """Build the split of the labelled events of ``users`` (U,), without users with too few training items."""
     least = protocol.min_length - 2
-    of_event = np.repeat(np.arange(len(users)), np.diff(interactions.offsets))
-    counts = np.bincount(3 * of_event + labels, minlength=3 * len(users)).reshape(-1, 3)
+    starts = interactions.offsets[:-1]  # every user has an event
+    counts = np.stack([np.add.reduceat(labels == part, starts, dtype=np.int64) for part in (TRAIN, VALID, TEST)], 1)
     stays = counts[:, TRAIN] >= least
     if not counts[stays].any(0).all():
         raise InputError(
             f"among the {int(stays.sum()):,} users with {least} or more training items, the protocol's minimum, none "
             "has a target in validation or in test."
         )
-    events = np.flatnonzero(stays[of_event])
-    order = events[np.argsort(3 * of_event[events] + labels[events], kind="stable")]
+    of_kept = np.repeat(stays, counts.sum(1))
+    counts = counts[stays]
+    ends = np.cumsum(counts)
+    ordered = _by_label(interactions.items[of_kept], labels[of_kept], counts.sum(1))
     # Items of users that are dropped stay candidates of a given split, as in MMRec.
-    items_kept = np.unique(interactions.items if protocol.split == "given" else interactions.items[order])
-    ends = np.cumsum(counts[stays])
+    items_kept = _distinct(interactions.items if protocol.split == "given" else ordered, interactions.num_items)
     return Split(
         protocol=protocol,
-        sequences=(np.searchsorted(items_kept, interactions.items[order]) + 1).astype(np.int32),
+        sequences=_numbers(items_kept, interactions.num_items)[ordered],
         offsets=np.concatenate([[0], ends[2::3]]),
         train_ends=ends[0::3],
         valid_ends=ends[1::3],
-        items_kept=np.concatenate([[0], items_kept]).astype(np.int64),
+        items_kept=items_kept,
         users_kept=users[stays].astype(np.int64),
     )
+
+
+def _by_label(items: Int32, labels: Labels, lengths: Int64) -> Int32:
+    """The events of users with ``lengths`` (U,), sorted by label within each user: (E,)."""
+    backwards = labels[1:] < labels[:-1]
+    backwards[np.cumsum(lengths)[:-1] - 1] = False  # from one user to the next
+    if not backwards.any():
+        return items
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    return items[np.argsort(3 * users + labels, kind="stable")]
+
+
+def _distinct(items: Int32, num_items: int) -> Int64:
+    """The distinct items, ascending, after 0 for padding: (N+1,)."""
+    occurs = np.zeros(num_items + 1, bool)
+    occurs[items] = True
+    return np.concatenate([[0], np.flatnonzero(occurs)])
+
+
+def _numbers(items_kept: Int64, num_items: int) -> Int32:
+    """The number of each item of the dataset among ``items_kept`` (N+1,), 0 for others: (num_items + 1,)."""
+    numbers = np.zeros(num_items + 1, np.int32)
+    numbers[items_kept] = np.arange(len(items_kept))
+    return numbers
+
+
+def _alternating(first: Int64, second: Int64) -> npt.NDArray[np.bool_]:
+    """Mask (E,) that is True for ``first[u]`` events of each user u (U,), then False for ``second[u]``."""
+    return np.repeat(np.tile([True, False], len(first)), np.stack([first, second], 1).ravel())
 
 
 def _between(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:

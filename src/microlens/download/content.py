@@ -14,6 +14,8 @@ _MAGIC = {
     ".zip": (rb"PK(?:\x03\x04|\x05\x06|\x07\x08|00PK)", "zip"),
     ".npy": (rb"\x93NUMPY", "NumPy file"),
     ".parquet": (rb"PAR1", "Parquet file"),
+    ".csv": (rb"[^\n]*[,\t;]", "table"),
+    ".tsv": (rb"[^\n]*[\t ]", "table"),
 }
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -15,16 +16,19 @@ from microlens.download.items import Choice, choose_items, items_of_pairs
 from microlens.download.progress import OnProgress, Tally
 from microlens.download.registry import MediaFolder, ReleaseSet, RemoteFile, find_set
 from microlens.download.server import Server
+from microlens.download.shards import Fetch, download_in_shards
 from microlens.download.sources import find_source
 from microlens.download.split_zip import LocalParts
 from microlens.download.state import FOLDER, State, open_state
-from microlens.download.work import Download
+from microlens.download.work import MISSING, Download
+from microlens.engines.base import Engine
+from microlens.engines.local import LocalEngine
 from microlens.errors import InputError
+from microlens.files.addresses import absolute, is_address
 from microlens.files.writing import write_text
 
 READ_BY_PREPARE = ("pairs", "titles", "tags", "likes", "comments", "readme", "covers", "videos")
 """The kinds that are fetched by default."""
-MISSING = "missing.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ def download_release(
     seed: int = 0,
     mirror: str | None = None,
     jobs: int = 8,
+    engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> Download:
     """Download an official set as a release folder; what is there already is not fetched again.
@@ -68,22 +73,26 @@ def download_release(
 
     Args:
         name: ``50k``, ``100k``, ``1m`` or ``1m-mmctr``.
-        out: the release folder.
+        out: the release folder, or its address, such as ``s3://bucket/folder``.
         only: kinds of files; by default those that :func:`microlens.prepare` reads.
         items: whose covers and videos: a number of random items, a file with an id a line, or ids; by default all.
         seed: seed of the random choice of items.
         mirror: base address in place of the official one; see ``docs/download.md``.
-        jobs: number of files at a time.
+        jobs: number of files at a time; of each task, if there is an engine.
+        engine: machines that fetch the media to ``out``, an address or a folder that all of them share.
         on_progress: called with the progress, at most ten times a second.
 
     Returns:
         What was fetched, and what is missing and why.
 
     Raises:
-        InputError: the set or a kind does not exist, the items cannot be chosen, the disk is too small, or another
-            process is writing to ``out``.
+        InputError: the set or a kind does not exist, the items cannot be chosen, the disk is too small, another
+            process is writing to ``out``, or the address or the cluster cannot be used.
     """
     job = _job(name, out, only, items, seed, jobs)
+    if engine is not None or is_address(str(out)):
+        fetch = partial(download_release, name, mirror=mirror, jobs=jobs)
+        return _in_shards(fetch, job, absolute(str(out)), engine or LocalEngine(1), Tally(on_progress))
     job.out.mkdir(parents=True, exist_ok=True)
     done = Download(job.out)
     with open_state(job.out) as state, Server(find_source(mirror), jobs) as server:
@@ -126,6 +135,13 @@ def _job(name: str, out: Path | str, only: Sequence[str] | None, items: Choice, 
     if media and "pairs" not in kinds and (items is None or isinstance(items, int)):
         files = [next(file for file in chosen.files if file.kind == "pairs"), *files]  # they name the items
     return _Job(chosen, Path(out), tuple(files), media, items, seed, jobs)
+
+
+def _in_shards(fetch: Fetch, job: _Job, out: str, engine: Engine, tally: Tally) -> Download:
+    def choose(folder: Path) -> list[int] | None:
+        return _items(replace(job, out=folder), None)
+
+    return download_in_shards(fetch, job.files, job.media, choose, out, engine, tally)
 
 
 def _fetch_media(fetcher: Fetcher, job: _Job, media: MediaFolder) -> None:
@@ -224,5 +240,4 @@ def _media_step(server: Server, job: _Job, media: MediaFolder) -> Step:
 
 def _list_missing(done: Download) -> None:
     """Write the list of missing files to the hidden folder of the release."""
-    lines = [f"{path}\t{why}\n" for path, why in sorted(done.missing.items())]
-    write_text(done.folder / FOLDER / MISSING, "".join(lines))
+    write_text(Path(done.folder) / FOLDER / MISSING, done.list_of_missing)

@@ -12,6 +12,7 @@ from microlens.download.progress import Tally
 
 Fetch = Callable[[], int | None]
 """Fetches one file; returns the bytes received, or None if it was there. Raises UnavailableError or TransferError."""
+MISSING = "missing.txt"
 FAILURES_WITHOUT_SUCCESS = 20
 """Files of a folder after which it is taken to be missing, if none was there."""
 
@@ -21,14 +22,14 @@ class Download:
     """What a download has done.
 
     Attributes:
-        folder: the release folder.
+        folder: the release folder, or its address.
         fetched: bytes received of each file that was fetched, by its path in the release.
         present: number of files that were there already.
         missing: why a file is not there, by its path in the release.
         notes: what else a user should know.
     """
 
-    folder: Path
+    folder: Path | str
     fetched: dict[str, int] = field(default_factory=dict)
     present: int = 0
     missing: dict[str, str] = field(default_factory=dict)
@@ -38,6 +39,11 @@ class Download:
     def size(self) -> int:
         """The bytes that were received."""
         return sum(self.fetched.values())
+
+    @property
+    def list_of_missing(self) -> str:
+        """The missing files, a line each: its path and why."""
+        return "".join(f"{path}\t{why}\n" for path, why in sorted(self.missing.items()))
 
     def count(self, path: str, received: int | None) -> None:
         """Count a file that was fetched, or was there already if ``received`` is None."""

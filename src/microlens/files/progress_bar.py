@@ -1,7 +1,7 @@
 """A progress bar on the terminal or in a notebook."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -44,3 +44,8 @@ def counting_bar(description: str, console: Console | None = None) -> Iterator[O
             bar.update(tasks[0], completed=done, total=total)
 
         yield show
+
+
+def shown_bar(description: str, *, shown: bool) -> AbstractContextManager[OnProgress | None]:
+    """A :func:`counting_bar` if it is to be shown, or else None."""
+    return counting_bar(description) if shown else nullcontext()

@@ -40,17 +40,21 @@ class Killed:
     how: str
 
 
-def work(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[tuple[T, R | Killed]]:
+def work(
+    function: Callable[[T], R], tasks: Iterable[T], workers: int, *, too_many_killers: int = 2
+) -> Generator[tuple[T, R | Killed]]:
     """Apply ``function`` to each task in ``workers`` processes; yield each task with its result as it completes.
 
     A task whose worker dies, runs out of memory or takes longer than ``SECONDS_A_TASK`` is retried in a new worker
     while no other is running. It yields :class:`Killed` only if it fails in the same way although that worker had
-    started, and another worker starts afterwards. If several tasks kill workers and none succeeds, no task is blamed.
+    started, and another worker starts afterwards. If ``too_many_killers`` tasks kill workers and none succeeds, no task
+    is blamed.
 
     Args:
         function: an importable function, or a ``partial`` of one.
         tasks: its arguments, one per call.
         workers: number of processes.
+        too_many_killers: more than 2 if the tasks are a part of a job.
 
     Raises:
         InputError: workers do not start, or die independently of the task.
@@ -76,7 +80,7 @@ def work(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Genera
                     yield task, answer
     if not killers:
         return
-    if len(killers) > 1 and not any_done:
+    if len(killers) >= too_many_killers and not any_done:
         raise InputError(
             f"each of the {len(killers)} tasks {killers[-1][1].how} and none succeeded, so the cause is not a single "
             "task; perhaps there is too little memory."

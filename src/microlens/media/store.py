@@ -106,6 +106,22 @@ class StoreWriter:
         self._path.with_name(self._path.name + "-lock").unlink(missing_ok=True)
 
 
+def rewrite_in_order(path: Path) -> None:
+    """Write a finished store again, in the order of its items, so that equal items make equal files.
+
+    Raises:
+        InputError: the file is not a store.
+    """
+    store = Store.open(path)
+    with atomic_write(path) as ordered:
+        ordered.unlink(missing_ok=True)  # left by a killed process
+        with StoreWriter(ordered) as writer:
+            for item_id in store.item_ids().tolist():
+                value = store.get(item_id)
+                assert value is not None
+                writer.put(item_id, value)
+
+
 class _Reader:
     """An open store: its index, and the state of the file when it was opened."""
 

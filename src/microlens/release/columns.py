@@ -43,11 +43,16 @@ class Columns:
 
     def note(self, name: str) -> list[str]:
         """A note that names the ignored columns, if any."""
-        if not self.ignored:
-            return []
-        names = ", ".join(shown(column, 20) or "without a name" for column in self.ignored[:5])
-        more = f" and {len(self.ignored) - 5} more" if len(self.ignored) > 5 else ""
-        return [f"{name}: not read are the columns {names}{more}"]
+        return note_of_ignored(name, self.ignored)
+
+
+def note_of_ignored(name: str, columns: Sequence[str]) -> list[str]:
+    """A note that names the ``columns`` of the table ``name`` that are not read, if any."""
+    if not columns:
+        return []
+    names = ", ".join(shown(column, 20) or "without a name" for column in columns[:5])
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    return [f"{name}: not read are the columns {names}{more}"]
 
 
 def split_line(line: str, separator: str) -> list[str]:
@@ -71,16 +76,22 @@ def columns_by_name(
     """
     for separator in SEPARATORS:
         names = split_line(line, separator)
-        plain = [re.sub(r"[\W_]", "", name.lower()) for name in names]
-        positions: dict[str, int] = {}
-        for column, accepted in wanted.items():
-            free = [name for name in accepted if name in plain and plain.index(name) not in positions.values()]
-            if free:
-                positions[column] = plain.index(free[0])
+        positions = positions_by_name(names, wanted)
         if all(column in positions for column in (wanted if required is None else required)):
             ignored = tuple(name for position, name in enumerate(names) if position not in positions.values())
             return Columns(separator=separator, width=len(names), positions=positions, header=True, ignored=ignored)
     return None
+
+
+def positions_by_name(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The positions among ``names`` of those columns of ``wanted`` that are found; see :func:`columns_by_name`."""
+    plain = [re.sub(r"[\W_]", "", name.lower()) for name in names]
+    positions: dict[str, int] = {}
+    for column, accepted in wanted.items():
+        free = [name for name in accepted if name in plain and plain.index(name) not in positions.values()]
+        if free:
+            positions[column] = plain.index(free[0])
+    return positions
 
 
 def likeliest_separator(line: str) -> str:

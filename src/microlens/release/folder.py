@@ -33,7 +33,7 @@ _PAIRS_ACCEPTED = "a file named *pairs.csv (user,item,timestamp) or *pairs.tsv (
 
 # Name patterns of the parts and their suffixes, most likely first.
 _TABLES = {
-    "pairs": ("pairs$", (".csv", ".tsv", ".txt")),  # the csv carries timestamps
+    "pairs": ("pairs$", (".csv", ".tsv", ".txt", ".parquet")),  # the csv carries timestamps
     "titles": ("title", (".csv", ".tsv", ".txt")),
     "tags": (r"tags|\btag\b", (".csv", ".tsv", ".txt")),
     "likes": ("likes", (".txt", ".tsv", ".csv")),

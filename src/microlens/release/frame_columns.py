@@ -1,7 +1,9 @@
 """Reading columns of polars, pandas and Arrow frames as ids, times, texts and counts."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from microlens.errors import InputError, one_line
 from microlens.release.columns import integers
 from microlens.release.ids import ids, why_no_id
 from microlens.release.timestamps import ACCEPTED as TIMES_ACCEPTED
-from microlens.release.timestamps import Moments, TimestampFault, read_moments
+from microlens.release.timestamps import Clock, Moments, TimestampFault
 
 _FRAMES = "a polars or pandas DataFrame, a pyarrow Table, or another object with __arrow_c_stream__"
 _MOST_EXACT = 2**53  # largest integer up to which float64 represents every integer
@@ -64,17 +66,23 @@ def _from_pandas(column: Any) -> pl.Series:
         return pl.Series(name, values, dtype=pl.Object)
 
 
-def id_column(column: pl.Series, argument: str) -> pl.Series:
+def id_column(column: pl.Series, argument: str, first_row: int = 0) -> pl.Series:
     """Convert ids to Int64, or to trimmed String if they are text, UUIDs or integers beyond 64 bits.
+
+    Args:
+        column: the ids.
+        argument: name of the frame in messages.
+        first_row: number of the first row in messages.
 
     Raises:
         InputError: an id is missing or invalid, or the column has another type.
     """
     kind = column.dtype
-    _require(~_missing(column), column, argument, "is missing")
+    named = _Named(argument, first_row)
+    named.require(~_missing(column), column, "is missing")
     if kind.is_float():
         whole = (column.floor() == column) & (column.abs() <= _MOST_EXACT)
-        _require(whole, column, argument, "is a decimal number; accepted are integers, text and UUIDs")
+        named.require(whole, column, "is a decimal number; accepted are integers, text and UUIDs")
         return column.cast(pl.Int64)
     if kind.is_integer():
         whole = column.cast(pl.Int64, strict=False)
@@ -88,7 +96,7 @@ def id_column(column: pl.Series, argument: str) -> pl.Series:
     if read.has_nulls():
         row = _first(read.is_null())
         why = why_no_id(written[row], text=True)
-        raise InputError(f"row {row} of {argument}: {why} (column '{column.name}').")
+        raise InputError(f"row {first_row + row} of {argument}: {why} (column '{column.name}').")
     return read
 
 
@@ -98,7 +106,8 @@ def ids_like(column: pl.Series, argument: str, *, text: bool) -> pl.Series:
     if text:
         return found.cast(pl.String)
     read = found.cast(pl.Int64, strict=False)
-    _require(read.is_not_null(), found, argument, "is not an integer, as the items of the interactions are")
+    problem = "is not an integer, as the items of the interactions are"
+    _Named(argument).require(read.is_not_null(), found, problem)
     return read
 
 
@@ -106,28 +115,55 @@ def time_column(column: pl.Series, argument: str) -> Moments:
     """Convert numbers, datetimes, dates or text to times, a column "timestamp".
 
     Raises:
-        InputError: a time is missing or invalid.
+        InputError: a time is missing or invalid, or they have several formats or units.
+    """
+    clock = Clock()
+    values = times_of(column, argument, clock)
+    finish(clock, column.name, argument)
+    return Moments(values=values.alias("timestamp"), unit=clock.unit, note=clock.note)
+
+
+def times_of(column: pl.Series, argument: str, clock: Clock, first_row: int = 0) -> pl.Series:
+    """Convert numbers, datetimes, dates or text to comparable numbers, whose unit ``clock`` finds.
+
+    ``argument`` and ``first_row`` are those of :func:`id_column`.
+
+    Raises:
+        InputError: a time is missing or invalid, or has another format than the first.
     """
     kind = column.dtype
-    _require(~_missing(column), column, argument, "is missing")
+    named = _Named(argument, first_row)
+    named.require(~_missing(column), column, "is missing")
     if isinstance(kind, pl.Date):
         column = column.cast(pl.Datetime("ms"))
     if isinstance(column.dtype, pl.Datetime):
-        return Moments(
-            values=column.to_physical().alias("timestamp"), unit=_UNITS[column.dtype.time_unit], note=_DATETIMES
-        )
+        clock.set(_UNITS[column.dtype.time_unit], _DATETIMES)
+        return column.to_physical()
     if kind.is_integer() or kind.is_decimal() or kind.is_float():
         number = pl.Int64 if kind.is_integer() else pl.Float64
         read = column.cast(number, strict=False)
-        _require(read.is_not_null() & (read.cast(pl.Float64).abs() < 2.0**63), column, argument, "is beyond 64 bits")
+        named.require(read.is_not_null() & (read.cast(pl.Float64).abs() < 2.0**63), column, "is beyond 64 bits")
         column = read
     elif kind != pl.String:
         raise InputError(f"column '{column.name}' of {argument} holds {kind}; accepted are {TIMES_ACCEPTED}.")
+    with _naming_rows(column.name, argument):
+        return clock.read(column, pl.int_range(first_row, first_row + len(column), eager=True))
+
+
+def finish(clock: Clock, name: str, argument: str) -> None:
+    """Find the unit of the times of the column ``name``; raises InputError if they have several."""
+    with _naming_rows(name, argument):
+        clock.finish()
+
+
+@contextmanager
+def _naming_rows(name: str, argument: str) -> Iterator[None]:
+    """Turn a fault of a timestamp into InputError with its row."""
     try:
-        return read_moments(column.alias("timestamp"))
+        yield
     except TimestampFault as fault:
         raise InputError(
-            f"row {fault.row} of {argument}, column '{column.name}': {fault}; accepted are {TIMES_ACCEPTED}."
+            f"row {fault.row} of {argument}, column '{name}': {fault}; accepted are {TIMES_ACCEPTED}."
         ) from None
 
 
@@ -166,12 +202,20 @@ def _missing(column: pl.Series) -> pl.Series:
     return missing | column.is_nan().fill_null(value=False) if column.dtype.is_float() else missing
 
 
-def _require(good: pl.Series, column: pl.Series, argument: str, why: str) -> None:
-    """Raise InputError for the first row where ``good`` is False."""
-    if not good.all():
-        row = _first(~good)
-        value = "" if "missing" in why else f" '{column[row]}'"
-        raise InputError(f"row {row} of {argument}: the value{value} of column '{column.name}' {why}.")
+@dataclass(frozen=True)
+class _Named:
+    """The frame ``argument``, whose rows are numbered from ``first_row`` in messages."""
+
+    argument: str
+    first_row: int = 0
+
+    def require(self, good: pl.Series, column: pl.Series, why: str) -> None:
+        """Raise InputError for the first row where ``good`` is False."""
+        if not good.all():
+            row = _first(~good)
+            value = "" if "missing" in why else f" '{column[row]}'"
+            where = f"row {self.first_row + row} of {self.argument}"
+            raise InputError(f"{where}: the value{value} of column '{column.name}' {why}.")
 
 
 def _first(wrong: pl.Series) -> int:

@@ -88,3 +88,11 @@ def positions_of(wanted: Sequence[object], among: pl.Series) -> npt.NDArray[np.i
     positions = among.search_sorted(values).cast(pl.Int64)
     found = among.gather(positions.clip(0, len(among) - 1)) == values
     return np.where(found.fill_null(value=False).to_numpy(), positions.to_numpy(), -1)
+
+
+def notes_of_ids(name: str, text_ids: TextIds, first: tuple[str, str]) -> list[str]:
+    """Notes on the ids of the table ``name`` that are text, because its ``first`` user and item are."""
+    kinds = (("user", text_ids.user, first[0]), ("item", text_ids.item, first[1]))
+    return [
+        f"{name}: {what} ids are text, as the first of them, '{shown(id_, 20)}'" for what, text, id_ in kinds if text
+    ]

@@ -2,11 +2,12 @@
 
 import os
 import stat
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from microlens.files.addresses import StoredFile, files_below
 from microlens.release.ids import Id
 
 NO_ITEM = "not named by the id of an item that has interactions"
@@ -22,16 +23,26 @@ class MediaFiles:
     """The files of one kind, by item id in ascending order, and the other files in their folders.
 
     ``names`` maps item ids to paths relative to the release folder. ``unused`` maps (suffix, reason) to the paths of
-    files that are not used.
+    files that are not used. In a release at an address, ``remote`` has the files, and ``by_item`` only their names.
     """
 
     by_item: Mapping[Id, Path]
     names: Mapping[Id, str]
     unused: dict[tuple[str, str], list[str]]
+    remote: Mapping[Id, StoredFile] = field(default_factory=dict)
 
     def name_within(self, item: Id) -> str:
         """The path of an item's file from the folder that holds the files of this kind."""
         return self.names[item].partition("/")[2]
+
+    def size_of(self, item: Id) -> int:
+        """The size of an item's file in bytes; 0 for a missing file, whose path may come from a data frame."""
+        if item in self.remote:
+            return self.remote[item].bytes
+        try:
+            return self.by_item[item].stat().st_size
+        except OSError:
+            return 0
 
     def of_items(self, items: Container[Id]) -> "MediaFiles":
         """The same with the files of these items only; the others are not used."""
@@ -40,7 +51,7 @@ class MediaFiles:
             if item not in items:
                 unused.setdefault((path.suffix.lower(), NO_ITEM), []).append(self.names[item])
         by_item = {item: path for item, path in self.by_item.items() if item in items}
-        return MediaFiles(by_item=by_item, names=self.names, unused=unused)
+        return replace(self, by_item=by_item, unused=unused)
 
 
 def find_media(folders: Sequence[Path], suffixes: Sequence[str], *, text_ids: bool = False) -> MediaFiles:
@@ -50,28 +61,56 @@ def find_media(folders: Sequence[Path], suffixes: Sequence[str], *, text_ids: bo
     suffix comes first, then the one that lies in fewer folders, then the one with the shorter name, then the first by
     alphabet.
     """
+    found = (
+        _Found(name_of(path.relative_to(folder.parent)), path, depth, fault)
+        for folder in folders
+        for path, depth, fault in _files_below(folder, suffixes)
+    )
+    return _chosen(found, suffixes, text_ids)
+
+
+def find_remote_media(folders: Sequence[str], suffixes: Sequence[str], *, text_ids: bool = False) -> MediaFiles:
+    """The same for the folders at addresses."""
+    found = []
+    for folder in folders:
+        for within, file in files_below(folder):
+            name = f"{folder.rpartition('/')[2]}/{within}"
+            found.append(_Found(name, Path(name), within.count("/"), None, file))
+    return _chosen(found, suffixes, text_ids)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file in a folder of media: its name within the release, the folders it is in, and why it cannot be read."""
+
+    name: str
+    path: Path
+    depth: int
+    fault: str | None
+    remote: StoredFile | None = None
+
+
+def _chosen(found: Iterable[_Found], suffixes: Sequence[str], text_ids: bool) -> MediaFiles:
+    """Choose the file of each item."""
     rank = {suffix: index for index, suffix in enumerate(suffixes)}
     unused: dict[tuple[str, str], list[str]] = {}
-    candidates: list[tuple[int, int, int, str, Path]] = []
-    for folder in folders:
-        for path, depth, fault in _files_below(folder, rank):
-            name, suffix = name_of(path.relative_to(folder.parent)), path.suffix.lower()
-            if why := fault or _why_unused(path, suffix in rank, text_ids):
-                unused.setdefault((suffix, why), []).append(name)
-            else:
-                candidates.append((rank[suffix], depth, len(path.name), name, path))
-    by_item: dict[Any, Path] = {}
-    names: dict[Any, str] = {}
-    for *_, name, path in sorted(candidates):
-        item = path.stem if text_ids else int(path.stem)
-        if item in by_item:
-            unused.setdefault((path.suffix.lower(), _SECOND), []).append(name)
+    candidates = []
+    for file in found:
+        suffix = file.path.suffix.lower()
+        if why := file.fault or _why_unused(file.path, suffix in rank, text_ids):
+            unused.setdefault((suffix, why), []).append(file.name)
         else:
-            by_item[item], names[item] = path, name
+            candidates.append((rank[suffix], file.depth, len(file.path.name), file.name, file))
+    by_item: dict[Any, _Found] = {}
+    for *_, file in sorted(candidates, key=lambda candidate: candidate[:4]):
+        item = file.path.stem if text_ids else int(file.path.stem)
+        if by_item.setdefault(item, file) is not file:
+            unused.setdefault((file.path.suffix.lower(), _SECOND), []).append(file.name)
     return MediaFiles(
-        by_item=dict(sorted(by_item.items())),
-        names=names,
+        by_item={item: by_item[item].path for item in sorted(by_item)},
+        names={item: file.name for item, file in by_item.items()},
         unused={key: sorted(names) for key, names in sorted(unused.items())},
+        remote={item: file.remote for item, file in by_item.items() if file.remote},
     )
 
 

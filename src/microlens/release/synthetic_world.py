@@ -115,7 +115,7 @@ def build_world(users: int = 2000, items: int = 400, seed: int = 0) -> World:
     )
 
 
-def check_minimum(what: str, given: int, least: int) -> None:
+def check_minimum(what: str, given: float, least: int) -> None:
     """Raise an :class:`InputError` if a number is below the minimum of a synthetic release."""
     if given < least:
         raise InputError(f"{what} is {given}; a synthetic release accepts {least} or more.")

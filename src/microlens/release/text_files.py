@@ -14,15 +14,15 @@ from microlens.errors import InputError
 
 ACCEPTED = "text in UTF-8, UTF-16 with a byte-order mark or GB18030, plain or packed with gzip"
 
-_BYTE_ORDER_MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_GZIP = b"\x1f\x8b"
-_NO_TEXT = {
+GZIP = b"\x1f\x8b"
+NO_TEXT = {
     b"PK\x03\x04": "a zip archive or a spreadsheet",
     b"\xd0\xcf\x11\xe0": "a spreadsheet",
     b"PAR1": "a Parquet file",
@@ -33,7 +33,7 @@ _NO_TEXT = {
     b"Rar!": "a RAR archive",
     b"%PDF": "a PDF file",
 }
-_MOST_TIMES_PACKED = 300  # maximum compression ratio; a table of numbers reaches 4, gzip at most about 1,000
+MOST_TIMES_PACKED = 300  # maximum compression ratio; a table of numbers reaches 4, gzip at most about 1,000
 _PIECE = 1 << 20
 _LONGEST_HEADER = 1 << 16  # bytes; only the beginning of a longer line is examined
 
@@ -63,9 +63,9 @@ def read_text(path: Path, otherwise: str | None = None) -> TextFile:
             unsupported encoding.
     """
     raw = path.read_bytes()
-    if raw.startswith(_GZIP):
+    if raw.startswith(GZIP):
         raw = _unpacked(path, raw)
-    for start, what in _NO_TEXT.items():
+    for start, what in NO_TEXT.items():
         if raw.startswith(start):
             raise InputError(f"{path} is {what}; accepted is {ACCEPTED}.")
     content, encoding, damaged = _as_utf8(path, raw, otherwise)
@@ -113,7 +113,7 @@ def first_line(content: bytes) -> tuple[int, int, str] | None:
 def beginning_of(path: Path) -> str:
     """The first non-blank line of a file, or its beginning; empty if the file is blank or a damaged gzip file."""
     with path.open("rb") as file:
-        is_packed = file.read(len(_GZIP)) == _GZIP
+        is_packed = file.read(len(GZIP)) == GZIP
     try:
         with gzip.open(path) if is_packed else path.open("rb") as file:
             found = first_line(file.read(_LONGEST_HEADER).removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n"))
@@ -129,7 +129,7 @@ def shown(text: str, most: int = 80) -> str:
 
 
 def _unpacked(path: Path, raw: bytes) -> bytes:
-    most = max(1 << 26, _MOST_TIMES_PACKED * len(raw))
+    most = max(1 << 26, MOST_TIMES_PACKED * len(raw))
     pieces, size = [], 0
     try:
         with gzip.open(path) as file:
@@ -137,7 +137,7 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
                 pieces.append(piece)
                 size += len(piece)
                 if size > most:
-                    raise InputError(f"{path} unpacks to more than {_MOST_TIMES_PACKED} times its size; unpack it.")
+                    raise InputError(f"{path} unpacks to more than {MOST_TIMES_PACKED} times its size; unpack it.")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} is a damaged gzip file ({shown(str(error))}); copy it again.") from None
     return b"".join(pieces)
@@ -145,7 +145,7 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
 
 def _as_utf8(path: Path, raw: bytes, otherwise: str | None) -> tuple[bytes, str, bool]:
     """The text in UTF-8, its original encoding, and True if some of it was lost."""
-    for mark, encoding in _BYTE_ORDER_MARKS:
+    for mark, encoding in BYTE_ORDER_MARKS:
         if raw.startswith(mark):
             raw = raw[len(mark) :]
             if encoding != "utf-8":

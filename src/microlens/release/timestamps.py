@@ -20,10 +20,11 @@ _ISO = (
 _EARLIEST, _LATEST = 600_000_000, 4_200_000_000
 _UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
 _INT64 = 1 << 63
+_ROUNDED_UP = _INT64 - 512  # integers from here on are 2**63 as decimals
 
 
 class TimestampFault(Exception):  # noqa: N818 - the file is at fault
-    """The value in row ``row`` is invalid; the message is the reason."""
+    """The value in the row with number ``row`` is invalid; the message is the reason."""
 
     def __init__(self, row: int, why: str) -> None:
         super().__init__(why)
@@ -43,13 +44,17 @@ class Moments:
 
     def milliseconds(self) -> pl.Expr:
         """An expression that converts a column of ``values`` to whole milliseconds and preserves their order."""
-        column = pl.col(self.values.name)
-        per_millisecond = _UNITS[self.unit or "milliseconds"] / 1000
-        if self.values.dtype == pl.Float64:
-            return (column / per_millisecond).round().cast(pl.Int64)
-        if per_millisecond < 1:
-            return column * 1000
-        return column if per_millisecond == 1 else column // int(per_millisecond)
+        return in_milliseconds(pl.col(self.values.name), self.unit, decimal=self.values.dtype == pl.Float64)
+
+
+def in_milliseconds(column: pl.Expr, unit: str | None, *, decimal: bool) -> pl.Expr:
+    """Convert times in ``unit`` to whole milliseconds, preserving their order."""
+    per_millisecond = _UNITS[unit or "milliseconds"] / 1000
+    if decimal:
+        return (column / per_millisecond).round().cast(pl.Int64)
+    if per_millisecond < 1:
+        return column * 1000
+    return column if per_millisecond == 1 else column // int(per_millisecond)
 
 
 def read_moments(column: pl.Series) -> Moments:
@@ -58,65 +63,173 @@ def read_moments(column: pl.Series) -> Moments:
     Raises:
         TimestampFault: a value is not a time, or the column mixes formats or units.
     """
-    if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        if text.str.contains(_WHOLE).all():
-            column = text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
-            _require(column.is_not_null(), "is beyond 64-bit integers", text)
-        elif text.str.contains(_NUMBER).all():
-            column = text.cast(pl.Float64)
-            _require(column.abs() < _INT64, "is beyond 64-bit integers", text)
-        else:
-            return _read_iso(text)
-    unit = _unit_of(column)
-    if unit == "seconds":
-        _require((column < _INT64 // 1000) & (column > -_INT64 // 1000), "is beyond 64-bit milliseconds", column)
-    note = f"timestamps are {unit}; they are stored in milliseconds"
+    clock = Clock()
+    values = clock.read(column, pl.int_range(len(column), eager=True))
+    clock.finish()
+    return Moments(values=values, unit=clock.unit, note=clock.note)
+
+
+class Clock:
+    """Reads timestamps in batches, integers or text in one format, and finds their unit once all are read.
+
+    Attributes:
+        unit: as of :class:`Moments`; known after :meth:`finish`.
+        note: what to tell the user about the format.
+    """
+
+    def __init__(self) -> None:
+        self.unit: str | None = None
+        self.note: str | None = None
+        self._is_set = False
+        self._format: _Format | None = None
+        self._is_decimal = False
+        self._telling = 0  # number of values that can be told to be in some unit or in none
+        self._of_unit = dict.fromkeys(_UNITS, 0)
+        self._first: dict[str, _Seen] = {}  # the first value of each unit, and the first ones that are too large
+
+    def read(self, column: pl.Series, rows: pl.Series) -> pl.Series:
+        """Parse timestamps (E,) to Int64 or Float64; ``rows`` (E,) are their numbers in messages.
+
+        Raises:
+            TimestampFault: a value is not a time, or has another format than the first.
+        """
+        if column.dtype == pl.String:
+            text = column.str.strip_chars()
+            is_number = text.str.contains(_NUMBER)
+            if self._format is None:
+                self._format = _Format.of(text)
+            if self._format.is_iso or not is_number.all():
+                return self._format.read(text, is_number, rows)
+            column = _numbers(text, rows)
+        elif self._format is None:
+            self._format = _Format(is_iso=False, first=str(column[0]) if len(column) else "")
+        self._is_decimal |= column.dtype == pl.Float64
+        self._look_at(column, rows)
+        return column
+
+    def set(self, unit: str, note: str) -> None:
+        """State the unit of timestamps that are read elsewhere."""
+        self._is_set, self.unit, self.note = True, unit, note
+
+    def finish(self) -> None:
+        """Find the unit of all timestamps.
+
+        Raises:
+            TimestampFault: they have several units, or are too large for the unit.
+        """
+        if self._is_set:
+            return
+        if self._format is not None and self._format.is_iso:
+            zone = "" if self._format.has_zone else ", taken as UTC"
+            self.unit, self.note = "microseconds", f"timestamps are ISO 8601{zone}, stored in milliseconds"
+            return
+        if self._is_decimal and "decimals" in self._first:
+            seen = self._first["decimals"]
+            raise TimestampFault(seen.row, f"'{seen.value}' is beyond 64-bit integers")
+        self.unit = self._common_unit()
+        if self.unit == "seconds" and "milliseconds from seconds" in self._first:
+            raise self._fault("milliseconds from seconds", "is beyond 64-bit milliseconds")
+        self.note = None if self.unit == "milliseconds" else _note(self.unit)
+
+    def _look_at(self, numbers: pl.Series, rows: pl.Series) -> None:
+        size = numbers.clip(1 - _INT64).abs()  # the least 64-bit integer has no absolute value
+        latest = _LATEST * _UNITS["nanoseconds"]
+        # 0 and the ends of 64 bits stand for "unknown" in any unit.
+        self._telling += int(((size >= _EARLIEST) & (size <= latest)).sum())
+        for name, factor in _UNITS.items():
+            belongs = size.is_between(_EARLIEST * factor, _LATEST * factor)
+            self._of_unit[name] += int(belongs.sum())
+            self._remember(name, belongs, numbers, rows)
+        self._remember("milliseconds from seconds", size >= _INT64 // 1000, numbers, rows)
+        self._remember("decimals", size >= _ROUNDED_UP, numbers, rows)
+
+    def _remember(self, name: str, which: pl.Series, numbers: pl.Series, rows: pl.Series) -> None:
+        """Keep the first of ``numbers`` in ``which``."""
+        if name not in self._first and which.any():
+            row = int(which.arg_max() or 0)
+            self._first[name] = _Seen(row=int(rows[row]), value=numbers[row])
+
+    def _common_unit(self) -> str | None:
+        found = [name for name in _UNITS if self._of_unit[name]]
+        if not found or sum(self._of_unit.values()) < self._telling:
+            return None
+        if len(found) == 1:
+            return found[0]
+        one, other = sorted(found, key=lambda name: self._first[name].row)[:2]
+        raise self._fault(other, f"is a time in {other}, '{self._shown(one)}' above one in {one}")
+
+    def _fault(self, name: str, why: str) -> TimestampFault:
+        return TimestampFault(self._first[name].row, f"'{self._shown(name)}' {why}")
+
+    def _shown(self, name: str) -> str:
+        value = self._first[name].value
+        return str(float(value) if self._is_decimal else value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A value and the number of its row."""
+
+    row: int
+    value: int | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Format:
+    """The format of the ``first`` timestamp, which all others share."""
+
+    first: str
+    is_iso: bool
+    has_zone: bool = False
+
+    @classmethod
+    def of(cls, text: pl.Series) -> "_Format":
+        """The format of the first of ``text``."""
+        first = str(text[0]) if len(text) else ""
+        zone = text.head(1).str.extract_groups(_ISO).struct.field("zone")
+        is_iso = bool(text.head(1).str.contains(_ISO).any())
+        return cls(first=first, is_iso=is_iso, has_zone=is_iso and zone.null_count() == 0)
+
+    def read(self, text: pl.Series, is_number: pl.Series, rows: pl.Series) -> pl.Series:
+        """Parse ISO 8601 to microseconds; raises :class:`TimestampFault` for other text, and if this is no ISO 8601."""
+        is_iso = text.str.contains(_ISO)
+        _require(is_iso | is_number, "is not a time", text, rows)
+        _require(is_iso == self.is_iso, f"has another format than '{self.first}' above", text, rows)
+        parts = text.str.extract_groups(_ISO).struct.unnest()
+        same_zone = parts["zone"].is_not_null() == self.has_zone
+        _require(same_zone, f"has a time zone, or has none, unlike '{self.first}' above", text, rows)
+        clock = pl.concat_str(
+            pl.col("day").str.replace_all("/", "-"),
+            pl.lit(" "),
+            pl.col("minute").fill_null("00:00"),
+            pl.col("second").fill_null(":00").str.replace(",", "."),
+        ).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
+        ahead = pl.col("hours").fill_null("0").cast(pl.Int64) * 60 + pl.col("minutes").fill_null("0").cast(pl.Int64)
+        ahead = pl.when(pl.col("sign") == "-").then(-ahead).otherwise(ahead)
+        moments = parts.select((clock.cast(pl.Int64) - ahead * 60_000_000).alias("timestamp")).to_series()
+        _require(moments.is_not_null(), "is not a time", text, rows)
+        return moments
+
+
+def _numbers(text: pl.Series, rows: pl.Series) -> pl.Series:
+    """Parse numbers to Int64 or, if one is decimal, Float64."""
+    if text.str.contains(_WHOLE).all():
+        column = text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
+        _require(column.is_not_null(), "is beyond 64-bit integers", text, rows)
+    else:
+        column = text.cast(pl.Float64)
+        _require(column.abs() < _INT64, "is beyond 64-bit integers", text, rows)
+    return column
+
+
+def _note(unit: str | None) -> str:
     if unit is None:
-        note = "timestamps are no times since 1989 in seconds to nanoseconds; they are kept as they are"
-    return Moments(values=column, unit=unit, note=None if unit == "milliseconds" else note)
+        return "timestamps are no times since 1989 in seconds to nanoseconds; they are kept as they are"
+    return f"timestamps are {unit}; they are stored in milliseconds"
 
 
-def _unit_of(numbers: pl.Series) -> str | None:
-    size = numbers.clip(1 - _INT64).abs()  # the least 64-bit integer has no absolute value
-    latest = _LATEST * _UNITS["nanoseconds"]
-    telling = (size >= _EARLIEST) & (size <= latest)  # 0 and the ends of 64 bits stand for "unknown" in any unit
-    of_unit = {name: size.is_between(_EARLIEST * factor, _LATEST * factor) for name, factor in _UNITS.items()}
-    found = [name for name, belongs in of_unit.items() if belongs.any()]
-    if not found or sum(int(of_unit[name].sum()) for name in found) < telling.sum():
-        return None
-    if len(found) == 1:
-        return found[0]
-    first = {name: int(of_unit[name].arg_max() or 0) for name in found}
-    one, other = sorted(found, key=first.__getitem__)[:2]
-    raise TimestampFault(
-        first[other], f"'{numbers[first[other]]}' is a time in {other}, '{numbers[first[one]]}' above one in {one}"
-    )
-
-
-def _read_iso(text: pl.Series) -> Moments:
-    is_iso, is_number = text.str.contains(_ISO), text.str.contains(_NUMBER)
-    _require(is_iso | is_number, "is not a time", text)
-    _require(is_iso == is_iso[0], f"has another format than '{text[0]}' above", text)
-    parts = text.str.extract_groups(_ISO).struct.unnest()
-    has_zone = parts["zone"].is_not_null()
-    _require(has_zone == has_zone[0], f"has a time zone, or has none, unlike '{text[0]}' above", text)
-    clock = pl.concat_str(
-        pl.col("day").str.replace_all("/", "-"),
-        pl.lit(" "),
-        pl.col("minute").fill_null("00:00"),
-        pl.col("second").fill_null(":00").str.replace(",", "."),
-    ).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
-    ahead = pl.col("hours").fill_null("0").cast(pl.Int64) * 60 + pl.col("minutes").fill_null("0").cast(pl.Int64)
-    ahead = pl.when(pl.col("sign") == "-").then(-ahead).otherwise(ahead)
-    moments = parts.select((clock.cast(pl.Int64) - ahead * 60_000_000).alias("timestamp")).to_series()
-    _require(moments.is_not_null(), "is not a time", text)
-    zone = "" if has_zone[0] else ", taken as UTC"
-    return Moments(values=moments, unit="microseconds", note=f"timestamps are ISO 8601{zone}, stored in milliseconds")
-
-
-def _require(good: pl.Series, why: str, values: pl.Series) -> None:
+def _require(good: pl.Series, why: str, values: pl.Series, rows: pl.Series) -> None:
     """Raise TimestampFault for the first row where ``good`` is False."""
     if not good.all():
         row = int((~good).fill_null(value=True).arg_max() or 0)
-        raise TimestampFault(row, f"'{values[row]}' {why}")
+        raise TimestampFault(int(rows[row]), f"'{values[row]}' {why}")

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_NAME = re.compile(r"(?P<set>.*?)[ _-]*titles?(?:[ _-]+(?P<language>[a-z]{2}(?:[ _-](?:[a-z]{2}|hans|hant))?))?$")
+_LANGUAGE = r"[a-z]{2}(?:[ _-](?:[a-z]{2}|hans|hant))?"
+_NAME = re.compile(rf"(?P<set>.*?)[ _-]*titles?(?:[ _-]+(?P<language>{_LANGUAGE}))?$")
 _READ_FIRST = ("en", "")
 ORIGINAL = "original"
 
@@ -33,6 +34,11 @@ def set_and_language(stem: str) -> tuple[str, str]:
     if found is None:
         return set_of(stem, "title"), ""
     return found["set"], re.sub(r"[ -]", "_", found["language"] or "")
+
+
+def is_title_column(name: str) -> bool:
+    """True for the columns of :class:`TitleFiles`, such as title_zh."""
+    return name == f"title_{ORIGINAL}" or re.fullmatch(f"title_{_LANGUAGE}", name) is not None
 
 
 def set_of(name: str, part: str) -> str:

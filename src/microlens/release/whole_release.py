@@ -8,7 +8,7 @@ import polars as pl
 
 from microlens.release.folder import Release, find_release
 from microlens.release.formats.parquet import without_positions
-from microlens.release.formats.tables import SideTables, Tables
+from microlens.release.formats.tables import SideTables, Tables, in_languages
 from microlens.release.given_split import read_given_split
 from microlens.release.ids import TextIds
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
@@ -49,12 +49,11 @@ def _titles(release: Release, text_ids: TextIds, notes: list[str]) -> pl.DataFra
     """The titles, and those of each language in a column of its own if there are several."""
     notes += [f"{path.name} is left out: it holds titles of another set" for path in release.other_titles]
     titles = _table(release.titles, read_titles, text_ids, notes)
-    for column, path in release.title_columns.items():
-        own = _table(path, read_titles, text_ids, [] if path == release.titles else notes)
-        if titles is not None and own is not None:
-            named = own.rename({"title": column})
-            titles = titles.join(named, on="item", how="full", coalesce=True, maintain_order="left_right")
-    return titles
+    others = {
+        column: _table(path, read_titles, text_ids, [] if path == release.titles else notes)
+        for column, path in release.title_columns.items()
+    }
+    return in_languages(titles, others)
 
 
 def _table(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,7 @@ from microlens.building import build, nearest, options_of
 from microlens.config.toml_files import toml_value
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
-from microlens.data.feature_matrix import load_features
-from microlens.data.interactions import Int64, ItemIds
+from microlens.data.interactions import Int64
 from microlens.distributed import local_device
 from microlens.encoders import CONTENT_ENCODERS, ENCODER_REGISTRY, ENCODERS
 from microlens.encoders.content import ContentEncoder
@@ -28,8 +27,8 @@ from microlens.encoders.text import BERT_SMALL_WEIGHTS, TextEncoder
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import WeightsFile
 from microlens.encoders.yamnet import YAMNET_WEIGHTS
+from microlens.engines.ray_cluster import RayEngine
 from microlens.errors import InputError
-from microlens.files.json_files import read_json
 from microlens.files.writing import (
     MARK,
     atomic_write,
@@ -42,7 +41,9 @@ from microlens.files.writing import (
 )
 from microlens.release.ids import Id
 from microlens.runs.assembly import dataset_arguments
-from microlens.training.extraction import WRITTEN, OnProgress, extract
+from microlens.runs.feature_record import FeatureFiles, read_finished
+from microlens.runs.feature_tasks import compute_on
+from microlens.training.extraction import WRITTEN, ComputeElsewhere, OnProgress, extract
 from microlens.training.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, WeightsFile] = {
@@ -57,24 +58,6 @@ NO_OPTIONS = {"weights", "head", "missing"}
 READERS = 4  # threads that decode stored images
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeatureFiles:
-    """Features on disk: ``NAME.npy`` (N, E) float32, with ``NAME.ids.npy`` (N,) and ``NAME.json`` next to it.
-
-    ``provenance`` is the content of ``NAME.json``: the inputs and the software that produced the features.
-    """
-
-    path: Path
-    provenance: dict[str, Any]
-
-    @property
-    def config(self) -> str:
-        """The TOML lines of a configuration that uses the features."""
-        lines = f'[encoder]\nname = "features"\npath = {json.dumps(str(self.path))}'
-        left_out = list(self.provenance["left_out"])
-        return f"[protocol]\nrequire = {json.dumps(left_out)}\n\n{lines}" if left_out else lines
-
-
 def write_features(
     folder: Path,
     encoder: str,
@@ -84,6 +67,7 @@ def write_features(
     options: Mapping[str, Any] | None = None,
     out: Path | None = None,
     missing: Literal["error", "skip"] = "error",
+    engine: RayEngine | None = None,
     on_progress: OnProgress | None = None,
 ) -> FeatureFiles:
     """Compute the frozen features of every item of a dataset with an encoder, or read those computed before.
@@ -99,6 +83,7 @@ def write_features(
         options: options of the encoder, as in a configuration.
         out: folder of the files; ``features`` in the dataset by default.
         missing: "error" or "skip" items without the content.
+        engine: a cluster that computes them, on machines of the same kind that have the dataset in the same folder.
         on_progress: called with (done, total) items.
 
     Raises:
@@ -131,9 +116,13 @@ def write_features(
                 "left_out": left_out,
                 "made_by": environment.describe(device),
             }
-            _compute(tower, dataset, numbers, device, provenance, working, path, on_progress)
+            elsewhere = None
+            if engine is not None:
+                load = partial(_load, folder.absolute(), encoder, weights, seed, options or {}, missing)
+                elsewhere = compute_on(engine, load, _digest(identity), tower, device)
+            _compute(tower, dataset, numbers, device, provenance, working, path, elsewhere, on_progress)
         remove_folder(working, [f"*/{name}" for name in (*WRITTEN, MARK)])
-    return FeatureFiles(path=path, provenance=_read_finished(path, identity, dataset.item_id_array(numbers[1:])))
+    return FeatureFiles(path=path, provenance=read_finished(path, identity, dataset.item_id_array(numbers[1:])))
 
 
 def read_options(assignments: Iterable[str]) -> dict[str, Any]:
@@ -178,6 +167,16 @@ def _frozen_tower(
     assert isinstance(tower, ContentEncoder)
     chosen = weights or (schemas["weights"].default if "weights" in schemas else "random")
     return tower.eval().to(local_device("auto")), str(chosen)
+
+
+def _load(
+    folder: Path, encoder: str, weights: str | None, seed: int, options: Mapping[str, Any], missing: str
+) -> tuple[ContentEncoder, ItemContent]:
+    """The encoder, and the content that it reads, in another process."""
+    dataset = Dataset(folder)
+    tower, _ = _frozen_tower(dataset, encoder, weights, seed, options)
+    numbers, _ = _with_content(dataset, encoder, tower.needs, missing)
+    return tower, ItemContent(dataset, dataset.interactions.item_ids[numbers], tower.needs, READERS)
 
 
 def _content_encoder(name: str) -> Callable[..., Any]:
@@ -235,6 +234,7 @@ def _compute(
     provenance: dict[str, Any],
     working: Path,
     path: Path,
+    elsewhere: ComputeElsewhere | None,
     on_progress: OnProgress | None,
 ) -> None:
     """Compute the features and write them to ``path``, after their ids and provenance."""
@@ -242,37 +242,21 @@ def _compute(
     content = ItemContent(dataset, dataset.interactions.item_ids[numbers], tower.needs, READERS)
     # The name depends on machine and versions: a partial result from elsewhere is not resumed, its bits might differ.
     rows = working / _digest(provenance)
-    extract(tower.frozen_state, content, len(numbers) - 1, rows, provenance, device=device, on_progress=on_progress)
+    extract(
+        tower.frozen_state,
+        content,
+        len(numbers) - 1,
+        rows,
+        provenance,
+        device=device,
+        elsewhere=elsewhere,
+        on_progress=on_progress,
+    )
     with atomic_write(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
         item_ids = dataset.item_id_array(numbers[1:])
         np.save(file, item_ids.astype(np.str_) if item_ids.dtype == object else item_ids)
     write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
     (rows / "0.npy").replace(path)
-
-
-def _read_finished(path: Path, identity: dict[str, Any], item_ids: ItemIds) -> dict[str, Any]:
-    """Check finished features against their inputs and return their provenance."""
-    note = path.with_suffix(".json")
-    provenance = read_json(note, dict[str, Any], f"remove {path} to compute it again")
-    other = next((name for name, value in identity.items() if provenance.get(name) != value), None)
-    if other is not None:
-        raise InputError(
-            f"{path} was computed from other inputs: {note.name} has {other} = {provenance.get(other)!r}, requested is "
-            f"{identity[other]!r}; remove it or choose another folder."
-        )
-    read_json(note, _Shown, f"remove {path} to compute it again")
-    load_features(path, item_ids)
-    return provenance
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """Fields of the provenance that are shown, besides the inputs."""
-
-    num_items: int
-    feature_dim: int
-    weights: str
-    left_out: dict[str, list[int | str]]
 
 
 def _file_digest(encoder: str, weights: str) -> str | None:

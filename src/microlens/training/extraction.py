@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,10 +31,11 @@ _ARRAYS = "arrays"  # key in the provenance of a complete extraction: shapes and
 
 Array: TypeAlias = npt.NDArray[Any]
 Compute = Callable[[ItemBatch], tuple[Tensor, ...]]
+ComputeElsewhere = Callable[[Sequence[Int64]], Iterator[list[Array]]]
+"""Computes the storable arrays of groups of item numbers, in their order."""
 OnProgress = Callable[[int, int], None]
 
 
-@torch.inference_mode()
 def extract(
     compute: Compute,
     content: ItemContent,
@@ -45,6 +46,7 @@ def extract(
     device: torch.device,
     half: bool = False,
     process: Process | None = None,
+    elsewhere: ComputeElsewhere | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Rows]:
     """Compute tensors (m, ...) for every item 1..N and store them as ``0.npy``, ``1.npy``, ... in ``folder``.
@@ -61,6 +63,7 @@ def extract(
         device: device to compute on.
         half: store floating-point numbers as float16.
         process: rank and world_size of this process.
+        elsewhere: computes what ``compute`` does, on other machines.
         on_progress: called with (done, total) items of this process.
 
     Raises:
@@ -73,7 +76,11 @@ def extract(
         if process.rank == 0:
             _begin(partial, provenance)
         wait_for_all(process)
-        _compute_share(compute, content, num_items, partial, device, half, process, on_progress)
+
+        def here(groups: Sequence[Int64]) -> Iterator[list[Array]]:
+            return (compute_group(compute, content, items, device, half=half) for items in groups)
+
+        _compute_share(elsewhere or here, num_items, partial, process, on_progress)
         wait_for_all(process)
         if process.rank == 0:
             arrays = _described(_read(partial, provenance, num_items))
@@ -114,13 +121,23 @@ def _begin(partial: Path, provenance: dict[str, Any]) -> None:
     write_text(note, json.dumps(provenance, indent=1) + "\n")
 
 
+@torch.inference_mode()
+def compute_group(
+    compute: Compute, content: ItemContent, items: Int64, device: torch.device, *, half: bool = False
+) -> list[Array]:
+    """Compute the storable arrays (m, ...) of a group of items; arguments as :func:`extract`.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    batch = ItemBatch(items=torch.from_numpy(items), content=content.read(items))
+    return [_storable(value, half, items) for value in compute(batch.to(device))]
+
+
 def _compute_share(
-    compute: Compute,
-    content: ItemContent,
+    compute: ComputeElsewhere,
     num_items: int,
     partial: Path,
-    device: torch.device,
-    half: bool,
     process: Process,
     on_progress: OnProgress | None,
 ) -> None:
@@ -130,20 +147,19 @@ def _compute_share(
     synced = time.monotonic()
     with ExitStack() as files:
         writers: list[RowWriter] = []
-        for start in range(done, len(share), ITEMS_AT_ONCE):
-            items = share[start : start + ITEMS_AT_ONCE]
-            batch = ItemBatch(items=torch.from_numpy(items), content=content.read(items))
-            values = [_storable(value, half, items) for value in compute(batch.to(device))]
+        groups = [share[start : start + ITEMS_AT_ONCE] for start in range(done, len(share), ITEMS_AT_ONCE)]
+        for items, values in zip(groups, compute(groups), strict=True):
+            done += len(items)
             writers = writers or [files.enter_context(writer) for writer in _writers(partial, num_items, values)]
             for writer, value in zip(writers, values, strict=True):
                 writer.write(int(items[0]) - 1, value)
             if time.monotonic() - synced > SECONDS_BETWEEN_SYNCS:
                 for writer in writers:
                     writer.sync()
-                _record(record, start + len(items), writers)
+                _record(record, done, writers)
                 synced = time.monotonic()
             if on_progress:
-                on_progress(start + len(items), len(share))
+                on_progress(done, len(share))
         if writers:
             for writer in writers:
                 writer.sync()

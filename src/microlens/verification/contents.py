@@ -7,10 +7,11 @@ from pathlib import Path
 from microlens.errors import InputError
 from microlens.release.folder import MEDIA, Release, find_release
 from microlens.release.formats import FORMATS, format_of
+from microlens.release.frame_events import FrameEvents
 from microlens.release.ids import Id, TextIds
 from microlens.release.media_files import MediaFiles, find_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
-from microlens.release.pairs import Pairs, pairs_at, pairs_in_order, read_pairs
+from microlens.release.pairs import Pairs, pairs_of, read_pairs
 from microlens.release.timestamps import read_moments
 from microlens.verification.findings import Case, Finding, grouped, note
 
@@ -60,9 +61,8 @@ def read_interactions(path: Path) -> tuple[Path, Pairs]:
     if name is None or (name == "recbole" and not _has_types(file)):
         return file, read_pairs(file)
     tables = FORMATS[name].read(file)
-    if "timestamp" in tables.events.columns:
-        return file, pairs_at(tables.events, read_moments(tables.events["timestamp"]), tables.notes)
-    return file, pairs_in_order(tables.events, tables.notes)
+    moments = read_moments(tables.events["timestamp"]) if "timestamp" in tables.events.columns else None
+    return file, pairs_of(FrameEvents(tables.events, moments, tables.notes))
 
 
 def read_contents(path: Path) -> Contents:

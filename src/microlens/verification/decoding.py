@@ -38,7 +38,8 @@ class Decoded:
 
     ``faults`` lists what is wrong with it. ``pictures`` (P, 32, 32) uint8 are small grey frames, P = 0 for sound. A
     video also has the ``info`` duration (seconds), width and height (pixels, as shown), codec, num_frames (stated by
-    the file), decoded (frames) and has_sound; that of a sound file is its duration.
+    the file), decoded (frames), whole (False if only a part was decoded) and has_sound; that of a sound file is its
+    duration.
     """
 
     faults: list[str]
@@ -192,6 +193,7 @@ def _info(film: Film, timeline: Timeline, run: _Run, *, has_sound: bool) -> dict
         "codec": film.stream.codec_context.codec.canonical_name,
         "num_frames": timeline.expected,
         "decoded": run.frames,
+        "whole": run.pixels < MOST_PIXELS,
         "has_sound": has_sound,
     }
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from microlens.engines.base import Engine
 from microlens.files.writing import sha256
 from microlens.media.faults import MediaFault, faults_of
-from microlens.media.processes import Killed, work
+from microlens.media.processes import Killed
 from microlens.media.reading import read_cover
 from microlens.verification.decoding import PICTURE_SIZE, Decoded, decode_sound, decode_video
 from microlens.verification.foreign_files import what_it_is
@@ -76,10 +77,10 @@ def check_file(task: MediaTask) -> CheckedFile:
 def check_files(
     tasks: Sequence[MediaTask],
     folder: Path,
-    workers: int,
+    engine: Engine,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[CheckedFile]:
-    """Check all files in ``workers`` processes, except those whose check is in the log in ``folder``.
+    """Check all files with ``engine``, except those whose check is in the log in ``folder``.
 
     Each result is appended to the log as it arrives; a file is checked again if its size or its time of change differ,
     or if its hashes can be computed only now. A file that kills its process is one with a fault.
@@ -88,7 +89,7 @@ def check_files(
         The results in the order of ``tasks``.
 
     Raises:
-        InputError: worker processes do not start, or die independently of the file.
+        InputError: as :meth:`microlens.engines.base.Engine.map_items`.
         OSError: the disk is full, or another system resource is exhausted.
     """
     log = folder / LOG
@@ -97,7 +98,7 @@ def check_files(
     left = [task for task in tasks if (task.kind, task.name) not in done]
     with ExitStack() as stack:
         lines = stack.enter_context(log.open("a", encoding="utf-8"))
-        for task, answer in stack.enter_context(closing(work(check_file, left, workers))):
+        for task, answer in stack.enter_context(closing(engine.map_items(check_file, left))):
             checked = _lost(task, answer) if isinstance(answer, Killed) else answer
             done[task.kind, task.name] = checked
             lines.write(json.dumps(asdict(checked)) + "\n")

@@ -1,10 +1,11 @@
 """Verification of a whole release."""
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 
 from microlens.download.registry import find_set
+from microlens.engines.base import Engine
+from microlens.engines.local import LocalEngine
 from microlens.files.progress_bar import OnProgress, counting_bar
 from microlens.files.writing import claim_folder, lock_folder
 from microlens.release.folder import MEDIA
@@ -46,6 +47,7 @@ def verify(
     against: str | Path | None = None,
     state: str | Path | None = None,
     jobs: int | None = None,
+    engine: Engine | None = None,
     progress: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Verification:
@@ -61,12 +63,14 @@ def verify(
         against: the original, a release or a file of interactions, to find which ids were permuted.
         state: folder where the checked files are remembered; ``NAME.verify`` beside the release by default.
         jobs: number of decoding processes; one per core by default.
+        engine: where files are decoded, instead of processes of this machine; its machines have the release in the
+            same folder.
         progress: show a progress bar.
         on_progress: called with (done, total) files, instead of the bar.
 
     Raises:
         InputError: the interactions are missing or cannot be read, ``set_name`` is no set, ``against`` cannot be read,
-            another process writes to ``state``, or decoding processes do not start.
+            another process writes to ``state``, decoding processes do not start, or the cluster cannot be used.
     """
     release = Path(release)
     wanted = find_set(set_name) if set_name is not None else None
@@ -75,7 +79,7 @@ def verify(
     identity = identify(contents.pairs, contents.folder, contents.pairs_file, wanted, official)
     state = Path(state) if state is not None else _beside(release)
     with counting_bar("media files") if progress and not on_progress else nullcontext(on_progress) as show:
-        media = _check_media(contents, state, jobs or os.cpu_count() or 1, show)
+        media = _check_media(contents, state, engine or LocalEngine(jobs), show)
     return Verification(
         release=release,
         identity=identity,
@@ -83,6 +87,7 @@ def verify(
         findings=[
             *identity.findings(expected=wanted is not None or official is not None),
             *_media_faults(media),
+            *_decoded_in_part(media),
             *check_durations(media.get("clips", [])),
             *check_completeness(contents),
             *check_values(contents),
@@ -101,9 +106,9 @@ def _beside(release: Path) -> Path:
     return absolute.with_name(f"{absolute.name}.verify")
 
 
-def _check_media(contents: Contents, state: Path, jobs: int, on_progress: OnProgress | None) -> Checked:
+def _check_media(contents: Contents, state: Path, engine: Engine, on_progress: OnProgress | None) -> Checked:
     entries = [
-        (item, MediaTask(kind=kind, name=files.names[item], path=path))
+        (item, MediaTask(kind=kind, name=files.names[item], path=path.absolute()))
         for kind, files in contents.media.items()
         for item, path in files.by_item.items()
     ]
@@ -111,7 +116,7 @@ def _check_media(contents: Contents, state: Path, jobs: int, on_progress: OnProg
         return {}
     claim_folder(state, (LOG,))
     with lock_folder(state):
-        results = check_files([task for _, task in entries], state, jobs, on_progress)
+        results = check_files([task for _, task in entries], state, engine, on_progress)
     checked: Checked = {}
     for (item, task), result in zip(entries, results, strict=True):
         checked.setdefault(task.kind, []).append((item, result))
@@ -131,6 +136,15 @@ def _media_faults(media: Checked) -> list[Finding]:
             ),
         )
     ]
+
+
+def _decoded_in_part(media: Checked) -> list[Finding]:
+    cases = (
+        Case(item=item, file=file.name, why=f"{file.info['decoded']:,} of {file.info['num_frames']:,} frames")
+        for item, file in media.get("clips", [])
+        if not file.info.get("whole", True)
+    )
+    return note(MEDIA["clips"][0], "decoded in part, for their length", cases)
 
 
 def _kind(fault: str) -> str:

@@ -84,10 +84,10 @@ def _titles(titles: pl.DataFrame | None) -> dict[str, pl.DataFrame | None]:
     languages = [] if titles is None else [name for name in titles.columns if name.startswith("title_")]
     if titles is None or not languages:
         return {"titles": titles}
-    return {
-        name.removesuffix(f"_{ORIGINAL}"): titles.select("item", pl.col(name).alias("title")).drop_nulls()
-        for name in languages
-    }
+    files = {name.removesuffix(f"_{ORIGINAL}"): titles.select("item", title=name).drop_nulls() for name in languages}
+    if not any(titles["title"].equals(titles[name]) for name in languages):
+        files.setdefault("title", titles.select("item", "title").drop_nulls())
+    return dict(files)
 
 
 def _copy_features(path: Path, folder: Path) -> str:

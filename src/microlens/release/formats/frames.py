@@ -8,9 +8,10 @@ import polars as pl
 
 from microlens.errors import InputError
 from microlens.release.columns import COMMENT, ITEM, LIKES, TAG, TIME, TITLE, USER, VIEWS
-from microlens.release.formats.tables import SideTables, Tables, counts, filled
+from microlens.release.formats.tables import SideTables, Tables, counts, filled, in_languages
 from microlens.release.frame_columns import count_column, id_column, ids_like, text_column, time_column
 from microlens.release.given_split import SPLIT, part_numbers
+from microlens.release.title_files import is_title_column
 
 ACCEPTED = "columns for users and items, and perhaps times and a split, such as user, item, timestamp, split"
 _ITEM_KEY = ("itemid", *ITEM)  # items.parquet of a dataset has both the id and a number
@@ -69,14 +70,21 @@ def _items(frame: pl.DataFrame, events: pl.DataFrame) -> SideTables:
         if (column := _found(frame, names)) is not None
     ]
     return SideTables(
-        titles=_texts(frame, keys, "title", TITLE),
-        tags=_texts(frame, keys, "tag", TAG),
+        titles=_titles(frame, keys),
+        tags=_texts(frame, keys, "tag", _found(frame, TAG)),
         likes=counts(pl.DataFrame([keys, *numbers])),
     )
 
 
-def _texts(frame: pl.DataFrame, keys: pl.Series, name: str, names: Sequence[str]) -> pl.DataFrame | None:
-    column = _found(frame, names)
+def _titles(frame: pl.DataFrame, keys: pl.Series) -> pl.DataFrame | None:
+    chosen = _found(frame, TITLE)
+    columns = {column for column in frame.columns if is_title_column(column)}
+    languages = [] if columns == {chosen} else sorted(columns)
+    titles = _texts(frame, keys, "title", chosen)
+    return in_languages(titles, {column: _texts(frame, keys, "title", column) for column in languages})
+
+
+def _texts(frame: pl.DataFrame, keys: pl.Series, name: str, column: str | None) -> pl.DataFrame | None:
     if column is None:
         return None
     return filled(pl.DataFrame([keys, text_column(frame[column], "items")[0].alias(name)]), name)

@@ -1,6 +1,6 @@
 """Reading the tables of other formats, and what is read of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -172,6 +172,15 @@ def filled(table: pl.DataFrame, name: str) -> pl.DataFrame | None:
         "item", keep="first", maintain_order=True
     )
     return None if kept.is_empty() else kept
+
+
+def in_languages(titles: pl.DataFrame | None, others: Mapping[str, pl.DataFrame | None]) -> pl.DataFrame | None:
+    """``titles`` with those of each language, of the columns item and title, in a column of its own."""
+    for column, table in others.items():
+        if titles is not None and table is not None:
+            named = table.rename({"title": column})
+            titles = titles.join(named, on="item", how="full", coalesce=True, maintain_order="left_right")
+    return titles
 
 
 def counts(table: pl.DataFrame) -> pl.DataFrame | None:

@@ -1,0 +1,112 @@
+"""What splitting, training and ranking cost with many users and items, printed as JSON.
+
+    python speed/many_users.py [--smoke] [--users 1000000] [--items 91402] [--dim 64] [--loss in-batch-softmax]
+
+Interactions are made in the shape of MicroLens and prepared. A process of its own then opens the dataset, splits it,
+takes steps of SASRec on item ids in batches of 128 users, and ranks the test targets of some users among all items.
+Peak memory after each stage is what the operating system reports of the process; python_blocks counts the memory
+blocks of Python's allocator, which do not grow with users and items where nothing is held per user in Python.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import print_result, sasrec
+from memory import peak_bytes
+
+BATCH_SIZE, STEPS, RANKED = 128, 20, 1000
+SMOKE = {"users": 3000, "items": 300}
+
+
+def make_dataset(folder: Path, users: int, items: int) -> None:
+    """Make and prepare interactions."""
+    from microlens.data.prepare import prepare
+    from microlens.release.synthetic_interactions import write_interactions_only
+
+    write_interactions_only(folder / "release", users=users, items=items)
+    prepare(folder / "release", folder / "dataset")
+
+
+def train_and_rank(folder: Path, dim: int, loss: str) -> dict[str, Any]:
+    """Seconds, peak memory and blocks of Python's memory of each stage."""
+    begin = time.perf_counter()
+    import torch
+    from training import trainer_of
+
+    from microlens.config.run_config import RunConfig
+    from microlens.evaluation.ranking import encode_catalogue, known_before, rank_of_target, score_users
+    from microlens.runs.assembly import build_experiment
+
+    torch.set_num_threads(1)
+    stages: dict[str, Any] = {}
+
+    def end(stage: str, times: int = 1) -> None:
+        nonlocal begin
+        seconds = round((time.perf_counter() - begin) / times, 5)
+        memory = {"peak_gigabytes": round(peak_bytes() / 1e9, 3), "python_blocks": sys.getallocatedblocks()}
+        stages[stage] = {"seconds": seconds, **memory}
+        begin = time.perf_counter()
+
+    end("imports")
+    sections = sasrec(dim, BATCH_SIZE)
+    sections["train"] |= {"loss": loss, "device": "cpu"}
+    configuration = {"dataset": folder / "dataset", "output": folder / "run", "encoder": {"name": "id"}, **sections}
+    run = build_experiment(RunConfig.model_validate(configuration))
+    end("dataset, split and model")
+    trainer = trainer_of(run, folder)
+    batches = trainer._batches()
+    trainer.step(next(batches))
+    end("trainer and first step")
+    for _ in range(STEPS):
+        trainer.step(next(batches))
+    end("step", STEPS)
+    run.model.eval()
+    catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
+    end("catalogue")
+    chosen = np.random.default_rng(0).permutation(len(run.split.targets("test")))[:RANKED]
+    users, targets = run.split.target_users("test")[chosen], torch.from_numpy(run.split.targets("test")[chosen]).long()
+    with torch.inference_mode():
+        for scored in score_users(run.model, catalogue, users, known_before(run.split, "test", users)):
+            rank_of_target(scored.scores, targets[scored.rows], scored.seen)
+    end("user ranked", len(chosen))
+    counts = {"users": run.split.num_users, "items": run.split.num_items, "interactions": run.split.num_events}
+    return {**counts, "stages": stages}
+
+
+def main() -> None:
+    """Make the dataset, and measure a process that trains and ranks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="tiny data, to see that the program works")
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=91_402)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--loss", default="in-batch-softmax")
+    parser.add_argument("--folder", type=Path, help="where to write")
+    parser.add_argument("--way", choices=("make", "train"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.smoke:
+        options.users, options.items = SMOKE["users"], SMOKE["items"]
+    if options.way == "make":
+        make_dataset(options.folder, options.users, options.items)
+        return
+    if options.way == "train":
+        print(json.dumps(train_and_rank(options.folder, options.dim, options.loss)))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        size = ["--users", str(options.users), "--items", str(options.items), "--folder", name]
+        command = [sys.executable, __file__, *size, "--dim", str(options.dim), "--loss", options.loss]
+        subprocess.run([*command, "--way", "make"], check=True)
+        answer = subprocess.run([*command, "--way", "train"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    options.folder = None
+    print_result("many_users", options, [1], json.loads(answer), [])
+
+
+if __name__ == "__main__":
+    main()
