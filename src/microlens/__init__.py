@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from microlens.engines.ray_cluster import RayEngine
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
+    from microlens.feed.from_events import FeedRelease, release_from_events
+    from microlens.feed.report import FeedReport, report_feed
+    from microlens.feed.server.running import serve
+    from microlens.feed.settings import FeedSettings
+    from microlens.feed.simulation.simulate import Simulation, simulate
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
     from microlens.page.run_page import write_page
@@ -48,6 +53,9 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "FeedRelease": "feed.from_events",
+    "FeedReport": "feed.report",
+    "FeedSettings": "feed.settings",
     "Description": "stats.description",
     "Download": "download.work",
     "FeatureComparison": "verification.feature_files",
@@ -63,6 +71,7 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Search": "runs.tune",
     "Settings": "media.decoding",
+    "Simulation": "feed.simulation.simulate",
     "Subset": "subsets.subset",
     "Table": "bench.table",
     "Verification": "verification.report",
@@ -82,7 +91,11 @@ _MODULES = {
     "load": "runs.run",
     "plan_release": "download.release",
     "prepare": "data.prepare",
+    "release_from_events": "feed.from_events",
+    "report_feed": "feed.report",
     "sample_release": "subsets.sampling",
+    "serve": "feed.server.running",
+    "simulate": "feed.simulation.simulate",
     "table": "bench.table",
     "train": "runs.train",
     "verify": "verification.verify",
@@ -101,6 +114,9 @@ __all__ = [
     "Description",
     "Download",
     "FeatureComparison",
+    "FeedRelease",
+    "FeedReport",
+    "FeedSettings",
     "ImportedLmdb",
     "InputError",
     "ItemEncoder",
@@ -113,6 +129,7 @@ __all__ = [
     "RunConfig",
     "Search",
     "Settings",
+    "Simulation",
     "Subset",
     "Table",
     "Verification",
@@ -132,7 +149,11 @@ __all__ = [
     "load",
     "plan_release",
     "prepare",
+    "release_from_events",
+    "report_feed",
     "sample_release",
+    "serve",
+    "simulate",
     "table",
     "train",
     "verify",

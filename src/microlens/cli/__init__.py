@@ -11,6 +11,7 @@ from microlens.cli import (
     data,
     download,
     feature_files,
+    feed,
     listing,
     run_folders,
     runs,
@@ -18,6 +19,7 @@ from microlens.cli import (
     subsets,
     verify,
 )
+from microlens.cli.default_command import group_with_default
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
@@ -33,12 +35,20 @@ data_app.command("sample")(subsets.sample_release)
 data_app.command("prepare")(data.prepare)
 data_app.command("import-lmdb")(data.import_lmdb)
 data_app.command("export-lmdb")(data.export_lmdb)
+data_app.command("from-events")(feed.from_events)
 data_app.command("verify")(verify.verify)
 data_app.command("stats")(stats.stats)
 runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folders.")
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
 runs_app.command("adopt")(run_folders.adopt)
+feed_app = typer.Typer(
+    cls=group_with_default("serve"), no_args_is_help=True, help="Serve a feed; microlens feed RUN serves."
+)
+app.add_typer(feed_app, name="feed")
+feed_app.command("serve")(feed.serve)
+feed_app.command("simulate")(feed.simulate)
+feed_app.command("report")(feed.report)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)
@@ -49,11 +59,11 @@ app.command("compare")(runs.compare)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
 features_app = typer.Typer(
-    cls=feature_files.ExtractByDefault,
+    cls=group_with_default("extract"),
     help="Compute, compare and adopt frozen features; without a command: extract.",
 )
 app.add_typer(features_app, name="features")
-features_app.command(feature_files.EXTRACT)(content.features)
+features_app.command("extract")(content.features)
 features_app.command("diff")(feature_files.diff)
 features_app.command("adopt")(feature_files.adopt)
 app.command("list")(listing.list_names)

@@ -3,24 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from microlens.cli.output import console
-
-EXTRACT = "extract"
-
-
-class ExtractByDefault(TyperGroup):
-    """A group whose command ``extract`` runs if none is named: ``microlens features DATASET --encoder NAME``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse arguments, with ``extract`` before them if they begin with no command."""
-        if not args or args[0] not in (*self.commands, "--help"):
-            args = [EXTRACT, *args]
-        return super().parse_args(ctx, args)
 
 
 def diff(

@@ -1,9 +1,10 @@
 """Lists of recommended items: for users of the dataset, for any history, and with new videos."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -47,6 +48,12 @@ class Ranker:
         self.titles = run.dataset.items["title"].fill_null("").gather(run.split.items_kept[1:] - 1)
         self.catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
         self.histories = Histories.of_split(run.split, run.dataset.interactions)
+
+    def with_vectors(self, vectors: Tensor) -> Self:
+        """The same ranker with more items, numbered after those of the run, by their vectors (A, D)."""
+        extended = copy(self)
+        extended.catalogue = torch.cat([self.catalogue, vectors.to(self.catalogue)])
+        return extended
 
     def user_numbers(self, users: Sequence[Any]) -> Int64:
         """The numbers of user ids, (U,).

@@ -14,6 +14,9 @@ from microlens.release.folder import MEDIA, find_release
 from microlens.release.formats.tables import Tables, text_ids_of
 from microlens.release.media_files import find_media
 
+Media = tuple[str, str, Path]
+"""A media file of a release: the folder of its kind, the item id as text, and its path."""
+
 _WRITTEN = "[!.]*"
 
 
@@ -72,18 +75,18 @@ def write_subset(
     if tables.events.is_empty():
         raise InputError(f"nothing of {source} is left after the step '{steps[-1].name}'.")
     check_is_new(out)
-    media = _media(source, tables)
-    tables = _of_items(tables)
+    media = media_of(source, tables)
+    tables = restricted(tables)
     with renamed_when_complete(out, [_WRITTEN]) as folder:
         new_ids = {name: _numbers(tables.events[name]) for name in ("user", "item")} if renumber else {}
         notes = write_official(_renamed(tables, new_ids), folder)
         _write_maps(new_ids, folder, prefix(tables.name))
-        _link(media, new_ids.get("item"), folder, on_progress)
+        link_media(_named(media, new_ids.get("item")), folder, on_progress)
     return Subset(steps=tuple(steps), media=len(media), notes=(*tables.notes, *notes))
 
 
-def _media(source: Path, tables: Tables) -> list[tuple[str, str, Path]]:
-    """Folder, item id as text, and path of the media files of the items left."""
+def media_of(source: Path, tables: Tables) -> list[Media]:
+    """The media files in a release of the items that have interactions in ``tables``."""
     release = find_release(source)
     left = set(tables.events["item"].unique().to_list())
     return [
@@ -96,8 +99,8 @@ def _media(source: Path, tables: Tables) -> list[tuple[str, str, Path]]:
     ]
 
 
-def _of_items(tables: Tables) -> Tables:
-    """``tables`` with the rows of the items, and the comments of the users, that are left."""
+def restricted(tables: Tables) -> Tables:
+    """``tables`` with the rows of the items, and the comments of the users, that have interactions."""
     left = {name: tables.events[name].unique().cast(pl.String) for name in ("user", "item")}
 
     def restricted(table: pl.DataFrame) -> pl.DataFrame | None:
@@ -141,14 +144,17 @@ def _write_maps(new_ids: dict[str, pl.DataFrame], folder: Path, name: str) -> No
         table.rename({"new": key, "old": f"former_{key}"}).write_csv(folder / f"{name}_{key}_ids.csv")
 
 
-def _link(
-    media: list[tuple[str, str, Path]], new_ids: pl.DataFrame | None, folder: Path, on_progress: OnProgress | None
-) -> None:
-    """Link the media files into the folders of their kinds, named by item id."""
+def _named(media: Sequence[Media], new_ids: pl.DataFrame | None) -> list[Media]:
+    """Media files by the new ids of their items."""
     names = {} if new_ids is None else dict(new_ids.select(pl.all().cast(pl.String)).select("old", "new").iter_rows())
+    return [(kind, names.get(item, item), path) for kind, item, path in media]
+
+
+def link_media(media: Sequence[Media], folder: Path, on_progress: OnProgress | None = None) -> None:
+    """Link media files into the folders of their kinds in ``folder``, named by item id."""
     for kind in {kind for kind, _, _ in media}:
         (folder / kind).mkdir()
     for done, (kind, item, path) in enumerate(media, 1):
-        link_or_copy(path, folder / kind / f"{names.get(item, item)}{path.suffix}")
+        link_or_copy(path, folder / kind / f"{item}{path.suffix}")
         if on_progress is not None:
             on_progress(done, len(media))

@@ -1,0 +1,122 @@
+"""Counts of each item: interactions in the dataset, and exposures, views, likes, comments and watched share here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Select, case, func, select
+
+from microlens.data.interactions import Int64
+from microlens.feed.catalogue import Catalogue
+from microlens.feed.database import Row
+from microlens.feed.event_store import EventStore
+from microlens.feed.person import watched_share
+from microlens.feed.schema import EVENTS, EXPOSURES
+
+Floats = npt.NDArray[np.float64]
+_OF_THE_FEED = ("exposures", "views", "likes", "comments", "ends", "watched")
+
+
+class ItemCounts:
+    """Counts by item number, (C,) each; they grow with the catalogue.
+
+    Args:
+        catalogue: the items.
+
+    Attributes:
+        interactions: interactions in the dataset.
+        exposures: times shown.
+        views: times started.
+        likes: people who like it.
+        comments: comments.
+        ends: exposures of which it is known how much was watched.
+        watched: sum of the watched shares of these.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        size = len(catalogue.active)
+        found = np.bincount(catalogue.dataset.interactions.items, minlength=size)
+        self.interactions: Int64 = found.astype(np.int64)
+        self.exposures: Int64 = np.zeros(size, np.int64)
+        self.views, self.likes, self.comments, self.ends = (self.exposures.copy() for _ in range(4))
+        self.watched: Floats = np.zeros(size)
+
+    def grow(self, size: int) -> None:
+        """Add items without counts."""
+        for name in ("interactions", *_OF_THE_FEED):
+            counts = getattr(self, name)
+            setattr(self, name, np.append(counts, np.zeros(max(0, size - len(counts)), counts.dtype)))
+
+    def load(self, store: EventStore) -> None:
+        """Replace the counts of the feed by those of the store."""
+        fresh = {name: np.zeros_like(getattr(self, name)) for name in _OF_THE_FEED}
+        for name, statement in _COUNTED.items():
+            for row in store.read(statement()):
+                number = self._catalogue.number(row["item"])
+                if number is not None:
+                    fresh[name][number] += row["count"]
+        for row in store.read(_watched()):
+            number = self._catalogue.number(row["item"])
+            if number is not None:
+                fresh["ends"][number] += 1
+                fresh["watched"][number] += watched_share(row)
+        for name, counts in fresh.items():
+            setattr(self, name, counts)
+
+    def add_event(self, number: int, event: Row, liked: int) -> None:
+        """Count an event about an item; ``liked`` is the change in the number of people who like it."""
+        self.likes[number] += liked
+        self.views[number] += event["kind"] == "start"
+        self.comments[number] += event["kind"] == "comment"
+        if event["kind"] == "end" and event["watched_ms"] is not None:
+            self.ends[number] += 1
+            self.watched[number] += watched_share(event)
+
+
+def _exposures() -> Select[Any]:
+    return select(EXPOSURES.c.item, func.count().label("count")).group_by(EXPOSURES.c.item)
+
+
+def views_of_items() -> Select[Any]:
+    """The number of times that each item was started: item, count."""
+    return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == "start").group_by(EVENTS.c.item)
+
+
+def _comments() -> Select[Any]:
+    return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == "comment").group_by(EVENTS.c.item)
+
+
+def likes_of_items() -> Select[Any]:
+    """The number of people whose last word on each item is that they like it: item, count."""
+    by_person = (EVENTS.c.person, EVENTS.c.item)
+    last = (
+        select(*by_person, func.max(EVENTS.c.number).label("number"))
+        .where(EVENTS.c.kind.in_(("like", "unlike")))
+        .group_by(*by_person)
+        .subquery()
+    )
+    likes = func.sum(case((EVENTS.c.kind == "like", 1), else_=0)).label("count")
+    return select(EVENTS.c.item, likes).join(last, last.c.number == EVENTS.c.number).group_by(EVENTS.c.item)
+
+
+def _watched() -> Select[Any]:
+    """How each exposure ended; of several ends the longest."""
+    return (
+        select(
+            func.max(EVENTS.c.item).label("item"),
+            func.max(EVENTS.c.watched_ms).label("watched_ms"),
+            func.max(EVENTS.c.duration_ms).label("duration_ms"),
+        )
+        .where(EVENTS.c.kind == "end", EVENTS.c.watched_ms.is_not(None))
+        .group_by(EVENTS.c.request_id, EVENTS.c.position)
+    )
+
+
+_COUNTED: dict[str, Callable[[], Select[Any]]] = {
+    "exposures": _exposures,
+    "views": views_of_items,
+    "comments": _comments,
+    "likes": likes_of_items,
+}

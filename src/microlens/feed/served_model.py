@@ -1,0 +1,203 @@
+"""A trained run that scores the items of a feed, with the same numbers as ``microlens recommend``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microlens.data.dataset import Dataset
+from microlens.data.interactions import Int64
+from microlens.errors import InputError
+from microlens.files.writing import sha256
+from microlens.release.ids import positions_of
+from microlens.runs.assembly import Experiment, open_experiment
+from microlens.runs.recommend import Ranker
+
+Float32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A run and the uploads that it can rank.
+
+    Items are numbered as in the dataset of the feed, from 1; uploads are numbered after them. Items that the run does
+    not know, because its dataset lacks them or its protocol has dropped them, score minus infinity.
+
+    Letters: N items of the dataset of the feed, A uploads, D vector size, H history length.
+
+    Attributes:
+        folder: the run folder.
+        digest: digest of the weights.
+        ranker: ranks the items of the run.
+        numbers: (N+1,) row of each item in the catalogue of the run; 0 if the run does not know it.
+        uploads: (A,) the same for the uploads.
+        user_id: id of a user of the dataset whom every person continues.
+    """
+
+    folder: Path
+    digest: str
+    ranker: Ranker
+    numbers: Int64
+    uploads: Int64
+    user_id: str | None = None
+
+    @classmethod
+    def open(cls, folder: Path, dataset: Path | None = None, user: str | None = None) -> Self:
+        """Load a run.
+
+        Args:
+            folder: the run folder.
+            dataset: folder of its dataset, if that was moved.
+            user: id of a user of the dataset whom every person continues.
+
+        Raises:
+            InputError: the folder holds no trained run, its dataset is not found, the user is unknown, or the model
+                identifies users by number and there is no user.
+        """
+        run = open_experiment(folder, dataset)
+        ranker = Ranker(run)
+        if user is not None:
+            ranker.user_numbers([user])
+        elif run.model.known_users_only:
+            raise InputError(
+                f"{run.config.model.name} identifies users by number and cannot read the history of a new person; "
+                f"name a user whom everybody continues with --user ID, or serve another model."
+            )
+        return cls(folder, sha256(run.best)[:16], ranker, _numbers(run), np.zeros(0, np.int64), user)
+
+    @cached_property
+    def name(self) -> str:
+        """The name of the run folder."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def id(self) -> str:
+        """Name and weights, as exposures record them."""
+        return f"{self.name}@{self.digest[:8]}"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset of the run."""
+        return self.ranker.run.dataset
+
+    @property
+    def reads_videos(self) -> bool:
+        """True if a new video can be ranked: the item tower reads videos and nothing else."""
+        encoder = self.ranker.run.model.item_encoder
+        return encoder.needs == {"clips"} and not encoder.known_items_only
+
+    def for_items(self, ids: pl.Series) -> Self:
+        """This model for a feed of the items with some ids (N,), which may be those of another dataset.
+
+        Raises:
+            InputError: the run knows none of the items.
+        """
+        if ids.equals(self.dataset.item_ids):
+            return self
+        own = positions_of(ids.to_list(), self.dataset.item_ids) + 1
+        numbers = np.append(0, _numbers(self.ranker.run)[own])
+        if not numbers.any():
+            raise InputError(
+                f"{self.folder} was trained on {self.dataset.folder}, which has none of the items of this feed."
+            )
+        return replace(self, numbers=numbers)
+
+    def row_of(self, item: str) -> int:
+        """The row of an item in the catalogue of the run, by its id; 0 if the run was not trained with it."""
+        (own,) = positions_of([item], self.dataset.item_ids) + 1
+        return int(_numbers(self.ranker.run)[own])
+
+    def with_uploads(self, added: Sequence[Tensor | int]) -> Self:
+        """This model with more uploads: a vector (1, D) for each, or its row if the run has one, or 0."""
+        vectors = [one for one in added if isinstance(one, Tensor)]
+        first = iter(range(len(self.ranker.catalogue), len(self.ranker.catalogue) + len(vectors)))
+        rows = [next(first) if isinstance(one, Tensor) else one for one in added]
+        ranker = self.ranker.with_vectors(torch.cat(vectors)) if vectors else self.ranker
+        return replace(self, ranker=ranker, uploads=np.append(self.uploads, np.array(rows, np.int64)))
+
+    def encode(self, video: Path) -> Tensor:
+        """The vector of a new video: (1, D).
+
+        Raises:
+            InputError: the model reads more than videos, or the file cannot be decoded.
+        """
+        return self.ranker.encode_video(video)
+
+    @cached_property
+    def rows(self) -> Int64:
+        """The row of each item in the catalogue of the run: (N+A+1,), 0 where it has none."""
+        return np.concatenate([self.numbers, self.uploads])
+
+    @cached_property
+    def warm(self) -> Bools:
+        """Whether each item has training interactions: (N+A+1,)."""
+        split = self.ranker.run.split
+        added = len(self.ranker.catalogue) - len(split.train_counts)
+        counts = np.append(split.train_counts, np.zeros(added, split.train_counts.dtype))
+        warm: Bools = (counts[self.rows] > 0) & (self.rows > 0)
+        return warm
+
+    @cached_property
+    def _user(self) -> int | None:
+        return None if self.user_id is None else int(self.ranker.user_numbers([self.user_id])[0])
+
+    @cached_property
+    def continued(self) -> list[int]:
+        """The history of the continued user, by item number; empty without one."""
+        if self._user is None:
+            return []
+        of_row = np.zeros(len(self.ranker.catalogue), np.int64)
+        of_row[self.numbers] = np.arange(len(self.numbers))
+        return [int(of_row[row]) for row in self.ranker.histories[self._user] if of_row[row]]
+
+    def known(self, items: list[int]) -> list[int]:
+        """Those of some items that the model knows, in the same order."""
+        rows = self.rows
+        return [item for item in items if item < len(rows) and rows[item]]
+
+    def scores(self, history: list[int]) -> Float32:
+        """The score of every item after a history of known items, oldest first: (N+A+1,).
+
+        Items of the history, items that the run does not know, and padding score minus infinity.
+        """
+        own: Float32 = self.ranker.scores(self.rows[history], user=self._user).cpu().numpy()
+        if self._same_rows:
+            return own
+        return own[self.rows]  # row 0, padding, scores minus infinity
+
+    @cached_property
+    def _same_rows(self) -> bool:
+        return np.array_equal(self.rows, np.arange(len(self.rows)))
+
+    @cached_property
+    def unit_vectors(self) -> Tensor | None:
+        """The vectors of all rows, of length 1; None if the model has none to compare."""
+        if not self.ranker.run.model.item_encoder.comparable:
+            return None
+        return functional.normalize(self.ranker.catalogue, dim=1)
+
+    def nearest(self, item: int, among: list[int], k: int) -> list[tuple[int, float]]:
+        """The ``k`` items among some with the highest cosine similarity to an item, and the similarities."""
+        units = self.unit_vectors
+        others = [other for other in among if self.rows[other] and other != item]
+        if units is None or not others or not self.rows[item]:
+            return []
+        cosines = units[torch.from_numpy(self.rows[others])] @ units[int(self.rows[item])]
+        best = cosines.topk(min(k, len(others)))
+        return [(others[index], float(cosine)) for cosine, index in zip(*best, strict=True)]
+
+
+def _numbers(run: Experiment) -> Int64:
+    """The number in a run of each item of its dataset, (N+1,); 0 where the protocol has dropped it."""
+    numbers = np.zeros(run.dataset.interactions.num_items + 1, np.int64)
+    numbers[run.split.items_kept] = np.arange(run.split.num_items + 1)
+    return numbers

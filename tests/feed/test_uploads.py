@@ -1,0 +1,103 @@
+"""Uploaded items: ranked from the next request on, by every model that reads videos, and after a restart."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import microlens as ml
+from microlens.errors import InputError
+from microlens.feed.live import Feed
+from microlens.feed.people import now_ms
+from microlens.release.synthetic_media import write_item
+from microlens.release.synthetic_world import build_world
+from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
+    """A video that is not in the release."""
+    folder = tmp_path_factory.mktemp("clip")
+    for name in ("videos", "covers", "audios"):
+        (folder / name).mkdir()
+    write_item(folder, 1, build_world(30, ITEMS, seed=5).look(3))
+    return folder / "videos" / "1.mp4"
+
+
+def row(clip: Path, item: str) -> dict[str, Any]:
+    facts = {"width": 144, "height": 256, "duration_ms": 2500, "person": None, "cover": None}
+    return {"item": item, "title": "A new one", "tag": "New", "path": str(clip), "created": now_ms(), **facts}
+
+
+def scores_after(feed: Feed, arm: str, items: list[str]) -> dict[str, float]:
+    numbers = [feed.catalogue.number(item) or 0 for item in items]
+    scores = feed.models.serving[arm].scores(numbers)
+    return {feed.catalogue.id(number): float(scores[number]) for number in range(1, len(feed.catalogue) + 1)}
+
+
+def test_an_upload_is_ranked_as_recommend_ranks_a_new_video(
+    world: Path, video_run: Path, clip: Path, open_world: OpenFeed, serve: Serve, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/events.sqlite"
+    feed = open_world("video", events=url)
+    client = serve(feed)
+    visitor = Visitor(client)
+    first = visitor.next(2)
+    visitor.send(*(event_of(exposure, "like") for exposure in first))
+    number = feed.uploads.add(row(clip, "21"))
+    assert (number, feed.catalogue.number("21"), len(feed.catalogue)) == (ITEMS + 1, ITEMS + 1, ITEMS + 1)
+    history = [exposure["item"] for exposure in first]
+    table = ml.load(video_run).recommend(history=history, add_video=clip, k=ITEMS + 1)
+    expected = {item or "21": score for item, score in zip(table["item"].cast(str), table["score"], strict=True)}
+    found = scores_after(feed, "video", history)
+    assert {item: score for item, score in found.items() if item not in history} == expected
+    served = [exposure["item"] for count in (5, 5, 5, 4) for exposure in visitor.next(count)]
+    assert served == [item for item in expected if item not in history][: len(served)]
+    (shown,) = (exposure for exposure in Visitor(client).next(item="21", why=True))
+    assert (shown["title"], shown["why"]["cold"], shown["playable"]) == ("A new one", True, True)
+    assert client.get(shown["video"]).content == clip.read_bytes()
+    client.__exit__(None, None, None)
+    again = open_world("video", events=url)
+    assert scores_after(again, "video", history) == found
+    assert again.counts.exposures[number] == 2
+    again.close()
+
+
+def test_a_new_model_knows_the_uploads_and_one_of_ids_does_not(
+    world: Path, video_run: Path, clip: Path, open_world: OpenFeed, serve: Serve
+) -> None:
+    feed = open_world("video", "id")
+    feed.uploads.add(row(clip, "21"))
+    assert scores_after(feed, "id", ["3"])["21"] == -float("inf")
+    before = scores_after(feed, "video", ["3"])
+    feed.replace_model(video_run, "video")
+    assert scores_after(feed, "video", ["3"]) == before
+    feed.uploads.add(row(clip, "22"))
+    feed.back("video")
+    after = scores_after(feed, "video", ["3"])
+    assert {item: after[item] for item in before} == before
+    assert after["22"] == after["21"]
+    liked = scores_after(feed, "video", ["21"])
+    assert liked["21"] == -float("inf")
+    assert liked["22"] > -float("inf")
+    feed.close()
+
+
+def test_a_feed_of_ids_says_that_it_cannot_rank_a_new_video(open_world: OpenFeed, clip: Path) -> None:
+    feed = open_world("id")
+    with pytest.raises(InputError, match="no model of this feed can rank a new video"):
+        feed.uploads.add(row(clip, "21"))
+    assert (feed.store.uploads(), len(feed.catalogue)) == ([], ITEMS)
+    feed.close()
+
+
+def test_what_cannot_be_decoded_is_not_stored(video_run: Path, open_world: OpenFeed, tmp_path: Path) -> None:
+    feed = open_world("video")
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(InputError, match="cannot be used"):
+        feed.uploads.add(row(tmp_path / "text.mp4", "21"))
+    assert (feed.store.uploads(), len(feed.catalogue)) == ([], ITEMS)
+    feed.close()
