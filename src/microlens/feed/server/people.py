@@ -69,6 +69,7 @@ async def begin_session(request: Request, response: Response, wanted: SessionReq
         session=session,
         person=person.id,
         preload=feed.settings.preload,
+        comment_length=feed.settings.limits.comment_length,
         features=Features(upload=uploads, why=feed.settings.why),
     )
 
