@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from microlens.data.dataset import Dataset
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
+    from microlens.data.web_copies import WebCopies, write_web_copies
     from microlens.encoders.base import ItemEncoder
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
@@ -45,6 +46,7 @@ _MODULES = {
     "Search": "runs.tune",
     "Settings": "media.decoding",
     "Table": "bench.table",
+    "WebCopies": "data.web_copies",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
@@ -58,6 +60,7 @@ _MODULES = {
     "write_features": "runs.feature_files",
     "write_page": "page",
     "write_release": "release.synthetic",
+    "write_web_copies": "data.web_copies",
 }
 
 __all__ = [
@@ -75,6 +78,7 @@ __all__ = [
     "Search",
     "Settings",
     "Table",
+    "WebCopies",
     "adopt_run",
     "check_run",
     "compare",
@@ -88,6 +92,7 @@ __all__ = [
     "write_features",
     "write_page",
     "write_release",
+    "write_web_copies",
 ]
 
 

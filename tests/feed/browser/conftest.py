@@ -39,8 +39,8 @@ def until(condition: Condition, seconds: float = 30) -> Any:
 class LiveFeed:
     """A server in a thread, whose event store lasts when it is stopped and started again."""
 
-    def __init__(self, world: Path, folder: Path) -> None:
-        self._world, self._events = world, f"sqlite:///{folder}/events.sqlite"
+    def __init__(self, world: Path, folder: Path, run: str = "id") -> None:
+        self._world, self._run, self._events = world, run, f"sqlite:///{folder}/events.sqlite"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
@@ -48,7 +48,7 @@ class LiveFeed:
 
     def start(self) -> None:
         settings = FeedSettings.model_validate(NO_EXPLORATION)
-        self.feed: Feed = open_feed([self._world / "id"], self._events, settings, release=self._world / "release")
+        self.feed: Feed = open_feed([self._world / self._run], self._events, settings, release=self._world / "release")
         self._server = uvicorn.Server(
             uvicorn.Config(create_app(self.feed), log_config=None, timeout_graceful_shutdown=1)
         )

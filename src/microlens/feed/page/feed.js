@@ -1,11 +1,12 @@
 // The feed: asks for items, shows one at a time, and tells the server what the person does.
 
-import { Comments, closeByClick } from "./comments.js";
+import { Comments } from "./comments.js";
 import { listenToKeys, listenToWheel } from "./controls.js";
-import { say, show } from "./messages.js";
+import { say, show, showAway } from "./messages.js";
 import { identifier } from "./numbers.js";
 import { Outbox } from "./outbox.js";
 import { post } from "./server.js";
+import { copyLink } from "./share.js";
 import { Slide } from "./slide.js";
 import { showWhy } from "./why.js";
 
@@ -19,12 +20,8 @@ const LONGEST_WAIT_MS = 10_000;
 class Feed {
   #list = document.getElementById("feed");
   #sound = document.getElementById("sound");
-  #away = document.getElementById("away");
   #comments = new Comments((slide, text) => this.#comment(slide, text));
-  #outbox = new Outbox(
-    (isAway) => this.#showAway(isAway),
-    (event, why) => this.#refused(event, why),
-  );
+  #outbox = new Outbox(showAway, (event, why) => this.#refused(event, why));
   #address = new URLSearchParams(location.search);
   #opened = this.#address.get("item");
   #session = null;
@@ -41,7 +38,7 @@ class Feed {
     document.getElementById("next").addEventListener("click", () => this.#go(1));
     document.getElementById("previous").addEventListener("click", () => this.#go(-1));
     this.#sound.addEventListener("click", () => this.#mute(!this.#isMuted));
-    closeByClick(document.getElementById("link"));
+    this.#list.addEventListener("scrollend", () => (this.#aim = null));
     listenToWheel(this.#list, (step) => this.#go(step));
     listenToKeys({
       go: (step) => this.#go(step),
@@ -75,7 +72,7 @@ class Feed {
     for (let failures = 0; this.#missing() > 0; ) {
       try {
         if (!(await this.#ask())) break;
-        this.#showAway(false);
+        showAway(false);
         failures = 0;
       } catch (error) {
         failures += 1;
@@ -112,7 +109,7 @@ class Feed {
     } else if (error.status === 401 || error.status === 404) {
       this.#session = null;
     } else if (error.status !== undefined) {
-      this.#showAway(true);
+      showAway(true);
     } else {
       throw error;
     }
@@ -142,8 +139,8 @@ class Feed {
     if (former) this.#leaveSlide(former);
     const hadFocus = !former || former.element.contains(document.activeElement);
     this.#current = index;
-    const slide = this.#slide;
     if (this.#aim === index) this.#aim = null;
+    const slide = this.#slide;
     for (const other of this.#slides) other.element.inert = other !== slide;
     if (hadFocus && former && !this.#comments.isOpen) slide.element.focus({ preventScroll: true });
     if (!slide.hasBeenSeen) this.#record(slide, "impression");
@@ -151,7 +148,7 @@ class Feed {
     slide.load();
     if (!document.hidden) slide.play(this.#isMuted);
     this.#loadAhead();
-    setTimeout(() => this.#releaseBehind(), RELEASE_MS);
+    setTimeout(() => this.#releaseOthers(), RELEASE_MS);
     showWhy(slide.exposure);
     say([slide.name, slide.exposure.tag].filter(Boolean).join(", "));
     this.#more();
@@ -166,7 +163,7 @@ class Feed {
     for (const slide of this.#slides.slice(this.#current + 1, this.#current + 1 + this.#preload)) slide.load();
   }
 
-  #releaseBehind() {
+  #releaseOthers() {
     this.#slides.forEach((slide, index) => {
       if (index < this.#current || index > this.#current + this.#preload) slide.release();
     });
@@ -229,16 +226,7 @@ class Feed {
   }
 
   async #share(slide) {
-    const link = `${location.origin}/?item=${encodeURIComponent(slide.exposure.item)}`;
-    try {
-      await navigator.clipboard.writeText(link);
-      show("Link copied");
-    } catch {
-      const sheet = document.getElementById("link");
-      sheet.querySelector("input").value = link;
-      sheet.showModal();
-      sheet.querySelector("input").select();
-    }
+    await copyLink(slide.exposure.item);
     this.#do(slide, "share");
   }
 
@@ -281,11 +269,6 @@ class Feed {
       show("This video cannot be played. Going on.");
       setTimeout(() => this.#slide === slide && this.#go(1), SKIP_MS);
     }
-  }
-
-  #showAway(isAway) {
-    this.#away.hidden = !isAway;
-    this.#away.textContent = isAway ? "Waiting for the server. What you do is kept." : "";
   }
 
   #visibility() {

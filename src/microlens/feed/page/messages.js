@@ -2,6 +2,7 @@
 
 const SHOWN_MS = 2600;
 const toast = document.getElementById("toast");
+const away = document.getElementById("away");
 const spoken = document.getElementById("spoken");
 let timer = 0;
 
@@ -17,4 +18,9 @@ export function show(text) {
   timer = setTimeout(() => {
     toast.hidden = true;
   }, SHOWN_MS);
+}
+
+export function showAway(isAway) {
+  away.hidden = !isAway;
+  away.textContent = isAway ? "Waiting for the server. What you do is kept." : "";
 }
