@@ -21,6 +21,7 @@ from tests.feed.conftest import NO_EXPLORATION
 
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
 DESK: dict[str, Any] = {"viewport": {"width": 1920, "height": 1080}}
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # playwright's own build plays no H.264
 CURRENT = "article:not([inert])"
 Condition = Callable[[], Any]
 
@@ -90,9 +91,9 @@ def live(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Chromium of the system, or the one at ``MICROLENS_CHROMIUM``."""
+    """Chromium of the system, or the one that ``MICROLENS_CHROMIUM`` names."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
-    program = os.environ.get("MICROLENS_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    program = os.environ.get("MICROLENS_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("Chromium is not installed (apt-get install chromium, or set MICROLENS_CHROMIUM)")
     with playwright.sync_playwright() as running:
