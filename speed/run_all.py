@@ -18,7 +18,7 @@ from rich.table import Table
 from microlens.files.writing import write_text
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "bench_runner")
+PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "bench_runner", "verify")
 
 
 def run(name: str, smoke: bool, environment: dict[str, str]) -> dict[str, Any]:

@@ -15,9 +15,22 @@ from tests.data.test_prepare import run_command
 from tests.documents import ALL_BLOCKS
 
 COMMANDS: dict[str, list[str]] = {
+    "data download": ["NAME", "OUT", "--only", "--items", "--seed", "--mirror", "--jobs", "--dry-run"],
+    "data adopt": ["FOLDER", "OUT", "--set"],
     "data synth": ["OUT", "--users", "--items", "--seed"],
-    "data convert": ["SOURCE", "OUT", "--format"],
+    "data convert": ["SOURCE", "OUT", "--format", "--to"],
+    "data filter": [
+        *("RELEASE", "OUT", "--from", "--to", "--warm", "--min-length", "--k-core", "--user-core", "--item-core"),
+        "--renumber",
+    ],
+    "data sample": ["RELEASE", "OUT", "--users", "--seed", "--renumber"],
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
+    "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
+    "data export-lmdb": ["DATASET", "OUT", "--kind"],
+    "data verify": [
+        *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
+    ],
+    "data stats": ["DATASET", "--html", "--png", "--json"],
     "train": ["CONFIG", "--set", "--fresh/--resume"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": ["RUN", "--user", "--users", "--history", "--add-video", "-k/--top", "--out", "--dataset"],
@@ -30,13 +43,21 @@ COMMANDS: dict[str, list[str]] = {
         *("TABLE", "--dataset", "--source", "--configs", "--output", "--only", "--against", "--seeds", "--jobs"),
         *("--budget", "--html", "--protocol", "--mix", "--smoke"),
     ],
+    "data from-events": ["EVENTS", "OUT", "--release", "--merge", "--keep-users", "--settings"],
     "feed serve": [
         *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
         *("--settings", "--user", "--interleave"),
     ],
-    "features": [
+    "feed simulate": [
+        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),
+        "--figure",
+    ],
+    "feed report": ["EVENTS", "--json", "--figure"],
+    "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify", "--json"),
     ],
+    "features diff": ["A", "B", "--json"],
+    "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],
     "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],

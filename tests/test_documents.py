@@ -21,8 +21,8 @@ from tests.documents import ALL_BLOCKS, PAGES, Block, blocks
 
 # Pages that are run from their first block to the last, in a folder of their own.
 RUN = ("README.md", "index.md", "tutorial-dataframe.md", "tutorial-videos.md")
-# Their Python is run by tests of what it shows: tests/test_docs.py and tests/data/test_frames.py.
-DEFINITIONS = ("encoders.md", "recommenders.md", "data.md")
+# Their Python is run by tests of what it shows: tests/test_docs.py, tests/data/test_frames.py and tests/stats.
+DEFINITIONS = ("encoders.md", "recommenders.md", "data.md", "stats.md")
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 HAS_FRONT_DOOR = hasattr(microlens, "fit") and hasattr(Dataset, "from_frame")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -54,6 +54,8 @@ def test_tables_are_of_configurations(block: Block) -> None:
         assert all((REPOSITORY / "configs" / "demo" / f"{row['config']}.toml").exists() for row in tables["rows"])
     elif "project" in tables:  # of somebody's pyproject.toml
         assert all(name.startswith("microlens.") for name in tables["project"]["entry-points"])
+    elif "mirror" in tables:  # of a user's download.toml
+        assert set(tables) <= {"mirror", "hosts"}
     else:
         least = {"dataset": "datasets/mine", "output": "runs/mine", "model": {"name": "sasrec"}}
         RunConfig.model_validate({**least, **tables})

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "bench_runner")
+PROGRAMS = ("training", "evaluation", "interactions", "memory", "decode", "collaborative", "bench_runner", "verify")
 
 
 @pytest.fixture(scope="module")

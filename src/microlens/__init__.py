@@ -7,37 +7,61 @@ if TYPE_CHECKING:
     from microlens.bench.table import Table, table
     from microlens.config.run_config import RunConfig
     from microlens.data.dataset import Dataset
+    from microlens.data.export_lmdb import export_lmdb
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
     from microlens.data.web_copies import WebCopies, write_web_copies
+    from microlens.download.adopt import Adoption, adopt_release
+    from microlens.download.release import download_release, plan_release
+    from microlens.download.work import Download
     from microlens.encoders.base import ItemEncoder
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
+    from microlens.feed.from_events import FeedRelease, release_from_events
+    from microlens.feed.report import FeedReport, report_feed
     from microlens.feed.server.running import serve
     from microlens.feed.settings import FeedSettings
+    from microlens.feed.simulation.simulate import Simulation, simulate
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
-    from microlens.page import write_page
+    from microlens.page.run_page import write_page
     from microlens.recommenders.base import Recommender
     from microlens.release.convert import Conversion, convert
+    from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
+    from microlens.runs.picture_texts import PictureTexts, write_picture_texts
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
     from microlens.runs.tune import Search
+    from microlens.stats.description import Description, describe
+    from microlens.subsets.filtering import filter_release
+    from microlens.subsets.sampling import sample_release
+    from microlens.subsets.subset import Subset
+    from microlens.verification.feature_files import FeatureComparison, adopt_features, compare_features
+    from microlens.verification.report import Verification
+    from microlens.verification.verify import verify
 
 __version__ = "0.2.0"
 
 # Imported on first use, because the command line and decoding processes do not need PyTorch.
 _MODULES = {
+    "Adoption": "download.adopt",
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "FeedRelease": "feed.from_events",
+    "FeedReport": "feed.report",
     "FeedSettings": "feed.settings",
+    "Description": "stats.description",
+    "Download": "download.work",
+    "FeatureComparison": "verification.feature_files",
+    "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
+    "PictureTexts": "runs.picture_texts",
     "Protocol": "data.protocol",
     "Recommender": "recommenders.base",
     "Report": "evaluation.report",
@@ -45,31 +69,57 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Search": "runs.tune",
     "Settings": "media.decoding",
+    "Simulation": "feed.simulation.simulate",
+    "Subset": "subsets.subset",
     "Table": "bench.table",
+    "Verification": "verification.report",
     "WebCopies": "data.web_copies",
+    "adopt_features": "verification.feature_files",
+    "adopt_release": "download.adopt",
     "adopt_run": "evaluation.report",
     "check_run": "evaluation.report",
     "compare": "runs.compare",
+    "compare_features": "verification.feature_files",
     "convert": "release.convert",
+    "describe": "stats.description",
+    "download_release": "download.release",
+    "export_lmdb": "data.export_lmdb",
+    "filter_release": "subsets.filtering",
     "fit": "runs.fit",
+    "import_lmdb": "release.import_lmdb",
     "load": "runs.run",
+    "plan_release": "download.release",
     "prepare": "data.prepare",
+    "release_from_events": "feed.from_events",
+    "report_feed": "feed.report",
+    "sample_release": "subsets.sampling",
     "serve": "feed.server.running",
+    "simulate": "feed.simulation.simulate",
     "table": "bench.table",
     "train": "runs.train",
+    "verify": "verification.verify",
     "write_features": "runs.feature_files",
-    "write_page": "page",
+    "write_page": "page.run_page",
+    "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
     "write_web_copies": "data.web_copies",
 }
 
 __all__ = [
+    "Adoption",
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "Description",
+    "Download",
+    "FeatureComparison",
+    "FeedRelease",
+    "FeedReport",
     "FeedSettings",
+    "ImportedLmdb",
     "InputError",
     "ItemEncoder",
+    "PictureTexts",
     "Protocol",
     "Recommender",
     "Report",
@@ -77,20 +127,38 @@ __all__ = [
     "RunConfig",
     "Search",
     "Settings",
+    "Simulation",
+    "Subset",
     "Table",
+    "Verification",
     "WebCopies",
+    "adopt_features",
+    "adopt_release",
     "adopt_run",
     "check_run",
     "compare",
+    "compare_features",
     "convert",
+    "describe",
+    "download_release",
+    "export_lmdb",
+    "filter_release",
     "fit",
+    "import_lmdb",
     "load",
+    "plan_release",
     "prepare",
+    "release_from_events",
+    "report_feed",
+    "sample_release",
     "serve",
+    "simulate",
     "table",
     "train",
+    "verify",
     "write_features",
     "write_page",
+    "write_picture_texts",
     "write_release",
     "write_web_copies",
 ]

@@ -1,9 +1,7 @@
 """The environment that results depend on besides the configuration: versions, machine and memory."""
 
 import ctypes
-import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -68,6 +67,10 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Peak memory so far, of the GPU or, on a CPU, of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # Windows has no such module
+
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
@@ -98,10 +101,7 @@ _OBJECT_BYTES = 4096  # approximate size of a parameter and its module as Python
 
 def available_memory() -> int:
     """Bytes available to this process: what the system can provide, limited by its control group."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with suppress(OSError, ValueError, StopIteration):  # only Linux has it
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    limits = [int(psutil.virtual_memory().available)]
     for group in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # missing, or "max"
             limits.append(int((Path("/sys/fs/cgroup") / group).read_text(encoding="ascii")))

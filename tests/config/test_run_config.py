@@ -80,6 +80,7 @@ def test_the_configurations_of_the_repository_load_and_build(
     assert needs <= {"clips", "covers"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)
     content = {kind: pixels if kind == "clips" else pixels[:, :1] for kind in needs}
+    content |= {f"{kind}.missing": torch.zeros(2, dtype=torch.bool) for kind in needs}
     batch = ItemBatch(items=torch.tensor([1, 2]), content=content)
     vectors = model.encode_items(batch)
     widths = {"content_knn": 16, **dict.fromkeys({"popularity", *FITTED}, 1)}

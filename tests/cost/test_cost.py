@@ -33,7 +33,16 @@ from tests.reference.multiply_adds_loop import convolution_loop
 PAPER = (5, 224)
 PRINTED = json.loads((REPOSITORY / "src/microlens/bench/paper/cost.json").read_text())["rows"]
 OF_ATTENTION = {"MViT-B-16x4", "MViT-B-32x3", "VideoMAE"}
-FROM_TRANSFORMERS = {"videomae", "videomae_kinetics", "swin_t", "mae_base", "clip_vit_b_32", "bert_small", "minilm"}
+FROM_TRANSFORMERS = {
+    "videomae",
+    "videomae_kinetics",
+    "swin_t",
+    "mae_base",
+    "clip_vit_b_32",
+    "bert_small",
+    "minilm",
+    "e5",
+}
 
 # Billions of multiply-adds of a 5 x 224 x 224 clip, forward, of PyTorchVideo 0.1.5's and torchvision's networks and of
 # transformers' VideoMAE with a global pool and a classifier, by PyTorch's counter on a CPU.

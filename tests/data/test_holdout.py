@@ -1,7 +1,7 @@
 """What each way of holding out holds out, and that nothing of it is known before."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Interactions
+from microlens.data.interactions import Interactions, Labels
 from microlens.data.prepare import prepare
 from microlens.data.protocol import NAMED_PROTOCOLS, Protocol, described
 from microlens.data.split import Split, make_split
@@ -20,14 +20,14 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS, all_metrics
 from microlens.evaluation.report import PARTS
 from microlens.media.decoding import Settings
-from microlens.page import write_page
 from microlens.page.comparison import chance
+from microlens.page.run_page import write_page
 from microlens.runs.assembly import build_experiment
 from microlens.runs.run import load
 from microlens.runs.train import train
 from tests.conftest import random_sequences
 from tests.data.test_split import interactions_of
-from tests.reference.holdout_loop import Event, Parts, global_time_loop, whole_loop
+from tests.reference.holdout_loop import Event, Parts, given_loop, global_time_loop, whole_loop
 
 NAMES = [name for name in NAMED_PROTOCOLS if name != "paper"]
 Sequences = list[list[int]]
@@ -64,6 +64,11 @@ def parts_of(split: Split, interactions: Interactions) -> Parts:
     return parts
 
 
+def labels_for(interactions: Interactions, seed: int) -> Labels:
+    """A split that somebody gave: most of it train."""
+    return np.random.default_rng(seed).choice(3, interactions.num_events, p=[0.6, 0.2, 0.2]).astype(np.int8)
+
+
 sequences_drawn = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=25, unique=True), min_size=6, max_size=14)
 
 
@@ -81,6 +86,39 @@ def test_global_time_equals_the_loop_twin(sequences: Sequences, seed: int) -> No
     assert parts_of(split, interactions) == expected
 
 
+@settings(max_examples=60, deadline=None)
+@given(sequences_drawn, st.integers(0, 99))
+def test_a_given_split_equals_the_loop_twin(sequences: Sequences, seed: int) -> None:
+    events, interactions = events_of(sequences, seed)
+    labels = labels_for(interactions, seed)
+    expected = given_loop(events, dict(zip(events, labels.tolist(), strict=True)))
+    labelled = replace(interactions, split=labels)
+    if not expected["valid"] or not expected["test"]:
+        with pytest.raises(InputError, match="none has a target in"):
+            make_split(labelled, protocol_of("given"))
+        return
+    split = make_split(labelled, protocol_of("given"))
+    assert parts_of(split, interactions) == expected
+    assert interactions.item_ids[split.items_kept[1:]].tolist() == sorted({item for _, item, _ in events})
+    for user in range(split.num_users):
+        train = expected["train"][int(split.users_kept[user])]
+        for part in PARTS:
+            assert (
+                split.history(part, np.array([user]))[0].tolist()[-len(train) :]
+                == split.inputs(part, np.array([user]))[0].tolist()[-len(train) :]
+            )
+            assert split.history_lengths(part)[user] == len(train)
+
+
+def test_a_given_split_is_kept_as_it_is_or_refused() -> None:
+    _, interactions = world()
+    for fields in ({"min_length": 5}, {"max_length": 13}, {"min_item_count": 2}):
+        with pytest.raises(InputError, match="keeps a published split as it is"):
+            protocol_of("given", **fields)
+    with pytest.raises(InputError, match="the dataset came without a split"):
+        make_split(replace(interactions, split=None), protocol_of("given"))
+
+
 @settings(max_examples=40, deadline=None)
 @given(sequences_drawn)
 def test_whole_histories_equal_the_loop_twin(sequences: Sequences) -> None:
@@ -95,7 +133,8 @@ def test_whole_histories_equal_the_loop_twin(sequences: Sequences) -> None:
 
 def world(seed: int = 0, users: int = 60) -> tuple[Sequences, Interactions]:
     sequences = random_sequences(users, 60, seed=seed)
-    return sequences, events_of(sequences, seed)[1]
+    interactions = events_of(sequences, seed)[1]
+    return sequences, replace(interactions, split=labels_for(interactions, seed))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -206,10 +245,13 @@ def test_protocols_differ_by_hash_and_say_what_they_hold_out() -> None:
 def timed_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of interactions with timestamps."""
     folder = tmp_path_factory.mktemp("timed")
-    events, _ = events_of(random_sequences(80, 40), seed=3)
+    events, interactions = events_of(random_sequences(80, 40), seed=3)
     (folder / "release").mkdir()
     lines = (",".join(map(str, event)) for event in events)
     (folder / "release" / "timed_pairs.csv").write_text("\n".join(["user,item,timestamp", *lines]) + "\n")
+    parts = labels_for(interactions, 3).tolist()
+    lines = (f"{user},{item},{part}" for (user, item, _), part in zip(events, parts, strict=True))
+    (folder / "release" / "timed_split.csv").write_text("\n".join(["user,item,split", *lines]) + "\n")
     prepare(folder / "release", folder / "dataset", Settings())
     return folder / "dataset"
 
@@ -219,7 +261,9 @@ def timed_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_models_train_and_are_ranked_under_every_protocol(
     name: str, model: str, timed_dataset: Path, tmp_path: Path
 ) -> None:
-    sections: dict[str, Any] = {"model": {"name": model, "dim": 8}, "protocol": NAMED_PROTOCOLS[name]}
+    named = NAMED_PROTOCOLS[name]
+    short = {**named, "max_history": min(50, named["max_history"])}  # no user has more
+    sections: dict[str, Any] = {"model": {"name": model, "dim": 8}, "protocol": short}
     if model in ("sasrec", "dssm", "lightgcn"):
         sections["encoder"] = {"name": "id"}
     training = {"epochs": 1, "batch_size": 16, "device": "cpu"}

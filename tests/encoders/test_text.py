@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from microlens.building import build
 from microlens.data.batches import ItemBatch
 from microlens.encoders import text
+from microlens.encoders.bert import BertTrunk, FirstTokenBert, MeanBert
 from microlens.encoders.pretrained_text import pretrained_model
-from microlens.encoders.text import TEXT_ENCODERS, BertTrunk, FirstTokenBert, MeanBert, TextEncoder
+from microlens.encoders.text import TEXT_ENCODERS, TextEncoder
 from microlens.encoders.trunk import Hidden
 from microlens.encoders.tuning import Tuning, apply_tuning
 from microlens.errors import InputError

@@ -20,7 +20,7 @@ from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
 from microlens.files.run_manifest import BEST, LAST, REPORT, replaced
 from microlens.media.decoding import Settings
-from microlens.page import write_page
+from microlens.page.run_page import write_page
 from microlens.recommenders.ease import EASE
 from microlens.recommenders.sasrec import SASRec
 from microlens.runs.assembly import Experiment, build_experiment, open_experiment

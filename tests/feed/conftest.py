@@ -25,6 +25,7 @@ from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
 from microlens.runs.train import train
+from tests.feed.records import Records
 
 ITEMS = 20
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
@@ -98,6 +99,19 @@ def lasting(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     feed = open_feed([world / "id"], url, settings, release=world / "release")
     with TestClient(create_app(feed), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store/events.sqlite"
+
+
+@pytest.fixture
+def records(store_url: str) -> Iterator[Records]:
+    """An event store to fill by hand."""
+    found = Records(store_url)
+    yield found
+    found.store.close()
 
 
 class Visitor:

@@ -202,7 +202,7 @@ def test_the_history_follows_the_weights_of_the_feedback(done: list[tuple[str, i
         }
         for kind, item, ms in done
     ]
-    replay(person, [], rows, int, lambda _: None)
+    replay(person, [], rows, int)
     assert person.history == history
 
 

@@ -222,9 +222,20 @@ def test_a_store_cut_short_is_refused_rather_than_killing_the_process(path):
 
 def test_a_foreign_lmdb_is_refused(path):
     with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
-        transaction.put(b"__keys__", b"")
+        transaction.put(b"title", b"")
     with pytest.raises(InputError, match="not a store"):
         Store.open(path).item_ids()
+
+
+def test_entries_that_the_original_code_adds_are_no_items(path):
+    with StoreWriter(path) as writer:
+        writer.put(3, b"three")
+        writer.put_entry(b"__keys__", bytes(9000))
+        writer.put_entry(b"__len__", b"1")
+    with StoreWriter(path) as writer:
+        assert writer.has(3)
+    store = Store.open(path)
+    assert (store.item_ids().tolist(), store.get(3)) == ([3], b"three")
 
 
 @pytest.mark.parametrize("threads", [0, 2])

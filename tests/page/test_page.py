@@ -23,11 +23,12 @@ from microlens.evaluation.report import COHORTS, read_ranks
 from microlens.media.decoding import Settings
 from microlens.media.packing import pack_images
 from microlens.media.store import StoreWriter
-from microlens.page import write_page
+from microlens.page.bars import Bar, percent
 from microlens.page.charts import Curve, bar_chart, line_chart
-from microlens.page.comparison import Bar, chance, open_data, percent, read_runs
+from microlens.page.comparison import chance, open_data, read_runs
 from microlens.page.examples import choose_examples, first_items
 from microlens.page.pictures import Pictures
+from microlens.page.run_page import write_page
 from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
 from microlens.runs.train import train

@@ -37,3 +37,8 @@ def whole_loop(events: list[Event], least: int) -> Parts:
         own = sorted((event for event in events if event[0] == user), key=lambda event: event[2])
         part_of[own[-1]], part_of[own[-2]] = "test", "valid"
     return by_part(events, part_of, least)
+
+
+def given_loop(events: list[Event], label_of: dict[Event, int]) -> Parts:
+    """The part that each interaction was given; users without training items are left out, as in MMRec."""
+    return by_part(events, {event: ("train", "valid", "test")[label_of[event]] for event in events}, least=1)

@@ -248,7 +248,11 @@ def test_bad_films_are_refused(tmp_path: Path, layout: str, name: str, content: 
         ({"a.inter": INTER, "b.inter": INTER}, {}, r"several files of interactions \(a\.inter, b\.inter\); name one"),
         ({"a.inter": INTER, "u.data": U_DATA}, {}, r"several files of interactions \(a\.inter, u\.data\); name one"),
         ({"u.data": U_DATA}, {"format": "recbole"}, r"in a known format; accepted are RecBole's atomic files"),
-        ({"u.data": U_DATA}, {"format": "netflix"}, "no format 'netflix'; accepted are recbole, s3rec, movielens"),
+        (
+            {"u.data": U_DATA},
+            {"format": "netflix"},
+            "no format 'netflix'; accepted are mmrec, recbole, s3rec, parquet, .*release",
+        ),
     ],
 )
 def test_folders_without_one_dataset_are_refused(
@@ -259,10 +263,10 @@ def test_folders_without_one_dataset_are_refused(
 
 
 def test_sources_that_are_no_dataset_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing does not exist; accepted are RecBole's"):
+    with pytest.raises(InputError, match=r"nothing does not exist; accepted are MMRec's"):
         convert(tmp_path / "nothing", tmp_path / "out")
     source = write(tmp_path / "source", {"x.csv": b"\x1f\x8bno gzip"}) / "x.csv"
-    with pytest.raises(InputError, match=r"x\.csv is in no known format; accepted are RecBole's"):
+    with pytest.raises(InputError, match=r"x\.csv is in no known format; accepted are MMRec's"):
         convert(source, tmp_path / "out")
 
 
@@ -302,7 +306,7 @@ def test_the_command(tmp_path: Path) -> None:
     source = write(tmp_path / "ml", MOVIELENS["100k"])
     status, told, _ = run_command("data", "convert", source, tmp_path / "out")
     assert status == 0
-    assert "3 interactions, 2 users, 2 items, 2 titles and 1 tags, converted from movielens." in told
+    assert "3 interactions, 2 users, 2 items, 2 titles and 1 tags, converted from movielens to official." in told
     assert "note: u.item was read as latin-1, such as 'é'" in told
     status, _, told = run_command("data", "convert", source, tmp_path / "out")
     assert (status, told) == (2, f"microlens: {tmp_path / 'out'} exists already; name a folder that does not.\n")

@@ -176,8 +176,8 @@ def test_the_pairs_by_many_names(tmp_path: Path, names: tuple[str, ...], chosen:
 
 
 def test_two_tables_for_one_part_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "x_pairs.csv", "title.csv", "title_en.csv")
-    with pytest.raises(InputError, match=r"several files for the titles \(title\.csv, title_en\.csv\); keep one"):
+    touch(tmp_path, "x_pairs.csv", "title.csv", "titles.csv")
+    with pytest.raises(InputError, match=r"several files for the titles \(title\.csv, titles\.csv\); keep one"):
         find_release(tmp_path)
 
 

@@ -5,24 +5,51 @@ from typing import Any, NoReturn
 
 import typer
 
-from microlens.cli import bench, content, data, feed, listing, run_folders, runs
+from microlens.cli import (
+    bench,
+    content,
+    data,
+    download,
+    feature_files,
+    feed,
+    listing,
+    run_folders,
+    runs,
+    stats,
+    subsets,
+    verify,
+)
+from microlens.cli.default_command import group_with_default
 from microlens.errors import one_line, sentence_of
 from microlens.runs.terminal import Console, nobody_reads, replace_what_cannot_be_encoded, stop_printing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Make, convert and prepare datasets.")
+data_app = typer.Typer(no_args_is_help=True, help="Download, make, convert, filter, sample and prepare datasets.")
 app.add_typer(data_app, name="data")
+data_app.command("download")(download.download)
+data_app.command("adopt")(download.adopt)
 data_app.command("synth")(data.synth)
 data_app.command("convert")(data.convert)
+data_app.command("filter")(subsets.filter_release)
+data_app.command("sample")(subsets.sample_release)
 data_app.command("prepare")(data.prepare)
 data_app.command("web")(data.web)
+data_app.command("import-lmdb")(data.import_lmdb)
+data_app.command("export-lmdb")(data.export_lmdb)
+data_app.command("from-events")(feed.from_events)
+data_app.command("verify")(verify.verify)
+data_app.command("stats")(stats.stats)
 runs_app = typer.Typer(no_args_is_help=True, help="Check and maintain run folders.")
 app.add_typer(runs_app, name="runs")
 runs_app.command("check")(run_folders.check)
 runs_app.command("adopt")(run_folders.adopt)
-feed_app = typer.Typer(cls=feed.ServeByDefault, no_args_is_help=True, help="Serve a feed; microlens feed RUN serves.")
+feed_app = typer.Typer(
+    cls=group_with_default("serve"), no_args_is_help=True, help="Serve a feed; microlens feed RUN serves."
+)
 app.add_typer(feed_app, name="feed")
 feed_app.command("serve")(feed.serve)
+feed_app.command("simulate")(feed.simulate)
+feed_app.command("report")(feed.report)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)
@@ -32,7 +59,14 @@ app.command("vectors")(runs.vectors)
 app.command("compare")(runs.compare)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
-app.command("features")(content.features)
+features_app = typer.Typer(
+    cls=group_with_default("extract"),
+    help="Compute, compare and adopt frozen features; without a command: extract.",
+)
+app.add_typer(features_app, name="features")
+features_app.command("extract")(content.features)
+features_app.command("diff")(feature_files.diff)
+features_app.command("adopt")(feature_files.adopt)
 app.command("list")(listing.list_names)
 
 _INTERRUPTED = 130

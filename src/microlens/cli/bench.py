@@ -30,7 +30,8 @@ def bench(
     budget: Annotated[float | None, typer.Option(help="Time limit in minutes; a restart resumes.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Also write a self-contained HTML page.")] = False,
     protocol: Annotated[
-        str, typer.Option(help="Protocol of all rows: paper, whole-histories, random, global-time or cold-items.")
+        str,
+        typer.Option(help="Protocol of all rows: paper, whole-histories, random, global-time, cold-items or given."),
     ] = "paper",
     mix: Annotated[bool, typer.Option("--mix", help="Allow different protocols in one table.")] = False,
     smoke: Annotated[

@@ -11,7 +11,9 @@ from microlens.errors import InputError
 
 
 def features(
-    encoder: Annotated[str, typer.Option(help="A content encoder; see: microlens list encoders")],
+    encoder: Annotated[
+        str, typer.Option(help="A content encoder, see: microlens list encoders; or ocr, for texts in pictures.")
+    ],
     dataset: Annotated[Path | None, typer.Argument(help="A prepared dataset.")] = None,
     weights: Annotated[
         str | None,
@@ -32,6 +34,11 @@ def features(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write frozen features of every item of a dataset; or, with --classify, verify weights by classifying videos."""
+    if encoder == "ocr":
+        if dataset is None or weights or seed or classify or missing == "skip":
+            raise InputError("ocr takes a DATASET, --out and --option; leave out the other options.")
+        _read_pictures(dataset, out, option or [], as_json=as_json)
+        return
     if (dataset is None) == (classify is None):
         raise InputError("give either a DATASET or --classify PATH.")
     if classify is not None:
@@ -63,6 +70,28 @@ def features(
         more = ", ..." if len(items) > 20 else ""
         console.print(f"left out: {len(items):,} items without {kind} ({', '.join(map(str, items[:20]))}{more})")
     console.print(f"Use them in a configuration:\n\n{files.config}")
+
+
+def _read_pictures(dataset: Path, out: Path | None, assignments: list[str], *, as_json: bool) -> None:
+    from microlens.building import build
+    from microlens.runs.feature_files import read_options
+    from microlens.runs.picture_texts import write_picture_texts
+
+    options = read_options(assignments)
+    with bar("items") as on_progress:
+        given = {"folder": dataset, "out": out, "on_progress": on_progress}
+        texts = build(write_picture_texts, options, given, "option")
+    made = texts.provenance
+    if as_json:
+        typer.echo(json.dumps({"path": str(texts.path), **made}, indent=1, ensure_ascii=False))
+        return
+    read = f"{made['num_lines']:,} lines of text in {made['items_with_text']:,} of {made['num_items']:,} items"
+    console.print(f"{texts.path}: {read}")
+    for fault in made["faults"][:20]:
+        console.print(f"fault: item {fault['item']}: {fault['fault']}")
+    if len(made["faults"]) > 20:
+        console.print(f"... and {len(made['faults']) - 20:,} more faults in {texts.path.with_suffix('.json')}")
+    console.print(f"Use them in a configuration:\n\n{texts.config}")
 
 
 def _classify(path: Path, encoder: str, weights: str, seed: int, *, as_json: bool) -> None:

@@ -24,23 +24,30 @@ def synth(
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A dataset of RecBole, S3Rec, SASRec or MovieLens: a file or its folder.")
+        Path,
+        typer.Argument(help="A release, a prepared dataset, or a dataset in another format."),
     ],
-    out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     source_format: Annotated[
-        Literal["recbole", "s3rec", "movielens"] | None,
+        Literal["mmrec", "recbole", "s3rec", "parquet", "huggingface", "movielens", "release"] | None,
         typer.Option("--format", help="Format of the source; recognised from its files by default."),
     ] = None,
+    to: Annotated[
+        Literal["official", "official-csv", "official-tsv", "croissant", "recbole", "mmrec", "parquet", "huggingface"],
+        typer.Option(help="Format that is written; official is a release, croissant one with Croissant metadata."),
+    ] = "official",
 ) -> None:
-    """Write a dataset in another format as a release in the official layout."""
+    """Write a dataset in another format as a release in the official layout, or a release in another format."""
     from microlens.release.convert import convert as convert_dataset
+    from microlens.release.exports import EXPORTS
 
-    done = convert_dataset(source, out, source_format)
+    done = convert_dataset(source, out, source_format, to=to)
     content = f"{done.users:,} users, {done.items:,} items, {done.titles:,} titles and {done.tags:,} tags"
-    console.print(f"{out}: {done.interactions:,} interactions, {content}, converted from {done.format}.")
+    console.print(f"{out}: {done.interactions:,} interactions, {content}, converted from {done.format} to {done.to}.")
     for note in done.notes:
         console.print(f"note: {note}")
-    console.print(f"Next: microlens data prepare {out} DATASET")
+    if EXPORTS[to].is_release:
+        console.print(f"Next: microlens data prepare {out} DATASET")
 
 
 def prepare(
@@ -116,3 +123,43 @@ def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
     if len(faults) > 20:
         console.print(f"... and {len(faults) - 20:,} more faults in {dataset / 'manifest.json'}")
     console.print(f'{dataset} is ready. Next: microlens train CONFIG, with dataset = "{dataset}"')
+
+
+def import_lmdb(
+    lmdb: Annotated[Path, typer.Argument(help="An LMDB file of covers or video frames, of the original code.")],
+    release: Annotated[Path, typer.Argument(help="Folder of the release that gets the files; it may be new.")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Number of processes; one per core by default.")
+    ] = None,
+) -> None:
+    """Write the covers or video frames in an LMDB file of the original code as media files of a release."""
+    from microlens.release.import_lmdb import PLACES
+    from microlens.release.import_lmdb import import_lmdb as import_file
+
+    with bar("items") as on_progress:
+        done = import_file(lmdb, release, workers=workers, on_progress=on_progress)
+    kept = f", {done.kept:,} were there already" if done.kept else ""
+    console.print(f"{release / PLACES[done.kind][0]}: {done.written:,} files written{kept}")
+    if done.folded:
+        console.print(
+            f"note: the frames of {done.folded:,} items were normalised twice by the original code, which folded their "
+            f"dark and bright halves onto each other; this cannot be undone, so prefer the videos"
+        )
+    for item, fault in list(done.faults.items())[:20]:
+        console.print(f"fault: item {item} left out: {fault}")
+    if len(done.faults) > 20:
+        console.print(f"... and {len(done.faults) - 20:,} more items left out")
+    console.print(f"Next: microlens data prepare {release} DATASET")
+
+
+def export_lmdb(
+    dataset: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    out: Annotated[Path, typer.Argument(help="Output file, such as clips.lmdb.")],
+    kind: Annotated[Literal["clips", "covers"], typer.Option(help="Content to export.")] = "clips",
+) -> None:
+    """Write the clips or covers of a dataset as an LMDB file that the original code reads."""
+    from microlens.data.export_lmdb import export_lmdb as export_file
+
+    with bar("items") as on_progress:
+        number = export_file(dataset, out, kind, on_progress=on_progress)
+    console.print(f"{out}: the {kind} of {number:,} items, {out.stat().st_size / 1e6:,.1f} MB")

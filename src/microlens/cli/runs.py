@@ -207,8 +207,9 @@ def report(
 ) -> None:
     """Print a table of runs; with --html, write a page with curves, user groups and pictures of recommendations."""
     from microlens.cli.terminal_tables import comparison_table
-    from microlens.page import require_charts, write_page
+    from microlens.page import require_charts
     from microlens.page.comparison import read_runs
+    from microlens.page.run_page import write_page
 
     if html is not None:
         require_charts()

@@ -60,7 +60,7 @@ class ProtocolSection(Section):
     min_length: int = Field(default=5, ge=3)
     max_length: int = Field(default=13, ge=0)
     max_history: int = Field(default=10, ge=1)
-    split: Literal["leave-one-out", "random", "global-time", "cold-items"] = "leave-one-out"
+    split: Literal["leave-one-out", "random", "global-time", "cold-items", "given"] = "leave-one-out"
     masked: Literal["history", "train-and-validation"] = "history"
     min_item_count: int = Field(default=0, ge=0)
     seed: Seed = 0

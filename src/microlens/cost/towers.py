@@ -10,6 +10,7 @@ from microlens.building import build
 from microlens.data.batches import ItemBatch
 from microlens.encoders import CONTENT_ENCODERS
 from microlens.encoders.content import ContentEncoder
+from microlens.encoders.e5 import e5_trunk
 from microlens.encoders.text import LONGEST_TITLE, TextEncoder, bert_small_trunk
 from microlens.encoders.tuning import Tuning
 from microlens.media.sound import SoundSettings
@@ -17,6 +18,9 @@ from microlens.media.sound import SoundSettings
 ClipShape = tuple[int, int]  # F frames, and their height and width
 
 DIM = 512  # the paper's size of item vectors
+# Built without their tokenizers, one of which would have to be downloaded and one takes seconds to build.
+_TEXT_TRUNKS = {"bert_small": bert_small_trunk, "e5": e5_trunk}
+_TOKEN = 5  # any that is no padding
 
 
 def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEncoder:
@@ -25,8 +29,9 @@ def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEnco
     Raises:
         InputError: a required library is not installed, the encoder does not accept such clips, or it needs an option.
     """
-    if name == "bert_small":  # built without its tokenizer, which would have to be downloaded
-        return TextEncoder(bert_small_trunk(), torch.ones(2, LONGEST_TITLE, dtype=torch.int32), DIM, tuning=tuning)
+    if name in _TEXT_TRUNKS:
+        tokens = torch.full((2, LONGEST_TITLE), _TOKEN, dtype=torch.int32)
+        return TextEncoder(_TEXT_TRUNKS[name](), tokens, DIM, tuning=tuning)
     given = {
         "dim": DIM,
         "tuning": tuning,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from microlens.data.events import scan_events
 from microlens.data.interactions import ARRAYS, Int64, Interactions, ItemIds
 from microlens.data.manifest import PREPARE_AGAIN, read_manifest
 from microlens.data.protocol import Protocol
@@ -35,7 +36,10 @@ ITEM_COLUMNS: dict[str, pl.DataType] = {
     "codec": pl.String(),
     "faults": pl.List(pl.String()),
 }
-"""Columns of ``items.parquet`` and their types; ``item_id`` is String if item ids are text."""
+"""Columns of ``items.parquet`` and their types; ``item_id`` is String if item ids are text.
+
+Titles in several languages are in further columns, ``title_en``, ``title_zh`` and the like.
+"""
 
 
 class Dataset:
@@ -185,6 +189,16 @@ class Dataset:
         if (items["width"] < 1).any() or (items["height"] < 1).any():
             raise InputError(f"{path} holds a video without width or height; {PREPARE_AGAIN}.")
         return items
+
+    def events(self) -> pl.LazyFrame:
+        """The interactions, oldest first for each user, by id: columns user, item, timestamp and comment.
+
+        Several comments of a user on an item are joined by line breaks; comment is null where there is none.
+
+        Raises:
+            InputError: the table of interactions is missing.
+        """
+        return scan_events(self.folder)
 
     @cached_property
     def user_ids(self) -> pl.Series:

@@ -67,6 +67,7 @@ def write_dataset(
     interactions = Interactions.from_pairs(pairs)
     split = make_split(interactions, Protocol())
     tables, comments = source.read_items(pairs.text_ids), source.read_comments(pairs.text_ids)
+    given = source.read_split(pairs.text_ids)
     partial = folder.with_name(folder.name + ".partial")
     claim_folder(partial)
     with lock_folder(partial), _full_disk_as_oserror():
@@ -75,6 +76,7 @@ def write_dataset(
         findings.write_interactions()
         findings.join_items(tables)
         findings.write_comments(comments)
+        findings.write_split(given)
         media = {kind: files.of_items(findings.keys) for kind, files in media.items()}
         findings.name_unused(source, media)
         bar = counting_bar("media files") if progress and on_progress is None else nullcontext(on_progress)

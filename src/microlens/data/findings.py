@@ -11,6 +11,7 @@ import polars as pl
 
 import microlens
 from microlens.data.dataset import ITEM_COLUMNS
+from microlens.data.given_labels import write_labels
 from microlens.data.interactions import Interactions
 from microlens.data.manifest import FORMAT_VERSION
 from microlens.data.protocol import Protocol
@@ -19,6 +20,7 @@ from microlens.data.split import Split
 from microlens.files.writing import digest_of
 from microlens.media.decoding import Outcome, Settings
 from microlens.release.folder import MEDIA
+from microlens.release.given_split import GivenSplit
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.pairs import Pairs
@@ -72,10 +74,28 @@ class Findings:
         ids = pl.Series("item_id", list(self.keys), pl.Int64 if self.pairs.item_ids is None else pl.String)
         items = pl.DataFrame({"item_id": ids}).with_row_index("item", offset=1)
         for table in tables:
+            if table.fills:
+                items = self._fill_titles(items, table)
+                continue
             self._count_leftovers(table, ids)
             items = items.join(table.metadata.table, on="item_id", how="left", maintain_order="left")
         missing = [pl.lit(None, ITEM_COLUMNS[name]).alias(name) for name in _TOLD if name not in items.columns]
-        self.items = items.with_columns(missing).select("item", "item_id", *_TOLD)
+        by_language = [name for name in items.columns if name.startswith("title_")]
+        self.items = items.with_columns(missing).select("item", "item_id", *_TOLD, *by_language)
+
+    def _fill_titles(self, items: pl.DataFrame, table: Table) -> pl.DataFrame:
+        """Fill blank titles from those of another set, if most titles that both have are equal."""
+        told = items["title"].fill_null("").str.strip_chars()
+        others = items.select("item_id").join(table.metadata.table, on="item_id", how="left", maintain_order="left")
+        given = others["title"].fill_null("").str.strip_chars()
+        both, filled = (told != "") & (given != ""), (told == "") & (given != "")
+        equal = int((told == given).filter(both).sum())
+        if 2 * equal <= both.sum():
+            same = f"they equal those of this release for {equal:,} of {both.sum():,} items"
+            self.notes.append(f"{table.name}: its titles are not used to fill blank ones, because {same}")
+            return items
+        self.notes.append(f"{table.name}: blank titles filled from it: {filled.sum():,}")
+        return items.with_columns(items["title"].zip_with(~filled, given))
 
     def write_comments(self, comments: Table | None) -> None:
         """Write the comments on known items, if there are any."""
@@ -83,6 +103,12 @@ class Findings:
             self._count_leftovers(comments, self.items["item_id"])
             known = comments.metadata.table.filter(pl.col("item_id").is_in(self.items["item_id"].implode()))
             _write_table(known, self.folder / "comments.parquet")
+
+    def write_split(self, given: GivenSplit | None) -> None:
+        """Write the split that the interactions came with, if there is one."""
+        if given is not None:
+            self.notes.append(given.note)
+            write_labels(given, self.folder, self.items["item_id"])
 
     def _count_leftovers(self, table: Table, ids: pl.Series) -> None:
         rows, metadata = f"{table.rows} of {table.name}", table.metadata

@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
-from microlens.data.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
 from microlens.data.source import Origin, Source, Table
 from microlens.errors import InputError
 from microlens.release.folder import MEDIA
+from microlens.release.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
 from microlens.release.ids import Id, TextIds
 from microlens.release.media_files import MediaFiles, find_media, name_of
 from microlens.release.metadata import Metadata

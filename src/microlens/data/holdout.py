@@ -3,15 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from microlens.data.interactions import Interactions
+from microlens.data.interactions import Interactions, Labels
 from microlens.data.protocol import Holdout
 from microlens.errors import InputError
+from microlens.release.given_split import TEST, TRAIN, VALID
 
-TRAIN, VALID, TEST = 0, 1, 2
 SHARE = 0.1  # share of the interactions or items in each of the two held-out parts
-Labels = npt.NDArray[np.int8]
 
 
 def leave_one_out(interactions: Interactions, seed: int) -> Labels:
@@ -46,13 +44,12 @@ def global_time(interactions: Interactions, seed: int) -> Labels:
     Raises:
         InputError: the dataset has no timestamps, or too many are equal.
     """
-    times = np.asarray(interactions.times)
-    positions = np.arange(len(times)) - np.repeat(interactions.offsets[:-1], np.diff(interactions.offsets))
-    if np.array_equal(times, positions):
+    if not interactions.has_times:
         raise InputError(
             'protocol.split is "global-time", but the release has no timestamps: prepare it from a pairs file '
             "NAME_pairs.csv with the columns user,item,timestamp."
         )
+    times = np.asarray(interactions.times)
     ordered = np.sort(times)
     valid_from, test_from = (ordered[int(len(ordered) * (1 - share * SHARE))] for share in (2, 1))
     if not ordered[0] < valid_from < test_from:
@@ -71,10 +68,27 @@ def cold_items(interactions: Interactions, seed: int) -> Labels:
     return np.asarray(of_item[interactions.items])
 
 
+def given(interactions: Interactions, seed: int) -> Labels:
+    """The labels of the split that the dataset came with: (E,).
+
+    As in MMRec, histories and models read the train part, at test, too.
+
+    Raises:
+        InputError: the dataset came without a split.
+    """
+    if interactions.split is None:
+        raise InputError(
+            'protocol.split is "given", but the dataset came without a split: prepare it from a release with a file '
+            "NAME_split.csv, as microlens data convert writes it of MMRec's and RecBole's splits."
+        )
+    return interactions.split
+
+
 HOLDOUTS: dict[Holdout, Callable[[Interactions, int], Labels]] = {
     "leave-one-out": leave_one_out,
     "random": random_share,
     "global-time": global_time,
     "cold-items": cold_items,
+    "given": given,
 }
 """Hold-out methods by name; they label the interactions (E,) :data:`TRAIN`, :data:`VALID` or :data:`TEST`."""

@@ -14,6 +14,7 @@ from microlens.release.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
+Labels = npt.NDArray[np.int8]
 ItemIds = Int64 | npt.NDArray[np.object_]
 """Item ids as an array: integers, or objects of type str."""
 
@@ -25,6 +26,7 @@ ARRAYS: dict[str, npt.DTypeLike] = {
     "item_ids": np.int64,
 }
 """The arrays of :class:`Interactions`, one file each, and their types."""
+SPLIT = "split.npy"
 _REMEDY = "prepare the dataset again"
 
 
@@ -38,7 +40,8 @@ class Interactions:
     Shapes, with U users, N items and E events: ``offsets`` (U+1,) int64, the events of user u being
     ``offsets[u]:offsets[u+1]``; ``items`` (E,) int32; ``times`` (E,) int64, milliseconds or, for a release without
     timestamps, the position in the user's sequence; ``user_ids`` (U,) and ``item_ids`` (N+1,) int64, both ascending,
-    with ``item_ids[0]`` unused. Arrays opened from disk are memory-mapped and read-only.
+    with ``item_ids[0]`` unused. If the dataset came with a split, ``split`` (E,) int8 is 0 for train, 1 for validation
+    and 2 for test, else None. Arrays opened from disk are memory-mapped and read-only.
     """
 
     offsets: Int64
@@ -46,6 +49,7 @@ class Interactions:
     times: Int64
     user_ids: Int64
     item_ids: Int64
+    split: Labels | None = None
 
     @property
     def num_users(self) -> int:
@@ -61,6 +65,12 @@ class Interactions:
     def num_events(self) -> int:
         """E, the number of interactions."""
         return len(self.items)
+
+    @property
+    def has_times(self) -> bool:
+        """True if ``times`` are those of the release, False if they are positions in the users' sequences."""
+        positions = np.arange(self.num_events) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        return not np.array_equal(self.times, positions)
 
     @classmethod
     def from_pairs(cls, pairs: Pairs) -> Self:
@@ -85,10 +95,11 @@ class Interactions:
         """
         paths = {name: folder / f"{name}.npy" for name in ARRAYS}
         opened = cls(
-            **{name: open_array(paths[name], ndim=1, dtype=dtype, remedy=_REMEDY) for name, dtype in ARRAYS.items()}
+            **{name: open_array(paths[name], ndim=1, dtype=dtype, remedy=_REMEDY) for name, dtype in ARRAYS.items()},
+            split=_open_split(folder / SPLIT),
         )
         for name, fault in opened._faults():
-            raise InputError(f"{paths[name]} is damaged: {fault}; {_REMEDY}.")
+            raise InputError(f"{folder / name}.npy is damaged: {fault}; {_REMEDY}.")
         return opened
 
     def _faults(self) -> Iterator[tuple[str, str]]:
@@ -101,12 +112,23 @@ class Interactions:
             yield "times", f"{len(self.times):,} times for the {self.num_events:,} interactions of items.npy"
         if self.items.min() < 1 or self.items.max() > self.num_items:
             yield "items", f"an item number is not among the {self.num_items:,} of item_ids.npy"
+        if self.split is not None and not self._is_split(self.split):
+            yield "split", f"not 0, 1 or 2 for each of the {self.num_events:,} interactions of items.npy"
         for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids[1:])):
             if np.any(ids[1:] <= ids[:-1]):
                 yield name, "ids are not ascending"
+
+    def _is_split(self, split: Labels) -> bool:
+        return len(split) == self.num_events and bool(np.isin(split, (0, 1, 2)).all())
 
     def write(self, folder: Path) -> None:
         """Write one ``.npy`` file per array into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
+        if self.split is not None:
+            np.save(folder / SPLIT, self.split)
+
+
+def _open_split(path: Path) -> Labels | None:
+    return open_array(path, ndim=1, dtype=np.int8, remedy=_REMEDY) if path.is_file() else None

@@ -1,9 +1,11 @@
 """Preparing a dataset folder from a release folder."""
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+
+import polars as pl
 
 from microlens.data.dataset import Dataset
 from microlens.data.dataset_writer import write_dataset
@@ -11,13 +13,14 @@ from microlens.data.source import Origin, Source, Table, Unused
 from microlens.files.progress_bar import OnProgress
 from microlens.media.decoding import Settings
 from microlens.release.folder import MEDIA, find_release
+from microlens.release.given_split import GivenSplit, read_given_split
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles, find_media
 from microlens.release.metadata import Metadata, read_comments, read_likes, read_tags, read_titles
 from microlens.release.pairs import Pairs, read_pairs
+from microlens.release.whole_release import name_of_release
 
 _ITEM_TABLES: dict[str, Callable[[Path, TextIds], Metadata]] = {
-    "titles": read_titles,
     "tags": read_tags,
     "likes": read_likes,
 }
@@ -72,8 +75,7 @@ class ReleaseSource(Source):
     @property
     def name(self) -> str:
         """The name of the pairs file before "pairs", or else the folder's name."""
-        release = self._release
-        return re.sub(r"(?i)pairs(\.\w+)+$", "", release.pairs.name).rstrip("_-") or release.folder.resolve().name
+        return name_of_release(self._release)
 
     @cached_property
     def origins(self) -> list[Origin]:
@@ -100,14 +102,31 @@ class ReleaseSource(Source):
     def read_items(self, text_ids: TextIds) -> list[Table]:
         """Read the files of titles, tags and likes that exist."""
         paths = {part: getattr(self._release, part) for part in _ITEM_TABLES}
-        return [
+        return self._read_titles(text_ids) + [
             Table(name=path.name, metadata=_ITEM_TABLES[part](path, text_ids)) for part, path in paths.items() if path
         ]
+
+    def _read_titles(self, text_ids: TextIds) -> list[Table]:
+        """Read the titles: the column title, those by language, and the titles of other sets."""
+        release = self._release
+        columns: dict[Path, list[str]] = {release.titles: ["title"]} if release.titles else {}
+        for column, path in release.title_columns.items():
+            columns.setdefault(path, []).append(column)
+        tables = [_renamed(path, read_titles(path, text_ids), names) for path, names in columns.items()]
+        others = [
+            Table(name=path.name, metadata=read_titles(path, text_ids), fills=True) for path in release.other_titles
+        ]
+        return tables + others
 
     def read_comments(self, text_ids: TextIds) -> Table | None:
         """Read the comments."""
         path = self._release.comments
         return Table(name=path.name, metadata=read_comments(path, text_ids)) if path else None
+
+    def read_split(self, text_ids: TextIds) -> GivenSplit | None:
+        """Read the split."""
+        path = self._release.split
+        return read_given_split(path, text_ids) if path else None
 
     def media(self, *, text_ids: bool) -> dict[str, MediaFiles]:
         """The files in the folders of videos, covers and sounds, by the item id in their names."""
@@ -115,3 +134,10 @@ class ReleaseSource(Source):
             kind: find_media(getattr(self._release, name), suffixes, text_ids=text_ids)
             for kind, (name, suffixes) in MEDIA.items()
         }
+
+
+def _renamed(path: Path, titles: Metadata, columns: list[str]) -> Table:
+    """A table with the titles in ``columns``, and a note if there are other columns than title."""
+    notes = [*titles.notes, *([f"{path.name} gives the columns {', '.join(columns)}"] if columns != ["title"] else [])]
+    table = titles.table.select("item_id", *(pl.col("title").alias(column) for column in columns))
+    return Table(name=path.name, metadata=replace(titles, table=table, notes=tuple(notes)))

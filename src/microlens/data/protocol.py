@@ -7,7 +7,7 @@ from typing import Any, Literal
 from microlens.errors import InputError
 from microlens.files.writing import digest_of
 
-Holdout = Literal["leave-one-out", "random", "global-time", "cold-items"]
+Holdout = Literal["leave-one-out", "random", "global-time", "cold-items", "given"]
 # Fields added later; left out of the hash at their default, so earlier reports stay comparable.
 ADDED_LATER: dict[str, Any] = {"min_item_count": 0, "seed": 0}
 MOST_HISTORY = 10_000  # items; sequences in a batch are this long
@@ -22,9 +22,10 @@ class Protocol:
     ``min_item_count`` interactions, are removed, once. Users with fewer than ``min_length`` items are dropped, the
     others are cut to their last ``max_length`` items (0: no cut); items without remaining interactions are no
     candidates. ``split`` is the hold-out method, see :mod:`microlens.data.holdout`, and ``seed`` its random seed. Users
-    with fewer than ``min_length - 2`` training items are dropped as well. A model reads the last ``max_history`` items
-    known before a target and ranks all items except the known ones; with ``masked = "train-and-validation"``, the
-    user's validation items are excluded at test, too, as in RecBole. Ties count against the target.
+    with fewer than ``min_length - 2`` training items are dropped as well. Of a "given" split, users without training
+    items are dropped and all items are candidates. A model reads the last ``max_history`` items known before a target
+    and ranks all items except the known ones; with ``masked = "train-and-validation"``, the user's validation items are
+    excluded at test, too, as in RecBole. Ties count against the target.
     """
 
     require: tuple[str, ...] = ()
@@ -66,6 +67,11 @@ class Protocol:
                 f'protocol.masked is "train-and-validation", but with protocol.split = "{self.split}" validation items '
                 'are part of the history at test; accepted: "history".'
             )
+        if self.split == "given" and (self.min_length, self.max_length, self.min_item_count) != (3, 0, 0):
+            raise InputError(
+                'protocol.split is "given", which keeps a published split as it is: set protocol.min_length = 3, '
+                "protocol.max_length = 0 and protocol.min_item_count = 0."
+            )
         if self.split == "global-time" and (self.max_length or self.min_item_count):
             raise InputError(
                 'protocol.split is "global-time", which must not use later interactions, as a cut to the last items '
@@ -83,6 +89,9 @@ class Protocol:
 ONE_AFTER_ANOTHER: tuple[Holdout, ...] = ("leave-one-out", "global-time")
 """Hold-out methods under which validation items precede test items, so that they are part of the history at test."""
 
+SELECTED_BY_TRAINING: tuple[Holdout, ...] = ("global-time", "given")
+"""Hold-out methods that select users by their training items only: not by later ones, or not beyond a given split."""
+
 _HELD_OUT = {
     "leave-one-out": "The last item is the test target, the one before it the validation target.",
     "random": "A random tenth of each user's items are test targets, another tenth validation targets.",
@@ -90,6 +99,7 @@ _HELD_OUT = {
     "targets; models see no later interactions.",
     "cold-items": "All interactions with a random tenth of the items are test targets, those with another tenth "
     "validation targets; models see no interactions with either.",
+    "given": "Validation and test targets are those of a split that the dataset came with.",
 }
 
 
@@ -107,6 +117,7 @@ def described(fields: Mapping[str, Any]) -> str:
 
 
 _WHOLE = {"max_length": 0, "max_history": 50}
+_GIVEN = {"split": "given", "min_length": 3, "max_length": 0, "max_history": 1000}
 NAMED_PROTOCOLS: dict[str, dict[str, Any]] = {
     "paper": {},
     "whole-histories": _WHOLE,
@@ -114,5 +125,7 @@ NAMED_PROTOCOLS: dict[str, dict[str, Any]] = {
     "recbole": {"split": "random", "masked": "train-and-validation", "max_length": 0, "max_history": 1000},
     "global-time": {"split": "global-time", **_WHOLE},
     "cold-items": {"split": "cold-items", **_WHOLE},
+    "given": _GIVEN,
+    "given-recbole": {**_GIVEN, "masked": "train-and-validation"},
 }
 """Protocols by their names in ``microlens bench --protocol``: the fields that differ from the defaults."""

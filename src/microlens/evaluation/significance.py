@@ -72,6 +72,14 @@ def estimate(ours: Floats, theirs: Floats | None = None) -> Estimate:
     return Estimate(mean=float(of_user.mean()), error=variance**0.5, freedom=variance**2 / spread if spread else np.inf)
 
 
+def unpaired(ours: Estimate, theirs: Estimate) -> Estimate:
+    """The difference between two means over different users, with Welch's degrees of freedom (1947)."""
+    variance = ours.error**2 + theirs.error**2
+    spread = sum(one.error**4 / one.freedom for one in (ours, theirs) if one.error)
+    freedom = variance**2 / spread if spread else np.inf
+    return Estimate(mean=ours.mean - theirs.mean, error=variance**0.5, freedom=freedom)
+
+
 def _variance_between_seeds(values: Floats) -> float:
     """The part of the variance of the mean of ``values`` (S, U) that is due to seeds; 0 for a single one."""
     return _variance_of_mean(values.mean(1))

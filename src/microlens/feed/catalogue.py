@@ -12,7 +12,7 @@ import polars as pl
 
 from microlens.data.dataset import Dataset
 from microlens.data.web_copies import WEB_COPIES
-from microlens.feed.event_store import Row
+from microlens.feed.database import Row
 from microlens.feed.settings import FeedSettings
 from microlens.media.web_copies import WEB_CODECS, WEB_SUFFIXES
 from microlens.release.folder import MEDIA, find_release
@@ -27,6 +27,7 @@ class Item:
 
     id: str
     title: str
+    title_original: str | None
     tag: str
     likes: int
     views: int
@@ -112,6 +113,7 @@ class Catalogue:
         return Item(
             id=str(key),
             title=row["title"],
+            title_original=_original_title(row),
             tag=row["tag"],
             likes=row["likes"] or 0,
             views=row["views"] or 0,
@@ -138,6 +140,7 @@ class Catalogue:
         item = Item(
             id=row["item"],
             title=row["title"],
+            title_original=None,
             tag=row["tag"],
             likes=0,
             views=0,
@@ -180,6 +183,13 @@ def _media(release: Path | None, *, text_ids: bool) -> tuple[dict[Any, Path], di
     videos = find_media(found.videos, MEDIA["clips"][1], text_ids=text_ids)
     covers = find_media(found.covers, MEDIA["covers"][1], text_ids=text_ids)
     return dict(videos.by_item), dict(covers.by_item)
+
+
+def _original_title(row: Row) -> str | None:
+    """The title in the language it was written in, if the title of the dataset is a translation."""
+    columns = ["title_original", *sorted(name for name in row if name.startswith("title_") and name != "title_en")]
+    found = next((row[name] for name in columns if row.get(name)), None)
+    return None if found == row["title"] else found
 
 
 def _is_playable(video: Path, codec: str | None) -> bool:

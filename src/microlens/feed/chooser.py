@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from microlens.feed.catalogue import Catalogue
-from microlens.feed.choosing import Bools, Choice, Part, Ranking, draw, policy_of, rank_of
 from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.people import now_ms
 from microlens.feed.person import Person, Session
+from microlens.feed.policies import Bools, Choice, Part, Ranking, draw, policy_of, rank_of
 from microlens.feed.score_cache import ScoreCache
 from microlens.feed.served_model import Float32, ServedModel
 from microlens.feed.settings import FeedSettings

@@ -1,25 +1,21 @@
 """The database of a feed: people, exposures, events, uploads and rules. What is acknowledged is durable first."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from microlens.errors import InputError
 from microlens.feed import schema
+from microlens.feed.database import Row, cause, is_sqlite, open_engine, read_rows, store_url
 from microlens.feed.group_commit import GroupCommit, StoreUnavailableError, Write, is_unavailable
 from microlens.feed.schema import EVENTS, EXPOSURES, ITEMS, MODELS, PEOPLE, RULES, SESSIONS, VECTORS
 from microlens.files.writing import lock_folder
-
-Row = Mapping[str, Any]
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
 class ConflictError(Exception):
@@ -43,8 +39,8 @@ class EventStore:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = _parsed(url)
-        self.exclusive = self.url.get_backend_name() == "sqlite"
+        self.url = store_url(url)
+        self.exclusive = is_sqlite(self.url)
         self._closing = ExitStack()
         try:
             self._engine = self._open()
@@ -53,7 +49,9 @@ class EventStore:
                 schema.upgrade(connection)
         except SQLAlchemyError as error:
             self._closing.close()
-            raise InputError(f"the event store {self.url} cannot be opened: {_cause(error)}.") from None
+            raise InputError(
+                f"the event store {self.url.render_as_string()} cannot be opened: {cause(error)}."
+            ) from None
         except InputError:
             self._closing.close()
             raise
@@ -65,8 +63,11 @@ class EventStore:
         self._closing.close()
 
     def _open(self) -> Engine:
-        if not self.exclusive:
-            return create_engine(self.url, pool_size=8, pool_pre_ping=True)
+        if self.exclusive:
+            self._lock()
+        return open_engine(self.url)
+
+    def _lock(self) -> None:
         folder = Path(str(self.url.database)).resolve().parent
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -76,10 +77,6 @@ class EventStore:
                 f"another server uses the event store in {folder}; name another file with --events, or a PostgreSQL "
                 f"database, which serves several."
             ) from None
-        engine = create_engine(self.url, pool_size=8, connect_args={"check_same_thread": False, "timeout": 10.0})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_writing)
-        return engine
 
     # Writing
 
@@ -131,7 +128,7 @@ class EventStore:
         """Delete everything that is known of a person; uploads stay, without the person."""
 
         def write(connection: Connection) -> None:
-            for table in (EVENTS, EXPOSURES, SESSIONS, schema.PARTICIPANTS, PEOPLE):
+            for table in (EVENTS, EXPOSURES, SESSIONS, PEOPLE):
                 connection.execute(delete(table).where(table.c.person == person))
             connection.execute(update(ITEMS).where(ITEMS.c.person == person).values(person=None))
 
@@ -153,12 +150,8 @@ class EventStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return self._reading(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
-
-    def _reading(self, query: Callable[[Connection], list[Row]]) -> list[Row]:
         try:
-            with self._engine.connect().execution_options(reading=True) as connection:
-                return query(connection)
+            return read_rows(self._engine, statement)
         except SQLAlchemyError as error:
             if is_unavailable(error):
                 raise StoreUnavailableError(str(error)) from error
@@ -215,30 +208,6 @@ class EventStore:
         return self.read(select(MODELS).order_by(MODELS.c.number))
 
 
-def _parsed(url: str) -> URL:
-    if not re.match(r"[a-z+0-9]+://", url):
-        url = f"sqlite:///{url}"
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise InputError(f"--events {url!r} is not a URL; give sqlite:///PATH or postgresql://HOST/NAME.") from None
-    name = parsed.get_backend_name()
-    if name not in ("sqlite", *_DRIVERS) or (name == "sqlite" and parsed.database in (None, "", ":memory:")):
-        raise InputError(f"--events is {parsed}; give sqlite:///PATH or postgresql://HOST/NAME.")
-    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-
-
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_writing says
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_writing(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
 def _add_if_unchanged(connection: Connection, rows: Sequence[Row], known: int) -> None:
     person = rows[0]["person"]
     connection.execute(select(PEOPLE.c.person).where(PEOPLE.c.person == person).with_for_update())
@@ -250,7 +219,3 @@ def _add_if_unchanged(connection: Connection, rows: Sequence[Row], known: int) -
 
 def _no_result(_: Any) -> None:
     return None
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")

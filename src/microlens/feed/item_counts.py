@@ -9,7 +9,8 @@ from sqlalchemy import Select, case, func, select
 
 from microlens.data.interactions import Int64
 from microlens.feed.catalogue import Catalogue
-from microlens.feed.event_store import EventStore, Row
+from microlens.feed.database import Row
+from microlens.feed.event_store import EventStore
 from microlens.feed.person import watched_share
 from microlens.feed.schema import EVENTS, EXPOSURES
 
@@ -60,7 +61,7 @@ class ItemCounts:
             number = self._catalogue.number(row["item"])
             if number is not None:
                 fresh["ends"][number] += 1
-                fresh["watched"][number] += watched_share(row, self._catalogue.duration_ms(number))
+                fresh["watched"][number] += watched_share(row)
         for name, counts in fresh.items():
             setattr(self, name, counts)
 
@@ -71,14 +72,15 @@ class ItemCounts:
         self.comments[number] += event["kind"] == "comment"
         if event["kind"] == "end" and event["watched_ms"] is not None:
             self.ends[number] += 1
-            self.watched[number] += watched_share(event, self._catalogue.duration_ms(number))
+            self.watched[number] += watched_share(event)
 
 
 def _exposures() -> Select[Any]:
     return select(EXPOSURES.c.item, func.count().label("count")).group_by(EXPOSURES.c.item)
 
 
-def _views() -> Select[Any]:
+def views_of_items() -> Select[Any]:
+    """The number of times that each item was started: item, count."""
     return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == "start").group_by(EVENTS.c.item)
 
 
@@ -86,8 +88,8 @@ def _comments() -> Select[Any]:
     return select(EVENTS.c.item, func.count().label("count")).where(EVENTS.c.kind == "comment").group_by(EVENTS.c.item)
 
 
-def _likes() -> Select[Any]:
-    """The number of people whose last word on an item is that they like it."""
+def likes_of_items() -> Select[Any]:
+    """The number of people whose last word on each item is that they like it: item, count."""
     by_person = (EVENTS.c.person, EVENTS.c.item)
     last = (
         select(*by_person, func.max(EVENTS.c.number).label("number"))
@@ -114,7 +116,7 @@ def _watched() -> Select[Any]:
 
 _COUNTED: dict[str, Callable[[], Select[Any]]] = {
     "exposures": _exposures,
-    "views": _views,
+    "views": views_of_items,
     "comments": _comments,
-    "likes": _likes,
+    "likes": likes_of_items,
 }

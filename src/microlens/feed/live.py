@@ -13,7 +13,8 @@ import torch
 from microlens.errors import InputError
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.chooser import Chooser, NextItems
-from microlens.feed.event_store import ConflictError, EventStore, Row
+from microlens.feed.database import Row
+from microlens.feed.event_store import ConflictError, EventStore
 from microlens.feed.events import FUTURE_MS, Event, Recorded, Refused
 from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.item_counts import ItemCounts
@@ -126,9 +127,10 @@ class Feed:
 
     def _event_row(self, event: Event, person: Person, received: int) -> dict[str, Any]:
         number, session = person.exposures[event.request_id, event.position]
-        facts = event.model_dump(include={"kind", "request_id", "position", "watched_ms", "loops", "duration_ms", "at"})
+        facts = event.model_dump(include={"kind", "request_id", "position", "watched_ms", "loops", "at"})
         return {
             **facts,
+            "duration_ms": self.catalogue.duration_ms(number) or event.duration_ms,
             "event": event.id,
             "session": session,
             "person": person.id,
@@ -140,7 +142,7 @@ class Feed:
     def _apply(self, person: Person, row: Row) -> None:
         number, _ = person.exposures[row["request_id"], row["position"]]
         liked = person.likes(number)
-        person.apply(row, number, self.catalogue.duration_ms(number))
+        person.apply(row, number)
         self.counts.add_event(number, row, person.likes(number) - liked)
 
     async def set_rule(self, item: str, state: str, pin: int | None) -> None:

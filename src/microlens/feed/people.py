@@ -54,14 +54,14 @@ class People:
         """The number of people in memory."""
         return len(self._known)
 
-    def count_since(self, time: int) -> int:
-        """The number of people who were seen after a time, in ms since 1970."""
-        return sum(seen > time for seen in self._seen.values())
+    def count_since(self, moment: int) -> int:
+        """The number of people who were seen after a moment, in ms since 1970."""
+        return sum(seen > moment for seen in self._seen.values())
 
-    async def create(self, person: str, participant: str | None = None) -> Person:
+    async def create(self, person: str) -> Person:
         """Add a person."""
         arm = self._models.arm_of(person)
-        row = {"person": person, "created": now_ms(), "arm": arm, "participant": participant}
+        row = {"person": person, "created": now_ms(), "arm": arm}
         await asyncio.wrap_future(self._store.add(PEOPLE, **row))
         state = Person(person, arm, self._settings.feedback)
         self._keep(state)
@@ -127,7 +127,5 @@ class People:
         state = Person(person, None if self._models.interleave else arm, self._settings.feedback)
         for session in self._store.sessions(person):
             state.begin(session["session"], adult=session["adult"])
-        catalogue = self._catalogue
-        events, exposures = self._store.events(person), self._store.exposures(person)
-        replay(state, exposures, events, catalogue.number, catalogue.duration_ms)
+        replay(state, self._store.exposures(person), self._store.events(person), self._catalogue.number)
         return state

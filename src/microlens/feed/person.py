@@ -5,8 +5,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from microlens.feed.event_store import Row
+from microlens.feed.database import Row
 from microlens.feed.settings import FeedbackSettings
+
+_FLAGS = {
+    "like": ("liked", True),
+    "unlike": ("liked", False),
+    "favourite": ("favourite", True),
+    "unfavourite": ("favourite", False),
+    "comment": ("commented", True),
+    "share": ("shared", True),
+    "not-interested": ("uninterested", True),
+}
 
 
 @dataclass
@@ -20,6 +30,13 @@ class Feedback:
     shared: bool = False
     uninterested: bool = False
 
+    def note(self, event: Row) -> None:
+        """Add an event, a row of the store."""
+        if event["kind"] in _FLAGS:
+            name, value = _FLAGS[event["kind"]]
+            setattr(self, name, value)
+        self.watched = max(self.watched, watched_share(event))
+
     def is_positive(self, settings: FeedbackSettings) -> bool:
         """True if the item belongs to the history."""
         weight = (
@@ -30,17 +47,6 @@ class Feedback:
             + settings.favourite * self.favourite
         )
         return not self.uninterested and weight >= settings.threshold
-
-
-_FLAGS = {
-    "like": ("liked", True),
-    "unlike": ("liked", False),
-    "favourite": ("favourite", True),
-    "unfavourite": ("favourite", False),
-    "comment": ("commented", True),
-    "share": ("shared", True),
-    "not-interested": ("uninterested", True),
-}
 
 
 @dataclass
@@ -99,13 +105,10 @@ class Person:
         """True if the person likes an item."""
         return number in self.feedback and self.feedback[number].liked
 
-    def apply(self, event: Row, number: int, duration_ms: int | None) -> None:
-        """Note what was done; ``event`` is a row of the store about an item with this number and duration."""
+    def apply(self, event: Row, number: int) -> None:
+        """Note what was done; ``event`` is a row of the store about the item with this number."""
         done = self.feedback.setdefault(number, Feedback())
-        if event["kind"] in _FLAGS:
-            name, value = _FLAGS[event["kind"]]
-            setattr(done, name, value)
-        done.watched = max(done.watched, watched_share(event, duration_ms))
+        done.note(event)
         positive, listed = done.is_positive(self._settings), number in self.history
         if positive and not listed:
             self.history.append(number)
@@ -113,19 +116,13 @@ class Person:
             self.history.remove(number)
 
 
-def watched_share(event: Row, duration_ms: int | None) -> float:
+def watched_share(event: Row) -> float:
     """The share of a video that was watched by an event, at most 1; 0 if it is not known."""
-    watched, duration = event["watched_ms"], duration_ms or event["duration_ms"]
+    watched, duration = event["watched_ms"], event["duration_ms"]
     return min(1.0, watched / duration) if watched and duration else 0.0
 
 
-def replay(
-    person: Person,
-    exposures: list[Row],
-    events: list[Row],
-    number: Callable[[str], int | None],
-    duration_ms: Callable[[int], int | None],
-) -> None:
+def replay(person: Person, exposures: list[Row], events: list[Row], number: Callable[[str], int | None]) -> None:
     """Apply rows of the store to a person; rows about items that are not in the catalogue are left out."""
     for exposure in exposures:
         item = number(exposure["item"])
@@ -134,4 +131,4 @@ def replay(
     for event in events:
         item = number(event["item"])
         if item is not None:
-            person.apply(event, item, duration_ms(item))
+            person.apply(event, item)

@@ -1,7 +1,6 @@
 """The tables of the event store, and their migrations."""
 
 from importlib import resources
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -35,7 +34,6 @@ PEOPLE = Table(
     Column("person", String, primary_key=True),
     Column("created", BigInteger, nullable=False),
     Column("arm", String),
-    Column("participant", String),
 )
 SESSIONS = Table(
     "sessions",
@@ -125,17 +123,6 @@ MODELS = Table(
     Column("digest", String, nullable=False),
     Column("loaded", BigInteger, nullable=False),
 )
-PARTICIPANTS = Table(
-    "participants",
-    METADATA,
-    Column("token", String, primary_key=True),
-    Column("study", String, nullable=False),
-    Column("person", String),
-    Column("arm_order", Text),
-    Column("consented", BigInteger),
-    Column("finished", BigInteger),
-    Column("answers", Text),
-)
 
 
 def upgrade(connection: Connection) -> None:
@@ -144,18 +131,45 @@ def upgrade(connection: Connection) -> None:
     Raises:
         InputError: the tables were made by a later version of microlens.
     """
-    config = Config()
-    config.set_main_option("script_location", str(resources.files("microlens.feed") / "migrations"))
+    config = _config()
     config.attributes["connection"] = connection
-    _refuse_later_versions(config, connection)
+    present = _present(connection)
+    if present is not None and present not in _revisions(config):
+        raise InputError(
+            f"{_name(connection)} has the schema of a later microlens ({present}); install that version, or name "
+            f"another event store with --events URL."
+        )
     command.upgrade(config, "head")
 
 
-def _refuse_later_versions(config: Any, connection: Connection) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    present = MigrationContext.configure(connection).get_current_revision()
-    if present is not None and present not in known:
+def require_present(connection: Connection) -> None:
+    """Check that the tables are there as this version makes them.
+
+    Raises:
+        InputError: they are not.
+    """
+    present = _present(connection)
+    if present != _revisions(_config())[0]:
         raise InputError(
-            f"{connection.engine.url.render_as_string()} has the schema of a later microlens ({present}); install "
-            f"that version, or name another event store with --events URL."
+            f"{_name(connection)} has the schema {present or 'of no event store'}; this version of microlens reads "
+            f"those that its microlens feed has opened."
         )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("microlens.feed") / "migrations"))
+    return config
+
+
+def _revisions(config: Config) -> list[str]:
+    """The known revisions, latest first."""
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
+def _present(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _name(connection: Connection) -> str:
+    return connection.engine.url.render_as_string()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from microlens.errors import InputError
 from microlens.feed.catalogue import Catalogue
-from microlens.feed.event_store import EventStore, Row
+from microlens.feed.database import Row
+from microlens.feed.event_store import EventStore
 from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.schema import ITEMS, VECTORS

@@ -1,5 +1,8 @@
 """Reading of JSON files written by this package, with validation of keys and types."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +43,24 @@ def parse_json(text: str | bytes, kind: type[T], path: Path, remedy: str) -> T:
     except ValidationError as error:
         raise InputError(f"{path} is damaged ({_first_fault(error)}); {remedy}.") from None
     return content
+
+
+def resumed_log(path: Path, kind: type[T]) -> Iterator[T]:
+    """The entries of a log with one JSON object a line, to which an interrupted program appends again.
+
+    Lines that are not of ``kind`` are left out. A last line without an end, which a kill may leave, is cut off.
+
+    Args:
+        path: the log; it need not exist.
+        kind: type of an entry, as in :func:`read_json`.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+    for line in content[:end].splitlines():
+        with suppress(InputError):
+            yield parse_json(line, kind, path, "the line is left out")
 
 
 @lru_cache

@@ -1,10 +1,10 @@
 """Atomic writes, folder locks, and safe clearing of folders made by this package."""
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,14 +47,19 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock.
     """
-    with (folder / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder} is being written by another process; wait for it or choose another folder."
-            ) from None
+    from filelock import FileLock, Timeout  # not above, because decoding processes write files but lock nothing
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{folder} is being written by another process; wait for it or choose another folder."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
@@ -143,10 +148,36 @@ def renamed_when_complete(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             remove_folder(unfinished, names)
 
 
+def link_or_copy(path: Path, new: Path) -> None:
+    """Make ``path`` available as ``new``, as a hard link, or as a copy where the file system has none."""
+    try:
+        new.hardlink_to(path.resolve())
+    except OSError:
+        shutil.copy2(path, new)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def crc32(path: Path) -> int:
+    """The CRC-32 of a file, as in zips."""
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+def git_blob(path: Path) -> str:
+    """The SHA-1 of a file as a git blob, in hexadecimal."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def digest_of(content: Any) -> str:

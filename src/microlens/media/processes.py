@@ -137,7 +137,7 @@ class _Worker:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - the program is ours
                     [sys.executable, "-c", _PROGRAM.format(path=path, channel=theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
+                    **_inheriting(theirs),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._errors,
@@ -210,6 +210,23 @@ class _Worker:
         self._errors.close()
 
 
+def _inheriting(channel: Any) -> dict[str, Any]:
+    """Options of a process that inherits one end of a pipe, a file descriptor or, on Windows, a handle."""
+    if sys.platform == "win32":
+        os.set_handle_inheritable(channel.fileno(), True)
+        return {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [channel.fileno()]})}
+    return {"pass_fds": [channel.fileno()]}
+
+
+def _inherited(number: int) -> Any:
+    """The end of a pipe with this file descriptor or handle."""
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(number)
+    return Connection(number)
+
+
 def _ending(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
@@ -222,7 +239,7 @@ def _ending(status: int) -> str:
 def serve(channel_number: int) -> None:
     """Main loop of a worker: receive the function, report the start, then answer one task at a time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when to stop
-    channel = Connection(channel_number)
+    channel = _inherited(channel_number)
     function = channel.recv()
     channel.send(None)
     tasks: SimpleQueue[Any] = SimpleQueue()
@@ -231,7 +248,7 @@ def serve(channel_number: int) -> None:
         channel.send(_answer(function, tasks.get()))
 
 
-def _receive(channel: Connection, tasks: SimpleQueue[Any]) -> None:
+def _receive(channel: Any, tasks: SimpleQueue[Any]) -> None:
     """Queue received tasks, and exit immediately when the parent process has ended."""
     try:
         while True:

@@ -15,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 
 from microlens.errors import InputError
-from microlens.media.covers import decode_picture
+from microlens.media.covers import StoredPicture, decode_picture
 from microlens.media.faults import MediaFault, faults_of
 from microlens.media.frames import FrameDecoder, Sampling, frames_at_centres, frames_in_the_middle
 from microlens.media.orientation import frame_orientation
@@ -24,7 +24,7 @@ from microlens.media.streams import Film, picture_streams, read_film
 from microlens.media.timeline import Timeline, read_timeline
 
 __all__ = ["Clip", "ClipSettings", "Cover", "Crop", "MediaFault", "Pixels", "VideoInfo", "faults_of", "media_url"]
-__all__ += ["open_media", "read_clip", "read_cover"]
+__all__ += ["open_media", "read_clip", "read_cover", "read_picture"]
 
 # A closed list: otherwise FFmpeg would also read text files as videos and open the files named in a playlist.
 VIDEO_FORMATS = (
@@ -147,12 +147,28 @@ def read_cover(path: Path, size: int, crop: Crop) -> Cover:
         MediaFault: the file is not a complete picture.
     """
     with faults_of(path):
-        _require_content(path)
-        if path.stat().st_size > _MAX_COVER_BYTES:
-            raise MediaFault(f"the file is too large for a cover; accepted are up to {_MAX_COVER_BYTES >> 20} MiB")
-        picture = decode_picture(path.read_bytes())
+        picture = _stored_picture(path)
         frame = av.VideoFrame.from_ndarray(picture.pixels, format="rgb24")
         return Cover(pixels=square(frame, size, crop, picture.orientation), faults=picture.faults)
+
+
+def read_picture(path: Path) -> Cover:
+    """Read a picture like :func:`read_cover`, in its own size.
+
+    Raises:
+        MediaFault: the file is not a complete picture.
+    """
+    with faults_of(path):
+        picture = _stored_picture(path)
+        pixels = np.ascontiguousarray(picture.orientation.upright(picture.pixels))
+        return Cover(pixels=pixels, faults=picture.faults)
+
+
+def _stored_picture(path: Path) -> StoredPicture:
+    _require_content(path)
+    if path.stat().st_size > _MAX_COVER_BYTES:
+        raise MediaFault(f"the file is too large for a cover; accepted are up to {_MAX_COVER_BYTES >> 20} MiB")
+    return decode_picture(path.read_bytes())
 
 
 @contextmanager

@@ -21,7 +21,7 @@ Samples: TypeAlias = NDArray[np.float32]
 Times: TypeAlias = NDArray[np.float64]
 Packet: TypeAlias = "av.Packet[AudioStream]"
 
-_SOUND_FORMATS = VIDEO_FORMATS + ",wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,au,caf,wv,tta"
+SOUND_FORMATS = VIDEO_FORMATS + ",wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,au,caf,wv,tta"
 # Formats without a header that lists all streams; if no sound is found at first, the whole file is searched.
 _WITHOUT_HEADER = {"mpegts", "mpeg", "flv", "live_flv"}
 # In these formats files are joined by concatenation, and a longer gap is a restart of the clock.
@@ -48,11 +48,11 @@ def read_sound(path: Path, seconds: float, sample_rate: int) -> Sound:
     Raises:
         MediaFault: the file has no sound track, there is no decoder for it, or nothing can be decoded.
     """
-    with open_media(path, _SOUND_FORMATS) as container:
+    with open_media(path, SOUND_FORMATS) as container:
         known = any(stream.codec_context and stream.codec_context.sample_rate for stream in container.streams.audio)
         if known or not _WITHOUT_HEADER & set(container.format.name.split(",")):
             return _middle(container, seconds, sample_rate)
-    with open_media(path, _SOUND_FORMATS, thorough=True) as container:
+    with open_media(path, SOUND_FORMATS, thorough=True) as container:
         return _middle(container, seconds, sample_rate)
 
 

@@ -57,7 +57,11 @@ class StoreWriter:
 
     def put(self, item_id: int, value: bytes) -> None:
         """Add or replace an item."""
-        self._pending[_key(item_id)] = value
+        self.put_entry(_key(item_id), value)
+
+    def put_entry(self, key: bytes, value: bytes) -> None:
+        """Add or replace an entry under any key, such as one that is no item."""
+        self._pending[key] = value
         self._pending_bytes += len(value)
         if self._pending_bytes >= _COMMIT_BYTES or len(self._pending) >= _COMMIT_ITEMS:
             self.commit()

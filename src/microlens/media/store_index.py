@@ -28,6 +28,7 @@ _OVERFLOW = 1  # flag of a node whose value is on overflow pages
 _NO_ROOT = 2**64 - 1  # root of an empty tree
 _MAX_DEPTH = 32
 _LONGEST_KEY = 20
+_NO_ITEMS = (b"__keys__", b"__len__")  # keys that the original code adds to those of the items
 
 Int64 = NDArray[np.int64]
 Nodes = tuple[Int64, Int64]
@@ -83,8 +84,11 @@ class _File:
         if not len(leaves):
             nothing = np.empty(0, np.int64)
             return StoreIndex(item_ids=nothing, starts=nothing, lengths=nothing)
-        item_ids, starts, lengths = self._values(leaves)
-        self._require(len(item_ids) == self.items[1])
+        keys, key_bytes, starts, lengths = self._values(leaves)
+        self._require(len(keys) == self.items[1])
+        are_items = ~np.isin(keys, _NO_ITEMS)
+        item_ids = self._item_ids(keys[are_items], key_bytes[are_items])
+        starts, lengths = starts[are_items], lengths[are_items]
         by_start = np.argsort(starts)
         self._require(bool(np.all((starts + lengths)[by_start[:-1]] <= starts[by_start[1:]])))
         order = np.argsort(item_ids)
@@ -121,10 +125,14 @@ class _File:
         low, high, highest, _ = self._fields(pages, row, position)
         return (low | high << 16 | highest << 32).astype(np.uint64)
 
-    def _values(self, numbers: NDArray[np.uint64]) -> tuple[Int64, Int64, Int64]:
-        """Item id, start and length of every value on or referenced by the leaf pages ``numbers``."""
+    def _values(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.bytes_], Int64, Int64, Int64]:
+        """Key, its length, and start and length of every value on or referenced by the leaf pages ``numbers``."""
         pages, row, position, key_bytes, starts, lengths = self._located(numbers)
-        return self._item_ids(pages, row, position + _NODE_BYTES, key_bytes), starts, lengths
+        if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
+            raise self._not_items()
+        keys = self._bytes(pages, row, position + _NODE_BYTES, _LONGEST_KEY)
+        keys[np.arange(_LONGEST_KEY) >= key_bytes[:, None]] = 0
+        return keys.view(f"S{_LONGEST_KEY}")[:, 0], key_bytes, starts, lengths
 
     def _located(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], Int64, Int64, Int64, Int64, Int64]:
         """Locate the values of the leaf pages ``numbers``.
@@ -147,17 +155,12 @@ class _File:
         self._require(bool(np.all(starts + lengths <= self.pages * self.page_bytes)))
         return pages, row, position, key_bytes, starts, lengths
 
-    def _item_ids(self, pages: NDArray[np.uint8], row: Int64, position: Int64, key_bytes: Int64) -> Int64:
-        if np.any((key_bytes < 1) | (key_bytes > _LONGEST_KEY)):
-            raise self._not_items()
-        keys = self._bytes(pages, row, position, _LONGEST_KEY)
-        keys[np.arange(_LONGEST_KEY) >= key_bytes[:, None]] = 0
-        texts = keys.view(f"S{_LONGEST_KEY}")[:, 0]
+    def _item_ids(self, keys: NDArray[np.bytes_], key_bytes: Int64) -> Int64:
         try:
-            item_ids = texts.astype(np.int64)
+            item_ids = keys.astype(np.int64)
         except (ValueError, OverflowError):
             raise self._not_items() from None
-        if np.any(item_ids.astype(texts.dtype) != texts) or np.any(np.char.str_len(texts) != key_bytes):
+        if np.any(item_ids.astype(keys.dtype) != keys) or np.any(np.char.str_len(keys) != key_bytes):
             raise self._not_items()
         return item_ids
 
@@ -202,7 +205,7 @@ class _File:
 
     def _require(self, condition: bool) -> None:
         if not condition:
-            raise InputError(f"{self.path}: a page of the store is damaged; prepare the dataset again")
+            raise InputError(f"{self.path}: a page of the store is damaged; copy or prepare it again")
 
     def _not_a_store(self) -> InputError:
         return InputError(f"{self.path}: this is not a store that can be opened; copy or prepare it again")

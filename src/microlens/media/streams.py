@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import av
 from av.container import InputContainer
@@ -40,10 +40,42 @@ class Film:
     first_part_only: bool
 
 
-def read_film(container: InputContainer) -> Film:
+@dataclass(slots=True)
+class PacketHeader:
+    """A packet without its data, which cannot be decoded but tells where the frame belongs."""
+
+    size: int
+    pts: int | None
+    dts: int | None
+    duration: int | None
+    is_keyframe: bool
+    is_discard: bool
+    is_corrupt: bool
+
+    @classmethod
+    def of(cls, packet: Packet) -> Packet:
+        """The header of ``packet``, typed as a packet, because it stands for one."""
+        header = cls(
+            size=packet.size,
+            pts=packet.pts,
+            dts=packet.dts,
+            duration=packet.duration,
+            is_keyframe=packet.is_keyframe,
+            is_discard=packet.is_discard,
+            is_corrupt=packet.is_corrupt,
+        )
+        return cast("Packet", header)
+
+    def has_sidedata(self, kind: str) -> bool:
+        """False: side data are part of what is left out."""
+        return False
+
+
+def read_film(container: InputContainer, *, headers_only: bool = False) -> Film:
     """Select the stream of an open file and read its packets: moving, decodable, flagged as default, and long.
 
-    The criteria are applied in this order, each only if any of the remaining streams meets it.
+    The criteria are applied in this order, each only if any of the remaining streams meets it. With ``headers_only``
+    the packets are :class:`PacketHeader`, so that a long video takes little memory.
 
     Raises:
         MediaFault: there is no decoder for the selected stream.
@@ -58,7 +90,7 @@ def read_film(container: InputContainer) -> Film:
             index = packet.stream_index
             read_to = max(read_to, (packet.pos or 0) + packet.size)
             if index in packets:
-                packets[index].append(packet)
+                packets[index].append(PacketHeader.of(packet) if headers_only else packet)
             ends[index] = max(ends.get(index, 0), _start(packet) + (packet.duration or 0))
     except av.error.FFmpegError as error:
         unreadable = error.strerror or "damaged"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
-from microlens.page.comparison import Bar, percent
+from microlens.page.bars import Bar, percent
 
 INK, QUIET, RULE = "#1a2027", "#5a6672", "#dde2e7"  # colours of page.html
 _LONGEST_LABEL = 20

@@ -18,23 +18,13 @@ from microlens.errors import InputError, printable
 from microlens.evaluation.metrics import CUTOFFS
 from microlens.evaluation.report import Report, read_epochs, read_ranks
 from microlens.files.run_manifest import CONFIG
+from microlens.page.bars import Bar
 from microlens.runs.dataset_location import find_dataset
 
 COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of Okabe and Ito that are visible on white, without green, which marks targets."""
 
 METRIC = "HR@10"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A fraction with its interval."""
-
-    name: str
-    colour: str
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,14 +145,6 @@ def _one_of(targets: Int64, reached: Int64, candidates: Int64) -> npt.NDArray[np
         free = np.maximum(candidates - reached - number, 0) / np.maximum(candidates - number, 1)
         missed *= np.where(number < targets, free, 1.0)
     return 1 - missed
-
-
-def percent(share: float) -> str:
-    """Format a fraction in percent for readers: 41.2, 0.31, 0; without the percent sign."""
-    value = 100 * share
-    if value == 0:
-        return "0"
-    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def by_accuracy(runs: Sequence[ComparedRun], cohort: str) -> list[ComparedRun]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from microlens.evaluation.report import POPULARITY_GROUPS
+from microlens.page.bars import percent
 from microlens.page.charts import Curve, bar_chart, line_chart
-from microlens.page.comparison import METRIC, ComparedRun, Training, percent
+from microlens.page.comparison import METRIC, ComparedRun, Training
 
 
 def training_figures(trainings: Sequence[Training]) -> str:

@@ -6,7 +6,8 @@ from html import escape
 from microlens.data.split import Split
 from microlens.evaluation.metrics import paired_differences
 from microlens.evaluation.report import cohorts
-from microlens.page.comparison import METRIC, Bar, ComparedRun, by_accuracy, percent
+from microlens.page.bars import Bar, percent
+from microlens.page.comparison import METRIC, ComparedRun, by_accuracy
 
 _COHORTS = {
     "all": ("All users", "over all users"),

@@ -1,27 +1,32 @@
-"""Converting datasets in the formats of other packages to releases."""
+"""Converting datasets between releases and the formats of other packages."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from microlens.errors import InputError
 from microlens.files.writing import check_is_new, renamed_when_complete
-from microlens.release.folder import is_reserved
-from microlens.release.formats import FORMATS, format_of
+from microlens.release.exports import EXPORTS
+from microlens.release.folder import holds_pairs
+from microlens.release.formats import FORMATS, format_of, interactions_in
 from microlens.release.formats.tables import Tables
+from microlens.release.given_split import PARTS
+from microlens.release.whole_release import read_release
 
-_ACCEPTED = ", ".join(one.accepted for one in FORMATS.values())
-_FALLBACK_NAME = "data"
-_PARTS = ("pairs.csv", "pairs.tsv", "titles.csv", "tags.csv")
+RELEASE = "release"
+_WHOLE_FOLDERS = (RELEASE, "huggingface")
+_WRITTEN = "[!.]*"
+_ACCEPTED = "; ".join([*(one.accepted for one in FORMATS.values()), "the folder of a release or a prepared dataset"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was converted: the ``format``, numbers of users, items and interactions, titles and tags, and ``notes``."""
+    """What was converted: the ``format`` of the source and the format ``to`` which it was converted.
+
+    Also the numbers of users, items and interactions, titles and tags, and ``notes``.
+    """
 
     format: str
+    to: str
     users: int
     items: int
     interactions: int
@@ -30,91 +35,92 @@ class Conversion:
     notes: tuple[str, ...]
 
 
-def convert(source: str | Path, out: str | Path, format: str | None = None) -> Conversion:  # noqa: A002
-    """Write a dataset in another format as a release folder, which :func:`microlens.prepare` reads.
+def convert(
+    source: str | Path,
+    out: str | Path,
+    format: str | None = None,  # noqa: A002
+    *,
+    to: str = "official",
+) -> Conversion:
+    """Write a dataset as a release folder, which :func:`microlens.prepare` reads, or in the format of another package.
 
-    The release holds ``NAME_pairs.csv`` (or, without timestamps, ``NAME_pairs.tsv``) and, where the source has them,
-    ``NAME_titles.csv`` and ``NAME_tags.csv``. Ids are kept as they are, and times are written in milliseconds.
+    A release holds ``NAME_pairs.csv`` (or, without timestamps, ``NAME_pairs.tsv``) and, where the source has them,
+    titles, tags, likes and views, comments, and the split that the dataset came with, ``NAME_split.csv``. Ids are kept
+    as they are, and times are written in milliseconds.
 
     Args:
-        source: a file of interactions or the folder that holds it, see docs/data.md.
-        out: folder of the release; must not exist.
-        format: "recbole", "s3rec" or "movielens"; recognised by the name or the first line of the file by default.
+        source: a release, a prepared dataset, or a dataset in another format: its file of interactions, or the folder
+            that holds it; see docs/processing.md.
+        out: folder that is written; must not exist.
+        format: "mmrec", "recbole", "s3rec", "parquet", "huggingface", "movielens" or "release"; recognised by the name
+            or the first line of the file by default.
+        to: "official", "official-csv", "official-tsv", "croissant", "recbole", "mmrec", "parquet" or "huggingface".
 
     Raises:
-        InputError: the format is unknown or not recognised, a file of the source cannot be read (the message names the
-            file and the line), or ``out`` exists. Nothing is written in these cases.
+        InputError: a format is unknown or not recognised, a file of the source cannot be read (the message names the
+            file and the line), ``out`` exists, the format ``to`` cannot hold the dataset, or the package it needs is
+            not installed. Nothing is written in these cases.
     """
     source, out = Path(source), Path(out)
+    if to not in EXPORTS:
+        raise InputError(f"there is no format '{to}' to write; accepted are {', '.join(EXPORTS)}.")
     check_is_new(out)
-    path, name = _find(source, format)
-    tables = FORMATS[name].read(path)
-    prefix = _prefix(tables.name)
-    with renamed_when_complete(out, [f"{prefix}_{part}" for part in _PARTS]) as folder:
-        _write_pairs(folder / f"{prefix}_pairs", tables.events, path)
-        for part, table in (("titles", tables.titles), ("tags", tables.tags)):
-            if table is not None:
-                table.write_csv(folder / f"{prefix}_{part}.csv")
+    tables, name = _read(source, format)
+    with renamed_when_complete(out, [_WRITTEN]) as folder:
+        written = EXPORTS[to].write(tables, folder)
     return Conversion(
         format=name,
+        to=to,
         users=tables.events["user"].n_unique(),
         items=tables.events["item"].n_unique(),
         interactions=len(tables.events),
         titles=0 if tables.titles is None else len(tables.titles),
         tags=0 if tables.tags is None else len(tables.tags),
-        notes=(*tables.notes, *_unread(source, tables)),
+        notes=(*tables.notes, *_split_note(tables), *written, *_unread(source, tables, name)),
     )
 
 
-def _find(source: Path, name: str | None) -> tuple[Path, str]:
-    """The file of interactions in ``source``, and the name of its format."""
-    if name is not None and name not in FORMATS:
-        raise InputError(f"there is no format '{name}'; accepted are {', '.join(FORMATS)}.")
+def _read(source: Path, name: str | None) -> tuple[Tables, str]:
+    """The tables of ``source``, and the name of its format."""
+    if name not in (None, RELEASE, *FORMATS):
+        raise InputError(f"there is no format '{name}'; accepted are {', '.join([*FORMATS, RELEASE])}.")
     if not source.exists():
         raise InputError(f"{source} does not exist; accepted are {_ACCEPTED}.")
+    if name == RELEASE:
+        return read_release(source), RELEASE
     if source.is_dir():
-        return _find_in_folder(source, name)
+        return _read_folder(source, name)
     found = name or format_of(source)
     if found is None:
         raise InputError(f"{source} is in no known format; accepted are {_ACCEPTED}.")
-    return source, found
+    return FORMATS[found].read(source), found
 
 
-def _find_in_folder(folder: Path, name: str | None) -> tuple[Path, str]:
-    formats = {name: FORMATS[name]} if name else FORMATS
-    entries = sorted(folder.iterdir())
-    found = [(path, one) for one, form in formats.items() for path in entries if form.is_named(path)]
+def _read_folder(folder: Path, name: str | None) -> tuple[Tables, str]:
+    found = interactions_in(folder, name)
     if len(found) > 1:
-        names = ", ".join(path.name for path, _ in found)
+        names = ", ".join(path.relative_to(folder).as_posix() for path, _ in found)
         raise InputError(f"{folder} holds several files of interactions ({names}); name one of them.")
-    if not found:
-        accepted = ", ".join(form.accepted for form in formats.values())
-        raise InputError(f"{folder} holds no file of interactions in a known format; accepted are {accepted}.")
-    return found[0]
+    if found:
+        path, form = found[0]
+        return FORMATS[form].read(path), form
+    if name is None and holds_pairs(folder):
+        return read_release(folder), RELEASE
+    accepted = FORMATS[name].accepted if name else _ACCEPTED
+    raise InputError(f"{folder} holds no file of interactions in a known format; accepted are {accepted}.")
 
 
-def _prefix(name: str) -> str:
-    """A name that makes no other part of a release of a file whose name begins with it."""
-    plain = re.sub(r"[^\w.-]+", "_", name).strip("._")
-    return _FALLBACK_NAME if not plain or is_reserved(plain) else plain
+def _split_note(tables: Tables) -> list[str]:
+    if "split" not in tables.events.columns:
+        return []
+    counts = [f"{int((tables.events['split'] == number).sum()):,} {part}" for number, part in enumerate(PARTS)]
+    return [f"a split of {', '.join(counts)} interactions; to use it: microlens bench TABLE --protocol given"]
 
 
-def _write_pairs(stem: Path, events: pl.DataFrame, source: Path) -> None:
-    if "timestamp" in events.columns:
-        events.write_csv(stem.with_name(f"{stem.name}.csv"))
-        return
-    items = pl.col("item").cast(pl.String)
-    with_blank = events.select(items.filter(items.str.contains(r"\s"))).to_series()
-    if len(with_blank):
-        raise InputError(
-            f"{source}: the item id '{with_blank[0]}' holds a blank, which separates items where there are no times."
-        )
-    histories = events.group_by("user", maintain_order=True).agg(items.str.join(" "))
-    histories.write_csv(stem.with_name(f"{stem.name}.tsv"), separator="\t", include_header=False, quote_style="never")
-
-
-def _unread(source: Path, tables: Tables) -> list[str]:
+def _unread(source: Path, tables: Tables, name: str) -> list[str]:
     """A note on files of the folder, or with the name of the file, that were not read."""
+    if name in _WHOLE_FOLDERS:
+        return []
     beside = (
         source.iterdir() if source.is_dir() else (path for path in source.parent.iterdir() if path.stem == source.stem)
     )

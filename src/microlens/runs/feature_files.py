@@ -22,8 +22,9 @@ from microlens.data.interactions import Int64, ItemIds
 from microlens.distributed import local_device
 from microlens.encoders import CONTENT_ENCODERS, ENCODER_REGISTRY, ENCODERS
 from microlens.encoders.content import ContentEncoder
+from microlens.encoders.e5 import E5_WEIGHTS
 from microlens.encoders.image import IMAGE_NETWORKS
-from microlens.encoders.text import BERT_SMALL_WEIGHTS
+from microlens.encoders.text import BERT_SMALL_WEIGHTS, TextEncoder
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.encoders.weights import WeightsFile
 from microlens.encoders.yamnet import YAMNET_WEIGHTS
@@ -48,6 +49,7 @@ OFFICIAL: dict[str, WeightsFile] = {
     **{name: network.official for name, network in VIDEO_NETWORKS.items()},
     **{name: network.official for name, network in IMAGE_NETWORKS.items()},
     "bert_small": BERT_SMALL_WEIGHTS,
+    "e5": E5_WEIGHTS,
     "yamnet": YAMNET_WEIGHTS,
 }
 # Encoder options that do not affect features, or that have an argument of their own.
@@ -105,6 +107,8 @@ def write_features(
     """
     dataset = Dataset(folder)
     tower, chosen = _frozen_tower(dataset, encoder, weights, seed, options or {})
+    if isinstance(tower, TextEncoder) and not tower.has_texts:
+        raise InputError(f"{folder}: no item has a text, which {encoder} needs.")
     numbers, left_out = _with_content(dataset, encoder, tower.needs, missing)
     item_keys = dataset.interactions.item_ids[numbers]
     identity = _identity(dataset, tower, encoder, options or {}, item_keys[1:])
@@ -155,11 +159,12 @@ def _frozen_tower(
 ) -> tuple[ContentEncoder, str]:
     """Build the encoder with a frozen trunk; also return its weights: "random", "default" or a path."""
     constructor = _content_encoder(name)
-    given = {**dataset_arguments(dataset, np.arange(dataset.interactions.num_items + 1)), "dim": 1}
+    numbers = np.arange(dataset.interactions.num_items + 1)
+    given = {**dataset_arguments(dataset, numbers), "item_ids": dataset.item_id_array(numbers), "dim": 1}
     schemas = options_of(constructor, given)
     if "tune" not in schemas:
         raise InputError(f"encoder is '{name}', which has no trunk whose features could be stored.")
-    accepted = {option for option, schema in schemas.items() if schema.group is None} - NO_OPTIONS
+    accepted = {option for option, schema in schemas.items() if schema.group != "tuning"} - NO_OPTIONS
     for option in options:
         if option not in accepted:
             raise InputError(f"option {option} is unknown for frozen features of {name}; {nearest(option, accepted)}")
@@ -207,8 +212,6 @@ def _with_content(
         present &= has_kind
         if not has_kind.all():
             left_out[kind] = dataset.item_ids.filter(pl.Series(~has_kind)).to_list()
-    if not needs and items["title"].null_count() == len(items):
-        raise InputError(f"{dataset.folder}: no item has a title, which {encoder} needs.")
     if not present.any():
         raise InputError(f"{dataset.folder}: no item has {' and '.join(sorted(needs))}, which {encoder} needs.")
     if left_out and missing == "error":

@@ -44,6 +44,8 @@ def nobody_reads() -> bool:
         number = sys.stdout.fileno()
     except (OSError, ValueError):  # not backed by a file descriptor
         return False
+    if sys.platform == "win32":  # no poll, and writing to such a pipe raises another error
+        return False
     watch = select.poll()
     watch.register(number, 0)  # poll() always reports a closed reader, whatever the event mask
     return bool(watch.poll(0))

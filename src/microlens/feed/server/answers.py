@@ -81,7 +81,7 @@ class ItemAnswer(BaseModel):
 
     item: str
     title: str
-    title_original: str | None = None
+    title_original: str | None
     tag: str
     likes: int
     views: int
@@ -135,6 +135,7 @@ def described(feed: Feed, person: Person, number: int) -> dict[str, Any]:
     return {
         "item": item.id,
         "title": item.title,
+        "title_original": item.title_original,
         "tag": item.tag,
         "likes": item.likes + int(counts.likes[number]),
         "views": item.views + int(counts.views[number]),

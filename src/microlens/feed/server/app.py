@@ -38,12 +38,12 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        refreshing = None if feed.store.exclusive else asyncio.create_task(_refresh(feed))
+        stopping = asyncio.Event()
+        refreshing = None if feed.store.exclusive else asyncio.create_task(_refresh(feed, stopping))
         yield
+        stopping.set()
         if refreshing is not None:
-            refreshing.cancel()
-            with suppress(asyncio.CancelledError):
-                await refreshing
+            await refreshing
         await asyncio.to_thread(feed.close)
 
     app = FastAPI(
@@ -91,11 +91,13 @@ def _page(name: str) -> Response:
     return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
 
 
-async def _refresh(feed: Feed) -> None:
-    """Follow what other servers change."""
-    for round_ in itertools.count(1):
-        await asyncio.sleep(_REFRESH_SECONDS)
+async def _refresh(feed: Feed, stopping: asyncio.Event) -> None:
+    """Follow what other servers change, until the server stops; a refresh that has begun is ended first."""
+    for number in itertools.count(1):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _REFRESH_SECONDS)
+            return
         try:
-            await feed.refresh(counts=round_ % _COUNTS_EVERY == 0)
+            await feed.refresh(counts=number % _COUNTS_EVERY == 0)
         except StoreUnavailableError as error:
             _log.warning("the event store cannot be read: %s", error)

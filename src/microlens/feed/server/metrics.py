@@ -8,7 +8,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
-from microlens.feed.event_store import Row
+from microlens.feed.database import Row
 
 _LATEST_TIMES = 1000
 _LATEST_MISTAKES = 50

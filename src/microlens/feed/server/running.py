@@ -14,6 +14,7 @@ import torch
 import uvicorn
 
 from microlens.errors import InputError, sentence_of
+from microlens.feed import DEFAULT_EVENTS
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.event_store import EventStore
 from microlens.feed.live import Feed
@@ -23,7 +24,6 @@ from microlens.feed.server.access import Access
 from microlens.feed.server.app import create_app
 from microlens.feed.settings import FeedSettings
 
-DEFAULT_EVENTS = "sqlite:///feed/events.sqlite"
 _STOP_SECONDS = 10
 _log = logging.getLogger("microlens.feed")
 

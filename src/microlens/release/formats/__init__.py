@@ -5,14 +5,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from microlens.release.formats.huggingface import STATES, read_huggingface
+from microlens.release.formats.mmrec import read_mmrec
 from microlens.release.formats.movielens import read_movielens
-from microlens.release.formats.recbole import read_recbole
+from microlens.release.formats.parquet import INTERACTIONS, read_parquet
+from microlens.release.formats.recbole import parts_beside, read_recbole
 from microlens.release.formats.s3rec import read_s3rec
 from microlens.release.formats.tables import Tables
 from microlens.release.text_files import TextFile, beginning_of, first_line
 
 _INTEGER = r"-?\d+"
 _DECIMAL = r"\d+(\.\d*)?"
+_PLAIN = r"[^:\t]+"
 _RECBOLE = r"[^:\t]+:(token|float)(_seq)?"
 
 
@@ -25,21 +29,31 @@ class Format:
         read: reads the dataset whose file of interactions is given.
         files: glob patterns of this file in a folder, in lower case.
         first_line: regular expression of its first line, for files of any name.
+        needs_line: a file with the right name is of this format only if its first line is, too.
     """
 
     accepted: str
     read: Callable[[Path], Tables]
     files: tuple[str, ...]
-    first_line: str
+    first_line: str = r"(?!)"
+    needs_line: bool = False
 
     def is_named(self, path: Path) -> bool:
         """True if the name of ``path`` tells that it is a file of this format."""
-        return path.is_file() and any(Path(path.name.lower()).match(pattern) for pattern in self.files)
+        named = path.is_file() and any(Path(path.name.lower()).match(pattern) for pattern in self.files)
+        return named and (not self.needs_line or re.fullmatch(self.first_line, beginning_of(path)) is not None)
 
 
 FORMATS: dict[str, Format] = {
+    "mmrec": Format(
+        accepted="MMRec's interactions (NAME.inter with the column x_label, or its folder)",
+        read=read_mmrec,
+        files=("*.inter",),
+        first_line=rf"(?=(.*\t)?x_label(\t|\s*$)){_PLAIN}(\t{_PLAIN})+\s*",
+        needs_line=True,
+    ),
     "recbole": Format(
-        accepted="RecBole's atomic files (NAME.inter or its folder)",
+        accepted="RecBole's atomic files (NAME.inter, NAME.train.inter or their folder)",
         read=read_recbole,
         files=("*.inter",),
         first_line=rf"{_RECBOLE}(\t{_RECBOLE})+\s*",
@@ -49,6 +63,16 @@ FORMATS: dict[str, Format] = {
         read=read_s3rec,
         files=(),
         first_line=rf"{_INTEGER}( {_INTEGER})+\s*",
+    ),
+    "parquet": Format(
+        accepted="Parquet tables (a file of interactions, or the folder of interactions.parquet)",
+        read=read_parquet,
+        files=(INTERACTIONS,),
+    ),
+    "huggingface": Format(
+        accepted="datasets that the library datasets stored (the folder)",
+        read=read_huggingface,
+        files=STATES,
     ),
     "movielens": Format(
         accepted="MovieLens' own files (the folder of u.data, ratings.dat or ratings.csv, or that file)",
@@ -61,8 +85,25 @@ FORMATS: dict[str, Format] = {
 
 def format_of(path: Path) -> str | None:
     """The name of the format of a file of interactions, recognised by its name or its first line; None if unknown."""
-    named = next((name for name, one in FORMATS.items() if one.is_named(path)), None)
+    named = named_format(path)
+    if named is None and path.suffix.lower() == ".parquet":
+        return "parquet"
     return named or format_of_line(beginning_of(path))
+
+
+def named_format(path: Path) -> str | None:
+    """The name of the first format whose files of interactions are called like ``path``."""
+    return next((name for name, one in FORMATS.items() if one.is_named(path)), None)
+
+
+def interactions_in(folder: Path, name: str | None = None) -> list[tuple[Path, str]]:
+    """The files of interactions in ``folder``, with their formats; only of the format ``name``, if one is given."""
+    inner = folder / "interactions"
+    entries = sorted([*folder.iterdir(), *(inner.iterdir() if inner.is_dir() else [])])
+    named = [(path, found) for path in entries if (found := named_format(path)) is not None]
+    chosen = [(path, found) for path, found in named if name in (None, found)]
+    parts = {part for path, found in chosen if found == "recbole" for part in (parts_beside(path) or ())[1:]}
+    return [(path, found) for path, found in chosen if path not in parts]
 
 
 def format_of_line(line: str) -> str | None:

@@ -5,14 +5,16 @@ Format: https://recbole.io/docs/user_guide/data/atomic_files.html.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from microlens.errors import InputError
-from microlens.release.columns import ITEM, TAG, TIME, TITLE, USER
-from microlens.release.formats.tables import Tables, filled, read_cells, read_events
+from microlens.release.columns import ITEM, LIKES, TAG, TIME, TITLE, USER, VIEWS
+from microlens.release.formats.tables import Tables, counts, filled, read_cells, read_events, text_ids_of
+from microlens.release.given_split import PARTS
+from microlens.release.ids import TextIds
 from microlens.release.text_files import TextFile, first_line, read_text, shown
 
 ACCEPTED = (
@@ -20,6 +22,7 @@ ACCEPTED = (
     "float_seq, above rows separated by tabs"
 )
 _COLUMN = re.compile(r"\s*(?P<name>[^:\s][^:]*):(?P<type>token|token_seq|float|float_seq)\s*")
+_PART = re.compile(r"\.(?P<part>train|valid|test)\.inter$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,9 @@ class _Header:
 def read_recbole(path: Path) -> Tables:
     """Read a ``.inter`` file and, if there is one, the ``.item`` file of the same name.
 
+    If ``NAME.train.inter``, ``NAME.valid.inter`` and ``NAME.test.inter`` are given by the first of them, they are read
+    together, as a split.
+
     Users and items are the columns called so (``user_id``, ``item_id``, ...) or else the first two of type token. The
     time is a column such as ``timestamp``; without one, each user's rows are in order of time. Every row is an
     interaction, whatever its rating.
@@ -56,6 +62,43 @@ def read_recbole(path: Path) -> Tables:
     Raises:
         InputError: a file is empty, its header has no types or lacks a column, or a row cannot be read.
     """
+    parts = parts_beside(path)
+    files: tuple[Path, ...]
+    if parts is None:
+        events, notes = _read_events(path)
+        name = path.stem
+    else:
+        events, notes = _read_parts(parts)
+        name = _PART.sub("", path.name)
+    files = parts or (path,)
+    described = path.with_name(f"{name}.item")
+    if not described.is_file():
+        return Tables(name=name, files=files, events=events, notes=notes)
+    items = _read_items(described)
+    return replace(items, name=name, files=(*files, described), events=events, notes=(*notes, *items.notes))
+
+
+def parts_beside(path: Path) -> tuple[Path, ...] | None:
+    """The files of a split (train, valid, test) if ``path`` is its train part, else None."""
+    found = _PART.search(path.name)
+    paths = tuple(path.with_name(_PART.sub(f".{part}.inter", path.name)) for part in PARTS)
+    return paths if found and found["part"] == PARTS[0] and all(one.is_file() for one in paths) else None
+
+
+def _read_parts(paths: tuple[Path, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The events of the three parts of a split, train first; ids are of the type of the first one."""
+    tables: list[pl.DataFrame] = []
+    notes: list[str] = []
+    for number, path in enumerate(paths):
+        events, more = _read_events(path, text_ids_of(tables[0]) if tables else None)
+        if tables and ("timestamp" in events.columns) != ("timestamp" in tables[0].columns):
+            raise InputError(f"{path} and {paths[0]} do not both have times; expected the same columns in each part.")
+        tables.append(events.with_columns(pl.lit(number, pl.Int8).alias("split")))
+        notes += more
+    return pl.concat(tables), tuple(notes)
+
+
+def _read_events(path: Path, text_ids: TextIds | None = None) -> tuple[pl.DataFrame, tuple[str, ...]]:
     text = read_text(path)
     header = _header(text)
     item = header.find(ITEM, ("token",))
@@ -72,15 +115,8 @@ def read_recbole(path: Path) -> Tables:
             "interaction per row, as in the dataset before it was made into sequences."
         )
     positions = {"user": user, "item": item, "timestamp": header.find(TIME, ("float", "token"))}
-    events, notes = read_events(text, _read(text, header, positions), ACCEPTED)
-    described = path.with_suffix(".item")
-    notes = (*text.notes, *notes, *_note(path, header, positions))
-    if not described.is_file():
-        return Tables(name=path.stem, files=(path,), events=events, notes=notes)
-    titles, tags, more = _read_items(described)
-    return Tables(
-        name=path.stem, files=(path, described), events=events, titles=titles, tags=tags, notes=(*notes, *more)
-    )
+    events, notes = read_events(text, _read(text, header, positions), ACCEPTED, text_ids)
+    return events, (*text.notes, *notes, *_note(path, header, positions))
 
 
 def _header(text: TextFile) -> _Header:
@@ -109,20 +145,29 @@ def _read(text: TextFile, header: _Header, positions: dict[str, int | None]) -> 
     )
 
 
-def _read_items(path: Path) -> tuple[pl.DataFrame | None, pl.DataFrame | None, tuple[str, ...]]:
-    """Titles, tags and notes of a ``.item`` file; the tag is the first of a sequence."""
+def _read_items(path: Path) -> Tables:
+    """Titles, tags, likes and views of a ``.item`` file, without events; the tag is the first of a sequence."""
     text = read_text(path)
     header = _header(text)
     item = header.key(ITEM)
     if item is None:
         raise InputError(f"{path}, line {header.line}: no column of type token for items; expected {ACCEPTED}.")
     title, tag = (header.find(names, ("token_seq", "token")) for names in (TITLE, TAG))
-    positions = {"item": item, "title": title, "tag": tag}
+    likes, views = (header.find(names, ("float",)) for names in (LIKES, VIEWS))
+    positions = {"item": item, "title": title, "tag": tag, "likes": likes, "views": views}
     cells = _read(text, header, positions)
     if tag is not None and header.types[tag] == "token_seq":
         cells = cells.with_columns(pl.col("tag").str.strip_chars().str.split(" ").list.first())
     titles, tags = (filled(cells, name) if name in cells.columns else None for name in ("title", "tag"))
-    return titles, tags, (*text.notes, *_note(path, header, positions))
+    return Tables(
+        name=path.stem,
+        files=(path,),
+        events=pl.DataFrame(),
+        titles=titles,
+        tags=tags,
+        likes=counts(cells),
+        notes=(*text.notes, *_note(path, header, positions)),
+    )
 
 
 def _note(path: Path, header: _Header, positions: dict[str, int | None]) -> list[str]:

@@ -24,7 +24,6 @@ def _create_people() -> None:
         sa.Column("person", sa.String, primary_key=True),
         sa.Column("created", sa.BigInteger, nullable=False),
         sa.Column("arm", sa.String),
-        sa.Column("participant", sa.String),
     )
     op.create_table(
         "sessions",
@@ -32,16 +31,6 @@ def _create_people() -> None:
         sa.Column("person", sa.String, nullable=False, index=True),
         sa.Column("created", sa.BigInteger, nullable=False),
         sa.Column("adult", sa.Boolean, nullable=False),
-    )
-    op.create_table(
-        "participants",
-        sa.Column("token", sa.String, primary_key=True),
-        sa.Column("study", sa.String, nullable=False),
-        sa.Column("person", sa.String),
-        sa.Column("arm_order", sa.Text),
-        sa.Column("consented", sa.BigInteger),
-        sa.Column("finished", sa.BigInteger),
-        sa.Column("answers", sa.Text),
     )
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from microlens.feed import exploration
-from microlens.feed.choosing import Part, Ranking, best_candidate, draw, policy_of, rank_of
 from microlens.feed.item_counts import ItemCounts
+from microlens.feed.policies import Part, Ranking, best_candidate, draw, policy_of, rank_of
 from microlens.feed.settings import ExplorationSettings
 
 

@@ -1,0 +1,1 @@
+"""Downloading official sets, and taking up files that were fetched by hand."""

@@ -1,0 +1,84 @@
+"""Charts of a feed as PNG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from microlens.feed.report import METRICS, FeedReport
+from microlens.feed.simulation.simulate import Simulation
+from microlens.files.writing import atomic_write
+from microlens.page.charts import INK, QUIET, RULE, look
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DOTS_PER_INCH = 160
+
+
+@look()
+def draw_like_rates(simulations: Mapping[str, Simulation], path: Path) -> None:
+    """Draw the like-rate by position for each model of one or several simulations, with 95 % intervals.
+
+    Args:
+        simulations: simulations by a name, which precedes that of the model if there are several.
+        path: the PNG file to write.
+    """
+    figure = Figure((7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    number = 0
+    for name, simulation in simulations.items():
+        for model, curve in simulation.curves.items():
+            label, colour = model if len(simulations) == 1 else f"{name}: {model}", COLOURS[number % len(COLOURS)]
+            positions = range(1, len(curve) + 1)
+            axes.fill_between(
+                positions, [rate.low for rate in curve], [rate.high for rate in curve], color=colour, alpha=0.18, lw=0
+            )
+            axes.plot(positions, [rate.mean for rate in curve], color=colour, lw=2, label=label)
+            number += 1
+    axes.axhline(next(iter(simulations.values())).chance, color=QUIET, lw=1.4, ls=(0, (1, 2)), label="at random")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("videos watched", color=QUIET)
+    axes.set_ylabel("like-rate", color=QUIET)
+    axes.legend(frameon=False, labelcolor=INK)
+    _save(figure, path)
+
+
+@look()
+def draw_arms(report: FeedReport, path: Path) -> None:
+    """Draw the means of each arm with their 95 % intervals, one panel for each metric.
+
+    Args:
+        report: the report.
+        path: the PNG file to write.
+    """
+    figure = Figure((7, 1.1 + 0.35 * len(report.arms)), layout="constrained")
+    panels = figure.subplots(1, len(METRICS), sharey=True)
+    for axes, metric in zip(panels, METRICS, strict=True):
+        _plain(axes, grid="x")
+        axes.set_title(metric, color=INK)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        for row, arm in enumerate(report.arms):
+            found = arm.means[metric]
+            if found.low is not None and found.high is not None:
+                axes.plot([found.low, found.high], [row, row], color=COLOURS[row % len(COLOURS)], lw=3)
+            axes.plot(found.mean, row, "o", color=COLOURS[row % len(COLOURS)], ms=7)
+    panels[0].set_yticks(range(len(report.arms)), [arm.name for arm in report.arms], color=INK)
+    panels[0].set_ylim(len(report.arms) - 0.5, -0.5)
+    _save(figure, path)
+
+
+def _plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    axes.spines[:].set_visible(False)
+    axes.grid(axis=grid, color=RULE, lw=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=QUIET)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, facecolor="white")

@@ -1,0 +1,1 @@
+"""What a dataset holds: figures beside those of other data sets, charts, and a page."""
