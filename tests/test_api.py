@@ -27,6 +27,7 @@ COMMANDS: dict[str, list[str]] = {
     "data prepare": ["RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers"],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
+    "data web": ["RELEASE", "DATASET", "--workers"],
     "data verify": [
         *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
     ],
