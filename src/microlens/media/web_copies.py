@@ -54,8 +54,7 @@ def copy_all(
     outcomes: dict[WebTask, WebOutcome] = {}
     with closing(work(copy_if_needed, tasks, workers)) as results:
         for task, answer in results:
-            killed = isinstance(answer, Killed)
-            outcomes[task] = WebOutcome(faults=(f"copying it {answer.how}",)) if killed else answer
+            outcomes[task] = WebOutcome(faults=(f"copying it {answer.how}",)) if isinstance(answer, Killed) else answer
             if on_progress:
                 on_progress(len(outcomes), len(tasks))
     return outcomes

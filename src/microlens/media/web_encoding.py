@@ -70,8 +70,9 @@ def _copy(container: InputContainer, index: int, output: OutputContainer) -> Ite
             sounds[0].add(waiting.pop(0), reading.start)
     if pictures is None:
         raise MediaFault("damaged: no frame could be decoded")
-    for part in (pictures, *sounds):
-        part.end()
+    pictures.end()
+    for sound in sounds:
+        sound.end()
     yield from reading.faults()
 
 
