@@ -48,6 +48,7 @@ def turn_wheel(page: Any) -> None:
 
 def changes(page: Any, action: Any) -> str:
     """The title of the video that comes after an action."""
+    until(lambda: page.evaluate(f"document.querySelector('{CURRENT}').nextElementSibling !== null"))
     before = title(page)
     action(page)
     until(lambda: title(page) != before)
@@ -138,7 +139,7 @@ def test_what_people_do_is_stored(live: LiveFeed, visit: Visit) -> None:
 
     page.locator(f"{CURRENT} [data-action=comment]").tap()
     comment = page.locator("#comments li .text")
-    assert comment.all_inner_texts() == [said]  # the second time from the server
+    until(lambda: comment.all_inner_texts() == [said])  # the second time from the server
     assert comment.locator("*").count() == 0
     page.keyboard.press("Escape")
 

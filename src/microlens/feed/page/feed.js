@@ -38,7 +38,7 @@ class Feed {
     document.getElementById("next").addEventListener("click", () => this.#go(1));
     document.getElementById("previous").addEventListener("click", () => this.#go(-1));
     this.#sound.addEventListener("click", () => this.#mute(!this.#isMuted));
-    this.#list.addEventListener("scrollend", () => (this.#aim = null));
+    this.#list.addEventListener("scrollend", () => this.#settled());
     listenToWheel(this.#list, (step) => this.#go(step));
     listenToKeys({
       go: (step) => this.#go(step),
@@ -131,7 +131,15 @@ class Feed {
   #scrolled(entries) {
     const entered = entries.find((entry) => entry.isIntersecting);
     const index = this.#slides.findIndex((slide) => slide.element === entered?.target);
-    if (index >= 0 && index !== this.#current) this.#enter(index);
+    if (index < 0 || (this.#aim !== null && index !== this.#aim)) return;
+    this.#aim = null;
+    if (index !== this.#current) this.#enter(index);
+  }
+
+  #settled() {
+    this.#aim = null;
+    const index = Math.round(this.#list.scrollTop / this.#list.clientHeight);
+    if (index in this.#slides && index !== this.#current) this.#enter(index);
   }
 
   #enter(index) {
@@ -139,7 +147,6 @@ class Feed {
     if (former) this.#leaveSlide(former);
     const hadFocus = !former || former.element.contains(document.activeElement);
     this.#current = index;
-    if (this.#aim === index) this.#aim = null;
     const slide = this.#slide;
     for (const other of this.#slides) other.element.inert = other !== slide;
     if (hadFocus && former && !this.#comments.isOpen) slide.element.focus({ preventScroll: true });
@@ -171,9 +178,10 @@ class Feed {
 
   #go(step) {
     const last = this.#slides.length - 1;
-    const wanted = (this.#aim ?? this.#current) + step;
+    const wanted = this.#current + step;
     if (wanted < 0 || wanted > last) return;
     this.#aim = wanted;
+    this.#enter(wanted); // plays before the scrolling ends
     const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
     this.#slides[wanted].element.scrollIntoView({ behavior, block: "start" });
   }
@@ -260,7 +268,7 @@ class Feed {
     slide.release();
     slide.note("This video cannot be played.");
     if (this.#brokenInRow > MOST_BROKEN) return;
-    if (index > this.#current && this.#aim !== index) {
+    if (index > this.#current) {
       this.#slides.splice(index, 1);
       this.#seen.unobserve(slide.element);
       slide.element.remove();
