@@ -90,8 +90,8 @@ class Feed {
 
   async #ask() {
     if (!this.#session) await this.#begin();
-    await this.#outbox.flush(); // what was done changes what comes next
     const wanted = { session: this.#session, count: Math.min(MOST_AT_ONCE, this.#missing()) };
+    await this.#outbox.flush(); // what was done changes what comes next
     if (this.#opened) wanted.item = this.#opened;
     if (this.#address.has("why")) wanted.why = true;
     const { exposures, used_up: isUsedUp } = await post("/api/next", wanted);
