@@ -57,6 +57,7 @@ def changes(page: Any, action: Any) -> str:
     before = title(page)
     action(page)
     until(lambda: title(page) != before)
+    until(lambda: abs(page.locator(CURRENT).bounding_box()["y"]) < 1)
     return title(page)
 
 
@@ -151,9 +152,7 @@ def test_what_people_do_is_stored(live: LiveFeed, visit: Visit) -> None:
     assert liked.locator(".count").inner_text() == likes.inner_text()
     liked.tap()
     shared.locator(f"{CURRENT} [data-action=favourite]").tap()
-    before = title(shared)
-    shared.locator(f"{CURRENT} [data-action=not-interested]").tap()
-    until(lambda: title(shared) != before)
+    changes(shared, lambda page: page.locator(f"{CURRENT} [data-action=not-interested]").tap())
     shared.locator(f"{CURRENT} .stage").dblclick()
     until(lambda: shared.locator(f"{CURRENT} [data-action=like]").get_attribute("aria-pressed") == "true")
     live.stored(page, "unlike", "unfavourite", "not-interested", "like")
