@@ -4,14 +4,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from microlens.config.run_config import RunConfig
@@ -19,7 +21,7 @@ from microlens.data.prepare import prepare
 from microlens.feed.live import Feed
 from microlens.feed.server.access import Access
 from microlens.feed.server.app import create_app
-from microlens.feed.server.running import open_feed
+from microlens.feed.server.running import bound_socket, open_feed
 from microlens.feed.settings import FeedSettings
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
@@ -99,6 +101,28 @@ def lasting(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     feed = open_feed([world / "id"], url, settings, release=world / "release")
     with TestClient(create_app(feed), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
+
+
+Served = Callable[..., str]
+
+
+@contextmanager
+def _running(feed: Feed, access: Access) -> Iterator[str]:
+    """A server in a thread; yields its address."""
+    server = uvicorn.Server(uvicorn.Config(create_app(feed, access), log_config=None))
+    with bound_socket("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """Serves a feed at an address of its own, for clients in other threads and programs."""
+    with ExitStack() as stack:
+        yield lambda feed, **access: stack.enter_context(_running(feed, Access(**access)))
 
 
 @pytest.fixture

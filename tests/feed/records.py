@@ -4,8 +4,43 @@ import uuid
 from typing import Any
 
 from microlens.feed.event_store import EventStore
+from microlens.feed.schema import EVENTS
 
 SHOWN = 1_000_000
+
+
+def exposure_row(person: str, position: int, item: str = "1") -> dict[str, Any]:
+    """A row of the table of exposures."""
+    return {
+        "request_id": f"request-{person}",
+        "position": position,
+        "session": "session",
+        "person": person,
+        "item": item,
+        "model": "model@0",
+        "reason": "model",
+        "score": 0.5,
+        "rank": 1,
+        "explored": False,
+        "propensity": 0.9,
+        "arm": None,
+        "created": 10 + position,
+    }
+
+
+def event_row(person: str, kind: str = "like", **facts: Any) -> dict[str, Any]:
+    """A row of the table of events."""
+    row = dict.fromkeys(EVENTS.columns.keys())
+    del row["number"]
+    fixed = {
+        "request_id": f"request-{person}",
+        "position": 0,
+        "session": "session",
+        "item": "1",
+        "at": 1,
+        "received": 2,
+    }
+    return {**row, **fixed, "event": uuid.uuid4().hex, "kind": kind, "person": person, **facts}
 
 
 class Records:
@@ -26,17 +61,11 @@ class Records:
     ) -> None:
         """Show an item, chosen by a model, and record events about it."""
         position = self._positions[person] = self._positions.get(person, -1) + 1
-        same = {"request_id": f"of-{person}", "position": position, "session": person, "person": person, "item": item}
         moment = SHOWN + 1000 * second
-        chosen = {"model": f"{arm}@1", "reason": why, "explored": False, "propensity": 1.0, "score": 0.0, "rank": 1}
-        self.store.add_exposures([{**same, **chosen, "arm": arm, "created": moment}], position)
-        rows = [
-            {
-                **same, "event": uuid.uuid4().hex, "at": moment, "received": moment + 1000, "watched_ms": None,
-                "duration_ms": 4000, "loops": None, "text": None, **event,
-            }
-            for event in events
-        ]  # fmt: skip
+        facts = {"model": f"{arm}@1", "reason": why, "arm": arm, "created": moment}
+        self.store.add_exposures([{**exposure_row(person, position, item), **facts}], position)
+        same = {"position": position, "item": item, "at": moment, "received": moment + 1000, "duration_ms": 4000}
+        rows = [event_row(person, **{**same, **event}) for event in events]
         if rows:
             self.store.add_events(rows).result()
 

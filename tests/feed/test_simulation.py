@@ -2,49 +2,28 @@
 
 import json
 import math
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from sqlalchemy import select
 
 import microlens
+from microlens.data.prepare import prepare
 from microlens.errors import InputError
 from microlens.feed.charts import draw_like_rates
 from microlens.feed.database import reading
-from microlens.feed.live import Feed
 from microlens.feed.schema import EVENTS, EXPOSURES
-from microlens.feed.server.access import Access
-from microlens.feed.server.app import create_app
-from microlens.feed.server.running import bound_socket
+from microlens.feed.server.running import open_feed
+from microlens.feed.settings import FeedSettings
 from microlens.feed.simulation.truth import Truth
-from tests.feed.conftest import OpenFeed
+from microlens.media.decoding import Settings
+from microlens.media.reading import ClipSettings
+from microlens.release.synthetic import write_release
+from tests.feed.conftest import NO_EXPLORATION, OpenFeed, Served, train_run
 
-Served = Callable[..., str]
 TOKEN = "a" * 16
-
-
-@contextmanager
-def _running(feed: Feed, access: Access) -> Iterator[str]:
-    """A server in a thread; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(create_app(feed, access), log_config=None))
-    with bound_socket("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with ExitStack() as stack:
-        yield lambda feed, **access: stack.enter_context(_running(feed, Access(**access)))
 
 
 def test_the_like_rate_is_the_mean_truth_of_what_was_shown(
@@ -131,3 +110,16 @@ def test_what_cannot_be_simulated_is_said(world: Path, tmp_path: Path, open_worl
     (tmp_path / "world.json").write_text(json.dumps(damaged), encoding="utf-8")
     with pytest.raises(InputError, match="items"):
         Truth.load(tmp_path)
+
+
+@pytest.mark.published
+def test_a_trained_model_finds_what_people_like(tmp_path: Path, served: Served) -> None:
+    write_release(tmp_path / "release", users=1000, items=80, seed=2, workers=1)
+    media = Settings(clips=ClipSettings(num_frames=1, size=32), cover_size=32)
+    prepare(tmp_path / "release", tmp_path / "dataset", media, workers=1)
+    run = train_run(tmp_path, "ease", None, model="ease")
+    settings = FeedSettings.model_validate(NO_EXPLORATION)
+    address = served(open_feed([run], f"sqlite:///{tmp_path}/events.sqlite", settings))
+    done = microlens.simulate(tmp_path / "release", address, people=50, videos=10)
+    (rate,) = done.models.values()
+    assert rate.low > done.chance

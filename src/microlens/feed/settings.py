@@ -49,18 +49,14 @@ class ExplorationSettings(Section):
 
 
 class Limits(Section):
-    """Limits on what a client sends: lengths in characters, sizes in bytes, durations in seconds.
+    """Limits on what a client sends: lengths in characters, sizes in bytes.
 
     ``requests_a_minute`` is the rate at which a client may call the API, after a burst of a tenth of it; 0 for no
     limit.
     """
 
     comment_length: Annotated[int, Field(ge=1, le=10_000)] = 500
-    title_length: Annotated[int, Field(ge=1, le=10_000)] = 200
     body_bytes: Annotated[int, Field(ge=1024, le=2**26)] = 2**20
-    upload_bytes: Annotated[int, Field(ge=1024, le=2**34)] = 2**28
-    upload_seconds: Annotated[float, Field(gt=0, le=36_000)] = 300.0
-    upload_pixels: Annotated[int, Field(ge=256, le=2**27)] = 3840 * 2160
     requests_a_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 600
 
 
@@ -75,7 +71,6 @@ class FeedSettings(Section):
         allowed_tags: if not empty, only items with these tags are shown.
         blocked_tags: items with these tags are not shown.
         adult_tags: items with these tags are shown only in sessions of adults.
-        uploads: whether people may upload videos.
         why: whether people may see why an item was chosen.
         seed: seed of the assignment of people to models, and of all draws.
     """
@@ -87,7 +82,6 @@ class FeedSettings(Section):
     allowed_tags: tuple[str, ...] = ()
     blocked_tags: tuple[str, ...] = ()
     adult_tags: tuple[str, ...] = ()
-    uploads: bool = True
     why: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 

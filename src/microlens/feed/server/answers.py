@@ -24,7 +24,6 @@ class SessionRequest(BaseModel):
 class Features(BaseModel):
     """What the page may offer."""
 
-    upload: bool
     why: bool
 
 

@@ -61,7 +61,6 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
         rate=RateLimit(limits.requests_a_minute),
         is_known=feed.people.has_seen,
         body_bytes=limits.body_bytes,
-        upload_bytes=limits.upload_bytes + 65_536,
         metrics=metrics,
     )
     return app

@@ -17,7 +17,6 @@ from microlens.feed.server.problems import ProblemResponse, problem
 PERSON_COOKIE = "microlens_person"
 OPEN_PATHS = ("/health", "/ready")
 OPERATOR_PATHS = ("/api/admin/", "/api/users/", "/operator", "/metrics")
-UPLOAD_PATH = "/api/items"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -41,7 +40,6 @@ class Guard:
         rate: limits the requests of a client to the API.
         is_known: says whether a person is known, who is then limited by person instead of by address.
         body_bytes: greatest size of a body.
-        upload_bytes: greatest size of the body of an upload.
         metrics: counts requests.
     """
 
@@ -53,11 +51,10 @@ class Guard:
         rate: RateLimit,
         is_known: Callable[[str], bool],
         body_bytes: int,
-        upload_bytes: int,
         metrics: Metrics,
     ) -> None:
         self._app, self._access, self._rate, self._is_known = app, access, rate, is_known
-        self._body_bytes, self._upload_bytes, self._metrics = body_bytes, upload_bytes, metrics
+        self._body_bytes, self._metrics = body_bytes, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -65,8 +62,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers, began = Headers(scope=scope), time.perf_counter()
-        most = self._upload_bytes if scope["path"] == UPLOAD_PATH else self._body_bytes
-        refusal = self._refusal(scope, headers, most)
+        refusal = self._refusal(scope, headers)
         status = 500
 
         async def send_with_headers(message: Message) -> None:
@@ -80,11 +76,11 @@ class Guard:
             await send(message)
 
         try:
-            await (refusal or self._app)(scope, _limited(receive, most), send_with_headers)
+            await (refusal or self._app)(scope, _limited(receive, self._body_bytes), send_with_headers)
         finally:
             self._metrics.request(scope, status, time.perf_counter() - began)
 
-    def _refusal(self, scope: Scope, headers: Headers, most: int) -> ProblemResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> ProblemResponse | None:
         path, cookies = scope["path"], cookie_parser(headers.get("cookie", ""))
         if not self._access.serves(headers.get("host", "")):
             return problem(421, "this server is not called so; open it by the address that it printed")
@@ -93,8 +89,8 @@ class Guard:
         if path not in OPEN_PATHS and not self._admits(path, _given_token(scope, headers, cookies)):
             return problem(401, "a token is needed: open the address with ?token=TOKEN", {"WWW-Authenticate": "Bearer"})
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > most:
-            return problem(413, f"the body has more than {most:,} bytes")
+        if length.isdecimal() and int(length) > self._body_bytes:
+            return problem(413, f"the body has more than {self._body_bytes:,} bytes")
         return self._slowed(scope, cookies) if path.startswith("/api/") else None
 
     def _admits(self, path: str, token: str | None) -> bool:

@@ -64,13 +64,12 @@ async def begin_session(request: Request, response: Response, wanted: SessionReq
             secure=request.url.scheme == "https",
         )  # fmt: skip
     session = await feed.people.begin_session(person, adult=wanted is not None and wanted.adult)
-    uploads = feed.settings.uploads and any(model.reads_videos for model in feed.models.serving.values())
     return SessionAnswer(
         session=session,
         person=person.id,
         preload=feed.settings.preload,
         comment_length=feed.settings.limits.comment_length,
-        features=Features(upload=uploads, why=feed.settings.why),
+        features=Features(why=feed.settings.why),
     )
 
 
