@@ -41,6 +41,7 @@ COMMANDS: dict[str, list[str]] = {
     ],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
+    "data web": ["RELEASE", "DATASET", "--workers"],
     "data verify": [
         *("RELEASE", "--set", "--against", "--write-mapping", "--json", "--html", "--state", "--jobs"),
         *("--engine", "--ray-address"),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from microlens.data.export_lmdb import export_lmdb
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
+    from microlens.data.web_copies import WebCopies, write_web_copies
     from microlens.download.adopt import Adoption, adopt_release
     from microlens.download.release import download_release, plan_release
     from microlens.download.work import Download
@@ -75,6 +76,7 @@ _MODULES = {
     "Subset": "subsets.subset",
     "Table": "bench.table",
     "Verification": "verification.report",
+    "WebCopies": "data.web_copies",
     "adopt_features": "verification.feature_files",
     "adopt_release": "download.adopt",
     "adopt_run": "evaluation.report",
@@ -104,6 +106,7 @@ _MODULES = {
     "write_page": "page.run_page",
     "write_picture_texts": "runs.picture_texts",
     "write_release": "release.synthetic",
+    "write_web_copies": "data.web_copies",
 }
 
 __all__ = [
@@ -133,6 +136,7 @@ __all__ = [
     "Subset",
     "Table",
     "Verification",
+    "WebCopies",
     "adopt_features",
     "adopt_release",
     "adopt_run",
@@ -162,6 +166,7 @@ __all__ = [
     "write_page",
     "write_picture_texts",
     "write_release",
+    "write_web_copies",
 ]
 
 

@@ -8,7 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from microlens.data.dataset import Dataset
-from microlens.feed.catalogue import WEB_COPIES, Catalogue
+from microlens.data.web_copies import WEB_COPIES
+from microlens.feed.catalogue import Catalogue
 from microlens.feed.settings import FeedSettings
 from tests.feed.conftest import ITEMS, OpenFeed, Visitor
 

@@ -121,6 +121,27 @@ def prepare(
     _show_manifest(dataset, prepared.manifest)
 
 
+def web(
+    release: Annotated[Path, typer.Argument(help="The release that the dataset was prepared from.")],
+    dataset: Annotated[Path, typer.Argument(help="A prepared dataset; copies go to its folder web.")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Number of encoding processes; one per core by default.")
+    ] = None,
+) -> None:
+    """Write copies of the videos that browsers do not play; a restart resumes an interrupted job."""
+    from microlens.data.web_copies import write_web_copies
+
+    with bar("videos") as on_progress:
+        copies = write_web_copies(release, dataset, workers=workers, on_progress=on_progress)
+    for item, path, fault, written in copies.faults[:20]:
+        console.print(f"fault: item {item}, {path.name}, {'copied' if written else 'not copied'}: {fault}")
+    if len(copies.faults) > 20:
+        console.print(f"... and {len(copies.faults) - 20:,} more faults")
+    counts = f"{copies.written:,} copies written, {copies.present:,} were there"
+    console.print(f"{copies.folder}: {counts}; {copies.playable:,} videos need none.")
+    console.print(f"Next: microlens feed RUN --release {release}")
+
+
 def _show_manifest(dataset: Path, manifest: dict[str, Any]) -> None:
     counts = manifest["counts"]
     for name, title in (("release", "release"), ("paper_protocol", "paper's protocol")):

@@ -11,17 +11,14 @@ import numpy.typing as npt
 import polars as pl
 
 from microlens.data.dataset import Dataset
+from microlens.data.web_copies import WEB_COPIES
 from microlens.feed.database import Row
 from microlens.feed.settings import FeedSettings
+from microlens.media.web_copies import WEB_CODECS, WEB_SUFFIXES
 from microlens.release.folder import MEDIA, find_release
 from microlens.release.media_files import find_media
 
 Bools = npt.NDArray[np.bool_]
-WEB_COPIES = "web"
-"""Folder in a dataset that holds copies for browsers, named by item number."""
-
-_PLAYABLE_CODECS = ("h264", "vp8", "vp9", "av1")
-_PLAYABLE_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,4 +193,4 @@ def _original_title(row: Row) -> str | None:
 
 
 def _is_playable(video: Path, codec: str | None) -> bool:
-    return codec in _PLAYABLE_CODECS and video.suffix.lower() in _PLAYABLE_SUFFIXES
+    return codec in WEB_CODECS and video.suffix.lower() in WEB_SUFFIXES

@@ -34,6 +34,7 @@ class SessionAnswer(BaseModel):
     person: str
     muted_start: bool = True
     preload: int
+    comment_length: int
     features: Features
 
 

@@ -68,6 +68,7 @@ async def begin_session(request: Request, response: Response, wanted: SessionReq
         session=session,
         person=person.id,
         preload=feed.settings.preload,
+        comment_length=feed.settings.limits.comment_length,
         features=Features(why=feed.settings.why),
     )
 

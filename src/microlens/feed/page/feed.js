@@ -1,0 +1,300 @@
+// The feed: asks for items, shows one at a time, and tells the server what the person does.
+
+import { Comments } from "./comments.js";
+import { listenToKeys, listenToWheel } from "./controls.js";
+import { say, show, showAway } from "./messages.js";
+import { identifier } from "./numbers.js";
+import { Outbox } from "./outbox.js";
+import { post } from "./server.js";
+import { copyLink } from "./share.js";
+import { Slide } from "./slide.js";
+import { showWhy } from "./why.js";
+
+const MOST_AT_ONCE = 5;
+const PROGRESS_MS = 5000;
+const RELEASE_MS = 700;
+const SKIP_MS = 1500;
+const MOST_BROKEN = 5;
+const LONGEST_WAIT_MS = 10_000;
+
+class Feed {
+  #list = document.getElementById("feed");
+  #sound = document.getElementById("sound");
+  #comments = new Comments((slide, text) => this.#comment(slide, text));
+  #outbox = new Outbox(showAway, (event, why) => this.#refused(event, why));
+  #address = new URLSearchParams(location.search);
+  #opened = this.#address.get("item");
+  #session = null;
+  #preload = 2;
+  #slides = [];
+  #current = -1;
+  #aim = null; // the slide that is being scrolled to
+  #isMuted = true;
+  #isAsking = false;
+  #brokenInRow = 0;
+  #seen = new IntersectionObserver((entries) => this.#scrolled(entries), { root: this.#list, threshold: 0.6 });
+
+  async start() {
+    document.getElementById("next").addEventListener("click", () => this.#go(1));
+    document.getElementById("previous").addEventListener("click", () => this.#go(-1));
+    this.#sound.addEventListener("click", () => this.#mute(!this.#isMuted));
+    this.#list.addEventListener("scrollend", () => this.#settled());
+    listenToWheel(this.#list, (step) => this.#go(step));
+    listenToKeys({
+      go: (step) => this.#go(step),
+      pause: () => this.#pause(),
+      mute: () => this.#mute(!this.#isMuted),
+    });
+    addEventListener("pagehide", () => this.#leave());
+    addEventListener("pageshow", (event) => event.persisted && this.#slide?.play(this.#isMuted));
+    document.addEventListener("visibilitychange", () => this.#visibility());
+    setInterval(() => this.#progress(), PROGRESS_MS);
+    this.#mute(true);
+    await this.#more();
+  }
+
+  get #slide() {
+    return this.#slides[this.#current];
+  }
+
+  async #begin() {
+    const answer = await post("/api/sessions", {});
+    this.#session = answer.session;
+    this.#preload = answer.preload;
+    this.#comments.longest = answer.comment_length;
+  }
+
+  // Ask for items until enough lie ahead.
+  async #more() {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    this.#list.setAttribute("aria-busy", "true");
+    for (let failures = 0; this.#missing() > 0; ) {
+      try {
+        if (!(await this.#ask())) break;
+        showAway(false);
+        failures = 0;
+      } catch (error) {
+        failures += 1;
+        this.#recover(error);
+        await pause(Math.max(error.retryMs ?? 0, Math.min(LONGEST_WAIT_MS, 250 * 2 ** failures)));
+      }
+    }
+    this.#list.setAttribute("aria-busy", "false");
+    this.#isAsking = false;
+  }
+
+  #missing() {
+    return Math.max(0, this.#current) + 1 + Math.max(1, this.#preload) - this.#slides.length;
+  }
+
+  async #ask() {
+    if (!this.#session) await this.#begin();
+    const wanted = { session: this.#session, count: Math.min(MOST_AT_ONCE, this.#missing()) };
+    await this.#outbox.flush(); // what was done changes what comes next
+    if (this.#opened) wanted.item = this.#opened;
+    if (this.#address.has("why")) wanted.why = true;
+    const { exposures, used_up: isUsedUp } = await post("/api/next", wanted);
+    this.#opened = null;
+    if (isUsedUp) show("You have seen everything. It begins again.");
+    for (const exposure of exposures) this.#append(exposure);
+    if (!this.#slides.length) show("There is nothing to show.");
+    return exposures.length > 0;
+  }
+
+  #recover(error) {
+    if (error.status === 404 && this.#opened) {
+      this.#opened = null;
+      show("The video of this link is not here any more.");
+    } else if (error.status === 401 || error.status === 404) {
+      this.#session = null;
+    } else if (error.status !== undefined) {
+      showAway(true);
+    } else {
+      throw error;
+    }
+  }
+
+  #append(exposure) {
+    const slide = new Slide(exposure, this.#session, {
+      act: (acting, action) => this.#act(acting, action),
+      started: (started) => this.#started(started),
+      silenced: () => this.#mute(true),
+      broken: (broken, reason) => this.#broken(broken, reason),
+    });
+    this.#slides.push(slide);
+    this.#list.append(slide.element);
+    this.#seen.observe(slide.element);
+    if (this.#current >= 0) this.#loadAhead();
+  }
+
+  #scrolled(entries) {
+    const entered = entries.find((entry) => entry.isIntersecting);
+    const index = this.#slides.findIndex((slide) => slide.element === entered?.target);
+    if (index < 0 || (this.#aim !== null && index !== this.#aim)) return;
+    this.#aim = null;
+    if (index !== this.#current) this.#enter(index);
+  }
+
+  #settled() {
+    this.#aim = null;
+    const index = Math.round(this.#list.scrollTop / this.#list.clientHeight);
+    if (index in this.#slides && index !== this.#current) this.#enter(index);
+  }
+
+  #enter(index) {
+    const former = this.#slide;
+    if (former) this.#leaveSlide(former);
+    const hadFocus = !former || former.element.contains(document.activeElement);
+    this.#current = index;
+    const slide = this.#slide;
+    for (const other of this.#slides) other.element.inert = other !== slide;
+    if (hadFocus && former && !this.#comments.isOpen) slide.element.focus({ preventScroll: true });
+    if (!slide.hasBeenSeen) this.#record(slide, "impression");
+    slide.hasBeenSeen = true;
+    slide.load();
+    if (!document.hidden) slide.play(this.#isMuted);
+    this.#loadAhead();
+    setTimeout(() => this.#releaseOthers(), RELEASE_MS);
+    showWhy(slide.exposure);
+    say([slide.name, slide.exposure.tag].filter(Boolean).join(", "));
+    this.#more();
+  }
+
+  #leaveSlide(slide) {
+    slide.pause();
+    this.#record(slide, "end", slide.media.watched);
+  }
+
+  #loadAhead() {
+    for (const slide of this.#slides.slice(this.#current + 1, this.#current + 1 + this.#preload)) slide.load();
+  }
+
+  #releaseOthers() {
+    this.#slides.forEach((slide, index) => {
+      if (index < this.#current || index > this.#current + this.#preload) slide.release();
+    });
+  }
+
+  #go(step) {
+    const last = this.#slides.length - 1;
+    const wanted = this.#current + step;
+    if (wanted < 0 || wanted > last) return;
+    this.#aim = wanted;
+    this.#enter(wanted); // plays before the scrolling ends
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
+    this.#slides[wanted].element.scrollIntoView({ behavior, block: "start" });
+  }
+
+  #pause() {
+    const isPaused = this.#slide?.toggle(this.#isMuted);
+    say(isPaused ? "Paused" : "Playing");
+    if (isPaused) this.#record(this.#slide, "progress", this.#slide.media.watched);
+  }
+
+  #mute(isMuted) {
+    const isChanged = isMuted !== this.#isMuted;
+    this.#isMuted = isMuted;
+    this.#sound.setAttribute("aria-pressed", !isMuted);
+    this.#sound.querySelector("use").setAttribute("href", isMuted ? "#silent" : "#speaker");
+    if (isChanged) this.#sound.classList.add("known");
+    if (!this.#slide) return;
+    this.#slide.media.muted = isMuted;
+    if (!this.#slide.isPaused) this.#slide.play(isMuted);
+  }
+
+  #act(slide, action) {
+    const { my } = slide.exposure;
+    if (action === "like") {
+      my.liked = !my.liked;
+      slide.exposure.likes += my.liked ? 1 : -1;
+      this.#do(slide, my.liked ? "like" : "unlike");
+    } else if (action === "favourite") {
+      my.favourite = !my.favourite;
+      this.#do(slide, my.favourite ? "favourite" : "unfavourite");
+    } else if (action === "not-interested") {
+      this.#do(slide, "not-interested");
+      show("You will see less of this.");
+      this.#go(1);
+    } else if (action === "comment") this.#comments.open(slide);
+    else if (action === "share") this.#share(slide);
+    else this.#pause();
+  }
+
+  // Record something that the person did on purpose, and send it at once.
+  #do(slide, kind, facts = {}) {
+    slide.refresh();
+    this.#record(slide, kind, facts);
+    this.#outbox.flush();
+  }
+
+  #comment(slide, text) {
+    slide.exposure.comments += 1;
+    this.#do(slide, "comment", { text });
+  }
+
+  async #share(slide) {
+    await copyLink(slide.exposure.item);
+    this.#do(slide, "share");
+  }
+
+  #record(slide, kind, facts = {}) {
+    const { request_id, position } = slide.exposure;
+    const event = { id: identifier(), kind, request_id, position, at: Date.now(), ...facts };
+    this.#outbox.add(slide.session, event);
+  }
+
+  #started(slide) {
+    this.#brokenInRow = 0;
+    this.#record(slide, "start");
+  }
+
+  #progress() {
+    const slide = this.#slide;
+    if (slide && !slide.isPaused && !document.hidden) this.#record(slide, "progress", slide.media.watched);
+  }
+
+  #refused(event, why) {
+    if (event?.kind === "comment") show(`Your comment was not accepted: ${why}.`);
+  }
+
+  // A video that cannot be played is reported; one ahead is left out, the current one is skipped after a moment.
+  #broken(slide, reason) {
+    const index = this.#slides.indexOf(slide);
+    if (index < 0 || slide.isBroken) return;
+    slide.isBroken = true;
+    this.#record(slide, "error", { reason: reason.slice(0, 500) });
+    this.#brokenInRow += 1;
+    slide.release();
+    slide.note("This video cannot be played.");
+    if (this.#brokenInRow > MOST_BROKEN) return;
+    if (index > this.#current) {
+      this.#slides.splice(index, 1);
+      this.#seen.unobserve(slide.element);
+      slide.element.remove();
+      this.#more();
+    } else if (index === this.#current) {
+      show("This video cannot be played. Going on.");
+      setTimeout(() => this.#slide === slide && this.#go(1), SKIP_MS);
+    }
+  }
+
+  #visibility() {
+    if (document.hidden) this.#leave();
+    else if (this.#slide && !this.#slide.isPaused) this.#slide.play(this.#isMuted);
+  }
+
+  #leave() {
+    if (!this.#slide) return;
+    this.#slide.media.pause();
+    this.#record(this.#slide, "progress", this.#slide.media.watched);
+    this.#outbox.beacon();
+  }
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+history.scrollRestoration = "manual";
+new Feed().start();
