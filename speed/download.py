@@ -2,7 +2,7 @@
 
     python speed/download.py [--smoke] [--repeats 3]
 
-One large file: as many bytes through ``microlens.download_release`` (with SHA-256 on the way) and through curl, from a
+One large file: as many bytes through ``microlens.download_release`` and through curl, from a
 server in a process of its own. Many small files: the downloader with its 8 connections, and a loop that asks for one
 after another over one connection, from a server that waits for 50 ms before each answer.
 """

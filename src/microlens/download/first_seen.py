@@ -65,7 +65,8 @@ def check_content(file: RemoteFile, path: Path, sha256: str) -> None:
     """
     size = path.stat().st_size
     differs = f"{size:,} bytes with SHA-256 {sha256} are not the file of"
-    if file.size not in (None, size) or not file.has_sha256(sha256) or file.git_blob not in (None, git_blob(path)):
+    other_blob = file.git_blob is not None and file.git_blob != git_blob(path)
+    if file.size not in (None, size) or not file.has_sha256(sha256) or other_blob:
         raise UnavailableError(f"{differs} the registry")
     seen = recall().get(file.address)
     if file.sha256 is None and seen and (seen.size, seen.sha256) != (size, sha256):

@@ -1,12 +1,12 @@
 """Fetching one whole file, in one go or in several."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from microlens.download.content import check_beginning
-from microlens.download.digest import Digest
 from microlens.download.failures import TransferError
 from microlens.download.retrying import patiently
 from microlens.download.server import Answer, Server
@@ -38,7 +38,7 @@ class Transfer:
         self.partial = state.partial_path(address)
         self.version = state.version_of(address)
         self.position = self.fetched = 0
-        self.digest = Digest()
+        self.digest = hashlib.sha256()
 
     def run(self) -> Received:
         """Fetch what is missing.
@@ -65,8 +65,10 @@ class Transfer:
 
     def _restart(self, file: BinaryIO) -> None:
         file.seek(0)
-        file.truncate()
-        self.position, self.version, self.digest = 0, None, Digest()
+        if file.read(1):
+            file.seek(0)
+            file.truncate()  # of an empty file, it would make ext4 write everything when the file is closed
+        self.position, self.version, self.digest = 0, None, hashlib.sha256()
 
     def _go_on(self, file: BinaryIO) -> None:
         with self.server.get(self.address, self.position, version=self.version) as answer:
@@ -88,8 +90,8 @@ class Transfer:
         for chunk in answer.chunks():
             if self.position == 0:
                 check_beginning(chunk, self.path, is_html=answer.is_html)
-            self.digest.update(chunk)
             file.write(chunk)
+            self.digest.update(chunk)
             self.position += len(chunk)
             self.fetched += len(chunk)
             self.on_bytes(self.path, self.position, total)
