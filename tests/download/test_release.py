@@ -330,6 +330,11 @@ def test_a_file_that_was_changed_since_it_was_fetched_is_told(tiny, tmp_path, ar
         assert download(server, out).missing.keys() == {"Tiny_titles.csv"}
 
 
+def test_a_git_blob_is_computed_only_of_files_that_have_one(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("microlens.download.first_seen.git_blob", lambda path: pytest.fail(f"{path} is read again"))
+    assert download(server, tmp_path, only=["pairs", "titles"]).missing == {}
+
+
 def test_a_sentence_in_place_of_a_table_is_refused(server, tmp_path):
     server.files[TITLES] = b"Service is not available\n"
     assert download(server, tmp_path, only=["titles"]).missing == {"Tiny_titles.csv": "it is no table"}
