@@ -122,6 +122,20 @@ def test_keys_move_pause_and_switch_the_sound(visit: Visit) -> None:
     assert page.evaluate(f"document.activeElement === document.querySelector('{CURRENT}')")
 
 
+def test_the_late_end_of_an_earlier_movement_moves_nothing(live: LiveFeed, visit: Visit) -> None:
+    page = visit(DESK)
+    first = title(page)
+    page.evaluate("""() => {
+        document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true }));
+        document.getElementById("feed").dispatchEvent(new Event("scrollend"));
+    }""")
+    assert title(page) != first
+    until(lambda: abs(page.locator(CURRENT).bounding_box()["y"]) < 1)
+    page.keyboard.press("Space")
+    shown = [event["position"] for event in live.stored(page, "end", "progress") if event["kind"] == "impression"]
+    assert shown == [0, 1]
+
+
 def test_what_people_do_is_stored(live: LiveFeed, visit: Visit) -> None:
     page = visit(PHONE, permissions=["clipboard-read", "clipboard-write"])
     likes = page.locator(f"{CURRENT} [data-action=like] .count")

@@ -32,13 +32,14 @@ class Feed {
   #isMuted = true;
   #isAsking = false;
   #brokenInRow = 0;
-  #seen = new IntersectionObserver((entries) => this.#scrolled(entries), { root: this.#list, threshold: 0.6 });
+  #seen = new IntersectionObserver(() => this.#scrolled(), { root: this.#list, threshold: 0.6 });
 
   async start() {
     document.getElementById("next").addEventListener("click", () => this.#go(1));
     document.getElementById("previous").addEventListener("click", () => this.#go(-1));
     this.#sound.addEventListener("click", () => this.#mute(!this.#isMuted));
-    this.#list.addEventListener("scrollend", () => this.#settled());
+    this.#list.addEventListener("scrollend", () => this.#scrolled());
+    this.#list.addEventListener("pointerdown", () => (this.#aim = null)); // a finger goes where it wants
     listenToWheel(this.#list, (step) => this.#go(step));
     listenToKeys({
       go: (step) => this.#go(step),
@@ -128,18 +129,12 @@ class Feed {
     if (this.#current >= 0) this.#loadAhead();
   }
 
-  #scrolled(entries) {
-    const entered = entries.find((entry) => entry.isIntersecting);
-    const index = this.#slides.findIndex((slide) => slide.element === entered?.target);
-    if (index < 0 || (this.#aim !== null && index !== this.#aim)) return;
+  // On the way to a slide that was asked for, the slides in between do not count, nor the end of an earlier movement.
+  #scrolled() {
+    const index = Math.round(this.#list.scrollTop / this.#list.clientHeight);
+    if (!(index in this.#slides) || (this.#aim !== null && index !== this.#aim)) return;
     this.#aim = null;
     if (index !== this.#current) this.#enter(index);
-  }
-
-  #settled() {
-    this.#aim = null;
-    const index = Math.round(this.#list.scrollTop / this.#list.clientHeight);
-    if (index in this.#slides && index !== this.#current) this.#enter(index);
   }
 
   #enter(index) {
