@@ -65,8 +65,8 @@ COMMANDS: dict[str, list[str]] = {
         *("--settings", "--user", "--interleave"),
     ],
     "feed simulate": [
-        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),
-        "--figure",
+        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--only", "--token", "--before"),
+        *("--json", "--figure"),
     ],
     "feed report": ["EVENTS", "--json", "--figure"],
     "features extract": [

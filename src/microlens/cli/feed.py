@@ -64,6 +64,9 @@ def simulate(
     videos: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of videos that each watches.")] = 40,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of their tastes and draws.")] = 0,
     at_once: Annotated[int, typer.Option(min=1, max=10_000, help="Number of people at the same time.")] = 8,
+    only: Annotated[
+        str | None, typer.Option(help="An attribute, such as colour, whose favourite value is all that people like.")
+    ] = None,
     token: Annotated[str | None, typer.Option(envvar="MICROLENS_FEED_TOKEN", help="Secret that admits people.")] = None,
     before: Annotated[
         Path | None, typer.Option(help="JSON of an earlier simulation of the same people, to compare with.")
@@ -80,7 +83,15 @@ def simulate(
     former = None if before is None else read_json(before, Simulation, "name a file that feed simulate --json wrote")
     with bar("people") as on_progress:
         done = simulate(
-            release, url, people=people, videos=videos, seed=seed, at_once=at_once, token=token, on_progress=on_progress
+            release,
+            url,
+            people=people,
+            videos=videos,
+            seed=seed,
+            at_once=at_once,
+            only=only,
+            token=token,
+            on_progress=on_progress,
         )
     ahead = None if former is None else done.ahead_of(former)
     _write_json(done, json)

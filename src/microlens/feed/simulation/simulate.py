@@ -72,6 +72,7 @@ def simulate(
     videos: int = 40,
     seed: int = 0,
     at_once: int = 8,
+    only: str | None = None,
     token: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Simulation:
@@ -87,16 +88,18 @@ def simulate(
         videos: number of videos that each watches.
         seed: seed of their tastes and of all that they do.
         at_once: number of people who use the feed at the same time.
+        only: an attribute of the items, such as colour: people like what has their favourite value, and nothing else.
         token: the token that admits people to the feed.
         on_progress: called with (done, total) people.
 
     Raises:
-        InputError: the release is not synthetic, the feed does not answer or shows other items, or a number is below 1.
+        InputError: the release is not synthetic or has no attribute ``only``, the feed does not answer or shows other
+            items, or a number is below 1.
     """
     for name, number in (("people", people), ("videos", videos), ("at_once", at_once)):
         if number < 1:
             raise InputError(f"{name} is {number}; accepted is 1 or more.")
-    truth = Truth.load(Path(release))
+    truth = Truth.load(Path(release), only)
     rng = np.random.default_rng([seed])
     users = [truth.users[index] for index in rng.integers(len(truth.users), size=people)]
     crowd = _Crowd(truth, url, token, seed, videos)

@@ -33,23 +33,26 @@ class Truth:
 
     Args:
         world: contents of ``world.json``.
+        only: an attribute, such as colour; a user then likes the items whose value is the favourite, and no others.
 
     Attributes:
         users: ids of the users.
     """
 
-    def __init__(self, world: _World) -> None:
-        self._world = world
+    def __init__(self, world: _World, only: str | None = None) -> None:
+        if only is not None and only not in world.weights:
+            raise InputError(f"there is no attribute '{only}'; {WORLD} has {', '.join(world.weights)}.")
+        self._world, self._only = world, only
         self.users = list(world.users)
 
     @classmethod
-    def load(cls, release: Path) -> Self:
+    def load(cls, release: Path, only: str | None = None) -> Self:
         """Read the truth of a release.
 
         Raises:
-            InputError: the release is not synthetic, or its ``world.json`` is damaged.
+            InputError: the release is not synthetic, its ``world.json`` is damaged, or it has no attribute ``only``.
         """
-        return cls(read_json(release / WORLD, _World, "name a release made by microlens data synth"))
+        return cls(read_json(release / WORLD, _World, "name a release made by microlens data synth"), only)
 
     def liking(self, user: str, item: str) -> float:
         """The probability that a user likes an item.
@@ -60,6 +63,8 @@ class Truth:
         if item not in self._world.items:
             raise InputError(f"the feed shows item {item}, which {WORLD} does not have; serve the same release.")
         attributes, favourites = self._world.items[item], self._world.users[user]
+        if self._only is not None:
+            return float(attributes[self._only] == favourites[self._only])
         utility = sum(weight for name, weight in self._world.weights.items() if attributes[name] == favourites[name])
         return float(expit(utility - INDIFFERENT))
 
