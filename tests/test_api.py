@@ -68,7 +68,7 @@ COMMANDS: dict[str, list[str]] = {
         *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--only", "--token", "--before"),
         *("--json", "--figure"),
     ],
-    "feed report": ["EVENTS", "--json", "--figure"],
+    "feed report": ["EVENTS", "--estimate", "--settings", "--json", "--figure"],
     "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
         *("--engine", "--ray-address", "--json"),

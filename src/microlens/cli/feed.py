@@ -1,12 +1,16 @@
 """Commands of the feed."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from microlens.cli.output import LARGEST_SEED, bar, console
 from microlens.feed import DEFAULT_EVENTS, require_packages
+
+if TYPE_CHECKING:
+    from microlens.feed.off_policy import PolicyEstimate
 
 
 def serve(
@@ -94,7 +98,7 @@ def simulate(
             on_progress=on_progress,
         )
     ahead = None if former is None else done.ahead_of(former)
-    _write_json(done, json)
+    _write_json(asdict(done), json)
     if figure is not None:
         draw_like_rates({**({} if former is None else {"before": former}), "now": done}, figure)
     for model, rate in done.models.items():
@@ -109,16 +113,26 @@ def report(
     events: Annotated[
         str, typer.Argument(envvar="MICROLENS_FEED_EVENTS", help="Event store: sqlite:///PATH or postgresql://...")
     ] = DEFAULT_EVENTS,
+    estimate: Annotated[
+        list[Path] | None, typer.Option(help="A run folder: estimate what this run would have got; may be repeated.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="Settings of the feed, a TOML file; for --estimate.")] = None,
     json: _Json = None,
     figure: _Figure = None,
 ) -> None:
     """Compare the models of a feed on the people who used it; the feed may run meanwhile."""
     require_packages()
     from microlens.feed.charts import draw_arms
+    from microlens.feed.off_policy import estimate_run
     from microlens.feed.report import report_feed
+    from microlens.feed.settings import FeedSettings
 
-    found = report_feed(events)
-    _write_json(found, json)
+    loaded = None if settings is None else FeedSettings.load(settings)
+    found, estimates = report_feed(events), {}
+    for run in estimate or ():
+        with bar(str(run)) as on_progress:
+            estimates[str(run)] = estimate_run(events, run, settings=loaded, on_progress=on_progress)
+    _write_json({**asdict(found), "estimates": {run: asdict(one) for run, one in estimates.items()}}, json)
     if figure is not None:
         draw_arms(found, figure)
     for arm in found.arms:
@@ -132,17 +146,30 @@ def report(
         console.print(
             f"{one.metric}: {one.first} - {one.second} {_percent(one.mean, one.low, one.high)}, p = {one.holm:.3g}"
         )
+    for run, policy in estimates.items():
+        _say_estimate(run, policy)
 
 
-def _write_json(result: Any, path: Path | None) -> None:
-    from dataclasses import asdict
+def _say_estimate(run: str, policy: "PolicyEstimate") -> None:
+    covered = policy.covered
+    console.print(
+        f"{run}, estimated from {policy.decisions:,} decisions, effective sample size {policy.effective:,.0f}, "
+        f"covered {_percent(covered.mean, covered.low, covered.high)}"
+    )
+    for metric, value in policy.values.items():
+        told = {"propensities": value.ips, "self-normalised": value.self_normalised, "the feed itself": value.logged}
+        parts = (f"{name} {_percent(m.mean, m.low, m.high)}" for name, m in told.items() if m is not None)
+        console.print(f"{metric:>12}  {'; '.join(parts)}")
+
+
+def _write_json(result: dict[str, Any], path: Path | None) -> None:
     from json import dumps
 
     from microlens.files.writing import write_text
 
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, dumps(asdict(result), indent=1) + "\n")
+        write_text(path, dumps(result, indent=1) + "\n")
 
 
 def _percent(mean: float, low: float | None, high: float | None) -> str:
