@@ -65,8 +65,8 @@ COMMANDS: dict[str, list[str]] = {
         *("--settings", "--user", "--interleave"),
     ],
     "feed simulate": [
-        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--only", "--token", "--before"),
-        *("--json", "--figure"),
+        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--only", "--new-videos"),
+        *("--token", "--before", "--json", "--figure"),
     ],
     "feed report": ["EVENTS", "--estimate", "--settings", "--json", "--figure"],
     "features extract": [

@@ -75,6 +75,10 @@ def simulate(
     only: Annotated[
         str | None, typer.Option(help="An attribute, such as colour, whose favourite value is all that people like.")
     ] = None,
+    new_videos: Annotated[
+        int,
+        typer.Option(min=0, max=1_000_000, help="Number of videos that the feed lacks, uploaded after half of them."),
+    ] = 0,
     token: Annotated[str | None, typer.Option(envvar="MICROLENS_FEED_TOKEN", help="Secret that admits people.")] = None,
     before: Annotated[
         Path | None, typer.Option(help="JSON of an earlier simulation of the same people, to compare with.")
@@ -84,7 +88,7 @@ def simulate(
 ) -> None:
     """Let simulated people use a running feed of a synthetic release, and tell how well they like what they see."""
     require_packages()
-    from microlens.feed.charts import draw_like_rates
+    from microlens.feed.charts import draw_like_rates, draw_new_shares
     from microlens.feed.simulation.simulate import Simulation, simulate
     from microlens.files.json_files import read_json
 
@@ -98,13 +102,16 @@ def simulate(
             seed=seed,
             at_once=at_once,
             only=only,
+            new_videos=new_videos,
+            uploaded=None if former is None else former.uploaded,
             token=token,
             on_progress=on_progress,
         )
     ahead = None if former is None else done.ahead_of(former)
     _write_json(asdict(done), json)
     if figure is not None:
-        draw_like_rates({**({} if former is None else {"before": former}), "now": done}, figure)
+        simulations = {**({} if former is None else {"before": former}), "now": done}
+        (draw_new_shares if done.new_shares else draw_like_rates)(simulations, figure)
     for model, rate in done.models.items():
         console.print(f"{model}: like-rate {_percent(rate.mean, rate.low, rate.high)}, {rate.people:,} people")
     console.print(f"at random: {100 * done.chance:.1f} %")
@@ -150,14 +157,14 @@ def report(
         console.print(
             f"{one.metric}: {one.first} - {one.second} {_percent(one.mean, one.low, one.high)}, p = {one.holm:.3g}"
         )
-    for run, policy in estimates.items():
-        _say_estimate(run, policy)
+    for name, policy in estimates.items():
+        _say_estimate(name, policy)
 
 
-def _say_estimate(run: str, policy: "PolicyEstimate") -> None:
+def _say_estimate(name: str, policy: "PolicyEstimate") -> None:
     covered = policy.covered
     console.print(
-        f"{run}, estimated from {policy.decisions:,} decisions, effective sample size {policy.effective:,.0f}, "
+        f"{name}, estimated from {policy.decisions:,} decisions, effective sample size {policy.effective:,.0f}, "
         f"covered {_percent(covered.mean, covered.low, covered.high)}"
     )
     for metric, value in policy.values.items():

@@ -48,6 +48,38 @@ def draw_like_rates(simulations: Mapping[str, Simulation], path: Path) -> None:
 
 
 @look()
+def draw_new_shares(simulations: Mapping[str, Simulation], path: Path) -> None:
+    """Draw the share of new videos in what each arm showed, by the people of all simulations, one after the other.
+
+    Args:
+        simulations: simulations by a name, in their order, at least one with new videos.
+        path: the PNG file to write.
+    """
+    figure = Figure((7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    colours: dict[str, str] = {}
+    began = 0
+    for simulation in simulations.values():
+        for model, shares in simulation.new_shares.items():
+            arm = model.partition("@")[0]
+            label = None if arm in colours else arm
+            colour = colours.setdefault(arm, COLOURS[len(colours) % len(COLOURS)])
+            width = simulation.people / len(shares)
+            points = [(began + (step + 0.5) * width, share) for step, share in enumerate(shares) if share is not None]
+            axes.plot(*zip(*points, strict=True), color=colour, lw=2, label=label)
+        began += simulation.people
+        if began < sum(one.people for one in simulations.values()):
+            axes.axvline(began, color=QUIET, lw=1.4, ls=(0, (1, 2)))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("people", color=QUIET)
+    axes.set_ylabel("share of new videos", color=QUIET)
+    axes.legend(frameon=False, labelcolor=INK)
+    _save(figure, path)
+
+
+@look()
 def draw_arms(report: FeedReport, path: Path) -> None:
     """Draw the means of each arm with their 95 % intervals, one panel for each metric.
 

@@ -93,18 +93,36 @@ class SimulatedPerson:
         yield _event(exposure, "end", watched_ms=watched, duration_ms=duration)
 
     async def _post(self, path: str, content: dict[str, Any]) -> Any:
-        for _ in range(_ATTEMPTS):
-            try:
-                answer = await self._client.post(path, json=content)
-            except httpx.HTTPError as error:
-                reason = str(error) or type(error).__name__
-                raise InputError(f"the feed at {self._client.base_url} does not answer ({reason}).") from None
-            if answer.status_code not in _BUSY:
-                break
-            await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
-        if not answer.is_success:
-            raise InputError(f"the feed at {self._client.base_url} refuses {path}: {_reason(answer)}.")
-        return answer.json()
+        return (await call(self._client, "POST", path, json=content)).json()
+
+
+async def call(
+    client: httpx.AsyncClient, method: str, path: str, *, accepted: tuple[int, ...] = (), **content: Any
+) -> httpx.Response:
+    """Call the API of a feed; while it is busy, wait and try again.
+
+    Args:
+        client: the client.
+        method: GET or POST.
+        path: path of the API.
+        accepted: status codes that are no errors, beside those of success.
+        content: what is sent, as httpx takes it.
+
+    Raises:
+        InputError: the feed does not answer, or refuses.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            answer = await client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise InputError(f"the feed at {client.base_url} does not answer ({reason}).") from None
+        if answer.status_code not in _BUSY:
+            break
+        await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+    if not answer.is_success and answer.status_code not in accepted:
+        raise InputError(f"the feed at {client.base_url} refuses {path}: {_reason(answer)}.")
+    return answer
 
 
 def _event(exposure: dict[str, Any], kind: str, **facts: Any) -> dict[str, Any]:

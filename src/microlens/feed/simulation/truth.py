@@ -1,5 +1,6 @@
 """The truth of a synthetic release: who likes what."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,6 +45,7 @@ class Truth:
             raise InputError(f"there is no attribute '{only}'; {WORLD} has {', '.join(world.weights)}.")
         self._world, self._only = world, only
         self.users = list(world.users)
+        self._uploads: dict[str, str] = {}
 
     @classmethod
     def load(cls, release: Path, only: str | None = None) -> Self:
@@ -54,12 +56,22 @@ class Truth:
         """
         return cls(read_json(release / WORLD, _World, "name a release made by microlens data synth"), only)
 
+    def add_uploads(self, uploads: Mapping[str, str]) -> None:
+        """Add the ids in the feed of uploaded videos, and the items of the release that they are."""
+        self._uploads.update(uploads)
+
+    @property
+    def not_uploaded(self) -> list[str]:
+        """The ids of the items that no upload is."""
+        return [item for item in self._world.items if item not in self._uploads.values()]
+
     def liking(self, user: str, item: str) -> float:
-        """The probability that a user likes an item.
+        """The probability that a user likes an item of the feed.
 
         Raises:
             InputError: the world has no such item.
         """
+        item = self._uploads.get(item, item)
         if item not in self._world.items:
             raise InputError(f"the feed shows item {item}, which {WORLD} does not have; serve the same release.")
         attributes, favourites = self._world.items[item], self._world.users[user]
