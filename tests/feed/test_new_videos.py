@@ -57,6 +57,7 @@ def test_new_videos_are_shown_at_once_by_a_model_of_contents_and_not_by_one_of_i
     assert {row["model"].partition("@")[0] for row in chosen} == {"video"}
     shares = {model.partition("@")[0]: shares for model, shares in done.new_shares.items()}
     assert all(len(of_arm) == STEPS for of_arm in shares.values())
+    assert not any(shares["id"])
     first, second = shares["video"][: STEPS // 2], shares["video"][STEPS // 2 :]
     assert not any(first)
     assert any(second)

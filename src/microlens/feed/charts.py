@@ -49,7 +49,7 @@ def draw_like_rates(simulations: Mapping[str, Simulation], path: Path) -> None:
 
 @look()
 def draw_new_shares(simulations: Mapping[str, Simulation], path: Path) -> None:
-    """Draw the share of new videos in what each arm showed, by the people of all simulations, one after the other.
+    """Draw the share of new videos in what each arm chose, by the people of all simulations, one after the other.
 
     Args:
         simulations: simulations by a name, in their order, at least one with new videos.

@@ -42,7 +42,7 @@ async def upload(release: Path, item: str, client: httpx.AsyncClient) -> str:
 
 
 def shares_of_new(shown: Sequence[Shown], uploaded: set[str], people: int) -> dict[str, list[float | None]]:
-    """The share of uploaded videos in what each model showed, for groups of people in the order in which they came.
+    """The share of uploaded videos in what each model chose, for groups of people in the order in which they came.
 
     Args:
         shown: what was shown.
@@ -50,10 +50,10 @@ def shares_of_new(shown: Sequence[Shown], uploaded: set[str], people: int) -> di
         people: number of people, who are numbered from 0.
 
     Returns:
-        For each model :data:`STEPS` shares; None for a group of which nobody was served by it.
+        For each model :data:`STEPS` shares; None for a group for whom it chose nothing.
     """
     counts = {model: [[0, 0] for _ in range(STEPS)] for model in sorted({one.model for one in shown})}
-    for one in shown:
+    for one in (one for one in shown if one.chosen):
         count = counts[one.model][one.person * STEPS // people]
         count[0] += one.item in uploaded
         count[1] += 1

@@ -30,6 +30,7 @@ class Shown:
         position: position among the videos of the person, from 0.
         item: id of the item.
         model: the model that the exposure names.
+        chosen: whether the model chose it, and not exploration or the like; True if that was not asked for.
         liking: probability with which the person likes the item.
         liked: whether they did.
         seconds: time until the feed had answered.
@@ -39,6 +40,7 @@ class Shown:
     position: int
     item: str
     model: str
+    chosen: bool
     liking: float
     liked: bool
     seconds: float
@@ -53,10 +55,13 @@ class SimulatedPerson:
         truth: who likes what.
         client: a client of the feed with cookies of its own.
         seed: seed of all draws, with the number.
+        asks_why: whether to ask the feed why it has chosen each video.
     """
 
-    def __init__(self, number: int, user: str, truth: Truth, client: httpx.AsyncClient, seed: int) -> None:
-        self._number, self._user, self._truth, self._client = number, user, truth, client
+    def __init__(
+        self, number: int, user: str, truth: Truth, client: httpx.AsyncClient, seed: int, *, asks_why: bool = False
+    ) -> None:
+        self._number, self._user, self._truth, self._client, self._asks_why = number, user, truth, client, asks_why
         self._rng = np.random.default_rng([seed, number])
 
     async def watch(self, videos: int) -> list[Shown]:
@@ -69,7 +74,7 @@ class SimulatedPerson:
         shown = []
         for position in range(videos):
             began = time.perf_counter()
-            exposures = (await self._post("/api/next", {"session": session}))["exposures"]
+            exposures = (await self._post("/api/next", {"session": session, "why": self._asks_why}))["exposures"]
             seconds = time.perf_counter() - began
             if not exposures:
                 break
@@ -77,8 +82,10 @@ class SimulatedPerson:
             liking = self._truth.liking(self._user, exposure["item"])
             liked = bool(self._rng.random() < liking)
             await self._post("/api/events", {"session": session, "events": list(self._events(exposure, liked))})
+            why = exposure["why"]
+            chosen = why is None or why["reason"] == "model"
             facts = {"item": exposure["item"], "model": exposure["model"], "liking": liking, "liked": liked}
-            shown.append(Shown(person=self._number, position=position, seconds=seconds, **facts))
+            shown.append(Shown(person=self._number, position=position, seconds=seconds, chosen=chosen, **facts))
         return shown
 
     def _events(self, exposure: dict[str, Any], liked: bool) -> Iterator[dict[str, Any]]:

@@ -43,8 +43,8 @@ class Simulation:
         next_ms: median and 99th percentile of the time to get the next video.
         of_people: the like-rate of each person.
         uploaded: the videos that were uploaded on the way: the id of each in the feed, and that of the release.
-        new_shares: for each model the share of these in what it showed, for twenty groups of people in the order in
-            which they came; None for a group of which nobody was served by it.
+        new_shares: for each model the share of these in what it chose, without exploration, for twenty groups of people
+            in the order in which they came; None for a group for whom it chose nothing.
     """
 
     people: int
@@ -116,7 +116,7 @@ def simulate(
     truth.add_uploads(known)
     rng = np.random.default_rng([seed])
     users = [truth.users[index] for index in rng.integers(len(truth.users), size=people)]
-    crowd = _Crowd(truth, users, url, token, on_progress)
+    crowd = _Crowd(truth, users, url, token, on_progress, asks_why=bool(new_videos or known))
 
     async def use() -> list[Shown]:
         half = people // 2 if new_videos else people
@@ -148,9 +148,17 @@ class _Crowd:
     """People who use a feed; one who fails ends them all."""
 
     def __init__(
-        self, truth: Truth, users: Sequence[str], url: str, token: str | None, on_progress: OnProgress | None
+        self,
+        truth: Truth,
+        users: Sequence[str],
+        url: str,
+        token: str | None,
+        on_progress: OnProgress | None,
+        *,
+        asks_why: bool,
     ) -> None:
         self._truth, self._users, self._on_progress = truth, users, on_progress
+        self._asks_why = asks_why
         self._done = 0
         self._options: dict[str, Any] = {
             "base_url": url,
@@ -169,7 +177,9 @@ class _Crowd:
 
         async def one(number: int) -> list[Shown]:
             async with places, self.client() as client:
-                person = SimulatedPerson(number, self._users[number], self._truth, client, seed)
+                person = SimulatedPerson(
+                    number, self._users[number], self._truth, client, seed, asks_why=self._asks_why
+                )
                 shown = await person.watch(videos)
             self._done += 1
             if self._on_progress is not None:
