@@ -95,7 +95,7 @@ def estimate_run(
     """Estimate what a run would have got, served without exploration; see :func:`estimate_policy`.
 
     The run chooses as the feed does: its best item that has not been shown, popular items for a person without history.
-    Items that the operator has taken down by now are no candidates.
+    Items that the operator has taken down by now are no candidates, nor are uploads.
 
     Args:
         events: the event store.
@@ -123,6 +123,8 @@ def _estimate(read: Read, policy: Policy, settings: FeedbackSettings, on_progres
         outcomes.append(metrics_of(decision.outcome))
         if on_progress is not None:
             on_progress(len(people), total)
+    if on_progress is not None:
+        on_progress(total, total)  # what nobody saw, or no policy drew, is none
     if not people:
         raise InputError("the event store holds nothing that a policy has drawn and a person has seen.")
     return weigh(people, np.array(weights), np.array(outcomes))
