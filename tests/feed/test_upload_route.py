@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import polars as pl
 import pytest
@@ -229,6 +230,27 @@ def test_a_file_that_is_no_good_video_is_refused(
     assert re.search(why, answer.json()["detail"]), answer.text
     assert str(tmp_path) not in answer.text
     assert "uploads" not in answer.json()["detail"]
+
+
+def test_nothing_of_the_file_itself_gets_out(
+    client: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        av.open(str(clip)) as source,
+        av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "+use_metadata_tags"}) as output,
+    ):
+        output.metadata["location"] = "+47.4979+019.0402/"
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    assert b"+47.4979" in (tmp_path / "a.mp4").read_bytes()
+    seen = []
+    monkeypatch.setattr(client.app.state.feed.uploads, "add", lambda row: seen.append(Path(row["path"]).read_bytes()))
+    assert send(client, tmp_path / "a.mp4").status_code == 500  # the planted function returns no number
+    assert seen
+    assert b"+47.4979" not in seen[0]
 
 
 FILE = part("file", b"abc", '; filename="a.mp4"')
