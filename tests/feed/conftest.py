@@ -119,7 +119,7 @@ Served = Callable[..., str]
 
 
 @contextmanager
-def _running(feed: Feed, access: Access) -> Iterator[str]:
+def running_server(feed: Feed, access: Access) -> Iterator[str]:
     """A server in a thread; yields its address."""
     server = uvicorn.Server(uvicorn.Config(create_app(feed, access), log_config=None))
     with bound_socket("127.0.0.1", 0) as listening:
@@ -134,7 +134,7 @@ def _running(feed: Feed, access: Access) -> Iterator[str]:
 def served() -> Iterator[Served]:
     """Serves a feed at an address of its own, for clients in other threads and programs."""
     with ExitStack() as stack:
-        yield lambda feed, **access: stack.enter_context(_running(feed, Access(**access)))
+        yield lambda feed, **access: stack.enter_context(running_server(feed, Access(**access)))
 
 
 @pytest.fixture

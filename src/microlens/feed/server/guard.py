@@ -76,7 +76,8 @@ class Guard:
                 added = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     added.setdefault(name, value)
-                added.setdefault("Cache-Control", "no-store")
+                is_page = scope["path"].startswith("/static/")  # which browsers may keep and check
+                added.setdefault("Cache-Control", "no-cache" if is_page else "no-store")
             await send(message)
 
         try:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
+from microlens.errors import InputError
 from microlens.feed.people import now_ms
 from microlens.feed.server.people import feed_of
 from microlens.feed.server.problems import RESPONSES
@@ -54,6 +55,12 @@ class ItemRule(Rule):
     item: str
 
 
+class MetricsResponse(Response):
+    """The text format of Prometheus."""
+
+    media_type = "text/plain; version=0.0.4"
+
+
 class Overview(BaseModel):
     """The state of a server; totals are those of the event store, times and mistakes those of this server.
 
@@ -95,7 +102,10 @@ async def replace_model(request: Request, wanted: NewModel) -> ModelAnswer:
 @router.post("/api/admin/model/back")
 async def former_model(request: Request, wanted: FormerModel | None = None) -> ModelAnswer:
     """Serve the former model again."""
-    feed_of(request).back(None if wanted is None else wanted.arm)
+    try:
+        feed_of(request).back(None if wanted is None else wanted.arm)
+    except InputError as error:
+        raise HTTPException(409, str(error)) from error
     return _serving(request)
 
 
@@ -137,11 +147,10 @@ async def ready(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
+@router.get("/metrics", response_class=MetricsResponse)
+async def metrics(request: Request) -> MetricsResponse:
     """Metrics for Prometheus."""
-    text = request.app.state.metrics.text(feed_of(request).people.live)
-    return Response(text, media_type="text/plain; version=0.0.4")
+    return MetricsResponse(request.app.state.metrics.text(feed_of(request).people.live))
 
 
 def _serving(request: Request) -> ModelAnswer:

@@ -1,6 +1,7 @@
 """Running a server: its socket, its log, and the signals that stop it or reload its models."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -157,6 +158,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, which let requests end first; SIGHUP loads the runs again."""
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # a full collection would walk the objects of torch, for a tenth of a second, while people wait
     config = uvicorn.Config(
         create_app(feed, access),
         log_config=None,
@@ -164,7 +167,8 @@ def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    asyncio.run(_serve(feed, _Server(config), listening))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(feed, _Server(config), listening))
 
 
 class _Server(uvicorn.Server):
