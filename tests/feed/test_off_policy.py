@@ -12,12 +12,12 @@ from microlens.errors import InputError
 from microlens.feed.database import reading
 from microlens.feed.decisions import Decision, read_decisions
 from microlens.feed.off_policy import PolicyEstimate, weigh
-from microlens.feed.policies import Part, Ranking, draw, policy_of
+from microlens.feed.policies import Part, draw, policy_of
 from microlens.feed.run_policy import RunPolicy
 from microlens.feed.settings import ExplorationSettings, FeedSettings
 from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of
 from tests.feed.records import LIKED, SKIPPED, WATCHED, Records, did
-from tests.feed.test_policies import Counts, dense
+from tests.feed.test_policies import Counts, dense, ranking
 
 REPETITIONS, PEOPLE, DECISIONS, SIZE = 200, 18, 4, 7
 Serve = Callable[..., Any]
@@ -33,7 +33,7 @@ class Logs:
         self.likings = self._rng.random((3, SIZE))
         self.logged, self.wanted = list[list[Part]](), list[np.ndarray]()
         for _ in range(3):
-            ours, theirs = (Ranking(arm=arm, scores=self._rng.random(SIZE).astype(np.float32)) for arm in "ab")
+            ours, theirs = (ranking(arm, self._rng.random(SIZE).astype(np.float32)) for arm in "ab")
             counts = Counts(self._rng, SIZE)
             counts.ends = np.minimum(counts.ends, 2)  # so that no item has hardly any chance
             counts.watched = counts.ends * self._rng.random(SIZE)

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from microlens.feed.models import Models
-from microlens.feed.policies import Ranking, draw, policy_of
+from microlens.feed.policies import draw, policy_of
 from microlens.feed.report import METRICS, differences
 from microlens.feed.settings import ExplorationSettings
-from tests.feed.test_policies import Counts
+from tests.feed.test_policies import Counts, ranking
 
 REPETITIONS, PEOPLE, VIDEOS, SIZE = 200, 24, 6, 24
 NO_EXPLORATION = ExplorationSettings(share=0.0)
@@ -40,8 +40,7 @@ class Experiment:
         liking = self._rng.random(SIZE)
         noisy = liking + self._noise * self._rng.random(SIZE)
         rankings = {
-            arm: Ranking(arm=arm, scores=scores.astype(np.float32))
-            for arm, scores in (("first", liking), ("second", noisy))
+            arm: ranking(arm, scores.astype(np.float32)) for arm, scores in (("first", liking), ("second", noisy))
         }
         candidates, picks, found = np.arange(SIZE) > 0, Counter[str](), dict[str, list[bool]]()
         for _ in range(VIDEOS):
@@ -83,7 +82,7 @@ def test_an_item_that_both_models_propose_is_credited_to_the_one_whose_turn_it_i
         for turn in range(2):
             arms = models.next_arms(None, picks)
             policy = policy_of(
-                [Ranking(arm=arm, scores=scores) for arm in arms],
+                [ranking(arm, scores) for arm in arms],
                 candidates,
                 Counts(rng, SIZE),
                 NO_EXPLORATION,
