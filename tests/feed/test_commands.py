@@ -30,7 +30,9 @@ def test_report_estimates_what_a_run_would_have_got(
     run, json_file = world / "popularity", tmp_path / "report.json"
     status, out, _ = run_command("feed", "report", store_url, "--estimate", run, "--json", json_file)
     assert status == 0
-    assert "estimated from 6 decisions, effective sample size" in " ".join(out.split())
+    said = " ".join(out.split())
+    assert "estimated from 6 decisions, effective sample size" in said
+    assert "note: with an effective sample size below 150" in said
     (estimate,) = json.loads(json_file.read_text(encoding="utf-8"))["estimates"].values()
     assert estimate["values"]["liked"]["logged"]["mean"] == 0.5
 

@@ -162,6 +162,8 @@ def report(
 
 
 def _say_estimate(name: str, policy: "PolicyEstimate") -> None:
+    from microlens.feed.off_policy import ENOUGH
+
     covered = policy.covered
     console.print(
         f"{name}, estimated from {policy.decisions:,} decisions, effective sample size {policy.effective:,.0f}, "
@@ -171,6 +173,8 @@ def _say_estimate(name: str, policy: "PolicyEstimate") -> None:
         told = {"propensities": value.ips, "self-normalised": value.self_normalised, "the feed itself": value.logged}
         parts = (f"{name} {_percent(m.mean, m.low, m.high)}" for name, m in told.items() if m is not None)
         console.print(f"{metric:>12}  {'; '.join(parts)}")
+    if policy.effective < ENOUGH:
+        console.print(f"note: with an effective sample size below {ENOUGH} the intervals are too short")
 
 
 def _write_json(result: dict[str, Any], path: Path | None) -> None:
