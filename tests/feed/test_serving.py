@@ -118,7 +118,7 @@ def test_reasons_are_given_only_where_the_settings_allow_it(open_world: OpenFeed
 
 def test_a_page_learns_what_it_can_offer(open_world: OpenFeed, serve: Serve) -> None:
     answer = serve(open_world("id")).post("/api/sessions").json()
-    assert answer["features"] == {"why": True}
+    assert answer["features"] == {"why": True, "upload": False}
     assert answer["preload"] == 2
 
 

@@ -27,6 +27,9 @@ def serve(
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Let the models choose in turn, instead of one for each person.")
     ] = False,
+    uploads: Annotated[
+        Path | None, typer.Option(help="Folder for videos that people upload; by default beside a SQLite file.")
+    ] = None,
 ) -> None:
     """Serve a feed of videos, chosen by a trained run, at an address to open in a browser."""
     require_packages()
@@ -45,6 +48,7 @@ def serve(
         operator_token=operator_token,
         user=user,
         interleave=interleave,
+        uploads=uploads,
         on_ready=_say,
     )
 

@@ -20,6 +20,7 @@ from microlens.feed.server.answers import (
     SessionRequest,
     described,
     exposure_answer,
+    upload_offer,
 )
 from microlens.feed.server.guard import PERSON_COOKIE
 from microlens.feed.server.metrics import Metrics
@@ -64,12 +65,14 @@ async def begin_session(request: Request, response: Response, wanted: SessionReq
             secure=request.url.scheme == "https",
         )  # fmt: skip
     session = await feed.people.begin_session(person, adult=wanted is not None and wanted.adult)
+    offer = upload_offer(feed, allowed=request.app.state.uploads_allowed)
     return SessionAnswer(
         session=session,
         person=person.id,
         preload=feed.settings.preload,
         comment_length=feed.settings.limits.comment_length,
-        features=Features(why=feed.settings.why),
+        features=Features(why=feed.settings.why, upload=offer is not None),
+        upload=offer,
     )
 
 

@@ -58,6 +58,7 @@ def serve(
     operator_token: str | None = None,
     user: str | None = None,
     interleave: bool = False,
+    uploads: str | Path | None = None,
     on_ready: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve a feed of videos, chosen by trained runs, until the process is asked to stop.
@@ -74,6 +75,7 @@ def serve(
         operator_token: secret that admits operators.
         user: id of a user of the dataset whom everybody continues.
         interleave: let the models choose in turn, instead of one for each person.
+        uploads: folder for videos that people upload; by default ``uploads`` beside a SQLite file.
         on_ready: called with the address and the number of items when everything is loaded.
 
     Raises:
@@ -90,6 +92,7 @@ def serve(
             release=None if release is None else Path(release),
             user=user,
             interleave=interleave,
+            uploads=None if uploads is None else Path(uploads),
         )
         if on_ready is not None:
             name = f"[{host}]" if ":" in host else host
@@ -106,16 +109,35 @@ def open_feed(
     release: Path | None = None,
     user: str | None = None,
     interleave: bool = False,
+    uploads: Path | None = None,
 ) -> Feed:
     """Load runs and open the event store.
 
     Raises:
-        InputError: a run cannot be served, or the store cannot be opened.
+        InputError: a run cannot be served, the store cannot be opened, or the folder for uploads cannot be used.
     """
     models = [ServedModel.open(run, dataset, user) for run in runs]
     catalogue = Catalogue(models[0].dataset, release, settings)
     models = [model.for_items(catalogue.dataset_ids) for model in models]
-    return Feed(EventStore(events), catalogue, Models(models, interleave=interleave, seed=settings.seed), settings)
+    store, served = EventStore(events), Models(models, interleave=interleave, seed=settings.seed)
+    try:
+        return Feed(store, catalogue, served, settings, _upload_folder(store, settings, uploads))
+    except BaseException:
+        store.close()
+        raise
+
+
+def _upload_folder(store: EventStore, settings: FeedSettings, named: Path | None) -> Path | None:
+    """The folder for uploads, or None if they are off."""
+    if settings.uploads is False:
+        return None
+    if named is not None or store.exclusive:
+        return named or Path(str(store.url.database)).parent / "uploads"
+    if settings.uploads:
+        raise InputError(
+            "uploads need a folder that all servers of a PostgreSQL database share; name it with --uploads."
+        )
+    return None
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
