@@ -376,6 +376,7 @@ _KIND = {"Content-Type": "multipart/form-data; boundary=x"}
     [
         (upload_workers.die, 422, r"decoding it kills the process \(SIGSEGV\)"),
         (upload_workers.hang, 422, r"decoding it takes longer than 0.01 minutes"),
+        (upload_workers.take_time, 422, "decoding it takes too long"),
         (upload_workers.take_memory, 422, "decoding it needs more memory than there is"),
         (upload_workers.fill_the_disk, 507, "the disk of the server is full"),
     ],
