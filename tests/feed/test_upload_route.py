@@ -29,7 +29,7 @@ from microlens.feed.server.access import Access
 from microlens.feed.upload_folders import COPY
 from microlens.media import untrusted_videos
 from tests.feed import upload_workers
-from tests.feed.conftest import ITEMS, NO_EXPLORATION, OpenFeed, Served, Visitor, event_of
+from tests.feed.conftest import ITEMS, NO_EXPLORATION, OpenFeed, Postgres, Served, Visitor, event_of
 from tests.feed.servers import Server
 from tests.videos import encode, mux_film
 
@@ -547,6 +547,31 @@ def test_what_a_killed_server_has_left_is_removed_and_nothing_else(
     again = open_world("video", events=url, settings=settings())
     assert files_of(again) == [".microlens", "456/thesis.doc", f"{item}/cover.jpg", f"{item}/video.mp4"]
     again.close()
+
+
+def test_servers_that_share_a_store_share_uploads(
+    postgres: Postgres, clip: Path, open_world: OpenFeed, serve: Serve, tmp_path: Path
+) -> None:
+    url, shared = postgres.new_database(), tmp_path / "shared"
+    alone = open_world("video", events=url, settings=settings())
+    assert alone.publisher is None
+    alone.close()
+    with pytest.raises(InputError, match="name it with --uploads"):
+        open_world("video", events=url, settings=settings(uploads=True))
+    one = open_world("video", events=url, settings=settings(), uploads=shared)
+    assert one.publisher is not None
+    with closing(one.publisher.begin("ann")) as begun:
+        begun.received.write_bytes(b"is being sent")
+        other = open_world("video", events=url, settings=settings(), uploads=shared)
+        assert begun.received.is_file()
+    clients = serve(one), serve(other)
+    visitors = [Visitor(client) for client in clients]
+    item = send(clients[0], clip).json()
+    until(lambda: clients[1].get(f"/api/items/{item['item']}").status_code == 200, 3)
+    assert clients[1].get(item["video"]).content == clients[0].get(item["video"]).content
+    assert visitors[1].next(item=item["item"])[0]["title"] == "A new one"
+    number = ITEMS + 1
+    assert one.models.serving["video"].scores([1])[number] == other.models.serving["video"].scores([1])[number]
 
 
 def test_a_folder_with_other_files_is_not_taken(open_world: OpenFeed, tmp_path: Path) -> None:
