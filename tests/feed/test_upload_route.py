@@ -113,7 +113,7 @@ def test_a_video_is_ranked_at_once_lasts_and_becomes_part_of_a_release(
     visitor = Visitor(client)
     first = visitor.next(2)
     visitor.send(*(event_of(exposure, "like") for exposure in first))
-    answer = send(client, clip, 'A "new" one,\twith 你好\x00\x1b', "Cats & dogs")
+    answer = send(client, clip, 'A "new" one,\twith 你好\x00\x1b', "Cats & dogs", name="../../../../tmp/climbed.mp4")
     assert answer.status_code == 201, answer.text
     item = answer.json()
     assert (item["title"], item["tag"]) == ('A "new" one, with 你好', "Cats & dogs")
@@ -596,3 +596,20 @@ def test_a_server_that_is_killed_in_the_middle_leaves_nothing(
     feed = open_world("video", events=url)
     assert_nothing_is_left(feed)
     feed.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_asked_to_stop_ends_an_upload(video_run: Path, tmp_path: Path) -> None:
+    long = mux_film(tmp_path / "long.mp4", count=1200, size=(960, 540), options={"preset": "ultrafast"})
+    server = Server(video_run, f"sqlite:///{tmp_path}/events.sqlite")
+    answers: list[int] = []
+    with httpx.Client(base_url=server.address, timeout=60) as client:
+        Visitor(client)
+        thread = threading.Thread(target=lambda: answers.append(send(client, long).status_code))
+        thread.start()
+        until(lambda: list((tmp_path / "uploads").glob("*/.video.mp4*")), 60)
+        log = server.stop()
+        thread.join()
+    assert (answers, server.process.returncode) == ([503], 0)
+    assert '"level": "error"' not in log
+    assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [".microlens"]
