@@ -19,10 +19,16 @@ from measure import keeping_bytecode
 class Server:
     """``microlens feed`` in a process of its own; ``seconds`` is the time from its start to its first answer."""
 
-    def __init__(self, run: Path, folder: Path) -> None:
+    def __init__(self, run: Path, folder: Path, *options: str) -> None:
         (folder / "feed.toml").write_text("limits.requests_a_minute = 0\n")
         command = [sys.executable, "-m", "microlens", "feed", str(run), "--port", "0"]
-        command += ["--events", f"sqlite:///{folder / 'events.sqlite'}", "--settings", str(folder / "feed.toml")]
+        command += [
+            "--events",
+            f"sqlite:///{folder / 'events.sqlite'}",
+            "--settings",
+            str(folder / "feed.toml"),
+            *options,
+        ]
         environment = {**keeping_bytecode(folder / "bytecode"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         begin = time.perf_counter()
         with (folder / "log").open("w") as log:

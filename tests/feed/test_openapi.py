@@ -21,6 +21,7 @@ OPERATIONS = [
     "POST /api/sessions",
     "POST /api/next",
     "POST /api/events",
+    "POST /api/items",
     "GET /api/items/{item}",
     "GET /api/items/{item}/comments",
     "GET /media/{item}",
