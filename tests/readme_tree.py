@@ -17,6 +17,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- tree: written by make readme -->", "<!-- end of the tree -->"
 BESIDE = {
     "configs/": "One TOML file a run, one folder a dataset",
+    "deploy/": "The feed on several servers: Dockerfile, compose file, configuration of nginx",
     "docs/": "Pages of the documentation; make docs builds the site",
     "examples/": "Short scripts, run by the tests",
     "gate/": "Default models on public data, held against Popularity, published figures and the last run; make gate",
