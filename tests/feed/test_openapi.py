@@ -25,6 +25,7 @@ OPERATIONS = [
     "GET /api/items/{item}/comments",
     "GET /media/{item}",
     "GET /covers/{item}",
+    "GET /api/admin/items",
     "POST /api/admin/items/{item}",
     "POST /api/admin/model",
     "POST /api/admin/model/back",

@@ -113,19 +113,23 @@ class Visit:
 
     def __call__(self, size: dict[str, Any], query: str = "", **options: Any) -> Any:
         """Open the page as a new person, and wait until something is shown."""
+        return self.open(self.browser(size, **options), query)
+
+    def browser(self, size: dict[str, Any], **options: Any) -> Any:
+        """A browser that has not been there."""
         context = self._chromium.new_context(**size, **options)
         context.set_default_timeout(30_000)
         self.contexts.append(context)
-        return self.open(context, query)
+        return context
 
-    def open(self, context: Any, query: str = "") -> Any:
-        """Open the page once more in a browser that has been there."""
+    def open(self, context: Any, query: str = "", shows: str = CURRENT) -> Any:
+        """Open a page in a browser that may have been there, and wait until it shows something."""
         page = context.new_page()
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.mistakes.append(str(error)))
         page.on("console", lambda said: said.type in ("error", "warning") and self.mistakes.append(said.text))
         page.goto(self._live.address + query)
-        page.locator(CURRENT).wait_for()
+        page.locator(shows).first.wait_for()
         return page
 
 

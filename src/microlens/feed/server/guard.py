@@ -16,6 +16,7 @@ from microlens.feed.server.problems import ProblemResponse, problem
 
 PERSON_COOKIE = "microlens_person"
 OPEN_PATHS = ("/health", "/ready")
+PAGES = ("/", "/operator")
 OPERATOR_PATHS = ("/api/admin/", "/api/users/", "/operator", "/metrics")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
@@ -113,7 +114,7 @@ def _given_token(scope: Scope, headers: Headers, cookies: dict[str, str]) -> str
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    if scope["path"] == "/" and scope["method"] == "GET":
+    if scope["path"] in PAGES and scope["method"] == "GET":
         in_address: str | None = QueryParams(scope["query_string"]).get("token")
         return in_address or cookies.get(TOKEN_COOKIE)
     return cookies.get(TOKEN_COOKIE)

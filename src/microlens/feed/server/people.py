@@ -80,7 +80,7 @@ async def next_items(request: Request, wanted: NextRequest, person: Known) -> Ne
     _check_session(person, wanted.session)
     opened = None if wanted.item is None else shown_number(feed, wanted.item)
     found = await feed.next_items(person, wanted.session, wanted.count, opened)
-    _metrics(request).exposures(exposure.row for exposure in found.exposures)
+    _metrics(request).exposures([exposure.row for exposure in found.exposures])
     why = wanted.why and feed.settings.why
     answers = [exposure_answer(feed, person, exposure, why=why) for exposure in found.exposures]
     return NextAnswer(exposures=answers, used_up=found.used_up)
