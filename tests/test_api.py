@@ -62,13 +62,15 @@ COMMANDS: dict[str, list[str]] = {
     "data from-events": ["EVENTS", "OUT", "--release", "--merge", "--keep-users", "--settings"],
     "feed serve": [
         *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
-        *("--settings", "--user", "--interleave"),
+        *("--settings", "--user", "--interleave", "--study"),
     ],
     "feed simulate": [
         *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),
         "--figure",
     ],
-    "feed report": ["EVENTS", "--json", "--figure"],
+    "feed report": ["EVENTS", "--study", "--json", "--figure"],
+    "feed participants": ["STUDY", "OUT", "--count", "--url", "--events"],
+    "feed answers": ["STUDY", "OUT", "--events"],
     "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
         *("--engine", "--ray-address", "--json"),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from microlens.feed.server.running import serve
     from microlens.feed.settings import FeedSettings
     from microlens.feed.simulation.simulate import Simulation, simulate
+    from microlens.feed.study.answers import StudyAnswer, invite_participants, study_answers
+    from microlens.feed.study.settings import StudySettings
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
     from microlens.page.run_page import write_page
@@ -73,6 +75,8 @@ _MODULES = {
     "Search": "runs.tune",
     "Settings": "media.decoding",
     "Simulation": "feed.simulation.simulate",
+    "StudyAnswer": "feed.study.answers",
+    "StudySettings": "feed.study.settings",
     "Subset": "subsets.subset",
     "Table": "bench.table",
     "Verification": "verification.report",
@@ -90,6 +94,7 @@ _MODULES = {
     "filter_release": "subsets.filtering",
     "fit": "runs.fit",
     "import_lmdb": "release.import_lmdb",
+    "invite_participants": "feed.study.answers",
     "load": "runs.run",
     "plan_release": "download.release",
     "prepare": "data.prepare",
@@ -98,6 +103,7 @@ _MODULES = {
     "sample_release": "subsets.sampling",
     "serve": "feed.server.running",
     "simulate": "feed.simulation.simulate",
+    "study_answers": "feed.study.answers",
     "table": "bench.table",
     "train": "runs.train",
     "verify": "verification.verify",
@@ -133,6 +139,8 @@ __all__ = [
     "Search",
     "Settings",
     "Simulation",
+    "StudyAnswer",
+    "StudySettings",
     "Subset",
     "Table",
     "Verification",
@@ -150,6 +158,7 @@ __all__ = [
     "filter_release",
     "fit",
     "import_lmdb",
+    "invite_participants",
     "load",
     "plan_release",
     "prepare",
@@ -158,6 +167,7 @@ __all__ = [
     "sample_release",
     "serve",
     "simulate",
+    "study_answers",
     "table",
     "train",
     "verify",

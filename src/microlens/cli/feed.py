@@ -27,11 +27,15 @@ def serve(
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Let the models choose in turn, instead of one for each person.")
     ] = False,
+    study: Annotated[
+        Path | None, typer.Option(help="A TOML file of a study, which is served to its participants only.")
+    ] = None,
 ) -> None:
     """Serve a feed of videos, chosen by a trained run, at an address to open in a browser."""
     require_packages()
     from microlens.feed.server.running import serve as serve_feed
     from microlens.feed.settings import FeedSettings
+    from microlens.feed.study.settings import StudySettings
 
     serve_feed(
         runs,
@@ -45,6 +49,7 @@ def serve(
         operator_token=operator_token,
         user=user,
         interleave=interleave,
+        study=None if study is None else StudySettings.load(study),
         on_ready=_say,
     )
 
@@ -98,6 +103,9 @@ def report(
     events: Annotated[
         str, typer.Argument(envvar="MICROLENS_FEED_EVENTS", help="Event store: sqlite:///PATH or postgresql://...")
     ] = DEFAULT_EVENTS,
+    study: Annotated[
+        Path | None, typer.Option(help="A TOML file of a study, whose participants alone are counted.")
+    ] = None,
     json: _Json = None,
     figure: _Figure = None,
 ) -> None:
@@ -105,8 +113,9 @@ def report(
     require_packages()
     from microlens.feed.charts import draw_arms
     from microlens.feed.report import report_feed
+    from microlens.feed.study.settings import StudySettings
 
-    found = report_feed(events)
+    found = report_feed(events, None if study is None else StudySettings.load(study).name)
     _write_json(found, json)
     if figure is not None:
         draw_arms(found, figure)

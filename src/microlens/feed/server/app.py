@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 import microlens
 from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.live import Feed
-from microlens.feed.server import media, operator, people
+from microlens.feed.server import media, operator, people, study
 from microlens.feed.server.access import TOKEN_COOKIE, Access, RateLimit
 from microlens.feed.server.guard import Guard
 from microlens.feed.server.metrics import Metrics
@@ -52,7 +52,7 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
     app.openapi_url = "/openapi.json"
     app.state.feed, app.state.metrics, app.state.access = feed, metrics, access
     add_problem_handlers(app)
-    for router in (people.router, media.router, operator.router):
+    for router in (people.router, media.router, operator.router, study.router):
         app.include_router(router)
     _add_pages(app, access)
     app.add_middleware(

@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from microlens.feed.people import person_of
 from microlens.feed.server.access import TOKEN_COOKIE, Access, RateLimit, is_same_origin
+from microlens.feed.server.cookies import PERSON_COOKIE
 from microlens.feed.server.metrics import Metrics
 from microlens.feed.server.problems import ProblemResponse, problem
 
-PERSON_COOKIE = "microlens_person"
 OPEN_PATHS = ("/health", "/ready")
 PAGES = ("/", "/operator")
 OPERATOR_PATHS = ("/api/admin/", "/api/users/", "/operator", "/metrics")

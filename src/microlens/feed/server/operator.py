@@ -13,7 +13,7 @@ from microlens.feed.database import Row
 from microlens.feed.live import Feed
 from microlens.feed.people import now_ms
 from microlens.feed.server.activity import LIVE_MS, Activity
-from microlens.feed.server.people import feed_of
+from microlens.feed.server.cookies import feed_of
 from microlens.feed.server.problems import RESPONSES
 
 router = APIRouter(tags=["operator"], responses=RESPONSES)

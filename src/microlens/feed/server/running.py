@@ -23,6 +23,7 @@ from microlens.feed.served_model import ServedModel
 from microlens.feed.server.access import Access
 from microlens.feed.server.app import create_app
 from microlens.feed.settings import FeedSettings
+from microlens.feed.study.settings import StudySettings
 
 _STOP_SECONDS = 10
 _log = logging.getLogger("microlens.feed")
@@ -57,6 +58,7 @@ def serve(
     operator_token: str | None = None,
     user: str | None = None,
     interleave: bool = False,
+    study: StudySettings | None = None,
     on_ready: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve a feed of videos, chosen by trained runs, until the process is asked to stop.
@@ -73,6 +75,7 @@ def serve(
         operator_token: secret that admits operators.
         user: id of a user of the dataset whom everybody continues.
         interleave: let the models choose in turn, instead of one for each person.
+        study: serve a study to those who are invited, instead of everybody.
         on_ready: called with the address and the number of items when everything is loaded.
 
     Raises:
@@ -89,6 +92,7 @@ def serve(
             release=None if release is None else Path(release),
             user=user,
             interleave=interleave,
+            study=study,
         )
         if on_ready is not None:
             name = f"[{host}]" if ":" in host else host
@@ -105,16 +109,28 @@ def open_feed(
     release: Path | None = None,
     user: str | None = None,
     interleave: bool = False,
+    study: StudySettings | None = None,
 ) -> Feed:
     """Load runs and open the event store.
 
     Raises:
-        InputError: a run cannot be served, or the store cannot be opened.
+        InputError: a run cannot be served, the store cannot be opened, or a study has more videos than there are.
     """
     models = [ServedModel.open(run, dataset, user) for run in runs]
     catalogue = Catalogue(models[0].dataset, release, settings)
     models = [model.for_items(catalogue.dataset_ids) for model in models]
-    return Feed(EventStore(events), catalogue, Models(models, interleave=interleave, seed=settings.seed), settings)
+    served = Models(models, interleave=interleave, seed=settings.seed)
+    if study is not None:
+        _check_videos(study, 1 if served.interleave else len(models), int(catalogue.active.sum()))
+    return Feed(EventStore(events), catalogue, served, settings, study)
+
+
+def _check_videos(study: StudySettings, parts: int, items: int) -> None:
+    wanted = parts * (study.videos or 0)
+    if wanted > items:
+        raise InputError(
+            f"the study shows {wanted:,} videos, {study.videos:,} in each part, but the feed has {items:,}."
+        )
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
