@@ -24,7 +24,6 @@ OPERATIONS = [
     "POST /api/study",
     "POST /api/study/consent",
     "POST /api/study/answers",
-    "GET /api/admin/study",
     "POST /api/admin/study",
     "GET /api/items/{item}",
     "GET /api/items/{item}/comments",

@@ -20,7 +20,6 @@ OPERATOR_REQUESTS = [
     ("POST", "/api/admin/items/1", {"state": "taken-down"}),
     ("GET", "/api/admin/items", None),
     ("POST", "/api/admin/study", {"closed": True}),
-    ("GET", "/api/admin/study", None),
     ("POST", "/api/admin/model", {"run": "/tmp"}),
     ("POST", "/api/admin/model/back", {}),
     ("GET", "/api/admin/overview", None),

@@ -348,7 +348,7 @@ def test_a_study_on_postgresql_invites_and_asks(open_world: OpenFeed, serve: Ser
     client = serve(open_world("id", "other-id", events=database, study=StudySettings.model_validate(STUDY)))
     assert len(Participant(client, tokens[0]).take_part()) == 6
     assert len(microlens.study_answers(database, "colours")) == 3
-    assert client.get("/api/admin/study").json()["finished"] == 1
+    assert client.get("/api/admin/overview").json()["study"]["finished"] == 1
 
 
 def test_the_models_of_a_study_are_compared_within_participants(

@@ -17,6 +17,7 @@ from microlens.feed.people import person_of
 from microlens.feed.server.app import create_app
 from microlens.feed.server.running import open_feed
 from microlens.feed.settings import FeedSettings
+from microlens.feed.study.settings import StudySettings
 from tests.feed.conftest import NO_EXPLORATION
 
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
@@ -40,8 +41,9 @@ def until(condition: Condition, seconds: float = 30) -> Any:
 class LiveFeed:
     """A server in a thread, whose event store lasts when it is stopped and started again."""
 
-    def __init__(self, world: Path, folder: Path, run: str = "id") -> None:
-        self._world, self._run, self._events = world, run, f"sqlite:///{folder}/events.sqlite"
+    def __init__(self, world: Path, folder: Path, *runs: str, study: StudySettings | None = None) -> None:
+        self._runs, self._release, self._study = [world / run for run in runs or ("id",)], world / "release", study
+        self.events_url = f"sqlite:///{folder}/events.sqlite"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
@@ -49,7 +51,7 @@ class LiveFeed:
 
     def start(self) -> None:
         settings = FeedSettings.model_validate(NO_EXPLORATION)
-        self.feed: Feed = open_feed([self._world / self._run], self._events, settings, release=self._world / "release")
+        self.feed: Feed = open_feed(self._runs, self.events_url, settings, release=self._release, study=self._study)
         self._server = uvicorn.Server(
             uvicorn.Config(create_app(self.feed), log_config=None, timeout_graceful_shutdown=1)
         )

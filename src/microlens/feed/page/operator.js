@@ -33,6 +33,7 @@ async function refresh() {
 function show(overview) {
   showFigures(overview);
   showModels(overview.models);
+  showStudy(overview.study);
   showSessions(overview.live);
   fill(part("#times tbody"), Object.entries(overview.milliseconds), {
     key: ([route]) => route,
@@ -89,6 +90,24 @@ function showModels(models) {
     show: () => {},
   });
   swap.querySelector(".arm").hidden = models.length < 2;
+}
+
+function showStudy(study) {
+  const section = part("#study");
+  section.hidden = !study;
+  if (!study) return;
+  const { title, invited, consented, finished, closed } = study;
+  const open = closed ? "Closed: nobody can begin any more." : "Open.";
+  write(section, {
+    h2: `Study: ${title}`,
+    ".facts": `${open} ${invited} invited, ${consented} have begun, ${finished} have finished.`,
+    button: closed ? "Open the study again" : "Close the study",
+  });
+  section.querySelector("button").onclick = ({ target }) =>
+    act(target, "...", async () => {
+      await post("/api/admin/study", { closed: !closed });
+      return closed ? "The study is open again." : "The study is closed; those who have begun may finish.";
+    });
 }
 
 function showSessions(live) {

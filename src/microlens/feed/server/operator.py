@@ -15,6 +15,7 @@ from microlens.feed.people import now_ms
 from microlens.feed.server.activity import LIVE_MS, Activity
 from microlens.feed.server.cookies import feed_of
 from microlens.feed.server.problems import RESPONSES
+from microlens.feed.server.study import StudyState, state_of
 
 router = APIRouter(tags=["operator"], responses=RESPONSES)
 _MOST_SESSIONS = 50
@@ -112,6 +113,7 @@ class Overview(BaseModel):
     milliseconds: dict[str, Milliseconds]
     mistakes: list[str]
     errors: list[ErrorState]
+    study: StudyState | None
 
 
 class ItemState(BaseModel):
@@ -197,6 +199,7 @@ async def overview(request: Request) -> Overview:
         milliseconds={route: Milliseconds(median=p50, p99=p99) for route, (p50, p99) in metrics.milliseconds().items()},
         mistakes=list(reversed(metrics.mistakes)),
         errors=[ErrorState(**asdict(error)) for error in activity.errors],
+        study=None if feed.study is None else await asyncio.to_thread(state_of, feed.study),
         **totals,
     )
 

@@ -100,18 +100,12 @@ async def answer(request: Request, given: AnswersRequest) -> NextStep:
     return await _answer(feed, study, secret)
 
 
-@router.get("/api/admin/study", tags=["operator"])
-async def study_state(request: Request) -> StudyState:
-    """The state of the study."""
-    return await asyncio.to_thread(_state, _study(request))
-
-
 @router.post("/api/admin/study", tags=["operator"])
 async def close_study(request: Request, wanted: Closing) -> StudyState:
     """Close the study: nobody begins any more, those who have begun may finish; or open it again."""
     study = _study(request)
     await asyncio.to_thread(lambda: study.participants.close(closed=wanted.closed))
-    return await asyncio.to_thread(_state, study)
+    return await asyncio.to_thread(state_of, study)
 
 
 def secret_of(request: Request, participant: str | None) -> str | None:
@@ -170,7 +164,8 @@ async def _answer(feed: Feed, study: Study, secret: str) -> NextStep:
     )
 
 
-def _state(study: Study) -> StudyState:
+def state_of(study: Study) -> StudyState:
+    """The state of a study."""
     return StudyState(
         name=study.settings.name,
         title=study.settings.title,
