@@ -62,7 +62,7 @@ COMMANDS: dict[str, list[str]] = {
     "data from-events": ["EVENTS", "OUT", "--release", "--merge", "--keep-users", "--settings"],
     "feed serve": [
         *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
-        *("--settings", "--user", "--interleave", "--study"),
+        *("--settings", "--user", "--interleave", "--study", "--uploads"),
     ],
     "feed simulate": [
         *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),

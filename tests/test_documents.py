@@ -83,6 +83,10 @@ def known(program: str, arguments: list[str]) -> bool:
         return wanted is not None and set((wanted[1] or "html").split(",")) <= extras.keys()
     if program == "python":
         return (REPOSITORY / arguments[0]).is_file()
+    if program == "docker":
+        return arguments[:2] == ["compose", "-f"] and (REPOSITORY / arguments[2]).is_file()
+    if program == "nginx":
+        return arguments[0] == "-c" and (REPOSITORY / arguments[1].removeprefix("$PWD/")).is_file()
     if program == "ray":
         return (
             arguments[0] == "start"

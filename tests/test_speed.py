@@ -1,6 +1,7 @@
 """The benchmarks run, say what they must, and compare like with like."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,18 @@ def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyP
     assert len(np.unique(users * 501 + made.items)) == len(made.items)
     counts = np.sort(np.bincount(made.items)[1:])[::-1]
     assert counts[:50].sum() > 0.25 * counts.sum()
+
+
+@pytest.mark.published
+@pytest.mark.parametrize("program", ["feed", "feed_page"])
+def test_the_programs_of_the_feed_measure_at_tiny_size(program: str) -> None:
+    if program == "feed_page" and not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("Chromium is not installed (apt-get install chromium)")
+    command = [sys.executable, f"speed/{program}.py", "--smoke"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["name"] == program
+    assert all(line["measured"] >= 0 for line in document["lines"])
+    errors = [line["measured"] for line in document["lines"] if line["what"] == "errors"]
+    assert errors == ([0] if program == "feed" else [])

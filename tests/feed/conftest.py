@@ -26,6 +26,8 @@ from microlens.feed.settings import FeedSettings
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
+from microlens.release.synthetic_media import write_item
+from microlens.release.synthetic_world import build_world
 from microlens.runs.train import train
 from tests.feed.records import Records
 
@@ -63,6 +65,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def video_run(world: Path) -> Path:
     return train_run(world, "video", "x3d_xs")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that is not in the release."""
+    folder = tmp_path_factory.mktemp("clip")
+    for name in ("videos", "covers", "audios"):
+        (folder / name).mkdir()
+    write_item(folder, 1, build_world(30, ITEMS, seed=5).look(3))
+    return folder / "videos" / "1.mp4"
 
 
 OpenFeed = Callable[..., Feed]

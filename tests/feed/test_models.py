@@ -118,7 +118,7 @@ def test_a_model_that_cannot_be_served_changes_nothing(
 
 def test_there_is_nothing_to_go_back_to_at_first(open_world: OpenFeed, serve: Serve) -> None:
     answer = serve(open_world("id")).post("/api/admin/model/back")
-    assert (answer.status_code, "has not been replaced" in answer.json()["detail"]) == (422, True)
+    assert (answer.status_code, "has not been replaced" in answer.json()["detail"]) == (409, True)
 
 
 def test_no_request_is_dropped_while_models_change(world: Path, open_world: OpenFeed, serve: Serve) -> None:
@@ -171,7 +171,7 @@ def test_a_model_of_other_items_is_refused(
         open_world("id", str(other))
 
 
-def test_scores_are_kept_by_model_and_history(open_world: OpenFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_items_are_kept_by_model_and_history(open_world: OpenFeed, monkeypatch: pytest.MonkeyPatch) -> None:
     feed, other = open_world("id"), open_world("other-id")
     models = [feed.models.serving["id"], other.models.serving["other-id"]]
     cache, computed = ScoreCache(), []
@@ -181,11 +181,12 @@ def test_scores_are_kept_by_model_and_history(open_world: OpenFeed, monkeypatch:
     for _ in range(3):
         for model in models:
             for history, scores in zip(([1, 2], [2, 1]), expected[model.id], strict=True):
-                np.testing.assert_array_equal(cache.scores(model, history), scores)
+                scored = cache.scored(model, history)
+                np.testing.assert_array_equal(scored.scores, np.sort(scores[scores > -np.inf])[::-1])
     assert len(computed) == 4
-    monkeypatch.setattr(score_cache, "_BYTES", 3 * scores.nbytes)
+    monkeypatch.setattr(score_cache, "_KEPT", 3)
     for item in range(1, 10):
-        cache.scores(models[0], [item])
-    assert len(cache._scores) == 3
+        cache.scored(models[0], [item])
+    assert len(cache._scored) <= 4
     feed.close()
     other.close()

@@ -25,6 +25,7 @@ OPERATIONS = [
     "POST /api/study/consent",
     "POST /api/study/answers",
     "POST /api/admin/study",
+    "POST /api/items",
     "GET /api/items/{item}",
     "GET /api/items/{item}/comments",
     "GET /media/{item}",

@@ -8,7 +8,8 @@ from scipy import stats
 
 from microlens.feed import exploration
 from microlens.feed.item_counts import ItemCounts
-from microlens.feed.policies import Part, Ranking, best_candidate, draw, policy_of, rank_of
+from microlens.feed.policies import Part, Ranking, draw, policy_of
+from microlens.feed.scored_items import ScoredItems
 from microlens.feed.settings import ExplorationSettings
 
 
@@ -24,11 +25,11 @@ class Counts(ItemCounts):
 
 def dense(policy: list[Part], size: int) -> np.ndarray:
     """The probability of every item: the slow twin of a choice's propensity."""
-    whole = np.zeros(size)
-    for part in policy:
-        for item, probability in zip(part.items, part.probabilities, strict=True):
-            whole[item] += part.share * probability
-    return whole
+    return np.array([sum(part.share * part.probability(item) for part in policy) for item in range(size)])
+
+
+def ranking(arm: str, scores: np.ndarray) -> Ranking:
+    return Ranking(arm=arm, scored=ScoredItems.of(lambda: scores))
 
 
 @st.composite
@@ -48,7 +49,7 @@ def situations(draw_: st.DrawFn) -> tuple[list[Part], np.ndarray]:
     for arm in range(draw_(st.integers(0, 3))):
         scores = rng.integers(0, 5, size).astype(np.float32)  # many ties
         scores[rng.random(size) < 0.3] = -np.inf
-        rankings.append(Ranking(arm=f"arm {arm}", scores=scores))
+        rankings.append(ranking(f"arm {arm}", scores))
     return policy_of(rankings, candidates, Counts(rng, size), explore), candidates
 
 
@@ -68,7 +69,7 @@ def test_a_policy_is_a_distribution_over_the_candidates(situation: tuple[list[Pa
 def test_items_are_drawn_as_often_as_their_propensity_says(kind: str) -> None:
     rng, size, draws = np.random.default_rng(0), 12, 20_000
     candidates = np.arange(size) > 2
-    rankings = [Ranking(arm=arm, scores=rng.random(size).astype(np.float32)) for arm in "ab"]
+    rankings = [ranking(arm, rng.random(size).astype(np.float32)) for arm in "ab"]
     explore = ExplorationSettings.model_validate({"kind": kind, "share": 0.4})
     policy = policy_of(rankings, candidates, Counts(rng, size), explore)
     drawn = [draw(policy, rng) for _ in range(draws)]
@@ -110,16 +111,3 @@ def test_a_person_without_history_gets_popular_items_more_often() -> None:
     counts.interactions = np.array([9, 0, 3, 5])
     policy = policy_of([], np.array([False, True, True, True]), counts, ExplorationSettings(share=0.0))
     np.testing.assert_allclose(dense(policy, 4), [0, 1 / 11, 4 / 11, 6 / 11])
-
-
-def test_the_best_candidate_and_its_rank_follow_a_sort() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        scores = rng.integers(0, 6, 20).astype(np.float32)
-        scores[rng.random(20) < 0.3] = -np.inf
-        candidates = rng.random(20) < 0.5
-        order = sorted(range(20), key=lambda item: (-scores[item], item))
-        ranked = [item for item in order if scores[item] > -np.inf]
-        expected = next((item for item in ranked if candidates[item]), None)
-        assert best_candidate(scores, candidates) == expected
-        assert [rank_of(item, scores) for item in ranked] == list(range(1, len(ranked) + 1))

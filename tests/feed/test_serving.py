@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 import microlens as ml
 from microlens.errors import InputError
@@ -117,7 +118,7 @@ def test_reasons_are_given_only_where_the_settings_allow_it(open_world: OpenFeed
 
 def test_a_page_learns_what_it_can_offer(open_world: OpenFeed, serve: Serve) -> None:
     answer = serve(open_world("id")).post("/api/sessions").json()
-    assert answer["features"] == {"why": True}
+    assert answer["features"] == {"why": True, "upload": False}
     assert answer["preload"] == 2
 
 
@@ -144,3 +145,11 @@ def test_a_model_of_users_by_number_needs_a_user(world: Path, open_world: OpenFe
     with pytest.raises(InputError, match="identifies users by number"):
         open_world("by-number")
     open_world("by-number", user="3").close()
+
+
+def test_the_files_of_the_page_are_kept_by_browsers_and_asked_for_again(lasting: TestClient) -> None:
+    first = lasting.get("/static/feed.js")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    again = lasting.get("/static/feed.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert lasting.get("/health").headers["cache-control"] == "no-store"

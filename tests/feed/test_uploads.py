@@ -10,21 +10,9 @@ import microlens as ml
 from microlens.errors import InputError
 from microlens.feed.live import Feed
 from microlens.feed.people import now_ms
-from microlens.release.synthetic_media import write_item
-from microlens.release.synthetic_world import build_world
 from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of
 
 Serve = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
-    """A video that is not in the release."""
-    folder = tmp_path_factory.mktemp("clip")
-    for name in ("videos", "covers", "audios"):
-        (folder / name).mkdir()
-    write_item(folder, 1, build_world(30, ITEMS, seed=5).look(3))
-    return folder / "videos" / "1.mp4"
 
 
 def row(clip: Path, item: str) -> dict[str, Any]:

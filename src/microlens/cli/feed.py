@@ -30,6 +30,9 @@ def serve(
     study: Annotated[
         Path | None, typer.Option(help="A TOML file of a study, which is served to its participants only.")
     ] = None,
+    uploads: Annotated[
+        Path | None, typer.Option(help="Folder for videos that people upload; by default beside a SQLite file.")
+    ] = None,
 ) -> None:
     """Serve a feed of videos, chosen by a trained run, at an address to open in a browser."""
     require_packages()
@@ -50,6 +53,7 @@ def serve(
         user=user,
         interleave=interleave,
         study=None if study is None else StudySettings.load(study),
+        uploads=uploads,
         on_ready=_say,
     )
 

@@ -14,6 +14,8 @@ def require_packages() -> None:
     Raises:
         InputError: one is not.
     """
-    for name in ("alembic", "fastapi", "matplotlib", "prometheus_client", "psycopg", "sqlalchemy", "uvicorn"):
+    for name in (
+        "alembic", "fastapi", "matplotlib", "prometheus_client", "psycopg", "python_multipart", "sqlalchemy", "uvicorn",
+    ):  # fmt: skip
         if find_spec(name) is None:
             raise InputError(f"the feed needs the package {name}; install it with: pip install 'microlens[feed]'")

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from microlens.media.web_copies import WEB_CODECS, WEB_SUFFIXES
 from microlens.release.folder import MEDIA, find_release
 from microlens.release.media_files import find_media
 
+_MOST_TAGS = 50
 Bools = npt.NDArray[np.bool_]
 
 
@@ -77,6 +79,13 @@ class Catalogue:
     def dataset_ids(self) -> pl.Series:
         """The ids of the items of the dataset, number 1 first."""
         return self._ids
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """The tags that may be shown to everyone: those that are allowed, or the most frequent ones of the dataset."""
+        frequent = self._table.filter(pl.col("tag") != "")["tag"].value_counts(sort=True)["tag"]
+        hidden = {*self._settings.blocked_tags, *self._settings.adult_tags}
+        return [tag for tag in self._settings.allowed_tags or frequent if tag not in hidden][:_MOST_TAGS]
 
     def _shown(self, tags: pl.Series) -> Bools:
         allowed, blocked = list(self._settings.allowed_tags), list(self._settings.blocked_tags)

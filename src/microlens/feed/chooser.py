@@ -12,9 +12,10 @@ from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.people import now_ms
 from microlens.feed.person import Person, Session
-from microlens.feed.policies import Bools, Choice, Part, Ranking, draw, policy_of, rank_of
+from microlens.feed.policies import Certain, Choice, Part, Ranking, draw, policy_of
 from microlens.feed.score_cache import ScoreCache
-from microlens.feed.served_model import Float32, ServedModel
+from microlens.feed.scored_items import Bools, ScoredItems
+from microlens.feed.served_model import ServedModel
 from microlens.feed.settings import FeedSettings
 
 
@@ -48,15 +49,14 @@ class _Choosing:
     picks: Counter[str]
     cache: ScoreCache
     taken: set[int] = field(default_factory=set)
-    scores: dict[str, Float32] = field(default_factory=dict)
+    scored: dict[str, ScoredItems] = field(default_factory=dict)
 
     def rankings(self, arms: list[str]) -> list[Ranking]:
-        """The scores by some models; none for a person without history."""
+        """The rankings by some models; none for a person without history."""
         for arm in arms:
-            if arm not in self.scores and self.histories[arm]:
-                scores = self.cache.scores(self.serving[arm], self.histories[arm])
-                self.scores[arm] = _sized(scores, len(self.candidates))
-        return [Ranking(arm=arm, scores=self.scores[arm]) for arm in arms if arm in self.scores]
+            if arm not in self.scored and self.histories[arm]:
+                self.scored[arm] = self.cache.scored(self.serving[arm], self.histories[arm])
+        return [Ranking(arm=arm, scored=self.scored[arm]) for arm in arms if arm in self.scored]
 
     def take(self, choice: Choice) -> None:
         """Note a choice, which is no candidate any more."""
@@ -123,11 +123,12 @@ class Chooser:
 
     def _policy(self, state: _Choosing, position: int, arms: list[str], opened: int | None) -> list[Part]:
         if opened is not None:
-            return [Part.certain(opened, "opened")]
-        candidates = state.candidates
-        pinned = next((item for pin, item in self._catalogue.pins if pin <= position + 1 and candidates[item]), None)
+            return [Certain(item=opened, reason="opened", share=1.0)]
+        candidates, pins = state.candidates, self._catalogue.pins
+        pinned = next((item for pin, item in pins if pin <= position + 1 and candidates[item]), None)
         if pinned is not None:
-            return [Part.certain(pinned, "pinned")]
+            return [Certain(item=pinned, reason="pinned", share=1.0)]
+        candidates = _without(candidates, [item for pin, item in pins if pin > position + 1])
         if candidates.any():
             return policy_of(state.rankings(arms), candidates, self._counts, self._settings.exploration)
         return self._again(state)
@@ -140,7 +141,7 @@ class Chooser:
             refused = item in feedback and feedback[item].uninterested
             allowed = active[item] and (state.session.adult or not adult[item])
             if allowed and not refused and item not in state.taken:
-                return [Part.certain(item, "again")]
+                return [Certain(item=item, reason="again", share=1.0)]
         return []
 
     def _random(self, person: Person, position: int) -> np.random.Generator:
@@ -149,23 +150,26 @@ class Chooser:
 
     def _row(self, state: _Choosing, choice: Choice, arm: str) -> dict[str, Any]:
         """The other columns of an exposure."""
-        scores = state.scores.get(arm)
-        ranked = scores is not None and scores[choice.item] > -np.inf
+        scored = state.scored.get(arm)
+        place = None if scored is None else scored.place(choice.item)
         return {
             "session": state.session.id,
             "person": state.person.id,
             "item": self._catalogue.id(choice.item),
             "model": state.serving[arm].id,
             "reason": choice.reason,
-            "score": float(scores[choice.item]) if scores is not None and ranked else None,
-            "rank": rank_of(choice.item, scores) if scores is not None and ranked else None,
+            "score": None if place is None else place[0],
+            "rank": None if place is None else place[1],
             "explored": choice.reason == "explored",
             "propensity": choice.propensity,
             "arm": choice.arm if self._models.interleave else arm,
         }
 
 
-def _sized(scores: Float32, size: int) -> Float32:
-    """Scores of ``size`` items, for a catalogue that has grown meanwhile."""
-    missing = size - len(scores)
-    return np.append(scores, np.full(missing, -np.inf, np.float32)) if missing > 0 else scores[:size]
+def _without(candidates: Bools, later: list[int]) -> Bools:
+    """The candidates without those that are pinned to later positions, unless these are all that is left."""
+    if not later:
+        return candidates
+    left = candidates.copy()
+    left[later] = False
+    return left if left.any() else candidates

@@ -1,4 +1,4 @@
-"""Distributions over items that explore: uniform, by popularity, and Thompson sampling of the watched share."""
+"""Distributions over items that explore: by popularity and Thompson sampling of the watched share."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +8,6 @@ from microlens.data.interactions import Int64
 
 Floats = npt.NDArray[np.float64]
 _GRID = 65  # values of the watched share at which the distribution functions are evaluated
-
-
-def uniform(count: int) -> Floats:
-    """The same probability for each of ``count`` items: (count,)."""
-    return np.full(count, 1.0 / count)
 
 
 def by_popularity(interactions: Int64) -> Floats:

@@ -1,5 +1,6 @@
 """Counts of each item: interactions in the dataset, and exposures, views, likes, comments and watched share here."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -42,37 +43,50 @@ class ItemCounts:
         self.exposures: Int64 = np.zeros(size, np.int64)
         self.views, self.likes, self.comments, self.ends = (self.exposures.copy() for _ in range(4))
         self.watched: Floats = np.zeros(size)
+        self._changing = threading.Lock()
 
     def grow(self, size: int) -> None:
         """Add items without counts."""
-        for name in ("interactions", *_OF_THE_FEED):
-            counts = getattr(self, name)
-            setattr(self, name, np.append(counts, np.zeros(max(0, size - len(counts)), counts.dtype)))
+        with self._changing:
+            for name in ("interactions", *_OF_THE_FEED):
+                setattr(self, name, _grown(getattr(self, name), size))
 
     def load(self, store: EventStore) -> None:
-        """Replace the counts of the feed by those of the store."""
-        fresh = {name: np.zeros_like(getattr(self, name)) for name in _OF_THE_FEED}
+        """Replace the counts of the feed by those of the store; an item that is added meanwhile has none."""
+        size = len(self.exposures)
+        fresh = {name: np.zeros_like(getattr(self, name)[:size]) for name in _OF_THE_FEED}
         for name, statement in _COUNTED.items():
             for row in store.read(statement()):
                 number = self._catalogue.number(row["item"])
-                if number is not None:
+                if number is not None and number < size:
                     fresh[name][number] += row["count"]
         for row in store.read(_watched()):
             number = self._catalogue.number(row["item"])
-            if number is not None:
+            if number is not None and number < size:
                 fresh["ends"][number] += 1
                 fresh["watched"][number] += watched_share(row)
-        for name, counts in fresh.items():
-            setattr(self, name, counts)
+        with self._changing:
+            for name, counts in fresh.items():
+                setattr(self, name, _grown(counts, len(self.interactions)))
+
+    def add_exposure(self, number: int) -> None:
+        """Count an item that is shown."""
+        with self._changing:
+            self.exposures[number] += 1
 
     def add_event(self, number: int, event: Row, liked: int) -> None:
         """Count an event about an item; ``liked`` is the change in the number of people who like it."""
-        self.likes[number] += liked
-        self.views[number] += event["kind"] == "start"
-        self.comments[number] += event["kind"] == "comment"
-        if event["kind"] == "end" and event["watched_ms"] is not None:
-            self.ends[number] += 1
-            self.watched[number] += watched_share(event)
+        with self._changing:
+            self.likes[number] += liked
+            self.views[number] += event["kind"] == "start"
+            self.comments[number] += event["kind"] == "comment"
+            if event["kind"] == "end" and event["watched_ms"] is not None:
+                self.ends[number] += 1
+                self.watched[number] += watched_share(event)
+
+
+def _grown(counts: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    return np.append(counts, np.zeros(max(0, size - len(counts)), counts.dtype))
 
 
 def _exposures() -> Select[Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 
 from microlens.errors import InputError
@@ -21,6 +22,7 @@ from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.people import People, now_ms
 from microlens.feed.person import Person
+from microlens.feed.publishing import Publisher
 from microlens.feed.schema import MODELS, RULES
 from microlens.feed.served_model import ServedModel
 from microlens.feed.settings import FeedSettings
@@ -38,8 +40,16 @@ _log = logging.getLogger(__name__)
 class Feed:
     """A feed of some models over the items of a catalogue, with its records in a store, which it closes.
 
-    Attributes:
-        study: the study that the feed serves, instead of everybody.
+    Args:
+        store: the event store.
+        catalogue: the items.
+        models: the models.
+        settings: the settings.
+        upload_folder: folder for uploaded videos; without one there is no publisher.
+        study: a study to serve, instead of everybody.
+
+    Raises:
+        InputError: the folder for uploads holds other files.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class Feed:
         catalogue: Catalogue,
         models: Models,
         settings: FeedSettings,
+        upload_folder: Path | None = None,
         study: StudySettings | None = None,
     ) -> None:
         self.store, self.catalogue, self.models, self.settings = store, catalogue, models, settings
@@ -55,6 +66,10 @@ class Feed:
         self.counts = ItemCounts(catalogue)
         self.uploads = Uploads(store, catalogue, self.counts, models)
         self.uploads.refresh()
+        self.publisher: Publisher | None = None
+        if upload_folder is not None:
+            text_ids = catalogue.dataset_ids.dtype == pl.String
+            self.publisher = Publisher(self.uploads, upload_folder, settings.limits, text_ids=text_ids)
         self.counts.load(store)
         catalogue.apply_rules(store.rules())
         self.people = People(store, catalogue, models, settings)
@@ -65,6 +80,8 @@ class Feed:
 
     def close(self) -> None:
         """End the threads, and commit what is left."""
+        if self.publisher is not None:
+            self.publisher.close()
         self._scoring.shutdown()
         self.store.close()
 
@@ -106,7 +123,7 @@ class Feed:
             await asyncio.wrap_future(self.store.add_exposures(rows, len(person.exposures)))
         for exposure in found.exposures:
             person.show(exposure.row, exposure.number)
-            self.counts.exposures[exposure.number] += 1
+            self.counts.add_exposure(exposure.number)
 
     async def record(self, person: Person, events: Sequence[Event | Refused]) -> tuple[Recorded, list[Row]]:
         """Store events durably, and apply them to the person and to the counts.

@@ -5,40 +5,78 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from microlens.data.interactions import Int64
 from microlens.feed import exploration
 from microlens.feed.exploration import Floats
 from microlens.feed.item_counts import ItemCounts
-from microlens.feed.served_model import Float32
+from microlens.feed.scored_items import Bools, ScoredItems
 from microlens.feed.settings import ExplorationSettings
 
-Bools = npt.NDArray[np.bool_]
 Reason = Literal["model", "popular", "explored", "pinned", "opened", "again"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A part of a policy: with probability ``share``, one of ``items`` (K,) by ``probabilities`` (K,) is chosen.
-
-    ``arm`` is the model that is credited with the choice.
-    """
+    """A part of a policy: with probability ``share`` it chooses one of some items; ``arm`` is credited with it."""
 
     share: float
-    items: Int64
-    probabilities: Floats
     reason: Reason
     arm: str | None = None
 
-    @classmethod
-    def certain(cls, item: int, reason: Reason, *, share: float = 1.0, arm: str | None = None) -> "Part":
-        """A part that always chooses the same item."""
-        return cls(share=share, items=np.array([item]), probabilities=np.ones(1), reason=reason, arm=arm)
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw an item."""
+        raise NotImplementedError
 
     def probability(self, item: int) -> float:
         """The probability of an item if this part of the policy chooses."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Certain(Part):
+    """Always chooses the same item."""
+
+    item: int
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """The item."""
+        return self.item
+
+    def probability(self, item: int) -> float:
+        """1 for the item."""
+        return float(item == self.item)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weighted(Part):
+    """Chooses one of ``items`` (K,) by ``probabilities`` (K,)."""
+
+    items: Int64
+    probabilities: Floats
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw an item."""
+        return int(self.items[_index(self.probabilities, rng)])
+
+    def probability(self, item: int) -> float:
+        """The probability of an item, 0 for those that are not among the items."""
         return float(self.probabilities[self.items == item].sum())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Uniform(Part):
+    """Chooses each of the items in ``among`` (C,) with the same probability; at least one is in it."""
+
+    among: Bools
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw an item."""
+        return int(rng.choice(np.flatnonzero(self.among)))
+
+    def probability(self, item: int) -> float:
+        """1 / K for each of the K items."""
+        return float(self.among[item]) / int(np.count_nonzero(self.among))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +91,16 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranking:
-    """The scores (C,) that a model, the arm, gives to all items; minus infinity where it has none."""
+    """The items as a model, the arm, scores them."""
 
     arm: str
-    scores: Float32
+    scored: ScoredItems
 
 
 def draw(policy: Sequence[Part], rng: np.random.Generator) -> Choice:
     """Draw an item from a policy, whose shares sum to 1."""
     part = policy[_index(np.array([part.share for part in policy]), rng)]
-    item = int(part.items[_index(part.probabilities, rng)])
+    item = part.draw(rng)
     propensity = sum(part.share * part.probability(item) for part in policy)
     return Choice(item=item, reason=part.reason, arm=part.arm, propensity=min(1.0, propensity))
 
@@ -87,10 +125,10 @@ def policy_of(
         counts: counts of the items.
         settings: how to explore.
     """
-    found = [(ranking.arm, best_candidate(ranking.scores, candidates)) for ranking in rankings]
+    found = [(ranking.arm, ranking.scored.best(candidates)) for ranking in rankings]
     known = [(arm, item) for arm, item in found if item is not None]
     share = 1.0 - settings.share
-    parts = [Part.certain(item, "model", share=share / len(known), arm=arm) for arm, item in known]
+    parts: list[Part] = [Certain(item=item, reason="model", share=share / len(known), arm=arm) for arm, item in known]
     if not known:
         parts.append(_popular(candidates, counts, share))
     if settings.share:
@@ -98,32 +136,19 @@ def policy_of(
     return parts
 
 
-def best_candidate(scores: Float32, candidates: Bools) -> int | None:
-    """The candidate with the highest score, the first of equal ones; None if no candidate has a score."""
-    masked = np.where(candidates, scores, np.float32(-np.inf))
-    best = int(masked.argmax())
-    return best if masked[best] > -np.inf else None
-
-
-def rank_of(item: int, scores: Float32) -> int:
-    """The rank of an item among all with a score, from 1; equal scores are ranked by number."""
-    return 1 + int(np.count_nonzero(scores > scores[item])) + int(np.count_nonzero(scores[:item] == scores[item]))
-
-
 def _popular(candidates: Bools, counts: ItemCounts, share: float) -> Part:
     items = np.flatnonzero(candidates)
     probabilities = exploration.by_popularity(counts.interactions[items])
-    return Part(share=share, items=items, probabilities=probabilities, reason="popular")
+    return Weighted(share=share, items=items, probabilities=probabilities, reason="popular")
 
 
 def _exploring(candidates: Bools, counts: ItemCounts, settings: ExplorationSettings) -> Part:
     size = len(candidates)
-    seen = counts.interactions[:size] + counts.exposures[:size]
-    new = np.flatnonzero(candidates & (seen < settings.new_below))
-    items = new if len(new) else np.flatnonzero(candidates)
+    new = candidates & (counts.interactions[:size] + counts.exposures[:size] < settings.new_below)
+    among = new if new.any() else candidates.copy()
     if settings.kind == "epsilon":
-        probabilities = exploration.uniform(len(items))
-    else:
-        items = items[np.argsort(counts.exposures[items], kind="stable")[: settings.pool]]
-        probabilities = exploration.thompson(counts.watched[items], counts.ends[items])
-    return Part(share=settings.share, items=items, probabilities=probabilities, reason="explored")
+        return Uniform(share=settings.share, among=among, reason="explored")
+    items = np.flatnonzero(among)
+    items = items[np.argsort(counts.exposures[items], kind="stable")[: settings.pool]]
+    probabilities = exploration.thompson(counts.watched[items], counts.ends[items])
+    return Weighted(share=settings.share, items=items, probabilities=probabilities, reason="explored")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from microlens.config.toml_files import check_values, read_toml
 from microlens.errors import InputError
+from microlens.media.pictures import MAX_PIXELS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
@@ -68,13 +69,18 @@ class ExplorationSettings(Section):
 class Limits(Section):
     """Limits on what a client sends: lengths in characters, sizes in bytes.
 
-    ``requests_a_minute`` is the rate at which a client may call the API, after a burst of a tenth of it; 0 for no
-    limit.
+    ``requests_a_minute`` is the rate at which a client may call the API, after a burst of a tenth of it, and
+    ``uploads_an_hour`` that at which a person may send videos, after a burst of ten; 0 for no limit.
     """
 
     comment_length: Annotated[int, Field(ge=1, le=10_000)] = 500
     body_bytes: Annotated[int, Field(ge=1024, le=2**26)] = 2**20
     requests_a_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 600
+    title_length: Annotated[int, Field(ge=1, le=1000)] = 200
+    upload_bytes: Annotated[int, Field(ge=1024, le=2**33)] = 100 * 2**20
+    upload_seconds: Annotated[float, Field(gt=0, le=3600)] = 180.0
+    upload_pixels: Annotated[int, Field(ge=64, le=MAX_PIXELS)] = 4096 * 2304
+    uploads_an_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 30
 
 
 class FeedSettings(Section):
@@ -88,6 +94,8 @@ class FeedSettings(Section):
         allowed_tags: if not empty, only items with these tags are shown.
         blocked_tags: items with these tags are not shown.
         adult_tags: items with these tags are shown only in sessions of adults.
+        uploads: whether people may add videos; by default only where the server can be reached from its own machine
+            alone, because everybody sees what anybody uploads.
         why: whether people may see why an item was chosen.
         seed: seed of the assignment of people to models, and of all draws.
     """
@@ -99,5 +107,6 @@ class FeedSettings(Section):
     allowed_tags: tuple[str, ...] = ()
     blocked_tags: tuple[str, ...] = ()
     adult_tags: tuple[str, ...] = ()
+    uploads: bool | None = None
     why: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -32,6 +32,19 @@ class Uploads:
         self._rows: list[Row] = []
         self._changing = threading.Lock()
 
+    @property
+    def can_rank(self) -> bool:
+        """Whether a model that is served can rank a new video."""
+        return any(model.reads_videos for model in self._models.serving.values())
+
+    def stored(self) -> set[str]:
+        """The items of the store.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+        """
+        return {row["item"] for row in self._store.uploads()}
+
     def refresh(self) -> None:
         """Add the uploads of the store that are not known yet: all at the start, later those of other servers."""
         with self._changing:

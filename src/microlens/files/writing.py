@@ -49,7 +49,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # not above, because decoding processes write files but lock nothing
 
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)  # any thread may release it
     try:
         lock.acquire()
     except Timeout:

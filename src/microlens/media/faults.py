@@ -7,7 +7,8 @@ from pathlib import Path
 
 import av
 
-_SYSTEM_FAILURES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_SYSTEM_FAILURES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, *_FULL}
 
 
 class MediaFault(Exception):  # noqa: N818 - the file is at fault, not the program
@@ -25,6 +26,8 @@ def faults_of(path: Path) -> Iterator[None]:
     except MediaFault:
         raise
     except av.error.FFmpegError as error:  # first, because some of these are also MemoryError or OSError
+        if error.errno in _FULL:
+            raise OSError(error.errno, error.strerror) from error
         raise MediaFault(f"it cannot be decoded ({error.strerror})") from error
     except (MemoryError, RecursionError):
         raise

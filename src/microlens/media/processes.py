@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from tempfile import TemporaryFile
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from microlens.errors import InputError
@@ -28,6 +28,7 @@ R = TypeVar("R")
 
 SECONDS_A_TASK = 600.0
 SECONDS_TO_START = 600.0
+_SECONDS_BETWEEN_LOOKS = 0.2
 # After this many distinct tasks have killed workers and none succeeded, the cause is not the tasks.
 _KILLERS_WITHOUT_SUCCESS = 8
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from microlens.media.processes import serve; serve({channel})"
@@ -90,6 +91,28 @@ def work(
     yield from killers
 
 
+def run_alone(function: Callable[[T], R], task: T, seconds: float, stopping: Event) -> R | Killed:
+    """Apply ``function`` to one task in a process of its own, which ends when the task has taken too long.
+
+    Args:
+        function: an importable function, or a ``partial`` of one.
+        task: its argument.
+        seconds: the longest time that it may take.
+        stopping: ends the process when it is set.
+
+    Raises:
+        InputError: the process does not start.
+        OSError: raised by ``function``.
+    """
+    with closing(_Worker(function)) as worker:
+        worker.wait_for_start()
+        worker.give(task, seconds)
+        while not wait([worker.channel], _SECONDS_BETWEEN_LOOKS):
+            if stopping.is_set() or worker.deadline <= time.monotonic():
+                worker.give_up()
+        return worker.hear()  # type: ignore[no-any-return]
+
+
 def _round(function: Callable[[T], R], waiting: deque[T], workers: int) -> Generator[tuple[T, R | Killed]]:
     """Yield results of the ``waiting`` tasks; stop early if too many workers die."""
     crew: list[_Worker] = []
@@ -134,6 +157,7 @@ class _Worker:
         self.deadline = time.monotonic() + SECONDS_TO_START
         self._has_started = False
         self._gave_up = False
+        self._seconds = SECONDS_TO_START
         try:
             self._errors = TemporaryFile()  # noqa: SIM115 - closed with the process
             self.channel, theirs = Pipe()
@@ -150,10 +174,11 @@ class _Worker:
             raise InputError(f"a worker process cannot be started ({error.strerror}).") from error
         self._send(function)
 
-    def give(self, task: Any) -> None:
-        """Send a task to the process."""
+    def give(self, task: Any, seconds: float | None = None) -> None:
+        """Send a task to the process, which may take ``SECONDS_A_TASK`` unless ``seconds`` are given."""
         self.task = (task,)
-        self.deadline = time.monotonic() + SECONDS_A_TASK
+        self._seconds = SECONDS_A_TASK if seconds is None else seconds
+        self.deadline = time.monotonic() + self._seconds
         self._send(task)
 
     def _send(self, what: Any) -> None:
@@ -198,7 +223,7 @@ class _Worker:
                 "little memory, or the installation is damaged."
             )
         if self._gave_up:
-            return Killed(f"takes longer than {SECONDS_A_TASK / 60:g} minutes")
+            return Killed(f"takes longer than {self._seconds / 60:g} minutes")
         return Killed(f"kills the process ({ending})")
 
     def give_up(self) -> None:

@@ -9,6 +9,7 @@ import { Part } from "./part.js";
 import { post } from "./server.js";
 import { copyLink } from "./share.js";
 import { Slide } from "./slide.js";
+import { UploadSheet } from "./upload.js";
 import { showWhy } from "./why.js";
 
 const MOST_AT_ONCE = 5;
@@ -22,6 +23,7 @@ class Feed {
   #list = document.getElementById("feed");
   #sound = document.getElementById("sound");
   #comments = new Comments((slide, text) => this.#comment(slide, text));
+  #uploads = new UploadSheet();
   #outbox = new Outbox(showAway, (event, why) => this.#refused(event, why));
   #address = new URLSearchParams(location.search);
   #opened = this.#address.get("item");
@@ -68,6 +70,7 @@ class Feed {
     this.#part.begin(answer.ends_in_ms, () => this.#endPart());
     this.#preload = answer.preload;
     this.#comments.longest = answer.comment_length;
+    this.#uploads.offer(answer.upload);
   }
 
   // Ask for items until enough lie ahead.

@@ -34,7 +34,7 @@ class Access:
     operator_token: str | None = None
 
     def __post_init__(self) -> None:
-        if self.host not in LOOPBACK and self.token is None:
+        if not self.is_private and self.token is None:
             raise InputError(
                 f"--host {self.host} can be reached from other machines; give a --token that admits people, or leave "
                 f"out --host."
@@ -44,6 +44,11 @@ class Access:
                 raise InputError(
                     f"a token is at least {SHORTEST_TOKEN} letters and digits; make one with: openssl rand -hex 16"
                 )
+
+    @property
+    def is_private(self) -> bool:
+        """True if only programs on the same machine reach the server."""
+        return self.host in LOOPBACK
 
     def admits(self, given: str | None) -> bool:
         """True if a token admits a person."""
@@ -60,7 +65,7 @@ class Access:
 
         On a loopback address other names are refused, because a page of another site could have its name point here.
         """
-        return self.host not in LOOPBACK or host_name(host) in LOOPBACK
+        return not self.is_private or host_name(host) in LOOPBACK
 
 
 def host_name(host: str) -> str:
@@ -89,7 +94,7 @@ class RateLimit:
         a_minute: requests a minute in the long run; 0 for no limit.
     """
 
-    def __init__(self, a_minute: int) -> None:
+    def __init__(self, a_minute: float) -> None:
         self._rate = a_minute / 60
         self._burst = max(10.0, self._rate * _BURST_SECONDS)
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()

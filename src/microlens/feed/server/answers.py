@@ -26,6 +26,17 @@ class Features(BaseModel):
     """What the page may offer."""
 
     why: bool
+    upload: bool
+
+
+class UploadOffer(BaseModel):
+    """What an uploaded video may be: limits, and tags; ``tags_only`` says that there are no others."""
+
+    bytes: int
+    seconds: float
+    title_length: int
+    tags: list[str]
+    tags_only: bool
 
 
 class SessionAnswer(BaseModel):
@@ -37,6 +48,7 @@ class SessionAnswer(BaseModel):
     preload: int
     comment_length: int
     features: Features
+    upload: UploadOffer | None
     ends_in_ms: int | None = None
 
 
@@ -131,6 +143,20 @@ class Comments(BaseModel):
 
     comments: list[Comment]
     before: int | None
+
+
+def upload_offer(feed: Feed, *, allowed: bool) -> UploadOffer | None:
+    """What people may upload; None if uploads are not allowed or no model can rank a new video."""
+    if feed.publisher is None or not allowed or not feed.uploads.can_rank:
+        return None
+    limits = feed.settings.limits
+    return UploadOffer(
+        bytes=limits.upload_bytes,
+        seconds=limits.upload_seconds,
+        title_length=limits.title_length,
+        tags=feed.catalogue.tags,
+        tags_only=bool(feed.settings.allowed_tags),
+    )
 
 
 def described(feed: Feed, person: Person, number: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 import microlens
 from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.live import Feed
-from microlens.feed.server import media, operator, people, study
+from microlens.feed.server import media, operator, people, study, uploads
 from microlens.feed.server.access import TOKEN_COOKIE, Access, RateLimit
 from microlens.feed.server.guard import Guard
 from microlens.feed.server.metrics import Metrics
@@ -35,6 +35,7 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
         access: who may use it; by default everyone who reaches a loopback address.
     """
     access, limits, metrics = access or Access(), feed.settings.limits, Metrics()
+    allowed = access.is_private if feed.settings.uploads is None else feed.settings.uploads
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -51,8 +52,9 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
     )
     app.openapi_url = "/openapi.json"
     app.state.feed, app.state.metrics, app.state.access = feed, metrics, access
+    app.state.uploads_allowed, app.state.upload_rate = allowed, RateLimit(limits.uploads_an_hour / 60)
     add_problem_handlers(app)
-    for router in (people.router, media.router, operator.router, study.router):
+    for router in (people.router, uploads.router, media.router, operator.router, study.router):
         app.include_router(router)
     _add_pages(app, access)
     app.add_middleware(
@@ -61,6 +63,7 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
         rate=RateLimit(limits.requests_a_minute),
         is_known=feed.people.has_seen,
         body_bytes=limits.body_bytes,
+        upload_bytes=limits.upload_bytes if allowed else 0,
         metrics=metrics,
     )
     return app

@@ -18,6 +18,8 @@ from microlens.feed.server.problems import ProblemResponse, problem
 OPEN_PATHS = ("/health", "/ready")
 PAGES = ("/", "/operator")
 OPERATOR_PATHS = ("/api/admin/", "/api/users/", "/operator", "/metrics")
+UPLOAD_PATH = "/api/items"
+_FORM_BYTES = 2**16  # of an upload, beside the file
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -41,6 +43,7 @@ class Guard:
         rate: limits the requests of a client to the API.
         is_known: says whether a person is known, who is then limited by person instead of by address.
         body_bytes: greatest size of a body.
+        upload_bytes: greatest size of an uploaded file; 0 if there are no uploads.
         metrics: counts requests.
     """
 
@@ -52,10 +55,11 @@ class Guard:
         rate: RateLimit,
         is_known: Callable[[str], bool],
         body_bytes: int,
+        upload_bytes: int,
         metrics: Metrics,
     ) -> None:
         self._app, self._access, self._rate, self._is_known = app, access, rate, is_known
-        self._body_bytes, self._metrics = body_bytes, metrics
+        self._body_bytes, self._upload_bytes, self._metrics = body_bytes, upload_bytes, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -73,11 +77,12 @@ class Guard:
                 added = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     added.setdefault(name, value)
-                added.setdefault("Cache-Control", "no-store")
+                is_page = scope["path"].startswith("/static/")  # which browsers may keep and check
+                added.setdefault("Cache-Control", "no-cache" if is_page else "no-store")
             await send(message)
 
         try:
-            await (refusal or self._app)(scope, _limited(receive, self._body_bytes), send_with_headers)
+            await (refusal or self._app)(scope, _limited(receive, self._most_bytes(scope)), send_with_headers)
         finally:
             self._metrics.request(scope, status, time.perf_counter() - began)
 
@@ -89,10 +94,15 @@ class Guard:
             return problem(403, "the request comes from a page of another site")
         if path not in OPEN_PATHS and not self._admits(path, _given_token(scope, headers, cookies)):
             return problem(401, "a token is needed: open the address with ?token=TOKEN", {"WWW-Authenticate": "Bearer"})
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._body_bytes:
-            return problem(413, f"the body has more than {self._body_bytes:,} bytes")
+        length, most = headers.get("content-length", "0"), self._most_bytes(scope)
+        if length.isdecimal() and int(length) > most:
+            return problem(413, f"the body has more than {most:,} bytes")
         return self._slowed(scope, cookies) if path.startswith("/api/") else None
+
+    def _most_bytes(self, scope: Scope) -> int:
+        if self._upload_bytes and scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
+            return self._upload_bytes + _FORM_BYTES
+        return self._body_bytes
 
     def _admits(self, path: str, token: str | None) -> bool:
         if path.startswith(OPERATOR_PATHS):

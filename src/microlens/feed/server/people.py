@@ -20,6 +20,7 @@ from microlens.feed.server.answers import (
     SessionRequest,
     described,
     exposure_answer,
+    upload_offer,
 )
 from microlens.feed.server.cookies import PERSON_COOKIE, feed_of, set_person
 from microlens.feed.server.metrics import Metrics
@@ -56,12 +57,14 @@ async def begin_session(request: Request, response: Response, wanted: SessionReq
     else:
         person = await _visitor(request, response)
         session = await feed.people.begin_session(person, adult=wanted.adult)
+    offer = upload_offer(feed, allowed=request.app.state.uploads_allowed)
     return SessionAnswer(
         session=session.id,
         person=person.id,
         preload=feed.settings.preload,
         comment_length=feed.settings.limits.comment_length,
-        features=Features(why=feed.settings.why and feed.study is None),
+        features=Features(why=feed.settings.why and feed.study is None, upload=offer is not None),
+        upload=offer,
         ends_in_ms=None if feed.study is None else feed.study.ends_in(person, session.part or 0),
     )
 

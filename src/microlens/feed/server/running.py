@@ -1,6 +1,7 @@
 """Running a server: its socket, its log, and the signals that stop it or reload its models."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -58,6 +59,7 @@ def serve(
     operator_token: str | None = None,
     user: str | None = None,
     interleave: bool = False,
+    uploads: str | Path | None = None,
     study: StudySettings | None = None,
     on_ready: Callable[[str, int], None] | None = None,
 ) -> None:
@@ -75,6 +77,7 @@ def serve(
         operator_token: secret that admits operators.
         user: id of a user of the dataset whom everybody continues.
         interleave: let the models choose in turn, instead of one for each person.
+        uploads: folder for videos that people upload; by default ``uploads`` beside a SQLite file.
         study: serve a study to those who are invited, instead of everybody.
         on_ready: called with the address and the number of items when everything is loaded.
 
@@ -92,6 +95,7 @@ def serve(
             release=None if release is None else Path(release),
             user=user,
             interleave=interleave,
+            uploads=None if uploads is None else Path(uploads),
             study=study,
         )
         if on_ready is not None:
@@ -109,12 +113,14 @@ def open_feed(
     release: Path | None = None,
     user: str | None = None,
     interleave: bool = False,
+    uploads: Path | None = None,
     study: StudySettings | None = None,
 ) -> Feed:
     """Load runs and open the event store.
 
     Raises:
-        InputError: a run cannot be served, the store cannot be opened, or a study has more videos than there are.
+        InputError: a run cannot be served, the store cannot be opened, the folder for uploads cannot be used, or there
+            are too few items for the study.
     """
     models = [ServedModel.open(run, dataset, user) for run in runs]
     catalogue = Catalogue(models[0].dataset, release, settings)
@@ -122,7 +128,26 @@ def open_feed(
     served = Models(models, interleave=interleave, seed=settings.seed)
     if study is not None:
         _check_videos(study, 1 if served.interleave else len(models), int(catalogue.active.sum()))
-    return Feed(EventStore(events), catalogue, served, settings, study)
+    store = EventStore(events)
+    try:
+        folder = _upload_folder(store, settings, uploads) if study is None else None
+        return Feed(store, catalogue, served, settings, folder, study)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _upload_folder(store: EventStore, settings: FeedSettings, named: Path | None) -> Path | None:
+    """The folder for uploads, or None if they are off."""
+    if settings.uploads is False:
+        return None
+    if named is not None or store.exclusive:
+        return named or Path(str(store.url.database)).parent / "uploads"
+    if settings.uploads:
+        raise InputError(
+            "uploads need a folder that all servers of a PostgreSQL database share; name it with --uploads."
+        )
+    return None
 
 
 def _check_videos(study: StudySettings, parts: int, items: int) -> None:
@@ -151,6 +176,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, which let requests end first; SIGHUP loads the runs again."""
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # a full collection would walk the objects of torch, for a tenth of a second, while people wait
     config = uvicorn.Config(
         create_app(feed, access),
         log_config=None,
@@ -158,7 +185,8 @@ def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    asyncio.run(_serve(feed, _Server(config), listening))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(feed, _Server(config), listening))
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,77 @@
+"""The scores of all items after a history, of which only the best are kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from microlens.data.interactions import Int64
+from microlens.feed.served_model import Float32
+
+Bools = npt.NDArray[np.bool_]
+_KEPT = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredItems:
+    """Scores (C,) that are computed again where more than the best items are needed, which is rare.
+
+    Attributes:
+        compute: computes the scores; minus infinity where an item has none.
+        items: (K,) the items with the highest scores, the highest first, equal scores by number.
+        scores: (K,) their scores.
+        are_all: True if no other item has a score.
+    """
+
+    compute: Callable[[], Float32]
+    items: Int64
+    scores: Float32
+    are_all: bool
+
+    @classmethod
+    def of(cls, compute: Callable[[], Float32]) -> Self:
+        """Compute the scores, and keep the best."""
+        scores = compute()
+        best = torch.from_numpy(scores).topk(min(_KEPT, len(scores)))
+        items, values = best.indices.numpy(), best.values.numpy()
+        are_all = len(items) == len(scores) or values[-1] == -np.inf
+        last = -np.inf if are_all else values[-1]  # items that are not kept may have this score, too
+        items, values = items[values > last], values[values > last]
+        order = np.lexsort([items, -values])
+        return cls(compute, items[order], values[order], are_all)
+
+    def best(self, candidates: Bools) -> int | None:
+        """The candidate with the highest score, the first of equal ones; None if no candidate has a score.
+
+        Args:
+            candidates: whether each item may be chosen; items beyond its end may not.
+        """
+        kept = self.items[self.items < len(candidates)]
+        chosen = kept[candidates[kept]]
+        if len(chosen):
+            return int(chosen[0])
+        return None if self.are_all else _best(self.compute(), candidates)
+
+    def place(self, item: int) -> tuple[float, int] | None:
+        """The score of an item and its rank from 1 among all with a score; None if it has no score."""
+        (kept,) = np.nonzero(self.items == item)
+        if len(kept):
+            return float(self.scores[kept[0]]), int(kept[0]) + 1
+        return None if self.are_all else _place(self.compute(), item)
+
+
+def _best(scores: Float32, candidates: Bools) -> int | None:
+    size = min(len(scores), len(candidates))
+    masked = np.where(candidates[:size], scores[:size], np.float32(-np.inf))
+    best = int(masked.argmax())
+    return best if masked[best] > -np.inf else None
+
+
+def _place(scores: Float32, item: int) -> tuple[float, int] | None:
+    if item >= len(scores) or scores[item] == -np.inf:
+        return None
+    ahead = int(np.count_nonzero(scores > scores[item])) + int(np.count_nonzero(scores[:item] == scores[item]))
+    return float(scores[item]), 1 + ahead
