@@ -263,6 +263,25 @@ def test_answers_are_checked_and_kept_once(client: TestClient, url: str, tokens:
     assert [row.model for row in rows] == order_of(1, ["id", "other-id"], 0)
 
 
+def test_what_is_sent_twice_at_once_counts_once(client: TestClient, url: str, tokens: list[str]) -> None:
+    feed = client.app.state.feed  # type: ignore[attr-defined]
+    participants, person = feed.study.participants, person_of(tokens[0])
+    for moment, order in ((1, ["id", "other-id"]), (2, ["other-id", "id"])):
+        participants.consent(person, order, moment)
+    for text in ("yes", "no"):
+        participants.finish_part(person, 0, {"liked": text}, finishes=False, now=3)
+    found = participants.find(person)
+    assert (found.order, found.consented, found.done) == (("id", "other-id"), 1, 1)
+    assert [row.answer for row in microlens.study_answers(url, "colours")] == ["yes"]
+
+
+def test_nothing_is_uploaded_in_a_study(client: TestClient, tokens: list[str]) -> None:
+    Participant(client, tokens[0]).begin()
+    assert client.post("/api/sessions", json={"participant": tokens[0]}).json()["upload"] is None
+    file = {"file": ("video.mp4", b"0000", "video/mp4")}
+    assert client.post("/api/items", data={"title": "A video"}, files=file).status_code in (403, 404, 409)
+
+
 def test_links_that_admit_nobody_say_why(client: TestClient, tokens: list[str]) -> None:
     assert Participant(client, None).stage == "invitation"
     assert Participant(client, "x" * 43).stage == "unknown"

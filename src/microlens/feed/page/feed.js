@@ -105,6 +105,7 @@ class Feed {
     if (this.#address.has("why")) wanted.why = true;
     const { exposures, used_up: isUsedUp, ended: hasEnded } = await post("/api/next", wanted);
     this.#opened = null;
+    if (this.#part.hasEnded) return false; // its time is up meanwhile
     if (isUsedUp) show("You have seen everything. It begins again.");
     for (const exposure of exposures) this.#append(exposure);
     if (hasEnded) return this.#addEnd();
