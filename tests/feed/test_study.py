@@ -302,6 +302,8 @@ def test_links_that_admit_nobody_say_why(client: TestClient, tokens: list[str]) 
         answer = client.post("/api/sessions", json={"participant": participant.token})
         assert answer.status_code == 403
         assert "set-cookie" not in answer.headers
+    client.cookies.clear()
+    assert "by invitation" in client.post("/api/sessions").json()["detail"]
     client.post("/api/admin/study", json={"closed": False})
     assert late.stage == "consent"
 
@@ -397,6 +399,7 @@ def test_commands_write_links_and_answers(open_world: OpenFeed, serve: Serve, ur
     rows = list(csv.DictReader(links.read_text(encoding="utf-8").splitlines()))
     assert [row["number"] for row in rows] == ["1", "2"]
     assert all(row["link"].startswith(f"{address}&participant=") for row in rows)
+    assert links.stat().st_mode & 0o077 == 0
     before = links.read_bytes()
     status, _, err = run_command("feed", "participants", study, links, *options)
     assert (status, "exists" in err, links.read_bytes()) == (2, True, before)

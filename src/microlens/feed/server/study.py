@@ -128,8 +128,10 @@ async def participant_in(feed: Feed, study: Study, secret: str | None) -> tuple[
     """
     participant, person = (None, None) if secret is None else await found(feed, study, secret)
     stage = await asyncio.to_thread(study.stage, participant, person)
-    if participant is None or person is None or stage != "videos":
-        raise HTTPException(403, "this feed is a study; ask POST /api/study what comes next")
+    if participant is None:
+        raise HTTPException(403, "this feed is a study by invitation; open the link that you were sent")
+    if person is None or stage != "videos":
+        raise HTTPException(403, "there are no videos for this participant now; ask POST /api/study what comes next")
     if not study.serves(participant):
         raise HTTPException(409, "the models of this participant are not served now; the study goes on when they are")
     return participant, person
@@ -145,7 +147,7 @@ def _study(request: Request) -> Study:
 def _asked(request: Request, wanted: StudyRequest) -> tuple[Feed, Study, str]:
     study, secret = _study(request), secret_of(request, wanted.participant)
     if secret is None:
-        raise HTTPException(403, "this study is by invitation")
+        raise HTTPException(403, "this feed is a study by invitation; open the link that you were sent")
     return feed_of(request), study, secret
 
 

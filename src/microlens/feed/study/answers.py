@@ -108,8 +108,9 @@ def invite_participants(events: str, study: str, count: int, url: str) -> list[t
 
 
 def write_links(links: Sequence[tuple[int, str]], path: Path) -> None:
-    """Write links as CSV."""
+    """Write links as CSV, for the owner of the file alone."""
     _write(path, ["number", "link"], links)
+    path.chmod(0o600)
 
 
 def _write(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
