@@ -65,10 +65,10 @@ COMMANDS: dict[str, list[str]] = {
         *("--settings", "--user", "--interleave", "--study", "--uploads"),
     ],
     "feed simulate": [
-        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--token", "--before", "--json"),
-        "--figure",
+        *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--only", "--new-videos"),
+        *("--token", "--before", "--json", "--figure"),
     ],
-    "feed report": ["EVENTS", "--study", "--json", "--figure"],
+    "feed report": ["EVENTS", "--study", "--estimate", "--settings", "--json", "--figure"],
     "feed participants": ["STUDY", "OUT", "--count", "--url", "--events"],
     "feed answers": ["STUDY", "OUT", "--events"],
     "features extract": [

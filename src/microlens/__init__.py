@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from microlens.engines.ray_cluster import RayEngine
     from microlens.errors import InputError
     from microlens.evaluation.report import Report, adopt_run, check_run
+    from microlens.feed.decisions import Decision
     from microlens.feed.from_events import FeedRelease, release_from_events
+    from microlens.feed.off_policy import PolicyEstimate, estimate_policy, estimate_run
     from microlens.feed.report import FeedReport, report_feed
     from microlens.feed.server.running import serve
     from microlens.feed.settings import FeedSettings
@@ -56,6 +58,7 @@ _MODULES = {
     "ClipSettings": "media.reading",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
+    "Decision": "feed.decisions",
     "FeedRelease": "feed.from_events",
     "FeedReport": "feed.report",
     "FeedSettings": "feed.settings",
@@ -66,6 +69,7 @@ _MODULES = {
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
     "PictureTexts": "runs.picture_texts",
+    "PolicyEstimate": "feed.off_policy",
     "Protocol": "data.protocol",
     "RayEngine": "engines.ray_cluster",
     "Recommender": "recommenders.base",
@@ -90,6 +94,8 @@ _MODULES = {
     "convert": "release.convert",
     "describe": "stats.description",
     "download_release": "download.release",
+    "estimate_policy": "feed.off_policy",
+    "estimate_run": "feed.off_policy",
     "export_lmdb": "data.export_lmdb",
     "filter_release": "subsets.filtering",
     "fit": "runs.fit",
@@ -120,6 +126,7 @@ __all__ = [
     "ClipSettings",
     "Conversion",
     "Dataset",
+    "Decision",
     "Description",
     "Download",
     "FeatureComparison",
@@ -130,6 +137,7 @@ __all__ = [
     "InputError",
     "ItemEncoder",
     "PictureTexts",
+    "PolicyEstimate",
     "Protocol",
     "RayEngine",
     "Recommender",
@@ -154,6 +162,8 @@ __all__ = [
     "convert",
     "describe",
     "download_release",
+    "estimate_policy",
+    "estimate_run",
     "export_lmdb",
     "filter_release",
     "fit",

@@ -21,6 +21,22 @@ def test_report_prints_writes_and_draws(records: Records, store_url: str, tmp_pa
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+def test_report_estimates_what_a_run_would_have_got(
+    world: Path, records: Records, store_url: str, tmp_path: Path
+) -> None:
+    for number in range(3):
+        records.show(f"{number}", "4", LIKED, why="popular")
+        records.show(f"{number}", "7", SKIPPED, second=2)
+    run, json_file = world / "popularity", tmp_path / "report.json"
+    status, out, _ = run_command("feed", "report", store_url, "--estimate", run, "--json", json_file)
+    assert status == 0
+    said = " ".join(out.split())
+    assert "estimated from 6 decisions, effective sample size" in said
+    assert "note: with an effective sample size below 150" in said
+    (estimate,) = json.loads(json_file.read_text(encoding="utf-8"))["estimates"].values()
+    assert estimate["values"]["liked"]["logged"]["mean"] == 0.5
+
+
 def test_from_events_says_what_it_wrote_and_what_is_next(
     world: Path, records: Records, store_url: str, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ from microlens.feed.server.access import Access
 from microlens.feed.upload_folders import COPY
 from microlens.media import untrusted_videos
 from tests.feed import upload_workers
-from tests.feed.conftest import ITEMS, NO_EXPLORATION, OpenFeed, Served, Visitor, event_of
+from tests.feed.conftest import ITEMS, NO_EXPLORATION, OpenFeed, Postgres, Served, Visitor, event_of
 from tests.feed.servers import Server
 from tests.videos import encode, mux_film
 
@@ -113,7 +113,7 @@ def test_a_video_is_ranked_at_once_lasts_and_becomes_part_of_a_release(
     visitor = Visitor(client)
     first = visitor.next(2)
     visitor.send(*(event_of(exposure, "like") for exposure in first))
-    answer = send(client, clip, 'A "new" one,\twith 你好\x00\x1b', "Cats & dogs")
+    answer = send(client, clip, 'A "new" one,\twith 你好\x00\x1b', "Cats & dogs", name="../../../../tmp/climbed.mp4")
     assert answer.status_code == 201, answer.text
     item = answer.json()
     assert (item["title"], item["tag"]) == ('A "new" one, with 你好', "Cats & dogs")
@@ -376,6 +376,7 @@ _KIND = {"Content-Type": "multipart/form-data; boundary=x"}
     [
         (upload_workers.die, 422, r"decoding it kills the process \(SIGSEGV\)"),
         (upload_workers.hang, 422, r"decoding it takes longer than 0.01 minutes"),
+        (upload_workers.take_time, 422, "decoding it takes too long"),
         (upload_workers.take_memory, 422, "decoding it needs more memory than there is"),
         (upload_workers.fill_the_disk, 507, "the disk of the server is full"),
     ],
@@ -544,8 +545,33 @@ def test_what_a_killed_server_has_left_is_removed_and_nothing_else(
     (root / "456").mkdir()
     (root / "456" / "thesis.doc").write_bytes(b"of somebody else")
     again = open_world("video", events=url, settings=settings())
-    assert files_of(again) == [".microlens", "456/thesis.doc", f"{item}/cover.jpg", f"{item}/video.mp4"]
+    assert files_of(again) == sorted([".microlens", "456/thesis.doc", f"{item}/cover.jpg", f"{item}/video.mp4"])
     again.close()
+
+
+def test_servers_that_share_a_store_share_uploads(
+    postgres: Postgres, clip: Path, open_world: OpenFeed, serve: Serve, tmp_path: Path
+) -> None:
+    url, shared = postgres.new_database(), tmp_path / "shared"
+    alone = open_world("video", events=url, settings=settings())
+    assert alone.publisher is None
+    alone.close()
+    with pytest.raises(InputError, match="name it with --uploads"):
+        open_world("video", events=url, settings=settings(uploads=True))
+    one = open_world("video", events=url, settings=settings(), uploads=shared)
+    assert one.publisher is not None
+    with closing(one.publisher.begin("ann")) as begun:
+        begun.received.write_bytes(b"is being sent")
+        other = open_world("video", events=url, settings=settings(), uploads=shared)
+        assert begun.received.is_file()
+    clients = serve(one), serve(other)
+    visitors = [Visitor(client) for client in clients]
+    item = send(clients[0], clip).json()
+    until(lambda: clients[1].get(f"/api/items/{item['item']}").status_code == 200, 3)
+    assert clients[1].get(item["video"]).content == clients[0].get(item["video"]).content
+    assert visitors[1].next(item=item["item"])[0]["title"] == "A new one"
+    number = ITEMS + 1
+    assert one.models.serving["video"].scores([1])[number] == other.models.serving["video"].scores([1])[number]
 
 
 def test_a_folder_with_other_files_is_not_taken(open_world: OpenFeed, tmp_path: Path) -> None:
@@ -570,3 +596,20 @@ def test_a_server_that_is_killed_in_the_middle_leaves_nothing(
     feed = open_world("video", events=url)
     assert_nothing_is_left(feed)
     feed.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_asked_to_stop_ends_an_upload(video_run: Path, tmp_path: Path) -> None:
+    long = mux_film(tmp_path / "long.mp4", count=1200, size=(960, 540), options={"preset": "ultrafast"})
+    server = Server(video_run, f"sqlite:///{tmp_path}/events.sqlite")
+    answers: list[int] = []
+    with httpx.Client(base_url=server.address, timeout=60) as client:
+        Visitor(client)
+        thread = threading.Thread(target=lambda: answers.append(send(client, long).status_code))
+        thread.start()
+        until(lambda: list((tmp_path / "uploads").glob("*/.video.mp4*")), 60)
+        log = server.stop()
+        thread.join()
+    assert (answers, server.process.returncode) == ([503], 0)
+    assert '"level": "error"' not in log
+    assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [".microlens"]

@@ -89,3 +89,24 @@ def test_what_cannot_be_decoded_is_not_stored(video_run: Path, open_world: OpenF
         feed.uploads.add(row(tmp_path / "text.mp4", "21"))
     assert (feed.store.uploads(), len(feed.catalogue)) == ([], ITEMS)
     feed.close()
+
+
+def test_counts_that_are_read_while_an_item_is_added_have_a_place_for_it(
+    video_run: Path, open_world: OpenFeed, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = open_world("video")
+    original, added = feed.store.read, []
+
+    def read(statement: Any) -> Any:
+        if not added:
+            added.append("21")
+            feed.uploads.add(row(clip, "21"))
+            return [{"item": "21", "count": 1}]
+        return original(statement)
+
+    monkeypatch.setattr(feed.store, "read", read)
+    feed.counts.load(feed.store)
+    feed.counts.add_exposure(feed.catalogue.number("21") or 0)
+    for name in ("interactions", "exposures", "views", "likes", "comments", "ends", "watched"):
+        assert len(getattr(feed.counts, name)) == len(feed.catalogue.active) == ITEMS + 2
+    feed.close()

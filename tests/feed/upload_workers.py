@@ -3,7 +3,10 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Any
+
+from microlens.media.untrusted_videos import _limit_process
 
 
 def die(_: Any) -> None:
@@ -14,10 +17,14 @@ def hang(_: Any) -> None:
     time.sleep(600)
 
 
-def take_memory(_: Any) -> None:
-    from microlens.media.untrusted_videos import _limit_process
+def take_time(video: Any) -> None:
+    _limit_process(replace(video.limits, cpu_seconds=1))
+    while True:
+        pass
 
-    _limit_process(2**20)
+
+def take_memory(video: Any) -> None:
+    _limit_process(video.limits)
     bytearray(3 * 2**30)
 
 

@@ -1,12 +1,16 @@
 """Commands of the feed."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from microlens.cli.output import LARGEST_SEED, bar, console
 from microlens.feed import DEFAULT_EVENTS, require_packages
+
+if TYPE_CHECKING:
+    from microlens.feed.off_policy import PolicyEstimate
 
 
 def serve(
@@ -73,6 +77,13 @@ def simulate(
     videos: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of videos that each watches.")] = 40,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of their tastes and draws.")] = 0,
     at_once: Annotated[int, typer.Option(min=1, max=10_000, help="Number of people at the same time.")] = 8,
+    only: Annotated[
+        str | None, typer.Option(help="An attribute, such as colour, whose favourite value is all that people like.")
+    ] = None,
+    new_videos: Annotated[
+        int,
+        typer.Option(min=0, max=1_000_000, help="Number of videos that the feed lacks, uploaded after half of them."),
+    ] = 0,
     token: Annotated[str | None, typer.Option(envvar="MICROLENS_FEED_TOKEN", help="Secret that admits people.")] = None,
     before: Annotated[
         Path | None, typer.Option(help="JSON of an earlier simulation of the same people, to compare with.")
@@ -82,19 +93,30 @@ def simulate(
 ) -> None:
     """Let simulated people use a running feed of a synthetic release, and tell how well they like what they see."""
     require_packages()
-    from microlens.feed.charts import draw_like_rates
+    from microlens.feed.charts import draw_like_rates, draw_new_shares
     from microlens.feed.simulation.simulate import Simulation, simulate
     from microlens.files.json_files import read_json
 
     former = None if before is None else read_json(before, Simulation, "name a file that feed simulate --json wrote")
     with bar("people") as on_progress:
         done = simulate(
-            release, url, people=people, videos=videos, seed=seed, at_once=at_once, token=token, on_progress=on_progress
+            release,
+            url,
+            people=people,
+            videos=videos,
+            seed=seed,
+            at_once=at_once,
+            only=only,
+            new_videos=new_videos,
+            uploaded=None if former is None else former.uploaded,
+            token=token,
+            on_progress=on_progress,
         )
     ahead = None if former is None else done.ahead_of(former)
-    _write_json(done, json)
+    _write_json(asdict(done), json)
     if figure is not None:
-        draw_like_rates({**({} if former is None else {"before": former}), "now": done}, figure)
+        simulations = {**({} if former is None else {"before": former}), "now": done}
+        (draw_new_shares if done.new_shares else draw_like_rates)(simulations, figure)
     for model, rate in done.models.items():
         console.print(f"{model}: like-rate {_percent(rate.mean, rate.low, rate.high)}, {rate.people:,} people")
     console.print(f"at random: {100 * done.chance:.1f} %")
@@ -110,17 +132,27 @@ def report(
     study: Annotated[
         Path | None, typer.Option(help="A TOML file of a study, whose participants alone are counted.")
     ] = None,
+    estimate: Annotated[
+        list[Path] | None, typer.Option(help="A run folder: estimate what this run would have got; may be repeated.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="Settings of the feed, a TOML file; for --estimate.")] = None,
     json: _Json = None,
     figure: _Figure = None,
 ) -> None:
     """Compare the models of a feed on the people who used it; the feed may run meanwhile."""
     require_packages()
     from microlens.feed.charts import draw_arms
+    from microlens.feed.off_policy import estimate_run
     from microlens.feed.report import report_feed
+    from microlens.feed.settings import FeedSettings
     from microlens.feed.study.settings import StudySettings
 
-    found = report_feed(events, None if study is None else StudySettings.load(study).name)
-    _write_json(found, json)
+    loaded = None if settings is None else FeedSettings.load(settings)
+    found, estimates = report_feed(events, None if study is None else StudySettings.load(study).name), {}
+    for run in estimate or ():
+        with bar(str(run)) as on_progress:
+            estimates[str(run)] = estimate_run(events, run, settings=loaded, on_progress=on_progress)
+    _write_json({**asdict(found), "estimates": {run: asdict(one) for run, one in estimates.items()}}, json)
     if figure is not None:
         draw_arms(found, figure)
     for arm in found.arms:
@@ -134,17 +166,34 @@ def report(
         console.print(
             f"{one.metric}: {one.first} - {one.second} {_percent(one.mean, one.low, one.high)}, p = {one.holm:.3g}"
         )
+    for name, policy in estimates.items():
+        _say_estimate(name, policy)
 
 
-def _write_json(result: Any, path: Path | None) -> None:
-    from dataclasses import asdict
+def _say_estimate(name: str, policy: "PolicyEstimate") -> None:
+    from microlens.feed.off_policy import ENOUGH
+
+    covered = policy.covered
+    console.print(
+        f"{name}, estimated from {policy.decisions:,} decisions, effective sample size {policy.effective:,.0f}, "
+        f"covered {_percent(covered.mean, covered.low, covered.high)}"
+    )
+    for metric, value in policy.values.items():
+        told = {"propensities": value.ips, "self-normalised": value.self_normalised, "the feed itself": value.logged}
+        parts = (f"{name} {_percent(m.mean, m.low, m.high)}" for name, m in told.items() if m is not None)
+        console.print(f"{metric:>12}  {'; '.join(parts)}")
+    if policy.effective < ENOUGH:
+        console.print(f"note: with an effective sample size below {ENOUGH} the intervals are too short")
+
+
+def _write_json(result: dict[str, Any], path: Path | None) -> None:
     from json import dumps
 
     from microlens.files.writing import write_text
 
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, dumps(asdict(result), indent=1) + "\n")
+        write_text(path, dumps(result, indent=1) + "\n")
 
 
 def _percent(mean: float, low: float | None, high: float | None) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from microlens.feed.report import METRICS, FeedReport
 from microlens.feed.simulation.simulate import Simulation
@@ -45,6 +45,47 @@ def draw_like_rates(simulations: Mapping[str, Simulation], path: Path) -> None:
     axes.set_ylabel("like-rate", color=QUIET)
     axes.legend(frameon=False, labelcolor=INK)
     _save(figure, path)
+
+
+@look()
+def draw_new_shares(simulations: Mapping[str, Simulation], path: Path) -> None:
+    """Draw the share of new videos in what each arm chose, by the people of all simulations, one after the other.
+
+    Args:
+        simulations: simulations by a name, in their order, at least one with new videos.
+        path: the PNG file to write.
+    """
+    figure = Figure((7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    arms = list(dict.fromkeys(_arm(model) for one in simulations.values() for model in one.new_shares))
+    for number, arm in enumerate(arms):
+        axes.plot([], [], **_line(number), label=arm)
+    began = 0
+    for simulation in simulations.values():
+        for model, shares in simulation.new_shares.items():
+            width = simulation.people / len(shares)
+            points = [(began + (step + 0.5) * width, share) for step, share in enumerate(shares) if share is not None]
+            axes.plot(*zip(*points, strict=True), **_line(arms.index(_arm(model))))
+        began += simulation.people
+        if began < sum(one.people for one in simulations.values()):
+            axes.axvline(began, color=QUIET, lw=1.4, ls=(0, (1, 2)))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("people", color=QUIET)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_ylabel("share of new videos", color=QUIET)
+    figure.legend(loc="outside upper left", ncols=len(arms), frameon=False, labelcolor=INK)
+    _save(figure, path)
+
+
+def _arm(model: str) -> str:
+    return model.partition("@")[0]
+
+
+def _line(number: int) -> dict[str, Any]:
+    """The line of an arm; every other one is dashed, so that two at the same height are both seen."""
+    return {"color": COLOURS[number % len(COLOURS)], "lw": 2, "ls": (0, (3, 3)) if number % 2 else "-"}
 
 
 @look()

@@ -103,6 +103,12 @@ class Chooser:
         used_up = any(exposure.row["reason"] == "again" for exposure in exposures)
         return NextItems(exposures=exposures, used_up=used_up)
 
+    def probability(self, item: int, person: Person, session: Session) -> float:
+        """The probability that an item is the next one of a session, unless it is pinned or opened."""
+        state = self._begin(person, session)
+        policy = self._policy(state, session.shown, self._models.next_arms(person.arm, state.picks), None)
+        return min(1.0, sum(part.share * part.probability(item) for part in policy))
+
     def _begin(self, person: Person, session: Session) -> _Choosing:
         serving = self._models.serving
         histories = {arm: model.known([*model.continued, *person.history]) for arm, model in serving.items()}

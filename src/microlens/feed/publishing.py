@@ -57,9 +57,13 @@ class Publisher:
         remove_leftovers(self._folder, uploads.stored)
         self._thread = ThreadPoolExecutor(1, "uploads", torch.set_num_threads, (1,))
 
-    def close(self) -> None:
-        """End what is running; an upload that is not stored yet fails."""
+    def stop(self) -> None:
+        """End the checking of videos; an upload that is not checked yet fails."""
         self._stopping.set()
+
+    def close(self) -> None:
+        """Stop, and wait for the end of what is running."""
+        self.stop()
         self._thread.shutdown()
 
     def begin(self, person: str) -> UploadFolder:

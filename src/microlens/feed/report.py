@@ -161,9 +161,14 @@ def _outcome(exposure: Row, events: list[Row]) -> _Seen:
         arm=exposure["arm"],
         model=exposure["model"],
         item=exposure["item"],
-        values=(feedback.watched, float(feedback.liked), float(feedback.watched < _SKIPPED_BELOW)),
+        values=metrics_of(feedback),
         start_ms=max(0.0, float(moments["start"] - moments["impression"])) if started else None,
     )
+
+
+def metrics_of(feedback: Feedback) -> tuple[float, ...]:
+    """The metrics of one exposure, (M,)."""
+    return feedback.watched, float(feedback.liked), float(feedback.watched < _SKIPPED_BELOW)
 
 
 def _of_people(seen: Sequence[_Seen]) -> dict[str, Floats]:

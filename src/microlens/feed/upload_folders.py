@@ -10,7 +10,8 @@ from microlens.files.writing import LOCK, UNFINISHED, claim_folder, lock_folder
 
 COPY, COVER = "video.mp4", "cover.jpg"
 _RECEIVED = "received"
-_NAMES = (_RECEIVED, COPY, COVER, f".{COPY}{UNFINISHED}", f".{COVER}{UNFINISHED}", LOCK)
+_PASSING = (_RECEIVED, LOCK)
+_NAMES = (*_PASSING, COPY, COVER, f".{COPY}{UNFINISHED}", f".{COVER}{UNFINISHED}")
 
 
 class UploadFolder:
@@ -57,8 +58,7 @@ class UploadFolder:
 
     def close(self) -> None:
         """Remove what is not kept, and release the lock."""
-        names = (_RECEIVED, LOCK) if self._kept else _NAMES
-        _remove(self.path, names)
+        _remove(self.path, _PASSING if self._kept else _NAMES)
         self._closing.close()
 
 
@@ -73,10 +73,13 @@ def remove_leftovers(root: Path, stored: Callable[[], Iterable[str]]) -> None:
         InputError: the folder holds other files.
     """
     claim_folder(root)
+    finished = set(stored())
     for path in [path for path in root.iterdir() if path.is_dir() and not path.is_symlink()]:
+        if path.name in finished:
+            _remove(path, _PASSING)
+            continue
         with suppress(InputError), lock_folder(path):  # that of another server is locked
-            kept = path.name in stored()
-            _remove(path, (_RECEIVED, LOCK) if kept else _NAMES)
+            _remove(path, _PASSING if path.name in stored() else _NAMES)
 
 
 def free_bytes(root: Path) -> int:

@@ -24,7 +24,8 @@ from microlens.media.timeline import Timeline, read_timeline
 from microlens.media.web_encoding import encode_for_browsers
 
 MOST_MEMORY = 2 * 2**30
-MOST_SECONDS = 300.0
+MOST_SECONDS = 1800.0
+MOST_CPU_SECONDS = 600
 _NICENESS = 10
 _COVER_QUALITY = 85
 _WHOLE = 0.9
@@ -33,11 +34,12 @@ _IS_POSIX = sys.platform != "win32"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoLimits:
-    """The greatest length in seconds, pixels of a picture, and bytes of the copy."""
+    """The greatest length in seconds, pixels of a picture, and bytes of the copy, and what making it may take."""
 
     seconds: float
     pixels: int
     copy_bytes: int
+    cpu_seconds: int = MOST_CPU_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ class VideoCopy:
 def copy_untrusted(video: UntrustedVideo, stopping: Event) -> VideoCopy:
     """Check a video and write its copy and its cover, in a process of its own.
 
-    The process may take ``MOST_SECONDS`` and, beyond what it needs to start, ``MOST_MEMORY`` bytes.
+    The process may take ``MOST_CPU_SECONDS`` of a core within ``MOST_SECONDS`` and, beyond what it needs to start,
+    ``MOST_MEMORY`` bytes.
 
     Args:
         video: the video.
@@ -75,7 +78,7 @@ def copy_untrusted(video: UntrustedVideo, stopping: Event) -> VideoCopy:
     """
     answer = run_alone(_copy_within_limits, video, MOST_SECONDS, stopping)
     if isinstance(answer, Killed):
-        raise MediaFault(f"decoding it {answer.how}")
+        raise MediaFault(f"decoding it {'takes too long' if 'SIGXCPU' in answer.how else answer.how}")
     if isinstance(answer, str):
         raise MediaFault(answer)
     return answer
@@ -84,7 +87,7 @@ def copy_untrusted(video: UntrustedVideo, stopping: Event) -> VideoCopy:
 def _copy_within_limits(video: UntrustedVideo) -> VideoCopy | str:
     """The copy, or what is wrong with the video."""
     if _IS_POSIX:
-        _limit_process(video.limits.copy_bytes)
+        _limit_process(video.limits)
     try:
         with faults_of(video.source):
             seconds = _check(video.source, video.limits)
@@ -93,15 +96,17 @@ def _copy_within_limits(video: UntrustedVideo) -> VideoCopy | str:
         return str(fault)
 
 
-def _limit_process(file_bytes: int) -> None:
+def _limit_process(limits: VideoLimits) -> None:
     import resource
 
     import psutil
 
     os.nice(_NICENESS)
     memory = psutil.Process().memory_info().vms + MOST_MEMORY
-    for limit, value in (("AS", memory), ("FSIZE", file_bytes), ("CORE", 0)):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (value, value))
+    for limit, value in (("AS", memory), ("CPU", limits.cpu_seconds), ("FSIZE", limits.copy_bytes), ("CORE", 0)):
+        kind = getattr(resource, f"RLIMIT_{limit}")
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _check(source: Path, limits: VideoLimits) -> float:

@@ -206,9 +206,14 @@ async def _serve(feed: Feed, server: uvicorn.Server, listening: socket.socket) -
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    def stop(number: int) -> None:
+        if feed.publisher is not None:
+            feed.publisher.stop()
+        server.handle_exit(number, None)
+
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, stop, number)
     await server.serve(sockets=[listening])
 
 

@@ -30,6 +30,7 @@ class Shown:
         position: position among the videos of the person, from 0.
         item: id of the item.
         model: the model that the exposure names.
+        chosen: whether the model chose it, and not exploration or the like; True if that was not asked for.
         liking: probability with which the person likes the item.
         liked: whether they did.
         seconds: time until the feed had answered.
@@ -39,6 +40,7 @@ class Shown:
     position: int
     item: str
     model: str
+    chosen: bool
     liking: float
     liked: bool
     seconds: float
@@ -53,10 +55,13 @@ class SimulatedPerson:
         truth: who likes what.
         client: a client of the feed with cookies of its own.
         seed: seed of all draws, with the number.
+        asks_why: whether to ask the feed why it has chosen each video.
     """
 
-    def __init__(self, number: int, user: str, truth: Truth, client: httpx.AsyncClient, seed: int) -> None:
-        self._number, self._user, self._truth, self._client = number, user, truth, client
+    def __init__(
+        self, number: int, user: str, truth: Truth, client: httpx.AsyncClient, seed: int, *, asks_why: bool = False
+    ) -> None:
+        self._number, self._user, self._truth, self._client, self._asks_why = number, user, truth, client, asks_why
         self._rng = np.random.default_rng([seed, number])
 
     async def watch(self, videos: int) -> list[Shown]:
@@ -69,7 +74,7 @@ class SimulatedPerson:
         shown = []
         for position in range(videos):
             began = time.perf_counter()
-            exposures = (await self._post("/api/next", {"session": session}))["exposures"]
+            exposures = (await self._post("/api/next", {"session": session, "why": self._asks_why}))["exposures"]
             seconds = time.perf_counter() - began
             if not exposures:
                 break
@@ -77,8 +82,10 @@ class SimulatedPerson:
             liking = self._truth.liking(self._user, exposure["item"])
             liked = bool(self._rng.random() < liking)
             await self._post("/api/events", {"session": session, "events": list(self._events(exposure, liked))})
+            why = exposure["why"]
+            chosen = why is None or why["reason"] == "model"
             facts = {"item": exposure["item"], "model": exposure["model"], "liking": liking, "liked": liked}
-            shown.append(Shown(person=self._number, position=position, seconds=seconds, **facts))
+            shown.append(Shown(person=self._number, position=position, seconds=seconds, chosen=chosen, **facts))
         return shown
 
     def _events(self, exposure: dict[str, Any], liked: bool) -> Iterator[dict[str, Any]]:
@@ -93,18 +100,36 @@ class SimulatedPerson:
         yield _event(exposure, "end", watched_ms=watched, duration_ms=duration)
 
     async def _post(self, path: str, content: dict[str, Any]) -> Any:
-        for _ in range(_ATTEMPTS):
-            try:
-                answer = await self._client.post(path, json=content)
-            except httpx.HTTPError as error:
-                reason = str(error) or type(error).__name__
-                raise InputError(f"the feed at {self._client.base_url} does not answer ({reason}).") from None
-            if answer.status_code not in _BUSY:
-                break
-            await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
-        if not answer.is_success:
-            raise InputError(f"the feed at {self._client.base_url} refuses {path}: {_reason(answer)}.")
-        return answer.json()
+        return (await call(self._client, "POST", path, json=content)).json()
+
+
+async def call(
+    client: httpx.AsyncClient, method: str, path: str, *, accepted: tuple[int, ...] = (), **content: Any
+) -> httpx.Response:
+    """Call the API of a feed; while it is busy, wait and try again.
+
+    Args:
+        client: the client.
+        method: GET or POST.
+        path: path of the API.
+        accepted: status codes that are no errors, beside those of success.
+        content: what is sent, as httpx takes it.
+
+    Raises:
+        InputError: the feed does not answer, or refuses.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            answer = await client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise InputError(f"the feed at {client.base_url} does not answer ({reason}).") from None
+        if answer.status_code not in _BUSY:
+            break
+        await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+    if not answer.is_success and answer.status_code not in accepted:
+        raise InputError(f"the feed at {client.base_url} refuses {path}: {_reason(answer)}.")
+    return answer
 
 
 def _event(exposure: dict[str, Any], kind: str, **facts: Any) -> dict[str, Any]:
