@@ -62,13 +62,15 @@ COMMANDS: dict[str, list[str]] = {
     "data from-events": ["EVENTS", "OUT", "--release", "--merge", "--keep-users", "--settings"],
     "feed serve": [
         *("RUNS", "--dataset", "--release", "--host", "--port", "--token", "--operator-token", "--events"),
-        *("--settings", "--user", "--interleave", "--uploads"),
+        *("--settings", "--user", "--interleave", "--study", "--uploads"),
     ],
     "feed simulate": [
         *("RELEASE", "--url", "--people", "--videos", "--seed", "--at-once", "--only", "--new-videos"),
         *("--token", "--before", "--json", "--figure"),
     ],
-    "feed report": ["EVENTS", "--estimate", "--settings", "--json", "--figure"],
+    "feed report": ["EVENTS", "--study", "--estimate", "--settings", "--json", "--figure"],
+    "feed participants": ["STUDY", "OUT", "--count", "--url", "--events"],
+    "feed answers": ["STUDY", "OUT", "--events"],
     "features extract": [
         *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
         *("--engine", "--ray-address", "--json"),

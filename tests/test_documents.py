@@ -15,6 +15,7 @@ import pytest
 import microlens
 from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
+from microlens.feed.study.settings import StudySettings
 from tests.conftest import REPOSITORY
 from tests.data.test_prepare import run_command
 from tests.documents import ALL_BLOCKS, PAGES, Block, blocks
@@ -57,6 +58,8 @@ def test_tables_are_of_configurations(block: Block) -> None:
         assert all(name.startswith("microlens.") for name in tables["project"]["entry-points"])
     elif "mirror" in tables:  # of a user's download.toml
         assert set(tables) <= {"mirror", "hosts"}
+    elif "consent" in tables:  # of a study
+        StudySettings.model_validate(tables)
     else:
         least = {"dataset": "datasets/mine", "output": "runs/mine", "model": {"name": "sasrec"}}
         RunConfig.model_validate({**least, **tables})

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from microlens.feed.server.running import serve
     from microlens.feed.settings import FeedSettings
     from microlens.feed.simulation.simulate import Simulation, simulate
+    from microlens.feed.study.answers import StudyAnswer, invite_participants, study_answers
+    from microlens.feed.study.settings import StudySettings
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
     from microlens.page.run_page import write_page
@@ -77,6 +79,8 @@ _MODULES = {
     "Search": "runs.tune",
     "Settings": "media.decoding",
     "Simulation": "feed.simulation.simulate",
+    "StudyAnswer": "feed.study.answers",
+    "StudySettings": "feed.study.settings",
     "Subset": "subsets.subset",
     "Table": "bench.table",
     "Verification": "verification.report",
@@ -96,6 +100,7 @@ _MODULES = {
     "filter_release": "subsets.filtering",
     "fit": "runs.fit",
     "import_lmdb": "release.import_lmdb",
+    "invite_participants": "feed.study.answers",
     "load": "runs.run",
     "plan_release": "download.release",
     "prepare": "data.prepare",
@@ -104,6 +109,7 @@ _MODULES = {
     "sample_release": "subsets.sampling",
     "serve": "feed.server.running",
     "simulate": "feed.simulation.simulate",
+    "study_answers": "feed.study.answers",
     "table": "bench.table",
     "train": "runs.train",
     "verify": "verification.verify",
@@ -141,6 +147,8 @@ __all__ = [
     "Search",
     "Settings",
     "Simulation",
+    "StudyAnswer",
+    "StudySettings",
     "Subset",
     "Table",
     "Verification",
@@ -160,6 +168,7 @@ __all__ = [
     "filter_release",
     "fit",
     "import_lmdb",
+    "invite_participants",
     "load",
     "plan_release",
     "prepare",
@@ -168,6 +177,7 @@ __all__ = [
     "sample_release",
     "serve",
     "simulate",
+    "study_answers",
     "table",
     "train",
     "verify",

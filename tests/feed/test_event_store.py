@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from microlens.errors import InputError
 from microlens.feed import schema
+from microlens.feed.database import create_folder, open_engine, reading, store_url
 from microlens.feed.event_store import EventStore
 from microlens.feed.schema import PEOPLE, RULES
 from tests.feed.conftest import OpenFeed, Postgres, Visitor, event_of
@@ -121,6 +122,26 @@ def test_a_store_is_opened_again_and_that_of_a_later_version_is_refused(url: str
     again.close()
     with pytest.raises(InputError, match=r"the schema of a later microlens \(9999\)"):
         EventStore(url)
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(store_url(url))
+    create_folder(store_url(url))
+    with monkeypatch.context() as patch, engine.begin() as connection:
+        original = schema.command.upgrade
+        patch.setattr(schema.command, "upgrade", lambda config, _: original(config, "0001"))
+        schema.upgrade(connection)
+        connection.execute(text("INSERT INTO sessions (session, person, created, adult) VALUES ('s', 'a', 5, false)"))
+    engine.dispose()
+    with pytest.raises(InputError, match="has the schema 0001"), reading(url):
+        pass
+    store = EventStore(url)
+    assert store.sessions("a") == [
+        {"session": "s", "person": "a", "created": 5, "adult": False, "part": None, "arm": None}
+    ]
+    store.close()
 
 
 def test_totals_of_items_are_those_that_were_counted(open_world: OpenFeed, serve: Serve, url: str) -> None:

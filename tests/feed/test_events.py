@@ -196,6 +196,7 @@ def test_the_history_follows_the_weights_of_the_feedback(done: list[tuple[str, i
     rows = [
         {
             "kind": kind,
+            "session": "session",
             "item": str(item),
             "watched_ms": ms if kind in ("end", "progress") else None,
             "duration_ms": 10_000,

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from microlens.errors import InputError
+from microlens.feed.server.activity import LIVE_MS, Activity
 from microlens.feed.settings import FeedSettings
 from tests.feed.conftest import ITEMS, NO_EXPLORATION, OpenFeed, Visitor, event_of
 
@@ -101,15 +102,67 @@ def test_a_rule_that_cannot_be_is_refused(lasting: Any, item: str, body: Any, st
 def test_the_overview_counts_what_happened(open_world: OpenFeed, serve: Serve) -> None:
     client = serve(open_world("id"))
     visitor = Visitor(client)
-    visitor.send(*(event_of(exposure, "like") for exposure in visitor.next(3)))
+    shown = visitor.next(3)
+    visitor.send(*(event_of(exposure, "like") for exposure in shown), event_of(shown[0], "error", reason="no picture"))
     client.app.state.feed.store.flush()
     overview = client.get("/api/admin/overview").json()
-    counted = {name: overview[name] for name in ("people", "people_now", "sessions", "exposures", "events", "items")}
-    assert counted == {
-        "people": 1, "people_now": 1, "sessions": 1, "exposures": 3, "events": {"like": 3}, "items": ITEMS,
+    counted = {
+        "people": 1, "people_now": 1, "sessions": 1, "sessions_now": 1, "exposures": 3, "events_a_minute": 4,
+        "events": {"like": 3, "error": 1}, "items": ITEMS, "uploads": 0,
     }  # fmt: skip
+    assert {name: overview[name] for name in counted} == counted
     assert 0 < overview["milliseconds"]["/api/next"]["median"] <= overview["milliseconds"]["/api/next"]["p99"]
-    assert overview["serving"]["id"].startswith("id@")
+    (model,) = overview["models"]
+    assert model["model"].startswith("id@")
+    assert model["digest"].startswith(model["model"].removeprefix("id@"))
+    assert (model["exposures"], model["former"], Path(model["run"]).name) == (3, None, "id")
+    (session,) = overview["live"]
+    expected = {"session": visitor.session, "person": visitor.person, "model": model["model"], "items": 3, "events": 4}
+    assert {**session, **expected} == session
+    (error,) = overview["errors"]
+    assert (error["item"], error["reason"]) == (shown[0]["item"], "no picture")
+
+
+def test_rates_and_sessions_are_those_of_the_last_minutes() -> None:
+    activity, start = Activity(), 1_000_000_000
+    for second in range(120):
+        row = {"session": f"s{second % 2}", "person": "p", "kind": "like", "received": start + 1000 * second}
+        activity.note_events([row] * 3)
+    now = start + 119_000
+    assert activity.events_a_minute(now) == 180
+    assert activity.events_a_minute(now + 30_000) == 90
+    assert activity.events_a_minute(now + 70_000) == 0
+    assert [one.session for one in activity.sessions(now)] == ["s1", "s0"]
+    assert activity.sessions(now + LIVE_MS + 1) == []
+
+
+def test_items_are_found_by_id_title_tag_and_rule(world: Path, open_world: OpenFeed, serve: Serve) -> None:
+    client = serve(open_world("id"))
+
+    def found(**query: str) -> list[str]:
+        answer = client.get("/api/admin/items", params=query).json()
+        assert answer["found"] == len(answer["items"])
+        return [item["item"] for item in answer["items"]]
+
+    table = pl.read_parquet(world / "dataset" / "items.parquet").select(
+        pl.col("item_id").cast(pl.String), "title", "tag"
+    )
+    newest = table.reverse()
+    assert found() == newest["item_id"].to_list()
+    assert "7" in found(search="7")
+    title, tag = newest["title"][3], newest["tag"][0]
+    assert newest["item_id"][3] in found(search=title.upper())
+    tagged = newest.filter(pl.col("tag") == tag)["item_id"].to_list()
+    assert set(tagged) <= set(found(search=tag.lower()))
+    assert found(search="(no such.*") == []
+    assert found(among="uploads") == found(among="ruled") == []
+    client.post("/api/admin/items/7", json={"state": "taken-down"})
+    client.post("/api/admin/items/9", json={"pin": 2})
+    assert found(among="ruled") == ["9", "7"]
+    states = {item["item"]: item for item in client.get("/api/admin/items").json()["items"]}
+    assert (states["7"]["state"], states["7"]["pin"], states["7"]["hidden"]) == ("taken-down", None, False)
+    assert (states["9"]["state"], states["9"]["pin"], states["8"]["state"]) == ("active", 2, "active")
+    assert client.get("/api/admin/items", params={"among": "none"}).status_code == 422
 
 
 def test_metrics_count_requests_by_route_exposures_and_events(open_world: OpenFeed, serve: Serve) -> None:

@@ -18,6 +18,8 @@ Serve = Callable[..., Any]
 TOKEN, OPERATOR = "people0123456789", "operator01234567"
 OPERATOR_REQUESTS = [
     ("POST", "/api/admin/items/1", {"state": "taken-down"}),
+    ("GET", "/api/admin/items", None),
+    ("POST", "/api/admin/study", {"closed": True}),
     ("POST", "/api/admin/model", {"run": "/tmp"}),
     ("POST", "/api/admin/model/back", {}),
     ("GET", "/api/admin/overview", None),
@@ -117,6 +119,16 @@ def test_people_are_no_operators(outside: TestClient, method: str, path: str, bo
 @pytest.mark.parametrize("path", ["/api//admin/overview", "/api/admin", "//metrics", "/x/../metrics", "/METRICS"])
 def test_no_other_spelling_of_a_path_gets_past_the_token(outside: TestClient, path: str) -> None:
     assert get_raw(outside, path, {"Authorization": f"Bearer {TOKEN}"}).status_code in (401, 404, 307)
+
+
+def test_the_operators_page_opens_with_the_operators_token_only(outside: TestClient) -> None:
+    assert outside.get("/operator", params={"token": TOKEN}).status_code == 401
+    answer = outside.get("/operator", params={"token": OPERATOR})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/operator")
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    page = outside.get("/operator")
+    assert (page.status_code, "<h1>Operator</h1>" in page.text) == (200, True)
+    assert outside.get("/api/admin/overview").status_code == 200
 
 
 def test_without_an_operators_token_nobody_is_operator_where_people_need_one() -> None:

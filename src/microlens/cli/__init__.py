@@ -16,6 +16,7 @@ from microlens.cli import (
     run_folders,
     runs,
     stats,
+    studies,
     subsets,
     verify,
 )
@@ -50,6 +51,8 @@ app.add_typer(feed_app, name="feed")
 feed_app.command("serve")(feed.serve)
 feed_app.command("simulate")(feed.simulate)
 feed_app.command("report")(feed.report)
+feed_app.command("participants")(studies.participants)
+feed_app.command("answers")(studies.answers)
 app.command("train")(runs.train)
 app.command("tune")(runs.tune)
 app.command("evaluate")(runs.evaluate)

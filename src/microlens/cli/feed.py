@@ -31,6 +31,9 @@ def serve(
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Let the models choose in turn, instead of one for each person.")
     ] = False,
+    study: Annotated[
+        Path | None, typer.Option(help="A TOML file of a study, which is served to its participants only.")
+    ] = None,
     uploads: Annotated[
         Path | None, typer.Option(help="Folder for videos that people upload; by default beside a SQLite file.")
     ] = None,
@@ -39,6 +42,7 @@ def serve(
     require_packages()
     from microlens.feed.server.running import serve as serve_feed
     from microlens.feed.settings import FeedSettings
+    from microlens.feed.study.settings import StudySettings
 
     serve_feed(
         runs,
@@ -52,6 +56,7 @@ def serve(
         operator_token=operator_token,
         user=user,
         interleave=interleave,
+        study=None if study is None else StudySettings.load(study),
         uploads=uploads,
         on_ready=_say,
     )
@@ -124,6 +129,9 @@ def report(
     events: Annotated[
         str, typer.Argument(envvar="MICROLENS_FEED_EVENTS", help="Event store: sqlite:///PATH or postgresql://...")
     ] = DEFAULT_EVENTS,
+    study: Annotated[
+        Path | None, typer.Option(help="A TOML file of a study, whose participants alone are counted.")
+    ] = None,
     estimate: Annotated[
         list[Path] | None, typer.Option(help="A run folder: estimate what this run would have got; may be repeated.")
     ] = None,
@@ -137,9 +145,10 @@ def report(
     from microlens.feed.off_policy import estimate_run
     from microlens.feed.report import report_feed
     from microlens.feed.settings import FeedSettings
+    from microlens.feed.study.settings import StudySettings
 
     loaded = None if settings is None else FeedSettings.load(settings)
-    found, estimates = report_feed(events), {}
+    found, estimates = report_feed(events, None if study is None else StudySettings.load(study).name), {}
     for run in estimate or ():
         with bar(str(run)) as on_progress:
             estimates[str(run)] = estimate_run(events, run, settings=loaded, on_progress=on_progress)

@@ -134,6 +134,18 @@ class Catalogue:
             cover=self._covers.get(key),
         )
 
+    def search(self, text: str) -> list[int]:
+        """Numbers of the items whose id, title or tag has a text in it, whatever its case; the newest first."""
+        wanted, first = text.strip().casefold(), len(self._ids) + 1
+        uploads = [
+            first + index
+            for index, item in enumerate(self._uploads)
+            if any(wanted in field.casefold() for field in (item.id, item.title, item.tag))
+        ]
+        texts = (self._ids.cast(pl.String), self._table["title"], self._table["tag"])
+        has = [column.str.to_lowercase().str.contains(wanted, literal=True).to_numpy() for column in texts]
+        return [*reversed(uploads), *(1 + np.flatnonzero(np.logical_or.reduce(has))[::-1]).tolist()]
+
     def duration_ms(self, number: int) -> int | None:
         """The length of an item's video."""
         own = number - 1 - len(self._ids)

@@ -89,7 +89,7 @@ class Chooser:
         request, created = secrets.token_hex(12), now_ms()
         exposures: list[Exposure] = []
         for position in range(session.shown, session.shown + count):
-            arms = self._models.next_arms(person.arm, state.picks)
+            arms = self._models.next_arms(session.arm or person.arm, state.picks)
             policy = self._policy(state, position, arms, opened if position == session.shown else None)
             if not policy:
                 break

@@ -41,6 +41,13 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
+def create_folder(url: URL) -> Path:
+    """The folder of a SQLite file, which is created; the working folder for another database."""
+    folder = Path(str(url.database)).resolve().parent if is_sqlite(url) else Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def open_engine(url: URL) -> Engine:
     """The engine of an event store. Transactions of SQLite write unless they have the option ``reading``."""
     if not is_sqlite(url):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
@@ -12,9 +11,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from microlens.errors import InputError
 from microlens.feed import schema
-from microlens.feed.database import Row, cause, is_sqlite, open_engine, read_rows, store_url
+from microlens.feed.database import Row, cause, create_folder, is_sqlite, open_engine, read_rows, store_url
 from microlens.feed.group_commit import GroupCommit, StoreUnavailableError, Write, is_unavailable
-from microlens.feed.schema import EVENTS, EXPOSURES, ITEMS, MODELS, PEOPLE, RULES, SESSIONS, VECTORS
+from microlens.feed.schema import (
+    ANSWERS,
+    EVENTS,
+    EXPOSURES,
+    ITEMS,
+    MODELS,
+    PARTICIPANTS,
+    PEOPLE,
+    RULES,
+    SESSIONS,
+    VECTORS,
+)
 from microlens.files.writing import lock_folder
 
 
@@ -68,8 +78,7 @@ class EventStore:
         return open_engine(self.url)
 
     def _lock(self) -> None:
-        folder = Path(str(self.url.database)).resolve().parent
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = create_folder(self.url)
         try:
             self._closing.enter_context(lock_folder(folder))
         except InputError:
@@ -128,7 +137,7 @@ class EventStore:
         """Delete everything that is known of a person; uploads stay, without the person."""
 
         def write(connection: Connection) -> None:
-            for table in (EVENTS, EXPOSURES, SESSIONS, PEOPLE):
+            for table in (EVENTS, EXPOSURES, SESSIONS, ANSWERS, PARTICIPANTS, PEOPLE):
                 connection.execute(delete(table).where(table.c.person == person))
             connection.execute(update(ITEMS).where(ITEMS.c.person == person).values(person=None))
 

@@ -26,6 +26,9 @@ from microlens.feed.publishing import Publisher
 from microlens.feed.schema import MODELS, RULES
 from microlens.feed.served_model import ServedModel
 from microlens.feed.settings import FeedSettings
+from microlens.feed.study.participants import Participants
+from microlens.feed.study.settings import StudySettings
+from microlens.feed.study.study import Study
 from microlens.feed.uploads import Uploads
 
 MOST_AT_ONCE = 5
@@ -43,6 +46,7 @@ class Feed:
         models: the models.
         settings: the settings.
         upload_folder: folder for uploaded videos; without one there is no publisher.
+        study: a study to serve, instead of everybody.
 
     Raises:
         InputError: the folder for uploads holds other files.
@@ -55,8 +59,10 @@ class Feed:
         models: Models,
         settings: FeedSettings,
         upload_folder: Path | None = None,
+        study: StudySettings | None = None,
     ) -> None:
         self.store, self.catalogue, self.models, self.settings = store, catalogue, models, settings
+        self.study = None if study is None else Study(study, Participants(store, study.name), models)
         self.counts = ItemCounts(catalogue)
         self.uploads = Uploads(store, catalogue, self.counts, models)
         self.uploads.refresh()
@@ -97,7 +103,9 @@ class Feed:
 
     async def _next_items(self, person: Person, session: str, count: int, opened: int | None) -> NextItems:
         for attempt in range(1, _ATTEMPTS + 1):
-            arguments = (person, person.sessions[session], count, opened)
+            visit = person.sessions[session]
+            wanted = count if self.study is None else max(0, min(count, self.study.left(person, visit)))
+            arguments = (person, visit, wanted, opened)
             found = await asyncio.get_running_loop().run_in_executor(self._scoring, self._chooser.choose, *arguments)
             try:
                 await self._record_exposures(person, found)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.event_store import EventStore
 from microlens.feed.models import Models
-from microlens.feed.person import Person, replay
+from microlens.feed.person import Person, Session, replay
 from microlens.feed.schema import PEOPLE, SESSIONS
 from microlens.feed.settings import FeedSettings
 
@@ -68,12 +68,14 @@ class People:
         self._note_seen(person)
         return state
 
-    async def begin_session(self, state: Person, *, adult: bool) -> str:
-        """Add a visit; returns its id."""
-        session = secrets.token_hex(16)
-        row = {"session": session, "person": state.id, "created": now_ms(), "adult": adult}
+    async def begin_session(
+        self, state: Person, *, adult: bool, part: int | None = None, arm: str | None = None
+    ) -> Session:
+        """Add a visit, in a study to one of its parts with the model of that part."""
+        session = Session(secrets.token_hex(16), adult, part, arm)
+        row = {"session": session.id, "person": state.id, "created": now_ms(), "adult": adult, "part": part, "arm": arm}
         await asyncio.wrap_future(self._store.add(SESSIONS, **row))
-        state.begin(session, adult=adult)
+        state.begin(session)
         return session
 
     async def find(self, person: str) -> Person | None:
@@ -125,7 +127,7 @@ class People:
             return None
         arm = row["arm"] if row["arm"] in self._models.arms else self._models.arm_of(person)
         state = Person(person, None if self._models.interleave else arm, self._settings.feedback)
-        for session in self._store.sessions(person):
-            state.begin(session["session"], adult=session["adult"])
+        for row in self._store.sessions(person):
+            state.begin(Session(row["session"], row["adult"], row["part"], row["arm"]))
         replay(state, self._store.exposures(person), self._store.events(person), self._catalogue.number)
         return state

@@ -51,12 +51,44 @@ class Feedback:
 
 @dataclass
 class Session:
-    """A visit of a person: the number of items shown so far, and how many each model has chosen."""
+    """A visit of a person.
+
+    Attributes:
+        id: the session.
+        adult: whether the person is an adult.
+        part: the part of the study that it belongs to.
+        arm: the model of that part, instead of the model of the person.
+        shown: number of items handed out so far.
+        began: when the first of them was.
+        picks: how many each model has chosen.
+    """
 
     id: str
     adult: bool
+    part: int | None = None
+    arm: str | None = None
     shown: int = 0
+    began: int | None = None
     picks: Counter[str] = field(default_factory=Counter)
+    _seen: set[int] = field(default_factory=set)
+    _broken: set[int] = field(default_factory=set)
+
+    def note(self, event: Row) -> None:
+        """Note an event about one of its items."""
+        if event["kind"] == "impression":
+            self._seen.add(event["position"])
+        elif event["kind"] == "error":
+            self._broken.add(event["position"])
+
+    @property
+    def seen(self) -> int:
+        """The number of items that were seen and could be played."""
+        return len(self._seen - self._broken)
+
+    @property
+    def unseen(self) -> int:
+        """The number of items that were handed out and may still be seen."""
+        return self.shown - len(self._seen | self._broken)
 
 
 class Person:
@@ -86,9 +118,13 @@ class Person:
         self.choosing = asyncio.Lock()
         self._settings = settings
 
-    def begin(self, session: str, *, adult: bool) -> None:
+    def begin(self, session: Session) -> None:
         """Add a visit."""
-        self.sessions[session] = Session(session, adult)
+        self.sessions[session.id] = session
+
+    def sessions_of(self, part: int) -> list[Session]:
+        """The visits of a part of a study."""
+        return [session for session in self.sessions.values() if session.part == part]
 
     def show(self, exposure: Row, number: int) -> None:
         """Note that an item was shown; ``exposure`` is a row of the store."""
@@ -98,6 +134,7 @@ class Person:
         session = self.sessions.get(exposure["session"])
         if session is not None:
             session.shown = max(session.shown, exposure["position"] + 1)
+            session.began = exposure["created"] if session.began is None else session.began
             if exposure["reason"] == "model" and exposure["arm"] is not None:
                 session.picks[exposure["arm"]] += 1
 
@@ -107,6 +144,8 @@ class Person:
 
     def apply(self, event: Row, number: int) -> None:
         """Note what was done; ``event`` is a row of the store about the item with this number."""
+        if event["session"] in self.sessions:
+            self.sessions[event["session"]].note(event)
         done = self.feedback.setdefault(number, Feedback())
         done.note(event)
         positive, listed = done.is_positive(self._settings), number in self.history

@@ -14,7 +14,7 @@ from microlens.evaluation.beyond_accuracy import gini
 from microlens.evaluation.significance import Estimate, estimate, holm, unpaired
 from microlens.feed.database import Read, Row, reading
 from microlens.feed.person import Feedback
-from microlens.feed.schema import EVENTS, EXPOSURES
+from microlens.feed.schema import EVENTS, EXPOSURES, PARTICIPANTS
 
 Floats = npt.NDArray[np.float64]
 FEWEST_PEOPLE = 2
@@ -94,22 +94,23 @@ class FeedReport:
     differences: list[Difference]
 
 
-def report_feed(events: str) -> FeedReport:
+def report_feed(events: str, study: str | None = None) -> FeedReport:
     """Compare the models of a feed on the people who used it.
 
     An exposure counts if a model has chosen it, not exploration, a pin or a link, and if the person has seen it. With
     one model for each person (A/B) the means over people of two arms are compared, by Welch's test; with interleaving
-    every person has seen items of all, and the differences within people are, by a paired test. People are the unit
-    either way, since exposures of the same person are alike.
+    and in a study every person has seen items of all, and the differences within people are, by a paired test. People
+    are the unit either way, since exposures of the same person are alike.
 
     Args:
         events: the event store, ``sqlite:///PATH`` or ``postgresql://...``; a server may use it meanwhile.
+        study: name of a study whose participants alone are counted.
 
     Raises:
         InputError: the store cannot be read, or holds no exposure that a model has chosen and a person has seen.
     """
     with reading(events) as read:
-        seen = _seen(read)
+        seen = _seen(read, study)
     if not seen:
         raise InputError(f"{events} holds nothing that a model has chosen and a person has seen.")
     names = sorted({one.arm for one in seen})
@@ -136,8 +137,12 @@ class _Seen:
     start_ms: float | None
 
 
-def _seen(read: Read) -> list[_Seen]:
-    chosen = read(select(EXPOSURES).where(EXPOSURES.c.reason == "model", EXPOSURES.c.arm.is_not(None)))
+def _seen(read: Read, study: str | None) -> list[_Seen]:
+    wanted = select(EXPOSURES).where(EXPOSURES.c.reason == "model", EXPOSURES.c.arm.is_not(None))
+    if study is not None:
+        participants = select(PARTICIPANTS.c.person).where(PARTICIPANTS.c.study == study)
+        wanted = wanted.where(EXPOSURES.c.person.in_(participants))
+    chosen = read(wanted)
     events: dict[tuple[str, int], list[Row]] = {}
     for event in read(select(EVENTS).order_by(EVENTS.c.number)):
         events.setdefault((event["request_id"], event["position"]), []).append(event)

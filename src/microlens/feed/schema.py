@@ -42,6 +42,8 @@ SESSIONS = Table(
     Column("person", String, nullable=False, index=True),
     Column("created", BigInteger, nullable=False),
     Column("adult", Boolean, nullable=False),
+    Column("part", Integer),
+    Column("arm", String),
 )
 EXPOSURES = Table(
     "exposures",
@@ -122,6 +124,33 @@ MODELS = Table(
     Column("folder", Text, nullable=False),
     Column("digest", String, nullable=False),
     Column("loaded", BigInteger, nullable=False),
+)
+STUDIES = Table(
+    "studies",
+    METADATA,
+    Column("study", String, primary_key=True),
+    Column("closed", Boolean, nullable=False),
+)
+PARTICIPANTS = Table(
+    "participants",
+    METADATA,
+    Column("person", String, primary_key=True),
+    Column("study", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("order", Text),
+    Column("consented", BigInteger),
+    Column("done", Integer, nullable=False),
+    Column("finished", BigInteger),
+    UniqueConstraint("study", "number", name="one_participant_a_number"),
+)
+ANSWERS = Table(
+    "answers",
+    METADATA,
+    Column("person", String, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("question", String, nullable=False),
+    Column("answer", Text, nullable=False),
+    PrimaryKeyConstraint("person", "part", "question"),
 )
 
 

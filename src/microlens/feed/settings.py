@@ -1,7 +1,7 @@
 """Settings of a feed, read from TOML and strictly validated."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,23 @@ class Section(BaseModel):
     """A table of the settings; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read settings from a TOML file.
+
+        Raises:
+            InputError: the file cannot be read, or a key or value is not accepted; the message names the first.
+        """
+        table = read_toml(path)
+        check_values(path, table)
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            key = ".".join(map(str, fault["loc"]))
+            where = f"{path}: {key}" if key else path
+            raise InputError(f"{where}: {fault['msg'].removeprefix('Value error, ')}.") from None
 
 
 class FeedbackSettings(Section):
@@ -93,19 +110,3 @@ class FeedSettings(Section):
     uploads: bool | None = None
     why: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-
-    @classmethod
-    def load(cls, path: Path) -> "FeedSettings":
-        """Read settings from a TOML file.
-
-        Raises:
-            InputError: the file cannot be read, or a key or value is not accepted; the message names the first.
-        """
-        table = read_toml(path)
-        check_values(path, table)
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            key = ".".join(map(str, fault["loc"]))
-            raise InputError(f"{path}: {key}: {fault['msg'].removeprefix('Value error, ')}.") from None

@@ -17,6 +17,7 @@ from microlens.feed.people import person_of
 from microlens.feed.server.app import create_app
 from microlens.feed.server.running import open_feed
 from microlens.feed.settings import FeedSettings
+from microlens.feed.study.settings import StudySettings
 from tests.feed.conftest import NO_EXPLORATION
 
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
@@ -40,8 +41,9 @@ def until(condition: Condition, seconds: float = 30) -> Any:
 class LiveFeed:
     """A server in a thread, whose event store lasts when it is stopped and started again."""
 
-    def __init__(self, world: Path, folder: Path, run: str = "id") -> None:
-        self._world, self._run, self._events = world, run, f"sqlite:///{folder}/events.sqlite"
+    def __init__(self, world: Path, folder: Path, *runs: str, study: StudySettings | None = None) -> None:
+        self._runs, self._release, self._study = [world / run for run in runs or ("id",)], world / "release", study
+        self.events_url = f"sqlite:///{folder}/events.sqlite"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
@@ -49,7 +51,7 @@ class LiveFeed:
 
     def start(self) -> None:
         settings = FeedSettings.model_validate(NO_EXPLORATION)
-        self.feed: Feed = open_feed([self._world / self._run], self._events, settings, release=self._world / "release")
+        self.feed: Feed = open_feed(self._runs, self.events_url, settings, release=self._release, study=self._study)
         self._server = uvicorn.Server(
             uvicorn.Config(create_app(self.feed), log_config=None, timeout_graceful_shutdown=1)
         )
@@ -113,19 +115,23 @@ class Visit:
 
     def __call__(self, size: dict[str, Any], query: str = "", **options: Any) -> Any:
         """Open the page as a new person, and wait until something is shown."""
+        return self.open(self.browser(size, **options), query)
+
+    def browser(self, size: dict[str, Any], **options: Any) -> Any:
+        """A browser that has not been there."""
         context = self._chromium.new_context(**size, **options)
         context.set_default_timeout(30_000)
         self.contexts.append(context)
-        return self.open(context, query)
+        return context
 
-    def open(self, context: Any, query: str = "") -> Any:
-        """Open the page once more in a browser that has been there."""
+    def open(self, context: Any, query: str = "", shows: str = CURRENT) -> Any:
+        """Open a page in a browser that may have been there, and wait until it shows something."""
         page = context.new_page()
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.mistakes.append(str(error)))
         page.on("console", lambda said: said.type in ("error", "warning") and self.mistakes.append(said.text))
         page.goto(self._live.address + query)
-        page.locator(CURRENT).wait_for()
+        page.locator(shows).first.wait_for()
         return page
 
 

@@ -5,6 +5,7 @@ import { listenToKeys, listenToWheel } from "./controls.js";
 import { say, show, showAway } from "./messages.js";
 import { identifier } from "./numbers.js";
 import { Outbox } from "./outbox.js";
+import { Part } from "./part.js";
 import { post } from "./server.js";
 import { copyLink } from "./share.js";
 import { Slide } from "./slide.js";
@@ -26,6 +27,9 @@ class Feed {
   #outbox = new Outbox(showAway, (event, why) => this.#refused(event, why));
   #address = new URLSearchParams(location.search);
   #opened = this.#address.get("item");
+  #participant = this.#address.get("participant"); // in a study
+  #part = new Part();
+  #going = null; // on with the study, while it has something to say
   #session = null;
   #preload = 2;
   #slides = [];
@@ -40,7 +44,7 @@ class Feed {
     document.getElementById("next").addEventListener("click", () => this.#go(1));
     document.getElementById("previous").addEventListener("click", () => this.#go(-1));
     this.#sound.addEventListener("click", () => this.#mute(!this.#isMuted));
-    this.#list.addEventListener("scrollend", () => this.#scrolled());
+    this.#list.addEventListener("scrollend", () => this.#scrolled(true));
     this.#list.addEventListener("pointerdown", () => (this.#aim = null)); // a finger goes where it wants
     listenToWheel(this.#list, (step) => this.#go(step));
     listenToKeys({
@@ -61,8 +65,9 @@ class Feed {
   }
 
   async #begin() {
-    const answer = await post("/api/sessions", {});
+    const answer = await post("/api/sessions", { participant: this.#participant });
     this.#session = answer.session;
+    this.#part.begin(answer.ends_in_ms, () => this.#endPart());
     this.#preload = answer.preload;
     this.#comments.longest = answer.comment_length;
     this.#uploads.offer(answer.upload);
@@ -70,7 +75,7 @@ class Feed {
 
   // Ask for items until enough lie ahead.
   async #more() {
-    if (this.#isAsking) return;
+    if (this.#isAsking || this.#part.hasEnded) return;
     this.#isAsking = true;
     this.#list.setAttribute("aria-busy", "true");
     for (let failures = 0; this.#missing() > 0; ) {
@@ -80,7 +85,7 @@ class Feed {
         failures = 0;
       } catch (error) {
         failures += 1;
-        this.#recover(error);
+        await this.#recover(error);
         await pause(Math.max(error.retryMs ?? 0, Math.min(LONGEST_WAIT_MS, 250 * 2 ** failures)));
       }
     }
@@ -98,16 +103,20 @@ class Feed {
     await this.#outbox.flush(); // what was done changes what comes next
     if (this.#opened) wanted.item = this.#opened;
     if (this.#address.has("why")) wanted.why = true;
-    const { exposures, used_up: isUsedUp } = await post("/api/next", wanted);
+    const { exposures, used_up: isUsedUp, ended: hasEnded } = await post("/api/next", wanted);
     this.#opened = null;
+    if (this.#part.hasEnded) return false; // its time is up meanwhile
     if (isUsedUp) show("You have seen everything. It begins again.");
     for (const exposure of exposures) this.#append(exposure);
+    if (hasEnded) return this.#addEnd();
     if (!this.#slides.length) show("There is nothing to show.");
     return exposures.length > 0;
   }
 
-  #recover(error) {
-    if (error.status === 404 && this.#opened) {
+  async #recover(error) {
+    if (error.status === 403) {
+      await (this.#going ??= this.#goOn());
+    } else if (error.status === 404 && this.#opened) {
       this.#opened = null;
       show("The video of this link is not here any more.");
     } else if (error.status === 401 || error.status === 404) {
@@ -116,6 +125,49 @@ class Feed {
       showAway(true);
     } else {
       throw error;
+    }
+  }
+
+  // A study says what comes next: consent, questions, or videos again.
+  async #goOn() {
+    const { takePart } = await import("./study.js");
+    await takePart(this.#participant);
+    this.#list.scrollTo({ top: 0, behavior: "instant" }); // ends a movement that is still on its way
+    this.#cut(0);
+    this.#current = -1;
+    this.#session = this.#going = null;
+    this.#part.begin(null);
+  }
+
+  #addEnd() {
+    const end = this.#part.end(() => this.#leavePart());
+    this.#list.append(end);
+    this.#seen.observe(end);
+    if (!this.#slides.length) this.#leavePart();
+    return false;
+  }
+
+  // The time of a part is up: the present video may be watched to its end.
+  #endPart() {
+    this.#cut(this.#current + 1);
+    this.#addEnd();
+    show("The time of this part is up. Go on when you like.");
+  }
+
+  async #leavePart() {
+    if (!this.#session) return;
+    this.#session = null;
+    if (this.#slide) this.#leaveSlide(this.#slide);
+    while (!(await this.#outbox.flush())) await pause(1000);
+    await (this.#going ??= this.#goOn());
+    this.#more();
+  }
+
+  #cut(index, count = Infinity) {
+    for (const slide of this.#slides.splice(index, count)) {
+      slide.release();
+      this.#seen.unobserve(slide.element);
+      slide.element.remove();
     }
   }
 
@@ -133,8 +185,9 @@ class Feed {
   }
 
   // On the way to a slide that was asked for, the slides in between do not count, nor the end of an earlier movement.
-  #scrolled() {
+  #scrolled(hasRested = false) {
     const index = Math.round(this.#list.scrollTop / this.#list.clientHeight);
+    if (index === this.#slides.length && this.#part.arrive() && hasRested) this.#leavePart();
     if (!(index in this.#slides) || (this.#aim !== null && index !== this.#aim)) return;
     this.#aim = null;
     if (index !== this.#current) this.#enter(index);
@@ -177,6 +230,7 @@ class Feed {
   #go(step) {
     const last = this.#slides.length - 1;
     const wanted = this.#current + step;
+    if (wanted > last && this.#part.hasEnded) this.#leavePart();
     if (wanted < 0 || wanted > last) return;
     this.#aim = wanted;
     this.#enter(wanted); // plays before the scrolling ends
@@ -267,9 +321,7 @@ class Feed {
     slide.note("This video cannot be played.");
     if (this.#brokenInRow > MOST_BROKEN) return;
     if (index > this.#current) {
-      this.#slides.splice(index, 1);
-      this.#seen.unobserve(slide.element);
-      slide.element.remove();
+      this.#cut(index, 1);
       this.#more();
     } else if (index === this.#current) {
       show("This video cannot be played. Going on.");

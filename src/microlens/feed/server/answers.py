@@ -16,9 +16,10 @@ _NOTHING = Feedback()
 
 
 class SessionRequest(BaseModel):
-    """A visit begins."""
+    """A visit begins; ``participant`` is the token of an invitation to a study."""
 
     adult: bool = False
+    participant: Annotated[str, Field(max_length=200)] | None = None
 
 
 class Features(BaseModel):
@@ -39,7 +40,7 @@ class UploadOffer(BaseModel):
 
 
 class SessionAnswer(BaseModel):
-    """A visit: its id, the person, and how the page should play."""
+    """A visit: its id, the person, and how the page should play; ``ends_in_ms`` is when the part of a study ends."""
 
     session: str
     person: str
@@ -48,6 +49,7 @@ class SessionAnswer(BaseModel):
     comment_length: int
     features: Features
     upload: UploadOffer | None
+    ends_in_ms: int | None = None
 
 
 class NextRequest(BaseModel):
@@ -116,10 +118,14 @@ class ExposureAnswer(ItemAnswer):
 
 
 class NextAnswer(BaseModel):
-    """The next items; ``used_up`` says that everything has been shown, so that they are shown again."""
+    """The next items; ``used_up`` says that everything has been shown, so that they are shown again.
+
+    ``ended`` says that nothing comes after them in this part of a study.
+    """
 
     exposures: list[ExposureAnswer]
     used_up: bool
+    ended: bool = False
 
 
 class Comment(BaseModel):

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 import microlens
 from microlens.feed.group_commit import StoreUnavailableError
 from microlens.feed.live import Feed
-from microlens.feed.server import media, operator, people, uploads
+from microlens.feed.server import media, operator, people, study, uploads
 from microlens.feed.server.access import TOKEN_COOKIE, Access, RateLimit
 from microlens.feed.server.guard import Guard
 from microlens.feed.server.metrics import Metrics
@@ -54,7 +54,7 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
     app.state.feed, app.state.metrics, app.state.access = feed, metrics, access
     app.state.uploads_allowed, app.state.upload_rate = allowed, RateLimit(limits.uploads_an_hour / 60)
     add_problem_handlers(app)
-    for router in (people.router, uploads.router, media.router, operator.router):
+    for router in (people.router, uploads.router, media.router, operator.router, study.router):
         app.include_router(router)
     _add_pages(app, access)
     app.add_middleware(
@@ -72,24 +72,27 @@ def create_app(feed: Feed, access: Access | None = None) -> FastAPI:
 def _add_pages(app: FastAPI, access: Access) -> None:
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
-        given = request.query_params.get("token")
-        if given is None or not access.admits(given):
-            return _page("index.html")
-        query = request.url.remove_query_params("token").query
-        answer = RedirectResponse(f"/?{query}" if query else "/", 303)
-        answer.set_cookie(TOKEN_COOKIE, given, httponly=True, samesite="strict", secure=request.url.scheme == "https")
-        return answer
+        return _admitted(request, access) or _page("index.html")
 
     @app.get("/operator", include_in_schema=False)
-    async def operator_page() -> Response:
-        return _page("operator.html")
+    async def operator_page(request: Request) -> Response:
+        return _admitted(request, access) or _page("operator.html")
 
     app.mount("/static", StaticFiles(directory=PAGE, check_dir=False))
 
 
+def _admitted(request: Request, access: Access) -> Response | None:
+    """The page once more with the token of its address in a cookie instead; None if the address has none."""
+    given = request.query_params.get("token")
+    if given is None or not access.admits(given):
+        return None
+    rest = request.url.remove_query_params("token")
+    answer = RedirectResponse(f"{rest.path}?{rest.query}" if rest.query else rest.path, 303)
+    answer.set_cookie(TOKEN_COOKIE, given, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    return answer
+
+
 def _page(name: str) -> Response:
-    if not (PAGE / name).is_file():
-        raise HTTPException(404, "there is no such page")
     return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
 
 

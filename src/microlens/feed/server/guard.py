@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from microlens.feed.people import person_of
 from microlens.feed.server.access import TOKEN_COOKIE, Access, RateLimit, is_same_origin
+from microlens.feed.server.cookies import PERSON_COOKIE
 from microlens.feed.server.metrics import Metrics
 from microlens.feed.server.problems import ProblemResponse, problem
 
-PERSON_COOKIE = "microlens_person"
 OPEN_PATHS = ("/health", "/ready")
+PAGES = ("/", "/operator")
 OPERATOR_PATHS = ("/api/admin/", "/api/users/", "/operator", "/metrics")
 UPLOAD_PATH = "/api/items"
 _FORM_BYTES = 2**16  # of an upload, beside the file
@@ -123,7 +124,7 @@ def _given_token(scope: Scope, headers: Headers, cookies: dict[str, str]) -> str
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    if scope["path"] == "/" and scope["method"] == "GET":
+    if scope["path"] in PAGES and scope["method"] == "GET":
         in_address: str | None = QueryParams(scope["query_string"]).get("token")
         return in_address or cookies.get(TOKEN_COOKIE)
     return cookies.get(TOKEN_COOKIE)

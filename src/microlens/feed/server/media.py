@@ -7,7 +7,8 @@ from pathlib import Path
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
-from microlens.feed.server.people import feed_of, shown_number
+from microlens.feed.server.cookies import feed_of
+from microlens.feed.server.people import shown_number
 from microlens.feed.server.problems import RESPONSES
 
 router = APIRouter(tags=["media"], responses=RESPONSES)

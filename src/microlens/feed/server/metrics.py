@@ -1,7 +1,7 @@
 """Metrics of the server for Prometheus."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import Scope
 
 from microlens.feed.database import Row
+from microlens.feed.server.activity import Activity
 
 _LATEST_TIMES = 1000
 _LATEST_MISTAKES = 50
@@ -16,9 +17,15 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 
 
 class Metrics:
-    """Counters of one server."""
+    """Counters of one server.
+
+    Attributes:
+        activity: what happened lately.
+        mistakes: requests that failed, the newest last.
+    """
 
     def __init__(self) -> None:
+        self.activity = Activity()
         self._registry = CollectorRegistry()
         labels = ("route", "method", "status")
         self._requests = Histogram(
@@ -48,13 +55,15 @@ class Metrics:
             for route, seconds in self._latest.items()
         }
 
-    def exposures(self, rows: Iterable[Row]) -> None:
+    def exposures(self, rows: Sequence[Row]) -> None:
         """Count items handed out."""
+        self.activity.note_exposures(rows)
         for row in rows:
             self._exposures.labels(row["model"], row["reason"]).inc()
 
-    def events(self, rows: Iterable[Row], refused: int) -> None:
+    def events(self, rows: Sequence[Row], refused: int) -> None:
         """Count events."""
+        self.activity.note_events(rows)
         for row in rows:
             self._events.labels(row["kind"]).inc()
         self._refused.inc(refused)

@@ -24,6 +24,7 @@ from microlens.feed.served_model import ServedModel
 from microlens.feed.server.access import Access
 from microlens.feed.server.app import create_app
 from microlens.feed.settings import FeedSettings
+from microlens.feed.study.settings import StudySettings
 
 _STOP_SECONDS = 10
 _log = logging.getLogger("microlens.feed")
@@ -59,6 +60,7 @@ def serve(
     user: str | None = None,
     interleave: bool = False,
     uploads: str | Path | None = None,
+    study: StudySettings | None = None,
     on_ready: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve a feed of videos, chosen by trained runs, until the process is asked to stop.
@@ -76,6 +78,7 @@ def serve(
         user: id of a user of the dataset whom everybody continues.
         interleave: let the models choose in turn, instead of one for each person.
         uploads: folder for videos that people upload; by default ``uploads`` beside a SQLite file.
+        study: serve a study to those who are invited, instead of everybody.
         on_ready: called with the address and the number of items when everything is loaded.
 
     Raises:
@@ -93,6 +96,7 @@ def serve(
             user=user,
             interleave=interleave,
             uploads=None if uploads is None else Path(uploads),
+            study=study,
         )
         if on_ready is not None:
             name = f"[{host}]" if ":" in host else host
@@ -110,18 +114,24 @@ def open_feed(
     user: str | None = None,
     interleave: bool = False,
     uploads: Path | None = None,
+    study: StudySettings | None = None,
 ) -> Feed:
     """Load runs and open the event store.
 
     Raises:
-        InputError: a run cannot be served, the store cannot be opened, or the folder for uploads cannot be used.
+        InputError: a run cannot be served, the store cannot be opened, the folder for uploads cannot be used, or there
+            are too few items for the study.
     """
     models = [ServedModel.open(run, dataset, user) for run in runs]
     catalogue = Catalogue(models[0].dataset, release, settings)
     models = [model.for_items(catalogue.dataset_ids) for model in models]
-    store, served = EventStore(events), Models(models, interleave=interleave, seed=settings.seed)
+    served = Models(models, interleave=interleave, seed=settings.seed)
+    if study is not None:
+        _check_videos(study, 1 if served.interleave else len(models), int(catalogue.active.sum()))
+    store = EventStore(events)
     try:
-        return Feed(store, catalogue, served, settings, _upload_folder(store, settings, uploads))
+        folder = _upload_folder(store, settings, uploads) if study is None else None
+        return Feed(store, catalogue, served, settings, folder, study)
     except BaseException:
         store.close()
         raise
@@ -138,6 +148,14 @@ def _upload_folder(store: EventStore, settings: FeedSettings, named: Path | None
             "uploads need a folder that all servers of a PostgreSQL database share; name it with --uploads."
         )
     return None
+
+
+def _check_videos(study: StudySettings, parts: int, items: int) -> None:
+    wanted = parts * (study.videos or 0)
+    if wanted > items:
+        raise InputError(
+            f"the study shows {wanted:,} videos, {study.videos:,} in each part, but the feed has {items:,}."
+        )
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect
 from microlens.feed.live import Feed
 from microlens.feed.publishing import BusyError, Publisher
 from microlens.feed.server.answers import ItemAnswer, described
-from microlens.feed.server.people import Known, feed_of
+from microlens.feed.server.cookies import feed_of
+from microlens.feed.server.people import Known
 from microlens.feed.server.problems import RESPONSES
 from microlens.feed.server.upload_form import UploadForm, boundary_of
 from microlens.feed.upload_folders import UploadFolder
