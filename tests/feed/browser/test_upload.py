@@ -22,6 +22,9 @@ def live(world: Path, video_run: Path, tmp_path_factory: pytest.TempPathFactory)
     server.stop()
 
 
+RESTS = "sheet => sheet.getAnimations({ subtree: true }).every((animation) => animation.playState !== 'running')"
+
+
 def fill(page: Any, video: Path, title: str) -> None:
     page.locator("#upload-file").set_input_files(video)
     page.locator("#upload-title").fill(title)
@@ -36,6 +39,7 @@ def test_a_video_is_uploaded_found_and_played(live: LiveFeed, visit: Visit, clip
     sheet = page.locator("#upload-sheet")
     assert sheet.locator("#upload-limits").inner_text() == "At most 100 MB and 3 minutes."
     until(lambda: is_within(sheet.bounding_box(), size["viewport"]))  # it rises
+    until(lambda: sheet.evaluate(RESTS))
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     assert axe.run(page, "#upload-sheet").response["violations"] == []
     fill(page, clip, 'A <b>"new"</b> one')

@@ -1,13 +1,10 @@
 // The feed: asks for items, shows one at a time, and tells the server what the person does.
 
-import { Comments } from "./comments.js";
+import { Actions } from "./actions.js";
 import { listenToKeys, listenToWheel } from "./controls.js";
 import { say, show, showAway } from "./messages.js";
-import { identifier } from "./numbers.js";
-import { Outbox } from "./outbox.js";
 import { Part } from "./part.js";
 import { post } from "./server.js";
-import { copyLink } from "./share.js";
 import { Slide } from "./slide.js";
 import { UploadSheet } from "./upload.js";
 import { showWhy } from "./why.js";
@@ -22,9 +19,8 @@ const LONGEST_WAIT_MS = 10_000;
 class Feed {
   #list = document.getElementById("feed");
   #sound = document.getElementById("sound");
-  #comments = new Comments((slide, text) => this.#comment(slide, text));
+  #actions = new Actions({ go: (step) => this.#go(step), pause: () => this.#pause() });
   #uploads = new UploadSheet();
-  #outbox = new Outbox(showAway, (event, why) => this.#refused(event, why));
   #address = new URLSearchParams(location.search);
   #opened = this.#address.get("item");
   #participant = this.#address.get("participant"); // in a study
@@ -69,7 +65,7 @@ class Feed {
     this.#session = answer.session;
     this.#part.begin(answer.ends_in_ms, () => this.#endPart());
     this.#preload = answer.preload;
-    this.#comments.longest = answer.comment_length;
+    this.#actions.comments.longest = answer.comment_length;
     this.#uploads.offer(answer.upload);
   }
 
@@ -100,7 +96,7 @@ class Feed {
   async #ask() {
     if (!this.#session) await this.#begin();
     const wanted = { session: this.#session, count: Math.min(MOST_AT_ONCE, this.#missing()) };
-    await this.#outbox.flush(); // what was done changes what comes next
+    await this.#actions.outbox.flush(); // what was done changes what comes next
     if (this.#opened) wanted.item = this.#opened;
     if (this.#address.has("why")) wanted.why = true;
     const { exposures, used_up: isUsedUp, ended: hasEnded } = await post("/api/next", wanted);
@@ -158,7 +154,7 @@ class Feed {
     if (!this.#session) return;
     this.#session = null;
     if (this.#slide) this.#leaveSlide(this.#slide);
-    while (!(await this.#outbox.flush())) await pause(1000);
+    while (!(await this.#actions.outbox.flush())) await pause(1000);
     await (this.#going ??= this.#goOn());
     this.#more();
   }
@@ -173,7 +169,7 @@ class Feed {
 
   #append(exposure) {
     const slide = new Slide(exposure, this.#session, {
-      act: (acting, action) => this.#act(acting, action),
+      act: (acting, action) => this.#actions.act(acting, action),
       started: (started) => this.#started(started),
       silenced: () => this.#mute(true),
       broken: (broken, reason) => this.#broken(broken, reason),
@@ -200,8 +196,8 @@ class Feed {
     this.#current = index;
     const slide = this.#slide;
     for (const other of this.#slides) other.element.inert = other !== slide;
-    if (hadFocus && former && !this.#comments.isOpen) slide.element.focus({ preventScroll: true });
-    if (!slide.hasBeenSeen) this.#record(slide, "impression");
+    if (hadFocus && former && !this.#actions.comments.isOpen) slide.element.focus({ preventScroll: true });
+    if (!slide.hasBeenSeen) this.#actions.record(slide, "impression");
     slide.hasBeenSeen = true;
     slide.load();
     if (!document.hidden) slide.play(this.#isMuted);
@@ -214,7 +210,7 @@ class Feed {
 
   #leaveSlide(slide) {
     slide.pause();
-    this.#record(slide, "end", slide.media.watched);
+    this.#actions.record(slide, "end", slide.media.watched);
   }
 
   #loadAhead() {
@@ -241,7 +237,7 @@ class Feed {
   #pause() {
     const isPaused = this.#slide?.toggle(this.#isMuted);
     say(isPaused ? "Paused" : "Playing");
-    if (isPaused) this.#record(this.#slide, "progress", this.#slide.media.watched);
+    if (isPaused) this.#actions.record(this.#slide, "progress", this.#slide.media.watched);
   }
 
   #mute(isMuted) {
@@ -255,59 +251,14 @@ class Feed {
     if (!this.#slide.isPaused) this.#slide.play(isMuted);
   }
 
-  #act(slide, action) {
-    const { my } = slide.exposure;
-    if (action === "like") {
-      my.liked = !my.liked;
-      slide.exposure.likes += my.liked ? 1 : -1;
-      this.#do(slide, my.liked ? "like" : "unlike");
-    } else if (action === "favourite") {
-      my.favourite = !my.favourite;
-      this.#do(slide, my.favourite ? "favourite" : "unfavourite");
-    } else if (action === "not-interested") {
-      this.#do(slide, "not-interested");
-      show("You will see less of this.");
-      this.#go(1);
-    } else if (action === "comment") this.#comments.open(slide);
-    else if (action === "share") this.#share(slide);
-    else this.#pause();
-  }
-
-  // Record something that the person did on purpose, and send it at once.
-  #do(slide, kind, facts = {}) {
-    slide.refresh();
-    this.#record(slide, kind, facts);
-    this.#outbox.flush();
-  }
-
-  #comment(slide, text) {
-    slide.exposure.comments += 1;
-    this.#do(slide, "comment", { text });
-  }
-
-  async #share(slide) {
-    await copyLink(slide.exposure.item);
-    this.#do(slide, "share");
-  }
-
-  #record(slide, kind, facts = {}) {
-    const { request_id, position } = slide.exposure;
-    const event = { id: identifier(), kind, request_id, position, at: Date.now(), ...facts };
-    this.#outbox.add(slide.session, event);
-  }
-
   #started(slide) {
     this.#brokenInRow = 0;
-    this.#record(slide, "start");
+    this.#actions.record(slide, "start");
   }
 
   #progress() {
     const slide = this.#slide;
-    if (slide && !slide.isPaused && !document.hidden) this.#record(slide, "progress", slide.media.watched);
-  }
-
-  #refused(event, why) {
-    if (event?.kind === "comment") show(`Your comment was not accepted: ${why}.`);
+    if (slide && !slide.isPaused && !document.hidden) this.#actions.record(slide, "progress", slide.media.watched);
   }
 
   // A video that cannot be played is reported; one ahead is left out, the current one is skipped after a moment.
@@ -315,7 +266,7 @@ class Feed {
     const index = this.#slides.indexOf(slide);
     if (index < 0 || slide.isBroken) return;
     slide.isBroken = true;
-    this.#record(slide, "error", { reason: reason.slice(0, 500) });
+    this.#actions.record(slide, "error", { reason: reason.slice(0, 500) });
     this.#brokenInRow += 1;
     slide.release();
     slide.note("This video cannot be played.");
@@ -337,8 +288,8 @@ class Feed {
   #leave() {
     if (!this.#slide) return;
     this.#slide.media.pause();
-    this.#record(this.#slide, "progress", this.#slide.media.watched);
-    this.#outbox.beacon();
+    this.#actions.record(this.#slide, "progress", this.#slide.media.watched);
+    this.#actions.outbox.beacon();
   }
 }
 
