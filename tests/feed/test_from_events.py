@@ -76,8 +76,8 @@ EVENTS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 4), st.intege
 def test_the_interactions_of_a_person_are_the_history_that_the_feed_reads(events: list[tuple[str, int, int]]) -> None:
     rows = [
         {
-            "session": "s", "person": "ann", "item": str(item), "kind": kind, "watched_ms": watched, "duration_ms": 4000, "text": None,
-            "at": SHOWN + number, "shown": SHOWN, "received": SHOWN + number,
+            "session": "s", "person": "ann", "item": str(item), "kind": kind, "watched_ms": watched,
+            "duration_ms": 4000, "text": None, "at": SHOWN + number, "shown": SHOWN, "received": SHOWN + number,
         }
         for number, (kind, item, watched) in enumerate(events)
     ]  # fmt: skip
