@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from microlens.feed.settings import FeedSettings
 from microlens.feed.study.settings import StudySettings
 
 _STOP_SECONDS = 10
+_SWITCH_SECONDS = 0.0005  # a thread that loads a model gives way to those who ask for videos ten times as often as usual
 _log = logging.getLogger("microlens.feed")
 
 
@@ -176,6 +178,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, which let requests end first; SIGHUP loads the runs again."""
     torch.set_num_threads(1)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # a full collection would walk the objects of torch, for a tenth of a second, while people wait
     config = uvicorn.Config(
