@@ -28,7 +28,7 @@ from microlens.feed.settings import FeedSettings
 from microlens.feed.study.settings import StudySettings
 
 _STOP_SECONDS = 10
-_SWITCH_SECONDS = 0.0005  # a thread that loads a model gives way to those who ask for videos ten times as often as usual
+_SWITCH_SECONDS = 0.0005  # a thread that loads a model gives way ten times as often as usual
 _log = logging.getLogger("microlens.feed")
 
 
