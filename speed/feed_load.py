@@ -100,7 +100,6 @@ class Load:
 
     next: list[float] = field(default_factory=list)
     tell: list[float] = field(default_factory=list)
-    due: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     async def use(self, people: list[Person], rate: float, seconds: float) -> None:
@@ -123,7 +122,6 @@ class Load:
             self.errors.append(repr(error)[:300])
             return
         getattr(self, what).append(1000 * (time.perf_counter() - due))
-        self.due.append(due)
 
     def figures(self) -> dict[str, Any]:
         """Median, 99 % and greatest of the answers."""

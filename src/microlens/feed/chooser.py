@@ -14,8 +14,8 @@ from microlens.feed.people import now_ms
 from microlens.feed.person import Person, Session
 from microlens.feed.policies import Certain, Choice, Part, Ranking, draw, policy_of
 from microlens.feed.score_cache import ScoreCache
-from microlens.feed.scored_items import Bools, ScoredItems
-from microlens.feed.served_model import ServedModel
+from microlens.feed.scored_items import ScoredItems
+from microlens.feed.served_model import Bools, ServedModel
 from microlens.feed.settings import FeedSettings
 
 

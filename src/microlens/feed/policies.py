@@ -1,5 +1,6 @@
 """Policies: distributions over candidates, from which the next item is drawn with a known propensity."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,27 +11,28 @@ from microlens.data.interactions import Int64
 from microlens.feed import exploration
 from microlens.feed.exploration import Floats
 from microlens.feed.item_counts import ItemCounts
-from microlens.feed.scored_items import Bools, ScoredItems
+from microlens.feed.scored_items import ScoredItems
+from microlens.feed.served_model import Bools
 from microlens.feed.settings import ExplorationSettings
 
 Reason = Literal["model", "popular", "explored", "pinned", "opened", "again"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Part(ABC):
     """A part of a policy: with probability ``share`` it chooses one of some items; ``arm`` is credited with it."""
 
     share: float
     reason: Reason
     arm: str | None = None
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator) -> int:
         """Draw an item."""
-        raise NotImplementedError
 
+    @abstractmethod
     def probability(self, item: int) -> float:
         """The probability of an item if this part of the policy chooses."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from microlens.data.interactions import Int64
-from microlens.feed.served_model import Float32
+from microlens.feed.served_model import Bools, Float32
 
-Bools = npt.NDArray[np.bool_]
 _KEPT = 256
 
 
