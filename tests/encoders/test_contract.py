@@ -35,6 +35,7 @@ def tables(features: Path) -> dict[str, dict[str, Any]]:
         "features": {"name": "features", "path": str(features)},
         "popularity_bins": {"name": "popularity_bins"},
         "tag": {"name": "tag"},
+        "words": {"name": "words"},
         CHEAP_VIDEO: {"name": CHEAP_VIDEO},
         CHEAP_SOUND: {"name": CHEAP_SOUND},
     }
@@ -48,7 +49,7 @@ WORLD: dict[str, Any] = {**constructor_arguments(small_split())}
 
 
 class TestEveryEncoder(EncoderContract):
-    @pytest.fixture(params=["id", "features", "popularity_bins", "tag", *FUSIONS, CHEAP_VIDEO, CHEAP_SOUND])
+    @pytest.fixture(params=["id", "features", "popularity_bins", "tag", "words", *FUSIONS, CHEAP_VIDEO, CHEAP_SOUND])
     def encoder_table(self, request: pytest.FixtureRequest, features: Path) -> dict[str, Any]:
         return tables(features)[request.param]
 

@@ -17,12 +17,14 @@ from microlens.errors import InputError, shown
 from microlens.files.writing import digest_of
 
 # Paths and the distribution of work do not affect results.
+UNIMPORTANT = {"workers", "checkpoint_minutes", "micro_batch"}
 NOT_IN_HASH: dict[str, Any] = {
     "output": True,
     "dataset": True,
     "tune": True,
     "track": True,
-    "train": {"workers", "checkpoint_minutes", "micro_batch"},
+    "train": UNIMPORTANT,
+    "parts": {"__all__": {"train": UNIMPORTANT}},
 }
 
 
@@ -163,8 +165,19 @@ class Range(Section):
         return (self.choices[0], self.choices[-1]) if self.choices is not None else (self.low, self.high)
 
 
+class PartSection(Section):
+    """A recommender of a fusion: the tables of a run of its own."""
+
+    model: ModelSection
+    encoder: NamedSection | None = None
+    train: TrainSection = TrainSection()
+
+
 class RunConfig(Section):
-    """The configuration of a run; ``tune`` maps dotted option names to what ``microlens tune`` tries."""
+    """The configuration of a run; ``tune`` maps dotted option names to what ``microlens tune`` tries.
+
+    ``parts`` are the recommenders that the model ``fusion`` combines.
+    """
 
     dataset: NamedPath
     output: NamedPath
@@ -173,6 +186,7 @@ class RunConfig(Section):
     model: ModelSection
     encoder: NamedSection | None = None
     train: TrainSection = TrainSection()
+    parts: tuple[PartSection, ...] = ()
     track: TrackSection = TrackSection()
     tune: dict[str, Range] = {}
 
@@ -223,6 +237,21 @@ class RunConfig(Section):
                     f"output is {self.output}, which contains the working or home folder; name a folder for this run."
                 )
 
+    def part_configs(self) -> list["RunConfig"]:
+        """The configurations of the parts, whose run folders are in that of this run."""
+        return [
+            RunConfig(
+                dataset=self.dataset,
+                output=self.output / "parts" / f"{number}-{part.model.name}",
+                seed=self.seed,
+                protocol=self.protocol,
+                model=part.model,
+                encoder=part.encoder,
+                train=part.train,
+            )
+            for number, part in enumerate(self.parts)
+        ]
+
     def on_dataset(self, dataset: Path) -> Self:
         """The same run on a dataset in another folder; paths inside the dataset are adapted."""
         written, moved = (json.dumps(str(folder), ensure_ascii=False)[:-1] for folder in (self.dataset, dataset))
@@ -231,7 +260,7 @@ class RunConfig(Section):
 
     def toml(self) -> str:
         """The resolved configuration as TOML."""
-        empty = {name for name in ("tune", "track") if not self.model_dump(exclude_none=True)[name]}
+        empty = {name for name in ("tune", "track", "parts") if not self.model_dump(exclude_none=True)[name]}
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude=empty))
 
     @property
@@ -242,6 +271,8 @@ class RunConfig(Section):
             for name, value in added.items():
                 if content[section][name] == value:
                     del content[section][name]
+        if not self.parts:
+            del content["parts"]
         return digest_of(content)[:12]
 
 

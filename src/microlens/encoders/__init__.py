@@ -16,6 +16,7 @@ from microlens.encoders.sound import SOUND_ENCODERS
 from microlens.encoders.tag import TagEncoder
 from microlens.encoders.text import TEXT_ENCODERS
 from microlens.encoders.video import VIDEO_ENCODERS
+from microlens.encoders.words import WordsEncoder
 from microlens.encoders.yamnet import yamnet
 from microlens.errors import InputError
 
@@ -31,6 +32,7 @@ ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "features": FeaturesEncoder,
     "popularity_bins": PopularityBinsEncoder,
     "tag": TagEncoder,
+    "words": WordsEncoder,
     **FUSIONS,
     **CONTENT_ENCODERS,
 }

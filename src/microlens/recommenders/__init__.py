@@ -11,6 +11,7 @@ from microlens.recommenders.content_knn import ContentKNN
 from microlens.recommenders.deepfm import DeepFM
 from microlens.recommenders.dssm import DSSM
 from microlens.recommenders.ease import EASE
+from microlens.recommenders.fusion import Fusion
 from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
 from microlens.recommenders.item_knn import ItemKNN
@@ -21,6 +22,7 @@ from microlens.recommenders.nextitnet import NextItNet
 from microlens.recommenders.nfm import NFM
 from microlens.recommenders.popularity import Popularity
 from microlens.recommenders.sasrec import SASRec
+from microlens.recommenders.text_knn import TextKNN
 from microlens.recommenders.vbpr import VBPR
 from microlens.recommenders.youtube import YouTube
 
@@ -32,6 +34,7 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "deepfm": DeepFM,
     "dssm": DSSM,
     "ease": EASE,
+    "fusion": Fusion,
     "grcn": GRCN,
     "gru4rec": GRU4Rec,
     "item_knn": ItemKNN,
@@ -42,6 +45,7 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "nfm": NFM,
     "popularity": Popularity,
     "sasrec": SASRec,
+    "text_knn": TextKNN,
     "vbpr": VBPR,
     "youtube": YouTube,
 }

@@ -23,11 +23,13 @@ from microlens.encoders import build_encoder
 from microlens.encoders.finite import broken_weight
 from microlens.environment import parameters_that_fit
 from microlens.errors import InputError
+from microlens.evaluation.ranking import encode_catalogue
 from microlens.files.run_manifest import BEST, CONFIG, check
 from microlens.media.sound import SoundSettings
 from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
+from microlens.recommenders.fusion import Part
 from microlens.runs.dataset_location import find_dataset
 from microlens.runs.display import extraction_display
 from microlens.training import checkpoint
@@ -83,8 +85,8 @@ class ConstructorArguments(ContentArguments):
     train_pairs: tuple[Tensor, Tensor]
 
 
-GIVEN = ConstructorArguments.__required_keys__ | {"item_encoder", "towers"}
-"""Constructor parameters that are not options: the ones above, and the encoders built from encoder tables."""
+GIVEN = ConstructorArguments.__required_keys__ | {"item_encoder", "towers", "parts"}
+"""Constructor parameters that are not options: the ones above, and what is built from tables of their own."""
 
 
 def build_experiment(
@@ -128,6 +130,9 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: It
         "train_pairs": (torch.from_numpy(users), torch.from_numpy(items)),
     }
     constructor = RECOMMENDER_REGISTRY.find(config.model.name, "model.name")
+    if takes_parts(constructor) != bool(config.parts):
+        need = "needs recommenders to combine: add [[parts]] tables" if not config.parts else "combines no [[parts]]"
+        raise InputError(f"model.name is '{config.model.name}', which {need}.")
     if takes_encoder(constructor) and config.encoder is None:
         raise InputError(
             f"model.name is '{config.model.name}', which needs an item encoder: add [encoder] name = \"id\"."
@@ -137,7 +142,15 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: It
             raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
         encoder = build_encoder(config.encoder.model_dump(), given)
         return build(constructor, config.model.options(), {**given, "item_encoder": encoder}, "model")
-    return build(constructor, config.model.options(), given, "model")
+    if not takes_parts(constructor):
+        return build(constructor, config.model.options(), given, "model")
+    return build(constructor, config.model.options(), {**given, "parts": _trained_parts(config, dataset)}, "model")
+
+
+def _trained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
+    """The recommenders of a fusion, from the run folders in its own."""
+    runs = [open_experiment(part.output, dataset.folder) for part in config.part_configs()]
+    return [Part(run.model, encode_catalogue(run.model, run.content, run.split.num_items, run.device)) for run in runs]
 
 
 def depends_on_seed(config: RunConfig) -> bool:
@@ -152,6 +165,11 @@ def depends_on_seed(config: RunConfig) -> bool:
 def takes_encoder(constructor: Callable[..., Recommender]) -> bool:
     """True if a recommender's constructor takes an item encoder."""
     return "item_encoder" in inspect.signature(constructor).parameters
+
+
+def takes_parts(constructor: Callable[..., Recommender]) -> bool:
+    """True if a recommender's constructor takes other, trained recommenders."""
+    return "parts" in inspect.signature(constructor).parameters
 
 
 def dataset_arguments(dataset: Dataset, numbers: Int64) -> ContentArguments:

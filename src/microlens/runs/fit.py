@@ -1,6 +1,6 @@
 """Training a run from Python, with arguments in place of a configuration file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def fit(
     *,
     output: str | Path,
     encoder: Encoder | None = None,
+    parts: Sequence[Mapping[str, Any]] = (),
     protocol: Mapping[str, Any] | None = None,
     seed: int = 42,
     fresh: bool = False,
@@ -42,6 +43,8 @@ def fit(
         output: run folder.
         encoder: name of an item encoder, a class, or a table such as ``{"name": "x3d_xs", "tune": "top1"}``. By
             default, models that need an encoder use ids.
+        parts: the recommenders that the model "fusion" combines, as tables of a configuration:
+            ``{"model": {"name": "sasrec"}, "encoder": {"name": "id"}, "train": {"epochs": 20}}``.
         protocol: fields of :class:`microlens.data.protocol.Protocol`; by default, the protocol of the paper.
         seed: seed of the initial weights and of the order of users.
         fresh: delete the files of an earlier run in the run folder and start again.
@@ -60,6 +63,7 @@ def fit(
         "seed": seed,
         "model": {"name": name},
         "train": {},
+        "parts": [dict(part) for part in parts],
     }
     for key, value in options.items():
         table["train" if key in TrainSection.model_fields else "model"][key] = value

@@ -59,16 +59,18 @@ def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> 
             configuration or other data, or modified files; or numbers became NaN or infinite.
     """
     config.check_output()
+    parts = [train(part, fresh=fresh, progress=progress) for part in config.part_configs()]
     run = build_experiment(config)  # before anything is written
     folder = config.output
     with process_group(run.device) as process, held_run_folder(folder) if process.rank == 0 else nullcontext():
         if fresh and process.rank == 0:
             clear_run_folder(folder)
         wait_for_all(process)
-        return _train(run, process, progress and process.rank == 0)
+        of_parts = sum(float(report.cost["seconds"]) for report in parts)
+        return _train(run, process, progress and process.rank == 0, of_parts)
 
 
-def _train(run: Experiment, process: Process, show: bool) -> Report:
+def _train(run: Experiment, process: Process, show: bool, of_parts: float) -> Report:
     config, folder = run.config, run.config.output
     _check_same_run(run)
     if (folder / REPORT).exists():
@@ -83,7 +85,7 @@ def _train(run: Experiment, process: Process, show: bool) -> Report:
     use_caches(run, process, progress=show)
     progress = Progress()
     if run.model.fits_at_once:
-        progress.train_seconds = _fit_at_once(run, process)
+        progress.train_seconds = of_parts + _fit_at_once(run, process)
     elif any(parameter.requires_grad for parameter in run.model.parameters()):
         progress = _fit(run, process, show)
     elif process.rank == 0:

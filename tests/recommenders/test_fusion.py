@@ -1,0 +1,182 @@
+"""The fusion of recommenders, and new items among known ones."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from microlens.config.run_config import RunConfig
+from microlens.data.prepare import prepare
+from microlens.data.split import Part
+from microlens.errors import InputError
+from microlens.evaluation.ranking import rank_targets
+from microlens.recommenders.fusion import Fusion, log_ranks
+from microlens.runs.assembly import open_experiment
+from microlens.runs.recommend import Ranker
+from microlens.runs.run import Run, load
+from microlens.runs.train import train
+from tests.conftest import write_pairs
+
+KINDS, OLD, NEW = 6, 25, 3  # kinds of items; old and new items of each
+
+
+def item(kind: int, number: int) -> int:
+    return 1 + kind * (OLD + NEW) + number
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users watch items of one kind, which the titles name; some of the last two items are new."""
+    folder = tmp_path_factory.mktemp("kinds")
+    rng = np.random.default_rng(0)
+    sequences = []
+    for user in range(600):
+        kind = user % KINDS
+        items = rng.permutation(OLD)[:7]
+        if user % 5 == 0:  # every fifth user's validation item or test item is new
+            items[-2 + user % 2] = OLD + rng.integers(NEW)
+        sequences.append([item(kind, int(number)) for number in items])
+    write_pairs(folder / "release", sequences)
+    titles = [
+        (item(kind, number), f"kind{kind} word{number} {'odd' if number % 2 else 'even'}")
+        for kind in range(KINDS)
+        for number in range(OLD + NEW)
+    ]
+    pl.DataFrame(titles, schema=["item", "title"], orient="row").write_csv(folder / "release" / "tiny_titles.csv")
+    prepare(folder / "release", folder / "dataset", workers=1)
+    return folder / "dataset"
+
+
+def config_of(dataset: Path, output: Path, **options: object) -> RunConfig:
+    sasrec = {"model": {"name": "sasrec", "dim": 8, "blocks": 1}, "encoder": {"name": "id"}}
+    training = {"epochs": 3, "batch_size": 64, "lr": 1e-2, "device": "cpu"}
+    parts = [{**sasrec, "train": training}, {"model": {"name": "co_visitation"}}, {"model": {"name": "text_knn"}}]
+    table = {"dataset": str(dataset), "output": str(output), "model": {"name": "fusion", **options}, "parts": parts}
+    return RunConfig.of({**table, "train": {"device": "cpu"}})
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    config = config_of(dataset, tmp_path_factory.mktemp("run") / "fusion", listed=20, warm_loss=0.1)
+    train(config)
+    return load(config.output)
+
+
+def score_loop(run: Run, history: list[int]) -> list[float]:
+    """The formula of the docstring, item by item, from the scores of the parts' own runs."""
+    model = run.experiment.model
+    assert isinstance(model, Fusion)
+    features = []
+    for number, folder in enumerate(sorted((run.folder / "parts").iterdir())):
+        part = open_experiment(folder, run.config.dataset)
+        own = Ranker(part)
+        scores = own.scores(np.array(history)).tolist()
+        candidates = [value for item, value in enumerate(scores) if item and item not in history]
+        if number:  # no gradients
+            ranks = [sum(other >= value for other in candidates) for value in scores]
+            features.append([math.log(21 / (min(rank, 20) + 1)) for rank in ranks])
+        else:
+            features.append(scores)
+        assert part.model.fits_at_once == bool(number)
+    counts = run.experiment.split.train_counts
+    fused = []
+    for number in range(len(counts)):
+        new = counts[number] == 0
+        weights = model.weights + new * model.new_weights
+        fused.append(
+            sum(float(w) * f[number] for w, f in zip(weights, features, strict=True)) + new * float(model.offset)
+        )
+    return fused
+
+
+def test_scores_are_those_of_the_loop(run: Run) -> None:
+    assert isinstance(run.experiment.model, Fusion)
+    assert run.experiment.model.new_weights.abs().max() > 0
+    for history in ([3], [1, 2, 30], [5, 70, 71, 9]):
+        scores = Ranker(run.experiment).scores(np.array(history))
+        expected = torch.tensor(score_loop(run, history))
+        candidates = torch.ones(len(expected), dtype=torch.bool)
+        candidates[[0, *history]] = False
+        torch.testing.assert_close(scores[candidates].double(), expected[candidates].double(), rtol=1e-4, atol=1e-4)
+
+
+def hits(run: Run, part: Part, *, new: bool) -> int:
+    """The number of targets of known or new items among the first ten."""
+    experiment = run.experiment
+    ranks = rank_targets(experiment.model, experiment.content, experiment.split, part, experiment.device)
+    of_new = experiment.split.train_counts[experiment.split.targets(part)] == 0
+    return int((ranks[of_new == new] <= 10).sum())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
+def test_new_items_cost_known_ones_no_more_than_allowed(dataset: Path, run: Run, tmp_path: Path, share: float) -> None:
+    shutil.copytree(run.folder / "parts", tmp_path / "run" / "parts")
+    config = config_of(dataset, tmp_path / "run", listed=20, warm_loss=share)
+    train(config)
+    fused = load(config.output)
+    model = fused.experiment.model
+    assert isinstance(model, Fusion)
+    offset = float(model.offset)
+    with_new = hits(fused, "valid", new=False)
+    model.offset.fill_(-1e6)
+    without_new = hits(fused, "valid", new=False)
+    assert without_new - with_new <= int(share * without_new)
+    model.offset.fill_(offset + 2e-4)
+    assert without_new - hits(fused, "valid", new=False) > int(share * without_new), "a larger offset costs more"
+
+
+def test_new_items_are_found_where_ids_find_none(run: Run) -> None:
+    ids = load(run.folder / "parts" / "0-sasrec")
+    assert hits(run, "test", new=True) >= 20
+    assert hits(ids, "test", new=True) <= 2
+    assert hits(run, "test", new=False) > 0.95 * hits(ids, "test", new=False)
+
+
+def test_trained_parts_are_not_trained_again(dataset: Path, run: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
+    (run.folder / "report.json").unlink()
+    train(run.config)
+    after = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
+    assert before.keys() == after.keys()
+    assert [path for path in before if before[path] != after[path] and "parts" in path.parts] == []
+
+
+def test_the_cost_includes_the_parts(run: Run) -> None:
+    parts = [Run(folder) for folder in (run.folder / "parts").iterdir()]
+    assert len(parts) == 3
+    assert run.report.cost["seconds"] > sum(part.report.cost["seconds"] for part in parts)
+    assert run.report.cost["parameters"] >= max(part.report.cost["parameters"] for part in parts)
+
+
+def test_the_configuration_determines_the_hash(dataset: Path, tmp_path: Path) -> None:
+    config = config_of(dataset, tmp_path / "run")
+    table = config.model_dump(mode="json")
+    assert RunConfig.of({**table, "parts": table["parts"][::-1]}).hash != config.hash
+    table["parts"][0]["train"]["workers"] = 0
+    assert RunConfig.of(table).hash == config.hash
+    table["parts"][0]["train"]["lr"] = 0.5
+    assert RunConfig.of(table).hash != config.hash
+
+
+def test_a_fusion_without_parts_is_refused(dataset: Path, tmp_path: Path) -> None:
+    table = config_of(dataset, tmp_path / "run").model_dump(mode="json")
+    with pytest.raises(InputError, match="model.name is 'fusion', which needs recommenders to combine"):
+        train(RunConfig.of({**table, "parts": []}))
+    with pytest.raises(InputError, match=r"model.name is 'markov', which combines no \[\[parts\]\]"):
+        train(RunConfig.of({**table, "model": {"name": "markov"}}))
+    with pytest.raises(InputError, match="warm_loss = 1.5"):
+        train(config_of(dataset, tmp_path / "run", warm_loss=1.5))
+
+
+def test_log_ranks_are_those_of_a_loop() -> None:
+    scores = torch.tensor([[9.0, 3.0, 5.0, 5.0, 0.0, 0.0, 7.0, 1.0], [0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 0.0, 0.0]])
+    found = log_ranks(scores, torch.tensor([[0, 6], [3, 3]]), 3)
+    expected = torch.zeros(2, 8)
+    expected[0, [2, 3]] = math.log(4 / 3)  # tied for ranks 1 and 2
+    expected[0, 1] = math.log(4 / 4)
+    expected[1, 5] = math.log(4 / 2)
+    torch.testing.assert_close(found, expected)
