@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
+    from microlens.runs.new_items import new_item_curve
     from microlens.runs.picture_texts import PictureTexts, write_picture_texts
     from microlens.runs.run import Run, load
     from microlens.runs.train import train
@@ -102,6 +103,7 @@ _MODULES = {
     "import_lmdb": "release.import_lmdb",
     "invite_participants": "feed.study.answers",
     "load": "runs.run",
+    "new_item_curve": "runs.new_items",
     "plan_release": "download.release",
     "prepare": "data.prepare",
     "release_from_events": "feed.from_events",
@@ -170,6 +172,7 @@ __all__ = [
     "import_lmdb",
     "invite_participants",
     "load",
+    "new_item_curve",
     "plan_release",
     "prepare",
     "release_from_events",

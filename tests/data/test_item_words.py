@@ -56,7 +56,7 @@ TITLES = [
     "A DOG # funny cats #cats",
     "",
     "猫和狗 的日常 #猫",
-    "小猫的日常，猫和鱼",
+    "小猫的日常! 猫和鱼",
     "ねこの日常 life_cats",
     "# # \N{GRINNING FACE} 12 dogs",
 ]

@@ -1,5 +1,6 @@
 """The fusion of recommenders, and new items among known ones."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from microlens.cli import app
 from microlens.config.run_config import RunConfig
 from microlens.data.prepare import prepare
 from microlens.data.split import Part
@@ -16,6 +19,7 @@ from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
 from microlens.recommenders.fusion import Fusion, log_ranks
 from microlens.runs.assembly import open_experiment
+from microlens.runs.new_items import new_item_curve
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import Run, load
 from microlens.runs.train import train
@@ -164,11 +168,11 @@ def test_the_configuration_determines_the_hash(dataset: Path, tmp_path: Path) ->
 
 def test_a_fusion_without_parts_is_refused(dataset: Path, tmp_path: Path) -> None:
     table = config_of(dataset, tmp_path / "run").model_dump(mode="json")
-    with pytest.raises(InputError, match="model.name is 'fusion', which needs recommenders to combine"):
+    with pytest.raises(InputError, match=r"model\.name is 'fusion', which needs recommenders to combine"):
         train(RunConfig.of({**table, "parts": []}))
     with pytest.raises(InputError, match=r"model.name is 'markov', which combines no \[\[parts\]\]"):
         train(RunConfig.of({**table, "model": {"name": "markov"}}))
-    with pytest.raises(InputError, match="warm_loss = 1.5"):
+    with pytest.raises(InputError, match=r"warm_loss = 1\.5"):
         train(config_of(dataset, tmp_path / "run", warm_loss=1.5))
 
 
@@ -180,3 +184,28 @@ def test_log_ranks_are_those_of_a_loop() -> None:
     expected[0, 1] = math.log(4 / 4)
     expected[1, 5] = math.log(4 / 2)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_curve_of_new_items_is_what_offsets_do(run: Run) -> None:
+    curve = new_item_curve(run, "test")
+    model, counts = run.experiment.model, run.experiment.split.train_counts[run.experiment.split.targets("test")]
+    assert isinstance(model, Fusion)
+    offset = float(model.offset)
+    assert curve["offset"].is_sorted()
+    assert len(curve) >= 6
+    for added, loss, known, new in curve.iter_rows():
+        model.offset.fill_(offset + max(added, -1e6) - 1e-4)
+        found = [hits(run, "test", new=kind) / ((counts == 0) == kind).sum() for kind in (False, True)]
+        assert [known, new] == pytest.approx(found, abs=0.02)
+        assert loss == pytest.approx(1 - known / curve["known"][0])
+    model.offset.fill_(offset)
+    losses = curve.filter(pl.col("offset") > 0)["loss"]
+    assert (losses <= 0.5).all()
+    assert losses.max() > 0.3  # type: ignore[operator]
+
+
+def test_the_command_draws_the_curve(run: Run, tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["new-items", str(run.folder), "--figure", str(tmp_path / "curve.png"), "--json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["fusion"]["known"] == new_item_curve(run)["known"].to_list()
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -60,6 +60,7 @@ app.command("recommend")(runs.recommend)
 app.command("similar")(runs.similar)
 app.command("vectors")(runs.vectors)
 app.command("compare")(runs.compare)
+app.command("new-items")(runs.new_items)
 app.command("report")(runs.report)
 app.command("bench")(bench.bench)
 features_app = typer.Typer(

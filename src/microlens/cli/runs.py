@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from microlens.cli.output import console
+from microlens.cli.output import bar, console
 from microlens.errors import InputError
 
 DatasetOfRun = Annotated[Path | None, typer.Option("--dataset", help="Folder of the run's dataset, if it was moved.")]
@@ -170,6 +170,32 @@ def compare(
             f"One seed of {', '.join(single)}: intervals and p are over users only and leave out how much another seed "
             "would change the result. Give three seeds of each configuration to compare configurations."
         )
+
+
+def new_items(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    test: Annotated[bool, typer.Option("--test", help="Test targets; without it, validation targets.")] = False,
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Length of the lists.")] = 10,
+    figure: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what it costs known items to show more new ones: hits of both, by how far new items are raised."""
+    from microlens.cli.terminal_tables import frame_table
+    from microlens.runs.new_items import new_item_curve
+
+    curves = {}
+    for run in runs:
+        with bar(run.name) as on_progress:
+            curves[run.name] = new_item_curve(run, "test" if test else "valid", top, on_progress)
+    if as_json:
+        typer.echo(json.dumps({name: curve.to_dict(as_series=False) for name, curve in curves.items()}, indent=1))
+    else:
+        for name, curve in curves.items():
+            console.print(f"{name}: HR@{top} of known and new items", frame_table(curve), sep="\n")
+    if figure is not None:
+        from microlens.page.new_item_chart import draw_new_items
+
+        draw_new_items(curves, figure, top)
 
 
 def split_ids(text: str) -> list[str]:

@@ -60,7 +60,7 @@ def item_words(titles: Sequence[str], min_items: int = 2) -> ItemWords:
 def _found(titles: Sequence[str]) -> pl.DataFrame:
     """Every word of every title: columns item and word."""
     text = pl.col("title").str.normalize("NFKC").str.to_lowercase()
-    # Matches of a pattern do not overlap: the second half of the pairs is found without the first character of each run.
+    # Matches of a pattern do not overlap: every other pair is found without the first character of each run.
     later = text.str.replace_all(f"(^|[^{UNSPACED}])[{UNSPACED}]", "${1} ")
     words = [text.str.extract_all(pattern) for pattern in (WORD, f"[{UNSPACED}]", PAIR, HASHTAG)]
     table = pl.DataFrame({"title": pl.Series(titles, dtype=pl.String)}).with_row_index("item", 1)

@@ -2,19 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from microlens.feed.report import METRICS, FeedReport
 from microlens.feed.simulation.simulate import Simulation
-from microlens.files.writing import atomic_write
-from microlens.page.charts import INK, QUIET, RULE, look
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DOTS_PER_INCH = 160
+from microlens.page.charts import COLOURS, INK, QUIET, look, plain_axes, save_png
 
 
 @look()
@@ -27,7 +22,7 @@ def draw_like_rates(simulations: Mapping[str, Simulation], path: Path) -> None:
     """
     figure = Figure((7, 3.6), layout="constrained")
     axes = figure.subplots()
-    _plain(axes)
+    plain_axes(axes)
     number = 0
     for name, simulation in simulations.items():
         for model, curve in simulation.curves.items():
@@ -44,7 +39,7 @@ def draw_like_rates(simulations: Mapping[str, Simulation], path: Path) -> None:
     axes.set_xlabel("videos watched", color=QUIET)
     axes.set_ylabel("like-rate", color=QUIET)
     axes.legend(frameon=False, labelcolor=INK)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 @look()
@@ -57,7 +52,7 @@ def draw_new_shares(simulations: Mapping[str, Simulation], path: Path) -> None:
     """
     figure = Figure((7, 3.6), layout="constrained")
     axes = figure.subplots()
-    _plain(axes)
+    plain_axes(axes)
     arms = list(dict.fromkeys(_arm(model) for one in simulations.values() for model in one.new_shares))
     for number, arm in enumerate(arms):
         axes.plot([], [], **_line(number), label=arm)
@@ -76,7 +71,7 @@ def draw_new_shares(simulations: Mapping[str, Simulation], path: Path) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_ylabel("share of new videos", color=QUIET)
     figure.legend(loc="outside upper left", ncols=len(arms), frameon=False, labelcolor=INK)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _arm(model: str) -> str:
@@ -99,7 +94,7 @@ def draw_arms(report: FeedReport, path: Path) -> None:
     figure = Figure((7, 1.1 + 0.35 * len(report.arms)), layout="constrained")
     panels = figure.subplots(1, len(METRICS), sharey=True)
     for axes, metric in zip(panels, METRICS, strict=True):
-        _plain(axes, grid="x")
+        plain_axes(axes, grid="x")
         axes.set_title(metric, color=INK)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         for row, arm in enumerate(report.arms):
@@ -109,17 +104,4 @@ def draw_arms(report: FeedReport, path: Path) -> None:
             axes.plot(found.mean, row, "o", color=COLOURS[row % len(COLOURS)], ms=7)
     panels[0].set_yticks(range(len(report.arms)), [arm.name for arm in report.arms], color=INK)
     panels[0].set_ylim(len(report.arms) - 0.5, -0.5)
-    _save(figure, path)
-
-
-def _plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    axes.spines[:].set_visible(False)
-    axes.grid(axis=grid, color=RULE, lw=1)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=QUIET)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
+    save_png(figure, path)

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, drawn by matplotlib; they scale, print, and use the fonts of the surrounding page."""
+"""Charts drawn by matplotlib: inline SVG, which scales, prints and uses the fonts of the page, and PNG files."""
 
 import re
 import warnings
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib import rcParams, style
@@ -15,8 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
+from microlens.files.writing import atomic_write
 from microlens.page.bars import Bar, percent
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, for colour-blind readers
+_DOTS_PER_INCH = 160
 INK, QUIET, RULE = "#1a2027", "#5a6672", "#dde2e7"  # colours of page.html
 _LONGEST_LABEL = 20
 _LINE_HEIGHT = 14
@@ -179,3 +184,18 @@ def svg(figure: Figure, name: str, label: str) -> str:
         text = text.replace(opening, f"{opening}<title>{escape(str(part.get_label()))}</title>")
     width, height = figure.get_size_inches() * 72
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{text}'
+
+
+def plain_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """Remove frame and ticks, and draw grid lines behind the data."""
+    axes.spines[:].set_visible(False)
+    axes.grid(axis=grid, color=RULE, lw=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=QUIET)
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write ``figure`` as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
