@@ -13,10 +13,12 @@ from microlens.building import OPTION_NAMED, nearest
 from microlens.config.run_config import RunConfig, Section
 from microlens.data.batches import ItemBatch
 from microlens.data.dataset import Dataset
+from microlens.data.item_words import item_words
 from microlens.data.prepare import prepare
 from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
+from microlens.recommenders.fusion import Part
 from microlens.runs.assembly import _build_model
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
 from tests.recommenders.test_baselines import requires_the_library
@@ -65,6 +67,8 @@ def test_the_configurations_of_the_repository_load_and_build(
         "recommenders.vbpr",
     ):
         monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
+    monkeypatch.setattr("microlens.encoders.words.item_words", lambda titles, _: item_words(["a b"] * len(titles)))
+    monkeypatch.setattr("microlens.runs.assembly._trained_parts", untrained_parts)
     vocabulary = tiny.folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
     monkeypatch.setattr("microlens.encoders.text.download", lambda _: vocabulary)
@@ -83,11 +87,20 @@ def test_the_configurations_of_the_repository_load_and_build(
     content |= {f"{kind}.missing": torch.zeros(2, dtype=torch.bool) for kind in needs}
     batch = ItemBatch(items=torch.tensor([1, 2]), content=content)
     vectors = model.encode_items(batch)
-    widths = {"content_knn": 16, **dict.fromkeys({"popularity", *FITTED}, 1)}
+    widths = {"content_knn": 16, **dict.fromkeys({"popularity", "fusion", *FITTED}, 1)}
     if config.model.name == "grcn":  # the parts of each kind side by side, and the ids
         widths["grcn"] = config.model.dim * (2 if "features" in config.model.options() else 1)
     assert vectors.shape == (2, widths.get(config.model.name, config.model.dim))
-    assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", "vbpr", *FITTED})
+    assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", "vbpr", "fusion", *FITTED})
+
+
+def untrained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
+    split = dataset.split(Protocol())
+    ids = dataset.interactions.item_ids[split.items_kept]
+    return [
+        Part(_build_model(part, dataset, split, ids), torch.zeros(split.num_items + 1, part.model.dim))
+        for part in config.part_configs()
+    ]
 
 
 def test_there_are_configurations() -> None:
@@ -322,7 +335,7 @@ def test_every_option_is_among_the_words_that_lead_to_options() -> None:
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             options |= {f"{name}.{option}" for option in section.model_fields}
-        elif name not in ("encoder", "tune"):
+        elif name not in ("encoder", "tune", "parts"):
             options.add(name)
     assert set(OPTION_NAMED.values()) == options - {"protocol.seed"}  # the same word as for the whole run
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from microlens.bench.rows import Bench, Job, Row, placed, quoted
 from microlens.building import nearest
-from microlens.config.run_config import RunConfig
+from microlens.config.run_config import PartSection, RunConfig
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import NAMED_PROTOCOLS, Protocol
 from microlens.errors import InputError
@@ -170,7 +170,17 @@ class _Reader:
 
     def _config(self, path: Path, assignments: list[str], dataset: Path, output: Path) -> RunConfig:
         config = RunConfig.load(path, assignments).on_dataset(dataset)
+        if self.choices.smoke:
+            config = config.model_copy(update={"parts": tuple(_smallest(part) for part in config.parts)})
         return placed(config, output, path.stem)
+
+
+def _smallest(part: PartSection) -> PartSection:
+    """A part of a fusion with the options of ``SMOKE``."""
+    model = part.model.model_copy(update={"dim": 16})
+    return part.model_copy(
+        update={"model": model, "train": part.train.model_copy(update={"epochs": 1, "batch_size": 32})}
+    )
 
 
 def _config_name(group: dict[str, Any], row: dict[str, Any]) -> str:

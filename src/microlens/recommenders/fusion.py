@@ -117,7 +117,7 @@ class Fusion(Fitted):
         targets = torch.from_numpy(split.targets("valid").astype(np.int64)).to(self.weights.device)
         on_new = self.is_new[targets]
         drawn = torch.randperm(len(targets), device=targets.device)[: self.targets]
-        rows = torch.cat([drawn, on_new.nonzero()[:, 0]]).unique()
+        rows = on_new.index_fill(0, drawn, True).nonzero()[:, 0]
         choices = [
             self._alternatives(self.features(users, history), seen, targets[here])
             for here, users, history, seen in _validation(split, rows)
@@ -175,7 +175,11 @@ def tolerated(limits: Tensor, share: float) -> float:
 def _validation(split: Split, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Validation targets ``rows`` in chunks: their rows (q,), users (q,), histories (q, L) and items seen (q, H)."""
     users = split.target_users("valid")
-    for here in rows.split(USERS_AT_ONCE):
+    for start in range(0, len(rows), USERS_AT_ONCE):
+        here = rows[start : start + USERS_AT_ONCE]
         chunk = users[here.cpu().numpy()]
-        read, seen = (values("valid", chunk).astype(np.int64) for values in (split.inputs, split.history))
-        yield here, *(torch.from_numpy(values).to(rows.device) for values in (chunk, read, seen))
+        read, seen = split.inputs("valid", chunk), split.history("valid", chunk)
+        asked, history, own = (
+            torch.from_numpy(values.astype(np.int64)).to(rows.device) for values in (chunk, read, seen)
+        )
+        yield here, asked, history, own
