@@ -55,9 +55,15 @@ class Server:
         self.process.wait(30)
 
 
+VISIT = 60  # videos
+
+
 @dataclass
 class Person:
-    """Somebody with a browser: asks for the next video, and tells what became of the last one."""
+    """Somebody with a browser: asks for the next video, and tells what became of the last one.
+
+    After ``VISIT`` videos, somebody else takes the place.
+    """
 
     client: aiohttp.ClientSession
     session: str = ""
@@ -65,6 +71,9 @@ class Person:
 
     async def next(self) -> None:
         """Ask for the next video."""
+        if self.shown.get("position", 0) + 1 >= VISIT:
+            self.client.cookie_jar.clear()
+            self.session, self.shown = "", {}
         if not self.session:
             self.session = (await self._post("/api/sessions", {}))["session"]
         answer = await self._post("/api/next", {"session": self.session, "count": 1})

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 import microlens as ml
 from microlens.errors import InputError
+from microlens.feed import people
 from tests.feed.conftest import ITEMS, NO_EXPLORATION, OpenFeed, Visitor, event_of
 
 Serve = Callable[..., Any]
@@ -153,3 +154,24 @@ def test_the_files_of_the_page_are_kept_by_browsers_and_asked_for_again(lasting:
     again = lasting.get("/static/feed.js", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert lasting.get("/health").headers["cache-control"] == "no-store"
+
+
+def test_who_is_idle_leaves_the_memory_and_is_known_again(
+    open_world: OpenFeed, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = open_world("id")
+    client = serve(feed)
+    first = Visitor(client)
+    shown = first.next(4)
+    first.send(event_of(shown[0], "like"))
+    cookies = dict(client.cookies)
+    clock = people.now_ms
+    monkeypatch.setattr(people, "now_ms", lambda: clock() + people.IDLE_MS + 1)
+    client.cookies.clear()
+    Visitor(client)
+    assert feed.people.live == 1
+    client.cookies.clear()
+    client.cookies.update(cookies)
+    again = [exposure for _ in range(ITEMS // 4 - 1) for exposure in first.next(4)]
+    assert feed.people.live == 2
+    assert {exposure["item"] for exposure in again}.isdisjoint(exposure["item"] for exposure in shown)

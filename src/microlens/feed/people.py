@@ -5,6 +5,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from itertools import takewhile
 
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.event_store import EventStore
@@ -14,6 +15,7 @@ from microlens.feed.schema import PEOPLE, SESSIONS
 from microlens.feed.settings import FeedSettings
 
 MOST_IN_MEMORY = 2000
+IDLE_MS = 10 * 60_000  # after which a state is read again when its person comes back
 _MOST_SEEN = 10_000
 
 
@@ -114,10 +116,16 @@ class People:
         if not self._store.exclusive:
             return state
         state = self._known.setdefault(state.id, state)
-        for other in list(self._known.values())[: max(0, len(self._known) - MOST_IN_MEMORY)]:
+        for other in self._to_drop():
             if not other.busy and other is not state:
                 del self._known[other.id]
         return state
+
+    def _to_drop(self) -> list[Person]:
+        """The states that need not stay in memory: those of people who are idle, and the oldest of too many."""
+        known, idle = list(self._known.values()), now_ms() - IDLE_MS
+        excess = max(0, len(known) - MOST_IN_MEMORY)
+        return [*known[:excess], *takewhile(lambda one: self._seen.get(one.id, 0) < idle, known[excess:])]
 
     def _load(self, person: str) -> Person | None:
         if self._store.exclusive:

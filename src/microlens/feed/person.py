@@ -19,7 +19,7 @@ _FLAGS = {
 }
 
 
-@dataclass
+@dataclass(slots=True)
 class Feedback:
     """What a person did with an item."""
 
@@ -70,25 +70,25 @@ class Session:
     shown: int = 0
     began: int | None = None
     picks: Counter[str] = field(default_factory=Counter)
-    _seen: set[int] = field(default_factory=set)
-    _broken: set[int] = field(default_factory=set)
+    _seen: int = 0  # bit p for position p, because a person may see thousands of items
+    _broken: int = 0
 
     def note(self, event: Row) -> None:
         """Note an event about one of its items."""
         if event["kind"] == "impression":
-            self._seen.add(event["position"])
+            self._seen |= 1 << event["position"]
         elif event["kind"] == "error":
-            self._broken.add(event["position"])
+            self._broken |= 1 << event["position"]
 
     @property
     def seen(self) -> int:
         """The number of items that were seen and could be played."""
-        return len(self._seen - self._broken)
+        return (self._seen & ~self._broken).bit_count()
 
     @property
     def unseen(self) -> int:
         """The number of items that were handed out and may still be seen."""
-        return self.shown - len(self._seen | self._broken)
+        return self.shown - (self._seen | self._broken).bit_count()
 
 
 class Person:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from microlens.feed.scored_items import ScoredItems
 from microlens.feed.served_model import ServedModel
 
-_KEPT = 4096  # of a few kilobytes each
+_KEPT = 1024  # of a few kilobytes each
 _Key = tuple[str, int, tuple[int, ...]]
 
 
