@@ -11,8 +11,10 @@ from microlens.recommenders.content_knn import ContentKNN
 from microlens.recommenders.deepfm import DeepFM
 from microlens.recommenders.dssm import DSSM
 from microlens.recommenders.ease import EASE
+from microlens.recommenders.esasrec import ESASRec
 from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
+from microlens.recommenders.hstu import HSTU
 from microlens.recommenders.item_knn import ItemKNN
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.recommenders.markov import Markov
@@ -32,8 +34,10 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "deepfm": DeepFM,
     "dssm": DSSM,
     "ease": EASE,
+    "esasrec": ESASRec,
     "grcn": GRCN,
     "gru4rec": GRU4Rec,
+    "hstu": HSTU,
     "item_knn": ItemKNN,
     "lightgcn": LightGCN,
     "markov": Markov,
