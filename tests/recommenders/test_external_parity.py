@@ -145,7 +145,8 @@ def rectools_ligr(ours: Recommender, blocks: int, heads: int) -> Any:
         for theirs, name in modules.items():
             names |= {f"{theirs}.{kind}": block.get_parameter(f"{name}.{kind}") for kind in ("weight", "bias")}
         names |= {
-            f"multi_head_attn.{bias}": torch.zeros(size) for bias, size in (("in_proj_bias", 3 * D), ("out_proj.bias", D))
+            f"multi_head_attn.{bias}": torch.zeros(size)
+            for bias, size in (("in_proj_bias", 3 * D), ("out_proj.bias", D))
         }
         layer.load_state_dict(names)
         layer.layer_norm_1.eps = layer.layer_norm_2.eps = NORM_EPS

@@ -1,4 +1,4 @@
-"""HSTU and eSASRec against derivations of their own, with planted deviations; scores with a temperature."""
+"""HSTU, eSASRec and FMLP-Rec against derivations of their own, with planted deviations; scores with a temperature."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from microlens.building import build
 from microlens.data.batches import ItemBatch
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
-from microlens.recommenders import RECOMMENDERS, esasrec, hstu
+from microlens.recommenders import RECOMMENDERS, esasrec, fmlp, hstu
 from microlens.recommenders.packed import PackedRecommender
 from tests.reference import sequential as loops
 
@@ -25,8 +25,10 @@ CASES: list[Case] = [
     ("hstu", {"blocks": 2, "heads": 2, "temperature": 0.05}),
     ("esasrec", {"blocks": 1, "heads": 1, "temperature": 0.0}),
     ("esasrec", {"blocks": 2, "heads": 2, "temperature": 0.1}),
+    ("fmlp", {"blocks": 1, "temperature": 0.0}),
+    ("fmlp", {"blocks": 3, "temperature": 0.1}),
 ]
-DERIVED = {"hstu": loops.hstu_states, "esasrec": loops.esasrec_states}
+DERIVED = {"hstu": loops.hstu_states, "esasrec": loops.esasrec_states, "fmlp": loops.fmlp_states}
 
 
 def small(name: str, **options: Any) -> PackedRecommender:
@@ -75,7 +77,7 @@ def test_states_are_those_of_the_derivation(case: Case) -> None:
     assert_as_derived(model, derived(case, state_of(model)))
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[3]], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[3], CASES[5]], ids=str)
 def test_gradients_are_those_of_the_derivation(case: Case) -> None:
     """Along a random direction of each parameter, by central differences of the derivation."""
     name, options = case
@@ -208,9 +210,33 @@ def no_feed_forward_norm(patch: pytest.MonkeyPatch, model: PackedRecommender) ->
     in_every_block(model, "feed_forward_norm", lambda norm: nn.Identity())
 
 
+def filters_reversed(patch: pytest.MonkeyPatch, model: PackedRecommender) -> None:
+    for block in model.get_submodule("blocks").children():
+        block.get_parameter("taps").data = block.get_parameter("taps").data.flip(0)
+
+
+def filters_read_the_future(patch: pytest.MonkeyPatch, model: PackedRecommender) -> None:
+    where = torch.where
+    patch.setattr(torch, "where", lambda past, taps, zero: where(past.new_ones(()), taps, zero))
+
+
+def no_filter(patch: pytest.MonkeyPatch, model: PackedRecommender) -> None:
+    patch.setattr(fmlp.FilterBlock, "_filter", lambda self, packed, real, shape: torch.zeros_like(packed))
+
+
+def relu_for_gelu(patch: pytest.MonkeyPatch, model: PackedRecommender) -> None:
+    patch.setattr(functional, "gelu", functional.relu)
+
+
+def no_norm_of_what_is_read(patch: pytest.MonkeyPatch, model: PackedRecommender) -> None:
+    model.norm = nn.Identity()
+
+
 Deviation = Callable[[pytest.MonkeyPatch, PackedRecommender], None]
-OF_BOTH: list[Deviation] = [future_read, first_position_last, raw_items, raw_states, relu_for_silu]
+OF_ALL: list[Deviation] = [first_position_last, raw_items, raw_states]
 OF_HSTU: list[Deviation] = [
+    future_read,
+    relu_for_silu,
     linear_attention,
     softmax_attention,
     scaled_logits,
@@ -221,8 +247,27 @@ OF_HSTU: list[Deviation] = [
     gates_are_values,
     queries_are_keys,
 ]
-OF_ESASREC: list[Deviation] = [gates_of_normed, ungated_feed_forward, other_half_activated, no_feed_forward_norm]
-DEVIATIONS = [(CASES[1], one) for one in OF_BOTH + OF_HSTU] + [(CASES[3], one) for one in OF_BOTH + OF_ESASREC]
+OF_ESASREC: list[Deviation] = [
+    future_read,
+    relu_for_silu,
+    gates_of_normed,
+    ungated_feed_forward,
+    other_half_activated,
+    no_feed_forward_norm,
+]
+OF_FMLP: list[Deviation] = [
+    filters_reversed,
+    filters_read_the_future,
+    no_filter,
+    relu_for_gelu,
+    no_norm_of_what_is_read,
+    no_feed_forward_norm,
+]
+DEVIATIONS = [
+    (case, one)
+    for case, own in ((CASES[1], OF_HSTU), (CASES[3], OF_ESASREC), (CASES[5], OF_FMLP))
+    for one in OF_ALL + own
+]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +284,13 @@ def test_a_deviation_is_found(case: Case, deviate: Deviation, monkeypatch: pytes
             assert_as_derived(model, expected)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "esasrec", "hstu"])
+def test_the_last_state_of_the_first_filter_is_that_of_the_fourier_transform() -> None:
+    model = small("fmlp", blocks=1)
+    expected = loops.fmlp_last_state_by_fourier_transform(state_of(model), histories()[-1].tolist())
+    torch.testing.assert_close(states_of(model)[-1], torch.from_numpy(expected), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "esasrec", "fmlp", "hstu"])
 def test_scores_are_cosines_over_the_temperature(name: str) -> None:
     model = small(name, temperature=0.1)
     history = histories()
@@ -255,7 +306,7 @@ def test_scores_are_cosines_over_the_temperature(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sasrec", "esasrec", "hstu"])
 def test_options_that_cannot_be(name: str) -> None:
-    with pytest.raises(InputError, match="model: temperature = -0.1: must be 0 or more"):
+    with pytest.raises(InputError, match=r"model: temperature = -0\.1: must be 0 or more"):
         small(name, temperature=-0.1)
     for options in ({"blocks": 0}, {"heads": 0}, {"heads": 3}):
         with pytest.raises(InputError, match=r"both must be at least 1, and heads divide dim = 4"):

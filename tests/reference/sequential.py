@@ -1,13 +1,14 @@
 """SASRec's relatives derived again, in float64 NumPy: one user, one item, one head at a time.
 
-Written from the equations of the papers (Zhai et al. 2024, "HSTU"; Borisyuk et al. 2025, "LiGR"; Tikhonovich et al. 2025,
-"eSASRec"; Zhou et al. 2022, "FMLP-Rec") and, where these leave something out, from what the authors' implementations do
-(facebookresearch/generative-recommenders at 44b62c6, RecTools 0.19.0, Woeee/FMLP-Rec):
+Written from the equations of the papers (Zhai et al. 2024, "HSTU"; Borisyuk et al. 2025, "LiGR"; Tikhonovich et al.
+2025, "eSASRec"; Zhou et al. 2022, "FMLP-Rec") and, where these leave something out, from what the authors'
+implementations do (facebookresearch/generative-recommenders at 44b62c6, RecTools 0.19.0, Woeee/FMLP-Rec at f3c4285):
 
-- HSTU: item vectors are multiplied by the root of D before the positions are added; norms have no parameters; U, V, Q and
-  K come out of one product without bias; logits are not scaled; weights are divided by the longest history; the output
-  has a bias; scores are cosines over a temperature.
+- HSTU: item vectors are multiplied by the root of D before the positions are added; norms have no parameters; U, V, Q
+  and K come out of one product without bias; logits are not scaled; weights are divided by the longest history; the
+  output has a bias; scores are cosines over a temperature.
 - LiGR: gates read the state before the norm; the norm is within the gated part; SwiGLU has no biases.
+- FMLP-Rec: positions are added and normalised first; blocks are post-norm; GELU is exact.
 
 No code of the package is used. ``state`` holds a model's parameters under the package's names, ``items`` the numbers of
 one user's history without padding. All functions return the states after each item: (n, D).
@@ -101,7 +102,9 @@ def esasrec_states(state: State, items: Sequence[int], blocks: int, heads: int, 
 
 
 def ligr(state: State, block: str, hidden: list[Array], heads: int) -> list[Array]:
-    attended = attention(state, f"{block}.attention", [normed(state, f"{block}.attention_norm", x) for x in hidden], heads)
+    attended = attention(
+        state, f"{block}.attention", [normed(state, f"{block}.attention_norm", x) for x in hidden], heads
+    )
     out = []
     for x, found in zip(hidden, attended, strict=True):
         y = x + sigmoid(linear(state, f"{block}.attention_gate", x)) * found
@@ -121,9 +124,46 @@ def attention(state: State, name: str, hidden: list[Array], heads: int) -> list[
         found = []
         for head in range(heads):
             within = slice(head * size, (head + 1) * size)
-            logits = [sum(projected[at][0][within] * projected[key][1][within]) / math.sqrt(size) for key in range(at + 1)]
+            logits = [
+                sum(projected[at][0][within] * projected[key][1][within]) / math.sqrt(size) for key in range(at + 1)
+            ]
             total = sum(math.exp(logit) for logit in logits)
             values = [projected[key][2][within] for key in range(at + 1)]
             found.append(sum(math.exp(logit) / total * value for logit, value in zip(logits, values, strict=True)))
         out.append(linear(state, f"{name}.output", np.concatenate(found)))
     return out
+
+
+def gelu(vector: Array) -> Array:
+    return np.array([x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in vector])
+
+
+def fmlp_states(state: State, items: Sequence[int], blocks: int, temperature: float) -> Array:
+    hidden = [normed(state, "norm", x) for x in read(state, items, temperature)]
+    for block in range(blocks):
+        hidden = filtered(state, f"blocks.{block}", hidden)
+    return scaled(hidden, temperature)
+
+
+def filtered(state: State, block: str, hidden: list[Array]) -> list[Array]:
+    out = []
+    for at, x in enumerate(hidden):
+        total = np.zeros(len(x))
+        for back in range(at + 1):
+            total = total + state[f"{block}.taps"][back] * hidden[at - back]
+        out.append(fed_forward(state, block, x, total))
+    return out
+
+
+def fed_forward(state: State, block: str, x: Array, found: Array) -> Array:
+    y = normed(state, f"{block}.filter_norm", x + found)
+    fed = linear(state, f"{block}.contract", gelu(linear(state, f"{block}.expand", y)))
+    return normed(state, f"{block}.feed_forward_norm", y + fed)
+
+
+def fmlp_last_state_by_fourier_transform(state: State, items: Sequence[int]) -> Array:
+    """The paper's equation: one block over a full history, filtered in the frequency domain: (D,)."""
+    hidden = np.stack([normed(state, "norm", x) for x in read(state, items, 0.0)])
+    spectrum = np.fft.rfft(hidden, axis=0) * np.fft.rfft(state["blocks.0.taps"], axis=0)
+    found = np.fft.irfft(spectrum, len(items), axis=0)
+    return fed_forward(state, "blocks.0", hidden[-1], found[-1])

@@ -12,6 +12,7 @@ from microlens.recommenders.deepfm import DeepFM
 from microlens.recommenders.dssm import DSSM
 from microlens.recommenders.ease import EASE
 from microlens.recommenders.esasrec import ESASRec
+from microlens.recommenders.fmlp import FMLP
 from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
 from microlens.recommenders.hstu import HSTU
@@ -35,6 +36,7 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "dssm": DSSM,
     "ease": EASE,
     "esasrec": ESASRec,
+    "fmlp": FMLP,
     "grcn": GRCN,
     "gru4rec": GRU4Rec,
     "hstu": HSTU,
