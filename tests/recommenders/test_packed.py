@@ -315,3 +315,18 @@ def test_options_that_cannot_be(name: str) -> None:
         small(name, temperature="warm")
     with pytest.raises(InputError, match="model"):
         small(name, temperature=float("nan"))
+
+
+@pytest.mark.parametrize("name", ["sasrec", "esasrec", "fmlp", "hstu"])
+def test_bfloat16_stays_close(name: str) -> None:
+    """Under autocast, from float32 and from bfloat16 vectors, as content towers give them."""
+    model = small(name, temperature=0.0).float()
+    history = histories()
+    users = torch.arange(len(history))
+    vectors = model.item_encoder.table[history].detach()
+    expected = model.last_states(users, history, vectors)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (vectors, vectors.bfloat16()):
+            states = model.encode_users(users, history, given)
+            torch.testing.assert_close(states[:, -1].float(), expected, rtol=0.1, atol=0.2)
+            torch.testing.assert_close(model.last_states(users, history, given).float(), expected, rtol=0.1, atol=0.2)
