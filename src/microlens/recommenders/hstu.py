@@ -86,7 +86,7 @@ class TransductionUnit(nn.Module):
             kept: rows of the output; None for all.
         """
         D = packed.shape[1]
-        gate, projected = functional.silu(self.project(self.norm(packed))).split([D, 3 * D], 1)
+        gate, projected = functional.silu(self.project(self.norm(packed))).tensor_split([D], 1)
         attended = self._attend(projected, real, shape)  # (T, D)
         if kept is not None:
             attended, gate, packed = (part.index_select(0, kept) for part in (attended, gate, packed))
