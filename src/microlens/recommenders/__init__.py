@@ -11,9 +11,12 @@ from microlens.recommenders.content_knn import ContentKNN
 from microlens.recommenders.deepfm import DeepFM
 from microlens.recommenders.dssm import DSSM
 from microlens.recommenders.ease import EASE
+from microlens.recommenders.esasrec import ESASRec
+from microlens.recommenders.fmlp import FMLP
 from microlens.recommenders.fusion import Fusion
 from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
+from microlens.recommenders.hstu import HSTU
 from microlens.recommenders.item_knn import ItemKNN
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.recommenders.markov import Markov
@@ -34,9 +37,12 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "deepfm": DeepFM,
     "dssm": DSSM,
     "ease": EASE,
+    "esasrec": ESASRec,
+    "fmlp": FMLP,
     "fusion": Fusion,
     "grcn": GRCN,
     "gru4rec": GRU4Rec,
+    "hstu": HSTU,
     "item_knn": ItemKNN,
     "lightgcn": LightGCN,
     "markov": Markov,
