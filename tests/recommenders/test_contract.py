@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from microlens.data.item_words import ItemWords, item_words
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import Fitted
@@ -51,6 +52,15 @@ class TestEveryRecommender(RecommenderContract):
     def name(self, request: pytest.FixtureRequest) -> str:
         requires_the_library(request.param)
         return str(request.param)
+
+    @pytest.fixture(autouse=True)
+    def _titles(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Datasets of interactions alone have titles, too."""
+
+        def of_any(titles: list[str], least: int) -> ItemWords:
+            return item_words([title or f"word {item % 7}" for item, title in enumerate(titles)], least)
+
+        monkeypatch.setattr("microlens.encoders.words.item_words", of_any)
 
     @pytest.fixture
     def model_table(self, name: str, tmp_path: Path) -> dict[str, Any]:
