@@ -87,11 +87,13 @@ def test_the_configurations_of_the_repository_load_and_build(
     content |= {f"{kind}.missing": torch.zeros(2, dtype=torch.bool) for kind in needs}
     batch = ItemBatch(items=torch.tensor([1, 2]), content=content)
     vectors = model.encode_items(batch)
-    widths = {"content_knn": 16, **dict.fromkeys({"popularity", "fusion", *FITTED}, 1)}
+    widths = {"content_knn": 16, **dict.fromkeys({"popularity", "text_knn", "fusion", *FITTED}, 1)}
     if config.model.name == "grcn":  # the parts of each kind side by side, and the ids
         widths["grcn"] = config.model.dim * (2 if "features" in config.model.options() else 1)
     assert vectors.shape == (2, widths.get(config.model.name, config.model.dim))
-    assert (config.encoder is None) == (config.model.name in {"popularity", "content_knn", "vbpr", "fusion", *FITTED})
+    assert (config.encoder is None) == (
+        config.model.name in {"popularity", "content_knn", "text_knn", "vbpr", "fusion", *FITTED}
+    )
 
 
 def untrained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:

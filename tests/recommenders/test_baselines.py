@@ -83,7 +83,7 @@ def all_scores(model: Recommender, split: Split, histories: list[list[int]], len
     return model.score(states, catalogue)
 
 
-@pytest.fixture(params=[name for name in FITTED if name != "text_knn"])  # which learns nothing from interactions
+@pytest.fixture(params=FITTED)
 def name(request: pytest.FixtureRequest) -> str:
     requires_the_library(request.param)
     return str(request.param)

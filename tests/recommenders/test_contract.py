@@ -17,7 +17,7 @@ from microlens.testing.worlds import D, N
 ALONE = [name for name in RECOMMENDERS if name != "fusion"]  # which has tests of its own, in test_fusion.py
 FITTED = [name for name in ALONE if issubclass(RECOMMENDERS[name], Fitted)]  # type: ignore[arg-type]
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
-UNTRAINED = {"popularity", "content_knn"}
+UNTRAINED = {"popularity", "content_knn", "text_knn"}
 LEARNS: dict[str, Answer] = {
     "text_knn": "nothing",
     "popularity": "nothing",

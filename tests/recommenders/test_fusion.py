@@ -85,7 +85,6 @@ def score_loop(run: Run, history: list[int]) -> list[float]:
             features.append([math.log(21 / (min(rank, 20) + 1)) for rank in ranks])
         else:
             features.append(scores)
-        assert part.model.fits_at_once == bool(number)
     counts = run.experiment.split.train_counts
     fused = []
     for number in range(len(counts)):

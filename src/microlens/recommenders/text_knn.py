@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from microlens.data.split import Split
 from microlens.encoders.words import WordRows
-from microlens.recommenders.fitted import Fitted, recency_weights
+from microlens.recommenders.base import Recommender
+from microlens.recommenders.fitted import ItemNumbers, recency_weights
 
 
-class TextKNN(Fitted):
+class TextKNN(Recommender):
     """Ranks items by the words that their titles share with the titles of the history.
 
     The score of an item is the recency-weighted sum, over the items of the history, of the cosine between the TF-IDF
@@ -32,17 +32,26 @@ class TextKNN(Fitted):
     depends_on_seed = False
 
     def __init__(self, *, titles: Sequence[str], decay: float = 0.8, min_items: int = 2) -> None:
-        super().__init__()
+        super().__init__(ItemNumbers())
         if not 0 < decay <= 1:
             raise ValueError(f"decay = {decay:g}: it must be above 0 and at most 1")
         self.decay = decay
         self.rows = WordRows(titles, min_items, "model text_knn")
 
-    def fit(self, split: Split) -> None:
-        """Do nothing: the titles are all there is to know."""
+    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
+        """Return the history as the state: (B, L)."""
+        return history.float()
+
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score states (Q, L) against the items with numbers ``items`` (C, 1): (Q, C)."""
+        return self.scores(users.long()).index_select(1, items[:, 0].long())
+
+    def score_each(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score each state (Q, L) against its own K items, with numbers ``items`` (Q, K, 1): (Q, K)."""
+        return self.scores(users.long()).gather(1, items[..., 0].long())
 
     def scores(self, states: Tensor) -> Tensor:
-        """Weighted sums of cosines between titles: (Q, N+1)."""
+        """Score all items for states (Q, L) of item numbers: (Q, N+1), where column 0 is padding."""
         Q, L = states.shape
         words, values, starts = self.rows.of(states.flatten())  # (F,), (F,), (Q*L,)
         lengths = functional.pad(starts[1:], (0, 1), value=len(words)) - starts  # (Q*L,)
