@@ -50,8 +50,6 @@ def test_the_highest_dot_products_are_among_the_candidates(seed: int, k: int, ki
         vectors[rng.random(size) < 0.5] = 0
     elif kind == "nearly the same":
         vectors = vectors[:1] + 1e-5 * vectors
-    elif kind == "whole numbers":  # that rounding does not change
-        vectors = np.append(rng.integers(125, 128, (size, dim - 1)), np.full((size, 1), 127), 1)
     found = torch.from_numpy((scale * vectors).astype(np.float32))
     query = torch.from_numpy(rng.normal(size=(1, dim)).astype(np.float32))
     without = np.array(bests(found, query, int(rng.integers(0, 20)), np.zeros(0, np.int64)), np.int64)
@@ -62,13 +60,17 @@ def test_the_highest_dot_products_are_among_the_candidates(seed: int, k: int, ki
     np.testing.assert_array_equal(grown.candidates(query, k, without), candidates)
 
 
-def test_few_of_many_items_are_candidates() -> None:
-    generator = torch.Generator().manual_seed(0)
-    vectors, query = torch.randn(20_000, 64, generator=generator), torch.randn(1, 64, generator=generator)
-    rows = np.arange(0, 20_000, 2)
-    candidates = RoundedVectors.of(vectors, rows).candidates(query, 20, np.zeros(0, np.int64))
-    assert set(bests(vectors[rows], query, 20, np.zeros(0, np.int64))) <= set(candidates.tolist())
-    assert len(candidates) < 100
+@pytest.mark.parametrize("whole", [False, True], ids=["any numbers", "whole numbers, which rounding does not change"])
+def test_few_of_many_items_are_candidates(whole: bool) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-127, 128, (20_000, 64)) if whole else rng.normal(size=(20_000, 64))
+    vectors[:, 0] = 127 if whole else 0
+    found, rows, nothing = torch.from_numpy(vectors.astype(np.float32)), np.arange(0, 20_000, 2), np.zeros(0, np.int64)
+    rounded = RoundedVectors.of(found, rows)
+    for query in torch.from_numpy(rng.normal(size=(5, 1, 64)).astype(np.float32)):
+        candidates = rounded.candidates(query, 150, nothing)
+        assert set(bests(found[rows], query, 150, nothing)) <= set(candidates.tolist())
+        assert len(candidates) < 400
 
 
 @pytest.fixture(scope="module")
