@@ -63,14 +63,14 @@ def test_the_highest_dot_products_are_among_the_candidates(seed: int, k: int, ki
 @pytest.mark.parametrize("whole", [False, True], ids=["any numbers", "whole numbers, which rounding does not change"])
 def test_few_of_many_items_are_candidates(whole: bool) -> None:
     rng = np.random.default_rng(0)
-    vectors = rng.integers(-127, 128, (20_000, 64)) if whole else rng.normal(size=(20_000, 64))
+    vectors = rng.integers(-127, 128, (80_000, 64)) if whole else rng.normal(size=(80_000, 64))
     vectors[:, 0] = 127 if whole else 0
-    found, rows, nothing = torch.from_numpy(vectors.astype(np.float32)), np.arange(0, 20_000, 2), np.zeros(0, np.int64)
+    found, rows, nothing = torch.from_numpy(vectors.astype(np.float32)), np.arange(0, 80_000, 2), np.zeros(0, np.int64)
     rounded = RoundedVectors.of(found, rows)
-    for query in torch.from_numpy(rng.normal(size=(5, 1, 64)).astype(np.float32)):
-        candidates = rounded.candidates(query, 150, nothing)
-        assert set(bests(found[rows], query, 150, nothing)) <= set(candidates.tolist())
-        assert len(candidates) < 400
+    for query in torch.from_numpy(rng.normal(size=(40, 1, 64)).astype(np.float32)):
+        candidates = rounded.candidates(query, 10, nothing)
+        assert set(bests(found[rows], query, 10, nothing)) <= set(candidates.tolist())
+        assert len(candidates) < 100
 
 
 @pytest.fixture(scope="module")
