@@ -83,6 +83,15 @@ def test_items_are_drawn_as_often_as_their_propensity_says(kind: str) -> None:
     assert by_arm == pytest.approx({"a": 0.3, "b": 0.3, None: 0.4}, abs=0.02)
 
 
+def test_popular_items_are_drawn_as_often_as_their_propensity_says() -> None:
+    rng, size, draws = np.random.default_rng(0), 9, 20_000
+    candidates = np.isin(np.arange(size), [1, 2, 4, 8])
+    policy = policy_of([], candidates, Counts(rng, size), ExplorationSettings(share=0.0))
+    found = np.bincount([draw(policy, rng).item for _ in range(draws)], minlength=size)
+    assert found[~candidates].sum() == 0
+    assert stats.chisquare(found[candidates], draws * dense(policy, size)[candidates]).pvalue > 1e-3
+
+
 def test_thompson_is_the_probability_to_have_the_highest_draw() -> None:
     rng = np.random.default_rng(0)
     ends = np.array([0, 5, 40, 40, 200])
