@@ -19,6 +19,7 @@ class Counts(ItemCounts):
     def __init__(self, rng: np.random.Generator, size: int) -> None:
         self.interactions = rng.integers(0, 40, size)
         self.exposures = rng.integers(0, 30, size)
+        self.occurrences = self.interactions + self.exposures
         self.ends = rng.integers(0, 30, size)
         self.watched = self.ends * rng.random(size)
 
@@ -82,6 +83,15 @@ def test_items_are_drawn_as_often_as_their_propensity_says(kind: str) -> None:
     assert by_arm == pytest.approx({"a": 0.3, "b": 0.3, None: 0.4}, abs=0.02)
 
 
+def test_popular_items_are_drawn_as_often_as_their_propensity_says() -> None:
+    rng, size, draws = np.random.default_rng(0), 9, 20_000
+    candidates = np.isin(np.arange(size), [1, 2, 4, 8])
+    policy = policy_of([], candidates, Counts(rng, size), ExplorationSettings(share=0.0))
+    found = np.bincount([draw(policy, rng).item for _ in range(draws)], minlength=size)
+    assert found[~candidates].sum() == 0
+    assert stats.chisquare(found[candidates], draws * dense(policy, size)[candidates]).pvalue > 1e-3
+
+
 def test_thompson_is_the_probability_to_have_the_highest_draw() -> None:
     rng = np.random.default_rng(0)
     ends = np.array([0, 5, 40, 40, 200])
@@ -99,10 +109,11 @@ def test_thompson_of_items_that_nobody_saw_is_uniform() -> None:
 def test_new_items_are_explored_and_all_where_none_is_new() -> None:
     counts = Counts(np.random.default_rng(0), 6)
     counts.interactions, counts.exposures = np.array([0, 19, 20, 5, 0, 3]), np.array([0, 0, 0, 15, 2, 0])
+    counts.occurrences = counts.interactions + counts.exposures
     explore = ExplorationSettings(share=1.0, new_below=20)
     candidates = np.array([False, True, True, True, True, False])
     np.testing.assert_allclose(dense(policy_of([], candidates, counts, explore), 6)[[1, 4]], 0.5)
-    counts.exposures += 100
+    counts.occurrences += 100
     np.testing.assert_allclose(dense(policy_of([], candidates, counts, explore), 6)[1:5], 0.25)
 
 

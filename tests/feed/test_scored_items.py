@@ -14,7 +14,7 @@ SIZE = 20
 def test_the_best_candidate_and_its_place_follow_a_sort(
     monkeypatch: pytest.MonkeyPatch, kept: int, levels: int
 ) -> None:
-    monkeypatch.setattr(scored_items, "_KEPT", kept)
+    monkeypatch.setattr(scored_items, "KEPT", kept)
     rng = np.random.default_rng(0)
     for _ in range(100):
         scores = rng.integers(0, levels, SIZE).astype(np.float32)
@@ -36,7 +36,7 @@ def test_items_that_came_later_are_no_candidates_and_have_no_place() -> None:
 
 
 def test_scores_are_computed_again_only_where_the_kept_items_do_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scored_items, "_KEPT", 4)
+    monkeypatch.setattr(scored_items, "KEPT", 4)
     computed = []
     scored = ScoredItems.of(lambda: computed.append(1) or np.arange(SIZE, dtype=np.float32))
     candidates = np.ones(SIZE, bool)

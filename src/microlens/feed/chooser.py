@@ -112,9 +112,8 @@ class Chooser:
     def _begin(self, person: Person, session: Session) -> _Choosing:
         serving = self._models.serving
         histories = {arm: model.known([*model.continued, *person.history]) for arm, model in serving.items()}
-        candidates = self._catalogue.active.copy()
-        if not session.adult:
-            candidates &= ~self._catalogue.adult[: len(candidates)]
+        active = self._catalogue.active
+        candidates = active.copy() if session.adult else active > self._catalogue.adult[: len(active)]
         for items in (list(person.shown), *histories.values()):
             candidates[items] = False
         return _Choosing(

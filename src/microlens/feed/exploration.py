@@ -1,4 +1,4 @@
-"""Distributions over items that explore: by popularity and Thompson sampling of the watched share."""
+"""Thompson sampling of the watched share."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +8,6 @@ from microlens.data.interactions import Int64
 
 Floats = npt.NDArray[np.float64]
 _GRID = 65  # values of the watched share at which the distribution functions are evaluated
-
-
-def by_popularity(interactions: Int64) -> Floats:
-    """Probabilities (K,) in proportion to the number of interactions (K,) plus one."""
-    weights = interactions + 1.0
-    probabilities: Floats = weights / weights.sum()
-    return probabilities
 
 
 def thompson(watched: Floats, ends: Int64) -> Floats:

@@ -28,6 +28,7 @@ class ItemCounts:
     Attributes:
         interactions: interactions in the dataset.
         exposures: times shown.
+        occurrences: both together, which every choice reads.
         views: times started.
         likes: people who like it.
         comments: comments.
@@ -41,6 +42,7 @@ class ItemCounts:
         found = np.bincount(catalogue.dataset.interactions.items, minlength=size)
         self.interactions: Int64 = found.astype(np.int64)
         self.exposures: Int64 = np.zeros(size, np.int64)
+        self.occurrences: Int64 = self.interactions.copy()
         self.views, self.likes, self.comments, self.ends = (self.exposures.copy() for _ in range(4))
         self.watched: Floats = np.zeros(size)
         self._changing = threading.Lock()
@@ -48,7 +50,7 @@ class ItemCounts:
     def grow(self, size: int) -> None:
         """Add items without counts."""
         with self._changing:
-            for name in ("interactions", *_OF_THE_FEED):
+            for name in ("interactions", "occurrences", *_OF_THE_FEED):
                 setattr(self, name, _grown(getattr(self, name), size))
 
     def load(self, store: EventStore) -> None:
@@ -68,11 +70,13 @@ class ItemCounts:
         with self._changing:
             for name, counts in fresh.items():
                 setattr(self, name, _grown(counts, len(self.interactions)))
+            self.occurrences = self.interactions + self.exposures
 
     def add_exposure(self, number: int) -> None:
         """Count an item that is shown."""
         with self._changing:
             self.exposures[number] += 1
+            self.occurrences[number] += 1
 
     def add_event(self, number: int, event: Row, liked: int) -> None:
         """Count an event about an item; ``liked`` is the change in the number of people who like it."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -64,6 +65,27 @@ class Weighted(Part):
     def probability(self, item: int) -> float:
         """The probability of an item, 0 for those that are not among the items."""
         return float(self.probabilities[self.items == item].sum())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Popular(Part):
+    """Chooses each of the items in ``among`` (C,) in proportion to its interactions (C,) plus one."""
+
+    among: Bools
+    interactions: Int64
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw an item."""
+        cumulative = np.where(self.among, self.interactions + 1, 0).cumsum()
+        return int(np.searchsorted(cumulative, rng.integers(self._total), side="right"))
+
+    def probability(self, item: int) -> float:
+        """The probability of an item, 0 for those that are not in ``among``."""
+        return float(self.among[item]) * float(self.interactions[item] + 1) / self._total
+
+    @cached_property
+    def _total(self) -> int:
+        return int(np.sum(self.interactions, where=self.among)) + int(np.count_nonzero(self.among))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,21 +154,15 @@ def policy_of(
     share = 1.0 - settings.share
     parts: list[Part] = [Certain(item=item, reason="model", share=share / len(known), arm=arm) for arm, item in known]
     if not known:
-        parts.append(_popular(candidates, counts, share))
+        interactions = counts.interactions[: len(candidates)]
+        parts.append(Popular(share=share, among=candidates.copy(), interactions=interactions, reason="popular"))
     if settings.share:
         parts.append(_exploring(candidates, counts, settings))
     return parts
 
 
-def _popular(candidates: Bools, counts: ItemCounts, share: float) -> Part:
-    items = np.flatnonzero(candidates)
-    probabilities = exploration.by_popularity(counts.interactions[items])
-    return Weighted(share=share, items=items, probabilities=probabilities, reason="popular")
-
-
 def _exploring(candidates: Bools, counts: ItemCounts, settings: ExplorationSettings) -> Part:
-    size = len(candidates)
-    new = candidates & (counts.interactions[:size] + counts.exposures[:size] < settings.new_below)
+    new = candidates & (counts.occurrences[: len(candidates)] < settings.new_below)
     among = new if new.any() else candidates.copy()
     if settings.kind == "epsilon":
         return Uniform(share=settings.share, among=among, reason="explored")

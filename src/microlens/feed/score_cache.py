@@ -24,7 +24,7 @@ class ScoreCache:
             if key in self._scored:
                 self._scored.move_to_end(key)
                 return self._scored[key]
-        scored = ScoredItems.of(lambda: model.scores(history))
+        scored = ScoredItems.of_model(model, history)
         with self._changing:
             self._scored[key] = scored
             if len(self._scored) > _KEPT:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from microlens.data.interactions import Int64
-from microlens.feed.served_model import Bools, Float32
+from microlens.feed.served_model import Bools, Float32, ServedModel
 
-_KEPT = 256
+KEPT = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +33,26 @@ class ScoredItems:
     def of(cls, compute: Callable[[], Float32]) -> Self:
         """Compute the scores, and keep the best."""
         scores = compute()
-        best = torch.from_numpy(scores).topk(min(_KEPT, len(scores)))
-        items, values = best.indices.numpy(), best.values.numpy()
-        are_all = len(items) == len(scores) or values[-1] == -np.inf
+        return cls._of_best(compute, np.arange(len(scores)), scores, len(scores))
+
+    @classmethod
+    def of_model(cls, model: ServedModel, history: list[int]) -> Self:
+        """The best items of a model after a history; see :meth:`ServedModel.scores`."""
+        found = model.best(history, KEPT)
+        if found is None:
+            return cls.of(lambda: model.scores(history))
+        return cls._of_best(lambda: model.scores(history), *found, len(model.rows))
+
+    @classmethod
+    def _of_best(cls, compute: Callable[[], Float32], items: Int64, scores: Float32, size: int) -> Self:
+        """Keep the best of some items (K,), ascending, which are all of ``size`` items or hold the best of them."""
+        best = torch.from_numpy(scores).topk(min(KEPT, len(scores)))
+        indices, values = best.indices.numpy(), best.values.numpy()
+        are_all = len(indices) == size or values[-1] == -np.inf
         last = -np.inf if are_all else values[-1]  # items that are not kept may have this score, too
-        items, values = items[values > last], values[values > last]
-        order = np.lexsort([items, -values])
-        return cls(compute, items[order], values[order], are_all)
+        indices, values = indices[values > last], values[values > last]
+        order = np.lexsort([indices, -values])
+        return cls(compute, items[indices[order]], values[order], are_all)
 
     def best(self, candidates: Bools) -> int | None:
         """The candidate with the highest score, the first of equal ones; None if no candidate has a score.

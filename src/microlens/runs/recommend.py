@@ -17,7 +17,14 @@ from microlens.data.histories import Histories
 from microlens.data.interactions import Int64
 from microlens.encoders.finite import all_finite
 from microlens.errors import InputError
-from microlens.evaluation.ranking import TRAIN_AGAIN, best_of, encode_catalogue, score_users
+from microlens.evaluation.ranking import (
+    TRAIN_AGAIN,
+    best_of,
+    encode_catalogue,
+    finite_scores,
+    score_users,
+    user_states,
+)
 from microlens.files.progress_bar import OnProgress
 from microlens.media.packing import pack_images, unpack_images
 from microlens.media.reading import MediaFault, read_clip
@@ -25,6 +32,7 @@ from microlens.release.ids import positions_of
 from microlens.runs.assembly import Experiment
 
 CHUNK = 100_000  # users whose lists are held in memory at once
+_BLOCK = 16  # columns that a product of matrices computes together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +100,29 @@ class Ranker:
         (scored,) = self._walk(Histories.of([history]), users, np.array([0]), added, None)
         scores: Tensor = scored.candidates()[0]
         return scores
+
+    @torch.inference_mode()
+    def state(self, history: Int64, user: int | None = None) -> Tensor:
+        """The state of a user after a history; arguments and errors as in :meth:`scores`: (1, S)."""
+        self._require_users(user is None)
+        read = Histories.of([history]).last(np.array([0]), self.run.split.history_length).astype(np.int64)
+        users = torch.tensor([user or 0], device=self.catalogue.device)
+        return user_states(self.run.model, self.catalogue, users, torch.from_numpy(read).to(self.catalogue.device))
+
+    @torch.inference_mode()
+    def scores_of(self, items: Int64, state: Tensor) -> Tensor:
+        """The scores of some items (K,) after a user state (1, S), to the last bit as :meth:`scores` has them: (K,).
+
+        Raises:
+            InputError: a score is NaN or infinite.
+        """
+        # Columns behind the last whole block of a product are rounded differently; they have to stay there.
+        behind = len(self.catalogue) // _BLOCK * _BLOCK
+        width = -(-len(items) // _BLOCK) * _BLOCK
+        columns = np.append(np.zeros(width, np.int64), np.arange(behind, len(self.catalogue)))
+        columns[: len(items)] = items
+        scores = finite_scores(self.run.model, state, self.catalogue[torch.from_numpy(columns)], np.array([0]))[0]
+        return scores[torch.from_numpy(np.where(items < behind, np.arange(len(items)), width + items - behind))]
 
     @torch.inference_mode()
     def table(
