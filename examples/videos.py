@@ -15,7 +15,7 @@ import microlens as ml
 NUM_USERS = int(sys.argv[1]) if len(sys.argv) > 1 else 400
 
 if not Path("releases/videos").exists():
-    ml.write_release(Path("releases/videos"), users=NUM_USERS, items=max(20, NUM_USERS // 5), seed=0)
+    ml.write_release(Path("releases/videos"), users=NUM_USERS, items=max(12, NUM_USERS // 5), seed=0)
 data = ml.prepare("releases/videos", "datasets/videos")
 
 on_videos = ml.fit(

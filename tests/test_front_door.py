@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,17 @@ import microlens as ml
 SCRIPT = """
 import sys
 from pathlib import Path
-import LIBRARY as frames
+import polars as pl
 import microlens as ml
 
 videos = sorted(path.stem for path in Path("videos").glob("*.mp4"))
 steps = [(user, step) for user in range(24) for step in range(6)]
 rows = [(f"u{user}", videos[(3 * user + step) % len(videos)], 1_700_000_000 + step) for user, step in steps]
 columns = {"uid": [row[0] for row in rows], "vid": [row[1] for row in rows], "ts": [row[2] for row in rows]}
-items = frames.DataFrame({"vid": videos, "title": [f"Title of {video}" for video in videos]})
+items = pl.DataFrame({"vid": videos, "title": [f"Title of {video}" for video in videos]})
 settings = ml.Settings(clips=ml.ClipSettings(num_frames=2, size=32), cover_size=32)
 data = ml.Dataset.from_frame(
-    frames.DataFrame(columns), "datasets/mine", user="uid", item="vid", time="ts", items=items, videos="videos/",
+    pl.DataFrame(columns), "datasets/mine", user="uid", item="vid", time="ts", items=items, videos="videos/",
     settings=settings, workers=2,
 )
 run = ml.fit(
@@ -65,14 +64,12 @@ def run_script(script: str, folder: Path, *arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("library", ["polars", "pandas"])
-def test_a_script_from_a_frame_to_recommendations(library: str, video_dataset: Path, tmp_path: Path) -> None:
-    if find_spec(library) is None:
-        pytest.skip(f"{library} is not installed (make setup)")
+def test_a_script_from_a_frame_to_recommendations(video_dataset: Path, tmp_path: Path) -> None:
+    """A frame of pandas makes the same dataset: tests/data/test_frames.py."""
     (tmp_path / "videos").mkdir()
     for video in (video_dataset.parent / "release" / "videos").glob("*.mp4"):
         shutil.copy(video, tmp_path / "videos" / f"v{video.name}")
-    first = run_script(SCRIPT.replace("LIBRARY", library), tmp_path)
+    first = run_script(SCRIPT, tmp_path)
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     assert run_script(AGAIN, elsewhere, str(tmp_path / "runs" / "mine")) == first
     shutil.move(tmp_path / "runs", elsewhere / "runs")

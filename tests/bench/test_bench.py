@@ -28,6 +28,7 @@ from microlens.files.run_manifest import BEYOND, REPORT, replace_text
 from microlens.files.writing import lock_folder
 from microlens.media.decoding import Settings
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
+from tests.data.test_prepare import run_command
 
 CONFIGS = {
     "popularity": 'name = "popularity"',
@@ -62,21 +63,17 @@ def run_rows(bench: Bench, jobs: int = 1) -> dict[str, str]:
     return Runner(bench, jobs=jobs, on_row=lambda row, event: None).run()
 
 
-def run_cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "microlens", *arguments], capture_output=True, text=True, check=False)
-
-
 def test_rows_are_trained_once_and_compared_on_the_same_users(dataset: Path, configs: Path, tmp_path: Path) -> None:
     arguments = ["bench", "baseline", "--dataset", str(dataset), "--configs", str(configs), "--output"]
-    first = run_cli(*arguments, str(tmp_path / "out"), "--jobs", "2")
-    assert first.returncode == 2
-    assert "1 rows failed (EASE of baseline)" in first.stderr
-    assert "Popularity: finished after" in first.stdout
+    status, told, said = run_command(*arguments, str(tmp_path / "out"), "--jobs", "2")
+    assert status == 2
+    assert "1 rows failed (EASE of baseline)" in said
+    assert "Popularity: finished after" in told
     bench = read(dataset, configs)
     reports = {row.name: row.config.output / "report.json" for row in bench.rows if row.name != "EASE"}
     written = {name: path.stat().st_mtime_ns for name, path in reports.items()}
-    second = run_cli(*arguments, str(tmp_path / "out"))
-    assert "Popularity: was there" in second.stdout
+    _, told, _ = run_command(*arguments, str(tmp_path / "out"))
+    assert "Popularity: was there" in told
     assert {name: path.stat().st_mtime_ns for name, path in reports.items()} == written
 
     results = json.loads((tmp_path / "out" / "baseline.json").read_text())

@@ -383,7 +383,8 @@ def test_a_script_needs_no_guard(media: Path, tmp_path: Path, library: str) -> N
     frame = events(name_of_user, name_of_item)
     frame.write_csv(tmp_path / "events.csv")
     (tmp_path / "script.py").write_text(SCRIPT.format(library=library))
-    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "events.csv"), str(tmp_path / "mine")]
+    arguments = [str(tmp_path / name) for name in ("script.py", "events.csv", "mine")]
+    command = [sys.executable, "-W", "error", *arguments]
     process = subprocess.run(command, cwd=media, capture_output=True, text=True, check=True)
     assert (process.stdout, process.stderr) == ("u000 v020 ['v001', 'v002']\n", "")
     dataset = Dataset(tmp_path / "mine")

@@ -176,17 +176,16 @@ def test_micro_batches_change_nothing(encoder: ContentEncoder, request: pytest.F
     if name in SAME_CODE:
         pytest.skip("another network runs this code")
     vectors, gradients, buffers = step(encoder, N)
-    gradients = {name: gradient.clone() for name, gradient in gradients.items()}
-    for micro_batch in (4, 1) if regime == "full" else (4,):
-        other_vectors, other_gradients, other_buffers = step(encoder, micro_batch)
-        torch.testing.assert_close(other_vectors, vectors, rtol=1e-3, atol=1e-4)
-        assert other_gradients.keys() == gradients.keys()
-        for name, gradient in gradients.items():
-            difference = (other_gradients[name] - gradient).norm()
-            assert difference <= 2e-3 * gradient.norm() + 1e-5, name
-        for name, buffer in buffers.items():
-            if not name.endswith("num_batches_tracked"):
-                torch.testing.assert_close(other_buffers[name], buffer, rtol=1e-4, atol=1e-5, msg=name)
+    # Single items where everything is trained; in the other regimes parts of 3, which BatchNorm has in any case.
+    other_vectors, other_gradients, other_buffers = step(encoder, 1 if regime == "full" else 4)
+    torch.testing.assert_close(other_vectors, vectors, rtol=1e-3, atol=1e-4)
+    assert other_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        difference = (other_gradients[name] - gradient).norm()
+        assert difference <= 2e-3 * gradient.norm() + 1e-5, name
+    for name, buffer in buffers.items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(other_buffers[name], buffer, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_frozen_links_keep_their_state_in_training(encoder: ContentEncoder) -> None:

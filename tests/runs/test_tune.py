@@ -2,7 +2,6 @@
 
 import errno
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +16,7 @@ from microlens.data.split import Split
 from microlens.errors import InputError
 from microlens.runs.train import train
 from tests.conftest import random_sequences
+from tests.data.test_prepare import run_command
 
 pytest.importorskip("optuna")
 tune = pytest.importorskip("microlens.runs.tune")
@@ -221,11 +221,10 @@ def test_without_optuna_one_sentence_says_what_to_install(
 
 def test_the_command_shows_the_best_trials(make_dataset: MakeDataset) -> None:
     path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-3, 3e-2] }', epochs=1)
-    command = [sys.executable, "-m", "microlens", "tune", str(path), "--trials", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "trial 1:" in done.stdout
-    assert "Next: microlens train" in done.stdout
+    status, told, said = run_command("tune", path, "--trials", "2")
+    assert status == 0, said
+    assert "trial 1:" in told
+    assert "Next: microlens train" in told
 
 
 def test_losses_with_and_without_sampling_are_searched_together(make_dataset: MakeDataset) -> None:

@@ -33,6 +33,7 @@ from microlens.runs.train import train
 from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
+from tests.data.test_prepare import run_command
 
 MakeDataset = Callable[[list[list[int]]], Path]
 
@@ -182,7 +183,8 @@ def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDatas
     settings = {"epochs": 12, "patience": 12, "batch_size": 8}
     whole = train(config_of(dataset, "whole", train=settings))
     config = config_of(dataset, "killed", train=settings)
-    command = [sys.executable, "-m", "microlens", "train", str(write_config(config, dataset))]
+    path = str(write_config(config, dataset))
+    command = [sys.executable, "-m", "microlens", "train", path]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over threads round differently
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=one_thread)
     metrics = config.output / "metrics.jsonl"
@@ -192,7 +194,8 @@ def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDatas
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (config.output / "report.json").exists(), "the run ended before it was killed"
-    subprocess.run([*command, "--resume"], check=True, capture_output=True, env=one_thread)
+    status, _, said = run_command("train", path, "--resume")
+    assert status == 0, said
     assert_same_numbers(whole, Report.read(config.output))
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from microlens.evaluation.metrics import Floats, Ranks, Users, metric_names, user_values
 
@@ -47,13 +47,13 @@ class Estimate:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the mean."""
-        half = float(stats.t.ppf(1 - LEVEL / 2, self.freedom)) * self.error
+        half = float(stdtrit(self.freedom, 1 - LEVEL / 2)) * self.error
         return self.mean - half, self.mean + half
 
     @property
     def p(self) -> float:
         """The two-sided p-value of a mean of 0; 1 if nothing varies."""
-        return 2 * float(stats.t.sf(abs(self.mean) / self.error, self.freedom)) if self.error else 1.0
+        return 2 * float(stdtr(self.freedom, -abs(self.mean) / self.error)) if self.error else 1.0
 
 
 def estimate(ours: Floats, theirs: Floats | None = None) -> Estimate:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
 
 from microlens.data.split import Split
 from microlens.errors import InputError
@@ -24,6 +23,8 @@ def add_gram(matrix: Matrix, split: Split) -> None:
 
 def invert(matrix: Matrix) -> None:
     """Invert a symmetric positive definite matrix in place."""
+    from scipy.linalg import lapack  # slow to load, and of use to this model alone
+
     columns = matrix.T  # column-major view, as LAPACK expects; the matrix is symmetric
     factor, failed = lapack.spotrf(columns, lower=1, clean=0, overwrite_a=1)
     if not failed:
