@@ -16,6 +16,7 @@ from microlens.testing.worlds import D, N
 FITTED = [name for name, model in RECOMMENDERS.items() if isinstance(model, type) and issubclass(model, Fitted)]
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 UNTRAINED = {"popularity", "content_knn"}
+READ_FEATURES = {"content_knn", "freedom", "vbpr"}
 LEARNS: dict[str, Answer] = {
     "popularity": "nothing",
     "content_knn": "nothing",
@@ -32,7 +33,7 @@ def requires_the_library(name: str) -> None:
 
 def table_of(name: str, folder: Path) -> dict[str, Any]:
     """``[model]`` for a recommender by name; ``folder`` takes the files that it reads."""
-    if name in {"content_knn", "vbpr"}:
+    if name in READ_FEATURES:
         return {"name": name, "features": str(write_features(folder))}
     return {"name": name, "dim": 4} if name == "als" else {"name": name}  # which with as many factors as items copies
 
