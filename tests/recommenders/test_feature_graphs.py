@@ -1,0 +1,237 @@
+"""Models over graphs of similar features against derivations of their own, with planted deviations."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microlens.config.run_config import TrainSection
+from microlens.data.batches import ItemBatch
+from microlens.errors import InputError
+from microlens.recommenders import item_graph
+from microlens.recommenders.adjacency import Adjacency
+from microlens.recommenders.freedom import FREEDOM, DegreeSensitiveEdges
+from microlens.recommenders.graph import GraphRecommender
+from microlens.training.step import TrainingStep
+from tests.recommenders.test_multimodal_graphs import (
+    EVERYONE,
+    FROM_ZERO,
+    PAIRS,
+    Case,
+    D,
+    N,
+    U,
+    assert_as_derived,
+    features_of,
+    small_graph,
+    state_of,
+)
+from tests.reference import feature_graphs as loops
+from tests.reference.multimodal_graphs import Array, State
+from tests.training.test_losses import batch_of
+
+CASES: list[Case] = [
+    ("freedom", 1, {"layers": 1, "neighbours": 3}),
+    ("freedom", 2, {"layers": 2, "neighbours": 4, "item_layers": 2, "modality_weights": [0.1, 0.9]}),
+    ("freedom", 3, {"layers": 3, "neighbours": 1, "item_layers": 0}),
+]
+
+
+def expected_vectors(case: Case, state: State, folder: Path) -> Array:
+    name, modalities, options = case
+    features = features_of(folder, modalities)
+    options = {"item_layers": 1, "modality_weights": [1 / modalities] * modalities, **options}
+    assert name == "freedom"
+    return loops.freedom_vectors(state, features, FROM_ZERO, **options)
+
+
+def model_of(case: Case, folder: Path, **more: Any) -> GraphRecommender:
+    name, modalities, options = case
+    return small_graph(name, folder, modalities, **{**options, **more})
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_vectors_are_those_of_the_derivation(case: Case, tmp_path: Path) -> None:
+    model = model_of(case, tmp_path, **({"pruned": 0.0} if case[0] == "freedom" else {}))
+    assert_as_derived(model, expected_vectors(case, state_of(model), tmp_path))
+
+
+@pytest.mark.parametrize("case", CASES[1:2], ids=str)
+def test_gradients_are_those_of_the_derivation(case: Case, tmp_path: Path) -> None:
+    """Along a random direction of each parameter, by central differences of the derivation."""
+    model = model_of(case, tmp_path)
+    weights = torch.randn_like(model.node_vectors(EVERYONE)).detach()
+    (model.node_vectors(EVERYONE) * weights).sum().backward()
+    assert_gradients(model, lambda state: (expected_vectors(case, state, tmp_path) * weights.numpy()).sum())
+
+
+def assert_gradients(model: GraphRecommender, expected: Callable[[State], float]) -> None:
+    state = state_of(model)
+    for name, parameter in model.named_parameters():
+        direction = torch.randn_like(parameter)
+        sums = [expected({**state, name: state[name] + step * direction.numpy()}) for step in (1e-6, -1e-6)]
+        slope = torch.tensor((sums[0] - sums[1]) / 2e-6, dtype=torch.double)
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close((found * direction).sum(), slope, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_derivation(tmp_path: Path) -> None:
+    """With its gradients, on the edges that the step draws."""
+    options = {"layers": 2, "neighbours": 3, "item_layers": 1, "modality_weights": [0.3, 0.7]}
+    model = model_of(("freedom", 2, options), tmp_path, pruned=0.5, side_weight=0.25)
+    assert isinstance(model, FREEDOM)
+    users, items = model.edges.users[[0, 2, 3, 7]], model.edges.items[[0, 2, 3, 7]]
+    model.edges.draw = lambda: Adjacency((users, items), U, N)  # type: ignore[method-assign]
+    kept = [(user, item - 1) for user, item in zip(users.tolist(), items.tolist(), strict=True)]
+    triples = [(0, 1, 4), (1, 5, 0), (2, 7, 1)]
+    step = TrainingStep(model, torch.ones(N + 1).long(), settings=TrainSection(loss="bpr", num_negatives=1)).double()
+
+    def derived(state: State) -> float:
+        features = features_of(tmp_path, 2)
+        vectors = loops.freedom_vectors(state, features, kept, **options)  # type: ignore[arg-type]
+        return loops.freedom_loss(state, features, vectors, triples, 0.25)
+
+    loss = step.train()(batch_of_triples(triples))
+    torch.testing.assert_close(loss, torch.tensor(derived(state_of(model)), dtype=torch.double))
+    loss.backward()
+    assert_gradients(model, derived)
+
+
+def batch_of_triples(triples: list[tuple[int, int, int]]) -> Any:
+    """The batch in which each user has the target item and one negative, items from 0."""
+    batch = batch_of(torch.tensor([[item + 1] for triple in triples for item in triple[1:]]))
+    users = torch.tensor([user for user, _, _ in triples])
+    values = {
+        "users": users,
+        "sequence": batch.sequence[::2],
+        "slots": batch.slots[::2],
+        "own": batch.own[::2],
+        "negatives": batch.slots[1::2],
+        "last_only": True,
+        "num_targets": len(triples),
+    }
+    return type(batch)(**{**batch.__dict__, **values})
+
+
+def shares_drawn(edges: DegreeSensitiveEdges, draws: int = 2000) -> Tensor:
+    """How often each edge is kept."""
+    torch.manual_seed(0)
+    drawn = torch.zeros(U, N + 1)
+    for _ in range(draws):
+        graph = edges.draw()
+        items = graph.neighbours[: edges.kept] - (U - 1)
+        assert len(graph.neighbours) == 2 * edges.kept
+        drawn[torch.arange(U).repeat_interleave(graph.offsets[: U + 1].diff()), items] += 1
+    return drawn[edges.users, edges.items] / draws
+
+
+@pytest.mark.parametrize(("pruned", "kept"), [(0.88, 1), (0.77, 2)])
+def test_edges_are_drawn_in_proportion_to_their_weights(pruned: float, kept: int) -> None:
+    pairs = (torch.tensor([user for user, _ in PAIRS]), torch.tensor([item for _, item in PAIRS]))
+    edges = DegreeSensitiveEdges(Adjacency(pairs, U, N), U, pruned)
+    assert edges.kept == kept
+    chances = [
+        (len({i for u, i in PAIRS if u == user}) * len({u for u, i in PAIRS if i == item})) ** -0.5
+        for user, item in zip(edges.users.tolist(), edges.items.tolist(), strict=True)
+    ]
+    expected = torch.tensor(loops.inclusion(chances, kept))
+    torch.testing.assert_close(shares_drawn(edges), expected, rtol=0, atol=0.03)
+    edges.chances.fill_(1.0)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(shares_drawn(edges), expected, rtol=0, atol=0.03)
+
+
+def test_training_leaves_edges_out_and_ranking_does_not(tmp_path: Path) -> None:
+    model = model_of(("freedom", 1, {"neighbours": 2}), tmp_path, pruned=0.8)
+    whole = model_of(("freedom", 1, {"neighbours": 2}), tmp_path, pruned=0.0)
+    torch.testing.assert_close(model.node_vectors(EVERYONE), whole.node_vectors(EVERYONE))
+    first, second = (model.train().node_vectors(EVERYONE) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, whole.node_vectors(EVERYONE))
+
+
+def unnormalised(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    model.item_graph.weights *= 1.5  # type: ignore[operator]
+
+
+def without_itself(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    graph = model.get_submodule("item_graph")
+    graph.weights = torch.where(graph.neighbours == torch.arange(N)[:, None], 0.0, graph.weights)
+
+
+def unsimilar(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    graph = model.get_submodule("item_graph")
+    graph.neighbours = graph.neighbours.flip(0)
+
+
+def one_layer_less(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    model.layers -= 1  # type: ignore[operator,assignment]
+
+
+Deviation = Callable[[pytest.MonkeyPatch, GraphRecommender], None]
+DEVIATIONS: list[tuple[int, Deviation]] = [
+    (1, unnormalised),
+    (1, without_itself),
+    (1, unsimilar),
+    (1, one_layer_less),
+]
+
+
+@pytest.mark.parametrize(("case", "deviate"), DEVIATIONS, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_a_deviation_is_found(case: int, deviate: Deviation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(CASES[case], tmp_path)
+    expected = torch.from_numpy(expected_vectors(CASES[case], state_of(model), tmp_path))
+    torch.testing.assert_close(model.node_vectors(EVERYONE), expected)
+    deviate(monkeypatch, model)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(model.node_vectors(EVERYONE), expected)
+
+
+@pytest.mark.parametrize("rows", [3, 1024])
+@pytest.mark.parametrize("count", [1, 4, 11])
+def test_nearest_items_are_those_of_the_loop(rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_graph, "ROWS_AT_ONCE", rows)
+    features = torch.randn(11, 4, dtype=torch.double)
+    found = item_graph.nearest_items(features, count)
+    expected = torch.tensor([loops.nearest(features.numpy(), item, count) for item in range(11)])
+    assert torch.equal(found, expected)
+    similar = [[max(0.0, loops.cosine(features[i].numpy(), features[j].numpy())) for j in found[i]] for i in range(11)]
+    torch.testing.assert_close(item_graph.cosines(features, found), torch.tensor(similar, dtype=torch.double))
+
+
+def test_neighbours_are_at_most_the_items() -> None:
+    for count in (0, 12):
+        with pytest.raises(ValueError, match=f"neighbours = {count}: it must be between 1 and"):
+            item_graph.nearest_items(torch.randn(11, 4), count)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 0}, "layers = 0"),
+        ({"pruned": 1.0}, "pruned = 1"),
+        ({"side_weight": -1.0}, "side_weight = -1"),
+        ({"neighbours": N + 1}, "neighbours = 9"),
+        ({"modality_weights": [0.5, 0.6]}, "modality_weights"),
+        ({"modality_weights": [1.0]}, "modality_weights"),
+    ],
+)
+def test_options_of_freedom_are_checked(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        small_graph("freedom", tmp_path, 2, **{"neighbours": 3, **options})
+
+
+def test_items_without_interactions_are_ranked_through_their_neighbours(tmp_path: Path) -> None:
+    """Item 8 has no interactions; its vector moves with the id of its neighbour."""
+    model = model_of(("freedom", 1, {"neighbours": 2}), tmp_path)
+    near = loops.nearest(features_of(tmp_path, 1)[0], 7, 2)[1]
+    before = model.encode_items(ItemBatch(items=torch.tensor([8])))
+    with torch.no_grad():
+        model.get_parameter("item_encoder.table")[near + 1] += 1.0
+    after = model.encode_items(ItemBatch(items=torch.tensor([8])))
+    torch.testing.assert_close(after - before, torch.full((1, D), 0.5, dtype=torch.double))
+    assert functional.cosine_similarity(before, after).item() < 1

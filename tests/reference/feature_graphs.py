@@ -1,0 +1,126 @@
+"""FREEDOM derived again, in float64 NumPy: one node, one neighbour and one modality at a time.
+
+Written from the equations of the papers and, where these leave something out, from what the authors' implementations
+do (enoche/MMRec at a75d89a):
+
+- FREEDOM (Zhou and Shen 2023): an item's neighbours are the K items of the highest cosine, itself among them; all
+  have the same weight; the item graph starts from the id vectors and adds its last layer; the user-item graph is
+  normalised by the degrees of the edges that are kept.
+
+No code of the package is used. ``state`` holds a model's parameters under the package's names, ``features`` a matrix
+(N, F) for each modality, ``pairs`` user numbers and item indices, both from 0. Nodes are users, then items.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.reference.multimodal_graphs import Array, Pairs, State, ids_of, neighbours_of
+
+
+def cosine(a: Array, b: Array) -> float:
+    return float(sum(a * b) / math.sqrt(sum(a * a)) / math.sqrt(sum(b * b)))
+
+
+def nearest(features: Array, item: int, count: int) -> list[int]:
+    """The ``count`` items most similar to ``item``, the most similar first."""
+    return sorted(range(len(features)), key=lambda other: -cosine(features[item], features[other]))[:count]
+
+
+def lightgcn(ids: Sequence[Array], pairs: Pairs, num_users: int, layers: int) -> list[Array]:
+    """The mean over layers of every node."""
+    near = neighbours_of(num_users, len(ids) - num_users, pairs)
+    layer, totals = list(ids), list(ids)
+    for _ in range(layers):
+        layer = [
+            sum(
+                (layer[other] / math.sqrt(len(near[node]) * len(near[other])) for other in near[node]),
+                start=np.zeros(len(ids[0])),
+            )
+            for node in range(len(ids))
+        ]
+        totals = [total + vector for total, vector in zip(totals, layer, strict=True)]
+    return [total / (layers + 1) for total in totals]
+
+
+def propagated(items: Sequence[Array], graph: Array, layers: int) -> list[Array]:
+    """Item vectors after ``layers`` propagations over ``graph``, (N, N)."""
+    for _ in range(layers):
+        items = [
+            sum((graph[item, other] * items[other] for other in range(len(items))), start=np.zeros(len(items[0])))
+            for item in range(len(items))
+        ]
+    return list(items)
+
+
+def unweighted_graph(features: Array, count: int) -> Array:
+    """Ones at each item's neighbours, divided by the roots of both rows' sums."""
+    graph = np.zeros((len(features), len(features)))
+    for item in range(len(features)):
+        for other in nearest(features, item, count):
+            graph[item, other] = 1.0
+    degrees = [sum(row) for row in graph]
+    for item in range(len(features)):
+        for other in range(len(features)):
+            graph[item, other] /= math.sqrt(degrees[item] * degrees[other])
+    return graph
+
+
+def freedom_vectors(
+    state: State,
+    features: Sequence[Array],
+    pairs: Pairs,
+    *,
+    layers: int,
+    item_layers: int,
+    neighbours: int,
+    modality_weights: Sequence[float],
+) -> Array:
+    """The vectors of all nodes, from the user-item graph of ``pairs``: (U + N, D)."""
+    ids, num_users = ids_of(state), len(state["user_table"])
+    graph = sum(
+        (w * unweighted_graph(matrix, neighbours) for w, matrix in zip(modality_weights, features, strict=True)),
+        start=np.zeros((len(features[0]), len(features[0]))),
+    )
+    similar = propagated(ids[num_users:], graph, item_layers)
+    means = lightgcn(ids, pairs, num_users, layers)
+    return np.array([*means[:num_users], *(a + b for a, b in zip(means[num_users:], similar, strict=True))])
+
+
+def projected_features(state: State, modality: int, features: Array) -> list[Array]:
+    weight, bias = (state[f"projections.{modality}.projection.{name}"] for name in ("weight", "bias"))
+    return [weight @ feature + bias for feature in features]
+
+
+def bpr(user: Array, positive: Array, negative: Array) -> float:
+    return math.log(1 + math.exp(sum(user * negative) - sum(user * positive)))
+
+
+def freedom_loss(
+    state: State,
+    features: Sequence[Array],
+    vectors: Array,
+    triples: Sequence[tuple[int, int, int]],
+    side_weight: float,
+) -> float:
+    """The mean loss of (user, item, other item), items from 0, from the vectors of all nodes."""
+    users = len(state["user_table"])
+    sides = [projected_features(state, m, matrix) for m, matrix in enumerate(features)]
+    losses = []
+    for user, item, other in triples:
+        loss = bpr(vectors[user], vectors[users + item], vectors[users + other])
+        losses.append(loss + side_weight * sum(bpr(vectors[user], side[item], side[other]) for side in sides))
+    return sum(losses) / len(losses)
+
+
+def inclusion(weights: Sequence[float], draws: int) -> list[float]:
+    """The probability that each of several things is among ``draws`` draws in proportion to weights, none twice."""
+    if not draws:
+        return [0.0] * len(weights)
+    chances = [0.0] * len(weights)
+    for first, weight in enumerate(weights):
+        share = weight / sum(weights)
+        rest = inclusion([0.0 if i == first else w for i, w in enumerate(weights)], draws - 1)
+        chances = [c + share * (1.0 if i == first else r) for i, (c, r) in enumerate(zip(chances, rest, strict=True))]
+    return chances
