@@ -16,7 +16,7 @@ from microlens.testing.worlds import D, N
 FITTED = [name for name, model in RECOMMENDERS.items() if isinstance(model, type) and issubclass(model, Fitted)]
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 UNTRAINED = {"popularity", "content_knn"}
-READ_FEATURES = {"content_knn", "freedom", "vbpr"}
+READ_FEATURES = {"content_knn", "fease", "freedom", "vbpr"}
 LEARNS: dict[str, Answer] = {
     "popularity": "nothing",
     "content_knn": "nothing",

@@ -11,6 +11,7 @@ from microlens.recommenders.content_knn import ContentKNN
 from microlens.recommenders.deepfm import DeepFM
 from microlens.recommenders.dssm import DSSM
 from microlens.recommenders.ease import EASE
+from microlens.recommenders.fease import FEASE
 from microlens.recommenders.freedom import FREEDOM
 from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
@@ -33,6 +34,7 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "deepfm": DeepFM,
     "dssm": DSSM,
     "ease": EASE,
+    "fease": FEASE,
     "freedom": FREEDOM,
     "grcn": GRCN,
     "gru4rec": GRU4Rec,
