@@ -10,13 +10,14 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import Fitted
 from microlens.testing import RecommenderContract
-from microlens.testing.recommender import Answer, usual_answer
+from microlens.testing.recommender import TRAINING, Answer, usual_answer
 from microlens.testing.worlds import D, N
 
 FITTED = [name for name, model in RECOMMENDERS.items() if isinstance(model, type) and issubclass(model, Fitted)]
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 UNTRAINED = {"popularity", "content_knn"}
-READ_FEATURES = {"content_knn", "fease", "freedom", "vbpr"}
+READ_FEATURES = {"bm3", "content_knn", "fease", "freedom", "vbpr"}
+TRAINED_OTHERWISE: dict[str, dict[str, Any]] = {"bm3": {"loss": "own"}}
 LEARNS: dict[str, Answer] = {
     "popularity": "nothing",
     "content_knn": "nothing",
@@ -54,6 +55,10 @@ class TestEveryRecommender(RecommenderContract):
     @pytest.fixture
     def model_table(self, name: str, tmp_path: Path) -> dict[str, Any]:
         return table_of(name, tmp_path)
+
+    @pytest.fixture
+    def train_table(self, name: str) -> dict[str, Any]:
+        return {**TRAINING, **TRAINED_OTHERWISE.get(name, {})}
 
     @pytest.fixture
     def answer(self, name: str, model: Recommender) -> Answer:

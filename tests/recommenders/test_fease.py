@@ -115,5 +115,5 @@ def test_bad_options_are_refused(options: dict[str, Any], told: str, tmp_path: P
 def test_a_matrix_beyond_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = small_split()
     monkeypatch.setattr(fease, "available_memory", lambda: 100)
-    with pytest.raises(InputError, match="model.name is 'fease', which needs"):
+    with pytest.raises(InputError, match=r"model\.name is 'fease', which needs"):
         fitted_fease(split, write_features(tmp_path, 1, split.num_items))

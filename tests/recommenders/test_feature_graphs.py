@@ -38,11 +38,15 @@ CASES: list[Case] = [
     ("freedom", 1, {"layers": 1, "neighbours": 3}),
     ("freedom", 2, {"layers": 2, "neighbours": 4, "item_layers": 2, "modality_weights": [0.1, 0.9]}),
     ("freedom", 3, {"layers": 3, "neighbours": 1, "item_layers": 0}),
+    ("bm3", 1, {"layers": 1}),
+    ("bm3", 2, {"layers": 2}),
 ]
 
 
 def expected_vectors(case: Case, state: State, folder: Path) -> Array:
     name, modalities, options = case
+    if name == "bm3":
+        return loops.bm3_vectors(state, FROM_ZERO, **options)
     features = features_of(folder, modalities)
     options = {"item_layers": 1, "modality_weights": [1 / modalities] * modalities, **options}
     assert name == "freedom"
@@ -60,7 +64,7 @@ def test_vectors_are_those_of_the_derivation(case: Case, tmp_path: Path) -> None
     assert_as_derived(model, expected_vectors(case, state_of(model), tmp_path))
 
 
-@pytest.mark.parametrize("case", CASES[1:2], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[4]], ids=str)
 def test_gradients_are_those_of_the_derivation(case: Case, tmp_path: Path) -> None:
     """Along a random direction of each parameter, by central differences of the derivation."""
     model = model_of(case, tmp_path)
@@ -99,6 +103,39 @@ def test_the_loss_is_that_of_the_derivation(tmp_path: Path) -> None:
     torch.testing.assert_close(loss, torch.tensor(derived(state_of(model)), dtype=torch.double))
     loss.backward()
     assert_gradients(model, derived)
+
+
+@pytest.mark.parametrize("modalities", [1, 2])
+def test_the_loss_of_bm3_is_that_of_the_derivation(modalities: int, tmp_path: Path) -> None:
+    """With its gradients, which do not reach what is predicted."""
+    options = {"layers": 2, "alignment_weight": 1.5, "regularization": 0.3}
+    model = small_graph("bm3", tmp_path, modalities, dropout=0.0, **options)
+    fixed, targets = state_of(model), [(0, 1), (1, 5), (2, 7)]
+
+    def derived(state: State) -> float:
+        features = features_of(tmp_path, modalities)
+        return loops.bm3_loss(state, fixed, features, FROM_ZERO, targets, **options)  # type: ignore[arg-type]
+
+    step = TrainingStep(model, torch.ones(N + 1).long(), settings=TrainSection(loss="own")).double()
+    loss = step.train()(batch_of_triples([(*target, 0) for target in targets]))
+    torch.testing.assert_close(loss, torch.tensor(derived(fixed), dtype=torch.double))
+    loss.backward()
+    assert_gradients(model, derived)
+
+
+def test_what_bm3_predicts_is_dropped_out_in_training_alone(tmp_path: Path) -> None:
+    model = small_graph("bm3", tmp_path, 1, dropout=0.5)
+    users, items = torch.tensor([0, 1, 2]), torch.tensor([2, 6, 8])
+    torch.testing.assert_close(model.own_loss(users, items), model.own_loss(users, items))
+    torch.testing.assert_close(model.train().node_vectors(EVERYONE), model.eval().node_vectors(EVERYONE))
+    model.train()
+    assert model.own_loss(users, items) != model.own_loss(users, items)
+
+
+def test_only_models_with_a_loss_of_their_own_can_train_with_it(tmp_path: Path) -> None:
+    model = small_graph("freedom", tmp_path, 1, neighbours=2)
+    with pytest.raises(InputError, match=r"train\.loss is 'own', but the model defines no loss"):
+        TrainingStep(model, torch.ones(N + 1).long(), settings=TrainSection(loss="own"))
 
 
 def batch_of_triples(triples: list[tuple[int, int, int]]) -> Any:
@@ -172,12 +209,23 @@ def one_layer_less(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> 
     model.layers -= 1  # type: ignore[operator,assignment]
 
 
+def without_residual(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(Tensor, "index_add", lambda self, *values: self)
+
+
+def without_predictor(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    model.predictor = torch.nn.Identity()  # type: ignore[assignment]
+
+
 Deviation = Callable[[pytest.MonkeyPatch, GraphRecommender], None]
 DEVIATIONS: list[tuple[int, Deviation]] = [
     (1, unnormalised),
     (1, without_itself),
     (1, unsimilar),
     (1, one_layer_less),
+    (4, one_layer_less),
+    (4, without_residual),
+    (4, without_predictor),
 ]
 
 
@@ -223,6 +271,12 @@ def test_neighbours_are_at_most_the_items() -> None:
 def test_options_of_freedom_are_checked(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         small_graph("freedom", tmp_path, 2, **{"neighbours": 3, **options})
+
+
+@pytest.mark.parametrize("option", ["layers", "alignment_weight", "regularization"])
+def test_options_of_bm3_are_checked(option: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{option} = -1"):
+        small_graph("bm3", tmp_path, 1, **{option: -1})
 
 
 def test_items_without_interactions_are_ranked_through_their_neighbours(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""FREEDOM derived again, in float64 NumPy: one node, one neighbour and one modality at a time.
+"""FREEDOM and BM3 derived again, in float64 NumPy: one node, one neighbour and one modality at a time.
 
 Written from the equations of the papers and, where these leave something out, from what the authors' implementations
 do (enoche/MMRec at a75d89a):
@@ -6,6 +6,8 @@ do (enoche/MMRec at a75d89a):
 - FREEDOM (Zhou and Shen 2023): an item's neighbours are the K items of the highest cosine, itself among them; all
   have the same weight; the item graph starts from the id vectors and adds its last layer; the user-item graph is
   normalised by the degrees of the edges that are kept.
+- BM3 (Zhou et al. 2023): items add their id vector to LightGCN's mean; a single linear predictor with a bias; what is
+  predicted carries no gradient; the score is the product of predictions; cosines are subtracted from 1.
 
 No code of the package is used. ``state`` holds a model's parameters under the package's names, ``features`` a matrix
 (N, F) for each modality, ``pairs`` user numbers and item indices, both from 0. Nodes are users, then items.
@@ -124,3 +126,46 @@ def inclusion(weights: Sequence[float], draws: int) -> list[float]:
         rest = inclusion([0.0 if i == first else w for i, w in enumerate(weights)], draws - 1)
         chances = [c + share * (1.0 if i == first else r) for i, (c, r) in enumerate(zip(chances, rest, strict=True))]
     return chances
+
+
+def bm3_before_the_predictor(state: State, pairs: Pairs, layers: int) -> list[Array]:
+    ids, num_users = ids_of(state), len(state["user_table"])
+    means = lightgcn(ids, pairs, num_users, layers)
+    return [*means[:num_users], *(a + b for a, b in zip(means[num_users:], ids[num_users:], strict=True))]
+
+
+def predicted(state: State, vector: Array) -> Array:
+    return state["predictor.weight"] @ vector + state["predictor.bias"]
+
+
+def bm3_vectors(state: State, pairs: Pairs, *, layers: int) -> Array:
+    """The vectors of all nodes, behind the predictor: (U + N, D)."""
+    return np.array([predicted(state, vector) for vector in bm3_before_the_predictor(state, pairs, layers)])
+
+
+def bm3_loss(
+    state: State,
+    fixed: State,
+    features: Sequence[Array],
+    pairs: Pairs,
+    targets: Pairs,
+    *,
+    layers: int,
+    alignment_weight: float,
+    regularization: float,
+) -> float:
+    """The mean loss of (user, item), items from 0, without dropout; what is predicted comes from ``fixed``."""
+    users = len(state["user_table"])
+    vectors, aims = (bm3_before_the_predictor(values, pairs, layers) for values in (state, fixed))
+    contents, content_aims = (
+        [projected_features(values, m, matrix) for m, matrix in enumerate(features)] for values in (state, fixed)
+    )
+    total = 0.0
+    for user, item in targets:
+        u, i = vectors[user], vectors[users + item]
+        total += 2 - cosine(predicted(state, u), aims[users + item]) - cosine(predicted(state, i), aims[user])
+        for content, aim in zip(contents, content_aims, strict=True):
+            guess = predicted(state, content[item])
+            total += alignment_weight * (2 - cosine(guess, aims[users + item]) - cosine(guess, aim[item]))
+        total += regularization * float(sum(u * u) + sum(i * i)) / len(u)
+    return total / len(targets)

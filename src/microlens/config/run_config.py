@@ -92,8 +92,9 @@ class TrainSection(Section):
     :func:`microlens.training.gradient_caching.encode_in_parts`. ``negatives`` selects whether a target is ranked among
     the items of all processes or of its own, and ``cache`` caches the outputs of frozen trunks. ``loss`` is one of
     :mod:`microlens.training.losses`; losses with sampling draw ``num_negatives`` items for each target, or for each
-    batch with the sampled softmax. ``own`` is the loss that a model defines itself. ``gbce_calibration`` is t of gBCE. ``start_from`` is the ``best.safetensors`` of a
-    run, possibly on other data, whose weights initialize this run, except for id embeddings.
+    batch with the sampled softmax. ``own`` is the loss that a model defines itself. ``gbce_calibration`` is t of gBCE.
+    ``start_from`` is the ``best.safetensors`` of a run, possibly on other data, whose weights initialize this run,
+    except for id embeddings.
     """
 
     epochs: int = Field(default=50, ge=1, le=MOST)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from microlens.building.registry import Registry
 from microlens.recommenders.als import ALS
 from microlens.recommenders.base import Recommender
+from microlens.recommenders.bm3 import BM3
 from microlens.recommenders.bpr_mf import BPRMF
 from microlens.recommenders.co_visitation import CoVisitation
 from microlens.recommenders.content_knn import ContentKNN
@@ -28,6 +29,7 @@ from microlens.recommenders.youtube import YouTube
 
 RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "als": ALS,
+    "bm3": BM3,
     "bpr_mf": BPRMF,
     "co_visitation": CoVisitation,
     "content_knn": ContentKNN,

@@ -21,17 +21,16 @@ class FREEDOM(GraphRecommender):
     The item graph joins each item to the K items of the most similar features in each modality m, itself among them,
     and is never trained:
 
-        S = sum over m of a(m) S(m), where S(m) has 1/K at an item's neighbours    (equations 1 to 4)
+        S = sum over m of a(m) S(m), where S(m) has 1/K at an item's neighbours
 
     because all rows of the unweighted graph have K entries, and D^-1/2 S D^-1/2 divides by K. With e the id vectors,
     the vectors of users and items are
 
-        u = mean over layers of LightGCN,    i = mean over layers of LightGCN + S^L e    (equations 8 to 10)
+        u = mean over layers of LightGCN,    i = mean over layers of LightGCN + S^L e
 
     In training, LightGCN runs over a share of the edges, drawn without replacement with probabilities proportional to
-    1 / sqrt(degree * degree) and normalised again, so that edges of popular items are dropped more often (equations 5
-    and 6). Ranking uses all edges. The loss is that of u and i plus ``side_weight`` times that of u and the projected
-    features W(m) f(m), for each modality; with ``train.loss = "bpr"`` it is the paper's (equation 12).
+    1 / sqrt(degree * degree) and normalised again, so that edges of popular items are dropped more often. Ranking uses all edges. The loss is that of u and i plus ``side_weight`` times that of u and the projected
+    features W(m) f(m), for each modality; with ``train.loss = "bpr"`` it is the paper's.
 
     Edges are drawn for each step; the authors draw them once an epoch. Features stay frozen, which the authors train,
     too. Items without interactions are ranked through their neighbours in the item graph.

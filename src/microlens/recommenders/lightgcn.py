@@ -1,6 +1,5 @@
 """LightGCN (He et al. 2020, arXiv 2002.02126): linear propagation, averaged over layers."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import init
 
