@@ -16,7 +16,7 @@ from microlens.testing.worlds import D, N
 FITTED = [name for name, model in RECOMMENDERS.items() if isinstance(model, type) and issubclass(model, Fitted)]
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 UNTRAINED = {"popularity", "content_knn"}
-READ_FEATURES = {"bm3", "content_knn", "fease", "freedom", "vbpr"}
+READ_FEATURES = {"bm3", "content_knn", "fease", "freedom", "lattice", "mgcn", "vbpr"}
 TRAINED_OTHERWISE: dict[str, dict[str, Any]] = {"bm3": {"loss": "own"}}
 LEARNS: dict[str, Answer] = {
     "popularity": "nothing",

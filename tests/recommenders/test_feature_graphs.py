@@ -12,7 +12,7 @@ from torch.nn import functional
 from microlens.config.run_config import TrainSection
 from microlens.data.batches import ItemBatch
 from microlens.errors import InputError
-from microlens.recommenders import item_graph
+from microlens.recommenders import item_graph, lattice, mgcn
 from microlens.recommenders.adjacency import Adjacency
 from microlens.recommenders.freedom import FREEDOM, DegreeSensitiveEdges
 from microlens.recommenders.graph import GraphRecommender
@@ -40,14 +40,25 @@ CASES: list[Case] = [
     ("freedom", 3, {"layers": 3, "neighbours": 1, "item_layers": 0}),
     ("bm3", 1, {"layers": 1}),
     ("bm3", 2, {"layers": 2}),
+    ("lattice", 1, {"layers": 1, "neighbours": 4}),
+    ("lattice", 2, {"layers": 2, "neighbours": 3, "item_layers": 2, "frozen_share": 0.4}),
+    ("mgcn", 1, {"layers": 1, "neighbours": 4}),
+    ("mgcn", 2, {"layers": 2, "neighbours": 3, "item_layers": 2}),
+    ("mgcn", 3, {"layers": 1, "neighbours": 2}),
 ]
 
 
-def expected_vectors(case: Case, state: State, folder: Path) -> Array:
+def expected_vectors(case: Case, state: State, folder: Path, chosen_by: State | None = None) -> Array:
     name, modalities, options = case
     if name == "bm3":
         return loops.bm3_vectors(state, FROM_ZERO, **options)
     features = features_of(folder, modalities)
+    if name == "lattice":
+        defaults = {"layers": 2, "item_layers": 1, "frozen_share": 0.9}
+        return loops.lattice_vectors(state, features, FROM_ZERO, **{**defaults, **options}, chosen_by=chosen_by)
+    if name == "mgcn":
+        behaviour, content = loops.mgcn_views(state, features, FROM_ZERO, **{"item_layers": 1, **options})
+        return behaviour + content
     options = {"item_layers": 1, "modality_weights": [1 / modalities] * modalities, **options}
     assert name == "freedom"
     return loops.freedom_vectors(state, features, FROM_ZERO, **options)
@@ -55,7 +66,12 @@ def expected_vectors(case: Case, state: State, folder: Path) -> Array:
 
 def model_of(case: Case, folder: Path, **more: Any) -> GraphRecommender:
     name, modalities, options = case
-    return small_graph(name, folder, modalities, **{**options, **more})
+    model = small_graph(name, folder, modalities, **{**options, **more})
+    if name not in {"lattice", "mgcn"}:
+        return model
+    for graph, projection in zip(model.frozen_graphs, model.projections, strict=True):  # again, in double precision
+        graph.weights = item_graph.similarity_graph(projection.features, options["neighbours"]).weights
+    return model
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -64,13 +80,14 @@ def test_vectors_are_those_of_the_derivation(case: Case, tmp_path: Path) -> None
     assert_as_derived(model, expected_vectors(case, state_of(model), tmp_path))
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[4]], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[6], CASES[7], CASES[8]], ids=str)
 def test_gradients_are_those_of_the_derivation(case: Case, tmp_path: Path) -> None:
     """Along a random direction of each parameter, by central differences of the derivation."""
     model = model_of(case, tmp_path)
     weights = torch.randn_like(model.node_vectors(EVERYONE)).detach()
     (model.node_vectors(EVERYONE) * weights).sum().backward()
-    assert_gradients(model, lambda state: (expected_vectors(case, state, tmp_path) * weights.numpy()).sum())
+    start = state_of(model)
+    assert_gradients(model, lambda state: (expected_vectors(case, state, tmp_path, start) * weights.numpy()).sum())
 
 
 def assert_gradients(model: GraphRecommender, expected: Callable[[State], float]) -> None:
@@ -157,13 +174,7 @@ def batch_of_triples(triples: list[tuple[int, int, int]]) -> Any:
 def shares_drawn(edges: DegreeSensitiveEdges, draws: int = 2000) -> Tensor:
     """How often each edge is kept."""
     torch.manual_seed(0)
-    drawn = torch.zeros(U, N + 1)
-    for _ in range(draws):
-        graph = edges.draw()
-        items = graph.neighbours[: edges.kept] - (U - 1)
-        assert len(graph.neighbours) == 2 * edges.kept
-        drawn[torch.arange(U).repeat_interleave(graph.offsets[: U + 1].diff()), items] += 1
-    return drawn[edges.users, edges.items] / draws
+    return torch.bincount(torch.cat([edges.chosen() for _ in range(draws)]), minlength=len(edges.users)) / draws
 
 
 @pytest.mark.parametrize(("pruned", "kept"), [(0.88, 1), (0.77, 2)])
@@ -176,6 +187,7 @@ def test_edges_are_drawn_in_proportion_to_their_weights(pruned: float, kept: int
         for user, item in zip(edges.users.tolist(), edges.items.tolist(), strict=True)
     ]
     expected = torch.tensor(loops.inclusion(chances, kept))
+    assert len(edges.draw().neighbours) == 2 * kept
     torch.testing.assert_close(shares_drawn(edges), expected, rtol=0, atol=0.03)
     edges.chances.fill_(1.0)
     with pytest.raises(AssertionError):
@@ -217,6 +229,44 @@ def without_predictor(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) 
     model.predictor = torch.nn.Identity()  # type: ignore[assignment]
 
 
+def unnormalised_length(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(lattice.functional, "normalize", lambda rows, dim: rows)
+
+
+def unnormalised_weights(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(lattice, "normalised", lambda weights, near: weights)
+
+
+def negative_cosines(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(Tensor, "relu", lambda self: self)
+
+
+def equal_modalities(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(Tensor, "softmax", lambda self, dim: torch.full_like(self, 1 / len(self)))
+
+
+def frozen_alone(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    model.frozen_share = 1.0  # type: ignore[assignment]
+
+
+def unpurified(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(mgcn, "propagated", lambda vectors, *rest: model.item_encoder.table[1:] * 0 + vectors / 0.5)
+
+
+def ungated(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    for gate in model.fuser.gates:  # type: ignore[union-attr]
+        gate.register_forward_hook(lambda layer, read, found: torch.zeros_like(found))
+
+
+def undivided(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    model.fuser.register_forward_hook(lambda layer, read, found: found * 3 / 2)
+
+
+def users_by_mean(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    sums = mgcn.weighted_sums
+    monkeypatch.setattr(mgcn, "weighted_sums", lambda rows, near, weights, begins: sums(rows, near, weights**2, begins))
+
+
 Deviation = Callable[[pytest.MonkeyPatch, GraphRecommender], None]
 DEVIATIONS: list[tuple[int, Deviation]] = [
     (1, unnormalised),
@@ -226,6 +276,20 @@ DEVIATIONS: list[tuple[int, Deviation]] = [
     (4, one_layer_less),
     (4, without_residual),
     (4, without_predictor),
+    (6, one_layer_less),
+    (6, unnormalised_length),
+    (6, unnormalised_weights),
+    (6, negative_cosines),
+    (6, equal_modalities),
+    (6, frozen_alone),
+    (8, one_layer_less),
+    (8, equal_modalities),
+    (8, unpurified),
+    (8, ungated),
+    (8, undivided),
+    (8, users_by_mean),
+    (7, users_by_mean),
+    (7, unpurified),
 ]
 
 
@@ -271,6 +335,62 @@ def test_neighbours_are_at_most_the_items() -> None:
 def test_options_of_freedom_are_checked(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         small_graph("freedom", tmp_path, 2, **{"neighbours": 3, **options})
+
+
+def test_the_learned_graph_is_chosen_once_an_epoch(tmp_path: Path) -> None:
+    """In training, neighbours stay those of the epoch's start when weights change; the next epoch has others."""
+    case = CASES[6]
+    model = model_of(case, tmp_path)
+    start = state_of(model.train())
+    model.node_vectors(EVERYONE)
+    with torch.no_grad():
+        for parameter in model.projections.parameters():
+            parameter.normal_()
+    state = state_of(model)
+    old, new = (torch.from_numpy(expected_vectors(case, state, tmp_path, chosen_by)) for chosen_by in (start, state))
+    assert not torch.equal(old, new)
+    torch.testing.assert_close(model.node_vectors(EVERYONE), old)
+    resumed = model_of(case, tmp_path).train()
+    resumed.load_state_dict(model.state_dict())
+    torch.testing.assert_close(resumed.node_vectors(EVERYONE), old)
+    torch.testing.assert_close(model.eval().node_vectors(EVERYONE), new)
+    torch.testing.assert_close(model.train().node_vectors(EVERYONE), new)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 0}, "layers = 0"),
+        ({"item_layers": 0}, "item_layers = 0"),
+        ({"frozen_share": 1.0}, "frozen_share = 1"),
+    ],
+)
+def test_options_of_lattice_are_checked(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        small_graph("lattice", tmp_path, 1, **options)
+
+
+@pytest.mark.parametrize("modalities", [1, 2])
+def test_the_penalty_of_mgcn_is_that_of_the_derivation(modalities: int, tmp_path: Path) -> None:
+    """With its gradients."""
+    options = {"layers": 1, "neighbours": 3, "item_layers": 1}
+    model = model_of(("mgcn", modalities, options), tmp_path, contrastive_weight=0.5, regularization=0.3)
+    users, items = [4, 0, 3], [2, 6, 7, 8]
+
+    def derived(state: State) -> float:
+        views = loops.mgcn_views(state, features_of(tmp_path, modalities), FROM_ZERO, **options)
+        return loops.mgcn_penalty(*views, [*users], [U + item - 1 for item in items], 0.5, 0.3)
+
+    penalty = model.train().penalty(torch.tensor([4, 0, 0, 3]), torch.tensor(items))
+    torch.testing.assert_close(penalty, torch.tensor(derived(state_of(model)), dtype=torch.double))
+    penalty.backward()
+    assert_gradients(model, derived)
+
+
+@pytest.mark.parametrize("option", ["layers", "item_layers", "contrastive_weight", "regularization"])
+def test_options_of_mgcn_are_checked(option: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{option} = -1"):
+        small_graph("mgcn", tmp_path, 1, **{option: -1})
 
 
 @pytest.mark.parametrize("option", ["layers", "alignment_weight", "regularization"])

@@ -17,8 +17,10 @@ from microlens.recommenders.freedom import FREEDOM
 from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.gru4rec import GRU4Rec
 from microlens.recommenders.item_knn import ItemKNN
+from microlens.recommenders.lattice import LATTICE
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.recommenders.markov import Markov
+from microlens.recommenders.mgcn import MGCN
 from microlens.recommenders.mmgcn import MMGCN
 from microlens.recommenders.nextitnet import NextItNet
 from microlens.recommenders.nfm import NFM
@@ -41,8 +43,10 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "grcn": GRCN,
     "gru4rec": GRU4Rec,
     "item_knn": ItemKNN,
+    "lattice": LATTICE,
     "lightgcn": LightGCN,
     "markov": Markov,
+    "mgcn": MGCN,
     "mmgcn": MMGCN,
     "nextitnet": NextItNet,
     "nfm": NFM,

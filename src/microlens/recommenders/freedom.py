@@ -29,8 +29,9 @@ class FREEDOM(GraphRecommender):
         u = mean over layers of LightGCN,    i = mean over layers of LightGCN + S^L e
 
     In training, LightGCN runs over a share of the edges, drawn without replacement with probabilities proportional to
-    1 / sqrt(degree * degree) and normalised again, so that edges of popular items are dropped more often. Ranking uses all edges. The loss is that of u and i plus ``side_weight`` times that of u and the projected
-    features W(m) f(m), for each modality; with ``train.loss = "bpr"`` it is the paper's.
+    1 / sqrt(degree * degree) and normalised again, so that edges of popular items are dropped more often. Ranking uses
+    all edges. The loss is that of u and i plus ``side_weight`` times that of u and the projected features W(m) f(m),
+    for each modality; with ``train.loss = "bpr"`` it is the paper's.
 
     Edges are drawn for each step; the authors draw them once an epoch. Features stay frozen, which the authors train,
     too. Items without interactions are ranked through their neighbours in the item graph.
@@ -136,7 +137,11 @@ class DegreeSensitiveEdges(nn.Module):
 
     def draw(self) -> Adjacency:
         """A graph of a part of the edges, normalised by its own degrees."""
+        kept = self.chosen()
+        return Adjacency((self.users[kept], self.items[kept]), self.num_users, self.num_items)
+
+    def chosen(self) -> Tensor:
+        """The edges that are kept, drawn without replacement."""
         # The largest of log(chance) plus Gumbel noise are draws without replacement (Efraimidis and Spirakis 2006).
         keys = self.chances.log() - torch.empty_like(self.chances).exponential_().log()
-        kept = keys.topk(self.kept, sorted=False).indices
-        return Adjacency((self.users[kept], self.items[kept]), self.num_users, self.num_items).to(keys.device)
+        return keys.topk(self.kept, sorted=False).indices

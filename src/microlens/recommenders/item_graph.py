@@ -57,9 +57,28 @@ class ItemGraph(nn.Module):
 
     def forward(self, vectors: Tensor, layers: int, items: Tensor) -> Tensor:
         """The rows of ``items`` (M,), from 0, after ``layers`` propagations of all items' vectors (N, D): (M, D)."""
-        for _ in range(layers - 1):
-            vectors = neighbour_sums(vectors, self.neighbours, self.weights)
-        return neighbour_sums(vectors, self.neighbours[items], self.weights[items]) if layers else vectors[items]
+        return propagated(vectors, self.neighbours, self.weights, layers, items)
+
+
+def similarity_graph(features: Tensor, count: int) -> ItemGraph:
+    """The graph of the ``count`` items of the most similar ``features`` (N, F), weighted by cosines and normalised."""
+    nearest = nearest_items(features, count)
+    return ItemGraph(nearest, normalised(cosines(features, nearest), nearest))
+
+
+def propagated(vectors: Tensor, neighbours: Tensor, weights: Tensor, layers: int, items: Tensor) -> Tensor:
+    """The rows of ``items`` (M,), from 0, after ``layers`` propagations of all items' vectors (N, D): (M, D).
+
+    Args:
+        vectors: (N, D).
+        neighbours: (N, K), items from 0.
+        weights: (N, K).
+        layers: at least 0.
+        items: (M,).
+    """
+    for _ in range(layers - 1):
+        vectors = neighbour_sums(vectors, neighbours, weights)
+    return neighbour_sums(vectors, neighbours[items], weights[items]) if layers else vectors[items]
 
 
 def neighbour_sums(vectors: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:

@@ -65,6 +65,11 @@ class ProjectedFeatures(nn.Module):
         projected: Tensor = self.projection(self.features[items])
         return projected
 
+    def all_items(self) -> Tensor:
+        """The projected features of all items: (N, D)."""
+        projected: Tensor = self.projection(self.features)
+        return projected
+
 
 def load_modalities(features: str | list[str], item_ids: ItemIds) -> list[Tensor]:
     """The features of items 1 to N of each path in ``features``: (N, F) each.
