@@ -250,7 +250,12 @@ def frozen_alone(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> No
 
 
 def unpurified(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
-    monkeypatch.setattr(mgcn, "propagated", lambda vectors, *rest: model.item_encoder.table[1:] * 0 + vectors / 0.5)
+    for purifier in model.purifiers:
+        purifier.register_forward_hook(lambda layer, read, found: torch.full_like(found, 50.0))
+
+
+def unpropagated(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
+    monkeypatch.setattr(mgcn, "propagated", lambda vectors, *rest: vectors)
 
 
 def ungated(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
@@ -290,6 +295,8 @@ DEVIATIONS: list[tuple[int, Deviation]] = [
     (8, users_by_mean),
     (7, users_by_mean),
     (7, unpurified),
+    (7, unpropagated),
+    (8, unpropagated),
 ]
 
 
