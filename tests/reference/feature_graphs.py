@@ -202,7 +202,7 @@ def lattice_vectors(
 ) -> Array:
     """The vectors of all nodes; who is a neighbour in the learned graphs is decided by ``chosen_by``: (U + N, D)."""
     ids, num_users = ids_of(state), len(state["user_table"])
-    powers = [math.exp(logit) for logit in state["modality_logits"]]
+    powers = [math.exp(logit) for logit in state.get("modality_logits", [0.0])]
     graph = np.zeros((len(features[0]), len(features[0])))
     for m, matrix in enumerate(features):
         choosing = projected_features(chosen_by or state, m, matrix)

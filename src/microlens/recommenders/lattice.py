@@ -72,7 +72,7 @@ class LATTICE(GraphRecommender):
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
         self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
         self.projections = nn.ModuleList(ProjectedFeatures(matrix, dim) for matrix in matrices)
-        self.modality_logits = nn.Parameter(torch.zeros(len(matrices)))
+        self.modality_logits = nn.Parameter(torch.zeros(len(matrices))) if len(matrices) > 1 else None
         # Saved with the weights, so that a run resumed within an epoch keeps the epoch's graph.
         self.register_buffer("nearest", torch.zeros(len(matrices), num_items, neighbours, dtype=torch.int64))
         self.register_buffer("outdated", torch.tensor(True))
@@ -98,10 +98,9 @@ class LATTICE(GraphRecommender):
         """The neighbours and weights of A: (N, 2 K modalities) each."""
         projected = [projection.all_items() for projection in self.projections]
         nearest = self._nearest(projected)
+        shares = projected[0].new_ones(1) if self.modality_logits is None else self.modality_logits.softmax(0)
         neighbours, weights = [], []
-        for graph, vectors, near, share in zip(
-            self.frozen_graphs, projected, nearest, self.modality_logits.softmax(0), strict=True
-        ):
+        for graph, vectors, near, share in zip(self.frozen_graphs, projected, nearest, shares, strict=True):
             learned = normalised(cosines(vectors, near), near)
             neighbours += [graph.neighbours, near]
             weights += [share * self.frozen_share * graph.weights, share * (1 - self.frozen_share) * learned]

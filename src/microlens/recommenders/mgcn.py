@@ -142,4 +142,5 @@ class Fuser(nn.Module):
 def contrastive_loss(views: Tensor, others: Tensor) -> Tensor:
     """The mean cross-entropy of finding each row of ``others`` (n, D) by that of ``views`` (n, D), by cosine."""
     logits = functional.normalize(views, dim=1) @ functional.normalize(others, dim=1).T / TEMPERATURE  # (n, n)
-    return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    own = torch.arange(len(logits), device=logits.device)
+    return functional.cross_entropy(logits, own, reduction="sum") / max(1, len(logits))
