@@ -17,7 +17,11 @@ FITTED = [name for name, model in RECOMMENDERS.items() if isinstance(model, type
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 UNTRAINED = {"popularity", "content_knn"}
 READ_FEATURES = {"bm3", "content_knn", "fease", "freedom", "lattice", "mgcn", "vbpr"}
-TRAINED_OTHERWISE: dict[str, dict[str, Any]] = {"bm3": {"loss": "own"}}
+FEW_STEPS = {"epochs": 6, "batch_size": 256, "lr": 0.03}  # enough for slower models over the graph
+TRAINED_OTHERWISE: dict[str, dict[str, Any]] = {
+    "bm3": {**FEW_STEPS, "loss": "own"},
+    **dict.fromkeys(("freedom", "lattice", "mgcn"), FEW_STEPS),
+}
 LEARNS: dict[str, Answer] = {
     "popularity": "nothing",
     "content_knn": "nothing",
