@@ -255,7 +255,7 @@ def unpurified(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None
 
 
 def unpropagated(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
-    monkeypatch.setattr(mgcn, "propagated", lambda vectors, *rest: vectors)
+    monkeypatch.setattr(item_graph, "propagated", lambda vectors, *rest: vectors)
 
 
 def ungated(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:

@@ -85,7 +85,7 @@ class BM3(GraphRecommender):
     def own_loss(self, users: Tensor, items: Tensor) -> Tensor:
         """The sum of the losses of pairs of users (Q,) and items (Q,)."""
         vectors = self._vectors(torch.cat([users, items + (self.num_users - 1)]))
-        user, item = vectors.split(len(users))  # (Q, D) each
+        user, item = vectors[: len(users)], vectors[len(users) :]  # (Q, D) each
         hidden_item = self.dropout(item.detach())
         losses = self._distance(user, hidden_item) + self._distance(item, self.dropout(user.detach()))  # (Q,)
         for projection in self.projections:

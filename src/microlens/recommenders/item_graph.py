@@ -20,16 +20,17 @@ def nearest_items(features: Tensor, count: int) -> Tensor:
     if not 1 <= count <= len(features):
         raise ValueError(f"neighbours = {count}: it must be between 1 and the number of items, {len(features)}")
     unit = functional.normalize(features.detach(), dim=1)
-    return torch.cat([(rows @ unit.T).topk(count, 1).indices for rows in unit.split(ROWS_AT_ONCE)])
+    starts = range(0, len(unit), ROWS_AT_ONCE)
+    return torch.cat([(unit[start : start + ROWS_AT_ONCE] @ unit.T).topk(count, 1).indices for start in starts])
 
 
 def cosines(features: Tensor, neighbours: Tensor) -> Tensor:
     """The cosine of the features (N, F) of each item and of its ``neighbours`` (N, K), negative ones as 0: (N, K)."""
     unit = functional.normalize(features, dim=1)
-    products = [
-        torch.einsum("nf,nkf->nk", rows, functional.embedding(near, unit))
-        for rows, near in zip(unit.split(ROWS_AT_ONCE), neighbours.split(ROWS_AT_ONCE), strict=True)
-    ]
+    products = []
+    for start in range(0, len(unit), ROWS_AT_ONCE):
+        near = functional.embedding(neighbours[start : start + ROWS_AT_ONCE], unit)  # (n, K, F)
+        products.append(torch.einsum("nf,nkf->nk", unit[start : start + ROWS_AT_ONCE], near))
     return torch.cat(products).relu()
 
 

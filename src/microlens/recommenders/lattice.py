@@ -96,7 +96,7 @@ class LATTICE(GraphRecommender):
 
     def _item_graph(self) -> tuple[Tensor, Tensor]:
         """The neighbours and weights of A: (N, 2 K modalities) each."""
-        projected = [projection.all_items() for projection in self.projections]
+        projected = [projection() for projection in self.projections]
         nearest = self._nearest(projected)
         shares = projected[0].new_ones(1) if self.modality_logits is None else self.modality_logits.softmax(0)
         neighbours, weights = [], []

@@ -9,7 +9,7 @@ from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers, weighted_sums
 from microlens.recommenders.graph import GraphRecommender
-from microlens.recommenders.item_graph import propagated, similarity_graph
+from microlens.recommenders.item_graph import similarity_graph
 from microlens.recommenders.modalities import ProjectedFeatures, load_modalities, mean_square
 
 TEMPERATURE = 0.2
@@ -89,10 +89,10 @@ class MGCN(GraphRecommender):
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """The weighted contrastive loss of users (B,) and items (M,), and the mean squares of their vectors."""
-        nodes = torch.cat([users.unique(), items + (self.num_users - 1)])
-        behaviour, content = self._views(nodes)
-        sizes = [len(nodes) - len(items), len(items)]
-        pairs = list(zip(content.split(sizes), behaviour.split(sizes), strict=True))
+        distinct = torch.unique(users)
+        behaviour, content = self._views(torch.cat([distinct, items + (self.num_users - 1)]))
+        parts = slice(None, len(distinct)), slice(len(distinct), None)  # users, items
+        pairs = [(content[part], behaviour[part]) for part in parts]
         contrast = torch.stack([contrastive_loss(of_content, of_ids) for of_content, of_ids in pairs]).sum()
         squares = torch.stack([mean_square(of_content + of_ids) for of_content, of_ids in pairs]).sum()
         return self.contrastive_weight * contrast + self.regularization * squares
@@ -108,9 +108,9 @@ class MGCN(GraphRecommender):
 
     def _content(self, nodes: Tensor, ids: Tensor, modality: int) -> Tensor:
         """c(m) of ``nodes`` (n,) in one modality: (n, D)."""
-        gate = self.purifiers[modality](self.projections[modality].all_items()).sigmoid()
-        graph, everyone = self.frozen_graphs[modality], torch.arange(self.num_items, device=nodes.device)
-        items = propagated(ids * gate, graph.neighbours, graph.weights, self.item_layers, everyone)  # (N, D)
+        gate = self.purifiers[modality](self.projections[modality]()).sigmoid()
+        everyone = torch.arange(self.num_items, device=nodes.device)
+        items: Tensor = self.frozen_graphs[modality](ids * gate, self.item_layers, everyone)  # (N, D)
         is_user = nodes < self.num_users
         neighbours, weights, begins = self.adjacency.rows(nodes[is_user])
         content = items.new_zeros(len(nodes), items.shape[1])

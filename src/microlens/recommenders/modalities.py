@@ -60,14 +60,9 @@ class ProjectedFeatures(nn.Module):
         init.xavier_normal_(self.projection.weight)
         init.zeros_(self.projection.bias)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """The projected features of ``items`` (M,), from 0: (M, D)."""
-        projected: Tensor = self.projection(self.features[items])
-        return projected
-
-    def all_items(self) -> Tensor:
-        """The projected features of all items: (N, D)."""
-        projected: Tensor = self.projection(self.features)
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """The projected features of ``items`` (M,), from 0, or of all: (M, D) or (N, D)."""
+        projected: Tensor = self.projection(self.features if items is None else self.features[items])
         return projected
 
 
