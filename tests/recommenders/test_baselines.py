@@ -33,7 +33,7 @@ from microlens.runs.train import train
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
 from tests.data.interactions import interactions_of_pairs
-from tests.recommenders.test_contract import FITTED, FROM_THE_LIBRARY, requires_the_library
+from tests.recommenders.test_contract import FITTED, FROM_THE_LIBRARY, READ_FEATURES, requires_the_library
 from tests.reference import baselines as loops
 
 MakeDataset = Callable[[list[list[int]]], Path]
@@ -83,7 +83,7 @@ def all_scores(model: Recommender, split: Split, histories: list[list[int]], len
     return model.score(states, catalogue)
 
 
-@pytest.fixture(params=FITTED)
+@pytest.fixture(params=[name for name in FITTED if name not in READ_FEATURES])
 def name(request: pytest.FixtureRequest) -> str:
     requires_the_library(request.param)
     return str(request.param)

@@ -11,13 +11,19 @@ from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import Fitted
 from microlens.testing import RecommenderContract
-from microlens.testing.recommender import Answer, usual_answer
+from microlens.testing.recommender import TRAINING, Answer, usual_answer
 from microlens.testing.worlds import D, N
 
 ALONE = [name for name in RECOMMENDERS if name != "fusion"]  # which has tests of its own, in test_fusion.py
 FITTED = [name for name in ALONE if issubclass(RECOMMENDERS[name], Fitted)]  # type: ignore[arg-type]
 FROM_THE_LIBRARY = {"als", "bpr_mf", "item_knn"}
 UNTRAINED = {"popularity", "content_knn", "text_knn"}
+READ_FEATURES = {"bm3", "content_knn", "fease", "freedom", "lattice", "mgcn", "vbpr"}
+FEW_STEPS = {"epochs": 6, "batch_size": 256, "lr": 0.03}  # enough for slower models over the graph
+TRAINED_OTHERWISE: dict[str, dict[str, Any]] = {
+    "bm3": {**FEW_STEPS, "loss": "own"},
+    **dict.fromkeys(("freedom", "lattice", "mgcn"), FEW_STEPS),
+}
 LEARNS: dict[str, Answer] = {
     "text_knn": "nothing",
     "popularity": "nothing",
@@ -35,7 +41,7 @@ def requires_the_library(name: str) -> None:
 
 def table_of(name: str, folder: Path) -> dict[str, Any]:
     """``[model]`` for a recommender by name; ``folder`` takes the files that it reads."""
-    if name in {"content_knn", "vbpr"}:
+    if name in READ_FEATURES:
         return {"name": name, "features": str(write_features(folder))}
     return {"name": name, "dim": 4} if name == "als" else {"name": name}  # which with as many factors as items copies
 
@@ -65,6 +71,10 @@ class TestEveryRecommender(RecommenderContract):
     @pytest.fixture
     def model_table(self, name: str, tmp_path: Path) -> dict[str, Any]:
         return table_of(name, tmp_path)
+
+    @pytest.fixture
+    def train_table(self, name: str) -> dict[str, Any]:
+        return {**TRAINING, **TRAINED_OTHERWISE.get(name, {})}
 
     @pytest.fixture
     def answer(self, name: str, model: Recommender) -> Answer:

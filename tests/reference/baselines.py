@@ -79,6 +79,45 @@ def ease_loop(
     return list(map(float, scores))
 
 
+def fease_loop(
+    train: Lists,
+    history: Sequence[int],
+    features: Sequence[npt.NDArray[np.float64]],
+    *,
+    regularization: float,
+    features_weight: float,
+    prior_weight: float,
+    decay: float,
+) -> list[float]:
+    """The scores of FEASE, whose terms are stacked as rows of one least-squares problem for each item.
+
+    ``features`` are matrices (N, F), one for each modality. Stacking is the collective EASE of Jeunen et al. 2020; the
+    prior is that of Cui et al. 2025.
+    """
+    num_items = len(features[0])
+    liked = np.zeros((len(train), num_items))
+    for user, items in enumerate(train):
+        liked[user, [item - 1 for item in items]] = 1
+    unit = [np.array([row / np.sqrt(sum(row * row)) for row in matrix]) for matrix in features]
+    similar = sum(matrix @ matrix.T for matrix in unit) / len(unit)
+    sides = [np.sqrt(features_weight / len(unit)) * matrix.T for matrix in unit]
+    scores = np.zeros(num_items + 1)
+    for item in range(num_items):
+        others = [other for other in range(num_items) if other != item]
+        left = [liked, *sides, np.sqrt(regularization) * np.eye(num_items), np.sqrt(prior_weight) * np.eye(num_items)]
+        right = [
+            liked[:, item],
+            *(side[:, item] for side in sides),
+            np.zeros(num_items),
+            np.sqrt(prior_weight) * similar[:, item],
+        ]
+        rows, wanted = np.concatenate(left), np.concatenate(right)
+        weights = np.zeros(num_items)
+        weights[others] = np.linalg.lstsq(rows[:, others], wanted, rcond=None)[0]
+        scores[item + 1] = sum(decay**age * weights[of - 1] for age, of in enumerate(reversed(history)))
+    return list(map(float, scores))
+
+
 def content_knn_loop(features: npt.NDArray[np.float64], history: Sequence[int], *, decay: float) -> list[float]:
     """The cosine of each item's features (N, E) with the weighted mean of the history's unit vectors."""
     profile = np.zeros(features.shape[1])

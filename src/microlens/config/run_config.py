@@ -94,8 +94,9 @@ class TrainSection(Section):
     :func:`microlens.training.gradient_caching.encode_in_parts`. ``negatives`` selects whether a target is ranked among
     the items of all processes or of its own, and ``cache`` caches the outputs of frozen trunks. ``loss`` is one of
     :mod:`microlens.training.losses`; losses with sampling draw ``num_negatives`` items for each target, or for each
-    batch with the sampled softmax. ``gbce_calibration`` is t of gBCE. ``start_from`` is the ``best.safetensors`` of a
-    run, possibly on other data, whose weights initialize this run, except for id embeddings.
+    batch with the sampled softmax. ``own`` is the loss that a model defines itself. ``gbce_calibration`` is t of gBCE.
+    ``start_from`` is the ``best.safetensors`` of a run, possibly on other data, whose weights initialize this run,
+    except for id embeddings.
     """
 
     epochs: int = Field(default=50, ge=1, le=MOST)
@@ -112,7 +113,9 @@ class TrainSection(Section):
     micro_batch: int = Field(default=64, ge=1, le=MOST)
     norm_batch: int = Field(default=64, ge=2, le=MOST)
     negatives: Literal["all-processes", "own-process"] = "all-processes"
-    loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"] = "in-batch-softmax"
+    loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce", "own"] = (
+        "in-batch-softmax"
+    )
     num_negatives: int | None = Field(default=None, ge=1, le=MOST)
     gbce_calibration: float = Field(default=0.75, ge=0, le=1)
     cache: bool = True

@@ -1,8 +1,13 @@
-"""The user-item graph as sparse rows, and sums over the neighbours of nodes."""
+"""The user-item graph as sparse rows, sums over the neighbours of nodes, and linear propagation."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from microlens.data.batches import ItemBatch
+from microlens.encoders.base import ItemEncoder
 
 
 class Adjacency(nn.Module):
@@ -63,3 +68,36 @@ def weighted_sums(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Ten
         indices, vectors, begins, mode="sum", per_sample_weights=weights.to(vectors.dtype)
     )
     return summed
+
+
+def mean_over_layers(nodes: Tensor, layers: int, adjacency: Adjacency, initial: Callable[[Tensor], Tensor]) -> Tensor:
+    """The rows of the mean of E(0), ..., E(layers) with E(k+1) = A E(k): (n, D).
+
+    Only the rows that ``nodes`` depend on are computed.
+
+    Args:
+        nodes: (n,), with repeats allowed.
+        layers: the number of propagations, at least 1.
+        adjacency: A.
+        initial: computes the rows of E(0) of distinct ascending nodes.
+    """
+    count = len(adjacency.offsets) - 1
+    needed = [distinct_nodes(count, nodes)]  # nodes of E(layers), ..., of E(0)
+    edges = []
+    for _ in range(layers):
+        edges.append(adjacency.rows(needed[-1]))
+        needed.append(distinct_nodes(count, needed[-1], edges[-1][0]))
+    vectors = initial(needed[-1])  # (len(needed[-1]), D)
+    total = vectors[inverse_index(needed[-1], count)[nodes]]  # (n, D)
+    for inner, outer, (neighbours, weights, begins) in zip(needed[:0:-1], needed[-2::-1], reversed(edges), strict=True):
+        vectors = weighted_sums(vectors, inverse_index(inner, count)[neighbours], weights, begins)
+        total = total + vectors[inverse_index(outer, count)[nodes]]
+    return total / (layers + 1)
+
+
+def id_rows(nodes: Tensor, user_table: Tensor, item_encoder: ItemEncoder) -> Tensor:
+    """The vectors before propagation of ascending ``nodes`` (n,), users (U, D) first: (n, D)."""
+    is_user = nodes < len(user_table)  # (n,)
+    users = functional.embedding(nodes[is_user], user_table)
+    items: Tensor = item_encoder(ItemBatch(items=nodes[~is_user] - (len(user_table) - 1)))
+    return torch.cat([users, items])

@@ -90,6 +90,23 @@ class Recommender(nn.Module, ABC):
         """
         return torch.zeros((), device=users.device)
 
+    def side_vectors(self, items: Tensor) -> list[tuple[float, Tensor]]:
+        """Further vectors (M, D) of ``items`` (M,), given by number, each with a weight; none by default.
+
+        For each, ``train.loss`` is computed a second time, with these in place of the item vectors, and added with its
+        weight.
+        """
+        return []
+
+    def own_loss(self, users: Tensor, items: Tensor) -> Tensor:
+        """The loss of ``train.loss = "own"``, summed over the pairs of users (Q,) and items (Q,), given by number."""
+        raise NotImplementedError(f"{type(self).__name__} does not define own_loss")
+
+    @property
+    def defines_loss(self) -> bool:
+        """True if the model defines :meth:`own_loss`."""
+        return type(self).own_loss is not Recommender.own_loss
+
     def fit(self, split: Split) -> None:
         """Learn everything at once from the train part of ``split``; called if ``fits_at_once``."""
         raise NotImplementedError(f"{type(self).__name__} sets fits_at_once but does not define fit")

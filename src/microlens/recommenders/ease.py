@@ -61,7 +61,7 @@ class EASE(Fitted):
         return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)
 
 
-def check_memory(needed: int, available: int, num_items: int) -> None:
+def check_memory(needed: int, available: int, num_items: int, name: str = "ease") -> None:
     """Check that ``needed`` bytes are available.
 
     Raises:
@@ -69,6 +69,6 @@ def check_memory(needed: int, available: int, num_items: int) -> None:
     """
     if needed > available:
         raise InputError(
-            f"model.name is 'ease', which needs {needed / 2**30:.1f} GiB of memory to solve and save the weights of "
+            f"model.name is '{name}', which needs {needed / 2**30:.1f} GiB of memory to solve and save the weights of "
             f"{num_items:,} x {num_items:,} items; {available / 2**30:.1f} GiB are available."
         )

@@ -1,12 +1,10 @@
 """LightGCN (He et al. 2020, arXiv 2002.02126): linear propagation, averaged over layers."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional, init
+from torch.nn import init
 
-from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.adjacency import Adjacency, distinct_nodes, inverse_index, weighted_sums
+from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers
 from microlens.recommenders.graph import GraphRecommender
 
 
@@ -44,24 +42,6 @@ class LightGCN(GraphRecommender):
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
         """The mean over layers of the rows of ``nodes`` (n,): (n, D)."""
-        count = self.num_users + self.num_items
-        needed = [distinct_nodes(count, nodes)]  # nodes of E(K), of E(K-1), ..., of E(0)
-        edges = []
-        for _ in range(self.layers):
-            edges.append(self.adjacency.rows(needed[-1]))
-            needed.append(distinct_nodes(count, needed[-1], edges[-1][0]))
-        vectors = self._initial_vectors(needed[-1])  # (len(needed[-1]), D)
-        total = vectors[inverse_index(needed[-1], count)[nodes]]  # (n, D)
-        for inner, outer, (neighbours, weights, begins) in zip(
-            needed[:0:-1], needed[-2::-1], reversed(edges), strict=True
-        ):
-            vectors = weighted_sums(vectors, inverse_index(inner, count)[neighbours], weights, begins)
-            total = total + vectors[inverse_index(outer, count)[nodes]]
-        return total / (self.layers + 1)
-
-    def _initial_vectors(self, nodes: Tensor) -> Tensor:
-        """The rows of E(0) of ascending ``nodes`` (n,): (n, D)."""
-        is_user = nodes < self.num_users  # (n,)
-        users = functional.embedding(nodes[is_user], self.user_table)
-        items: Tensor = self.item_encoder(ItemBatch(items=nodes[~is_user] - (self.num_users - 1)))
-        return torch.cat([users, items])
+        return mean_over_layers(
+            nodes, self.layers, self.adjacency, lambda rows: id_rows(rows, self.user_table, self.item_encoder)
+        )

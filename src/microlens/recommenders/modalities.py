@@ -43,6 +43,42 @@ def modalities_of(features: str | list[str] | None, item_ids: ItemIds, dim: int,
     return [Modality(path, item_ids, dim, num_users) for path in paths]
 
 
+class ProjectedFeatures(nn.Module):
+    """A linear projection of frozen item features.
+
+    Args:
+        features: (N, F).
+        dim: D.
+    """
+
+    features: Tensor
+
+    def __init__(self, features: Tensor, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("features", features, persistent=False)
+        self.projection = nn.Linear(features.shape[1], dim)
+        init.xavier_normal_(self.projection.weight)
+        init.zeros_(self.projection.bias)
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """The projected features of ``items`` (M,), from 0, or of all: (M, D) or (N, D)."""
+        projected: Tensor = self.projection(self.features if items is None else self.features[items])
+        return projected
+
+
+def load_modalities(features: str | list[str], item_ids: ItemIds) -> list[Tensor]:
+    """The features of items 1 to N of each path in ``features``: (N, F) each.
+
+    Raises:
+        ValueError: there is no path.
+        InputError: see :func:`microlens.data.feature_matrix.load_features`.
+    """
+    paths = [features] if isinstance(features, str) else features
+    if not paths:
+        raise ValueError("features = []: at least one file is needed")
+    return [torch.from_numpy(load_features(path, item_ids[1:])) for path in paths]
+
+
 def mean_square(vectors: Tensor) -> Tensor:
     """The mean of the squared elements, 0 if there are none."""
     return vectors.square().sum() / max(1, vectors.numel())

@@ -1,4 +1,4 @@
-"""The closed-form solution of EASE, in place and in blocks (Steck 2019, arXiv 1905.03375)."""
+"""The closed-form solutions of EASE and FEASE, in place and in blocks (Steck 2019; Cui et al. 2025)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,12 @@ def add_gram(matrix: Matrix, split: Split) -> None:
         block = by_item[start : start + ROWS_AT_ONCE] @ interactions
         rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         matrix[start + 1 + rows, block.indices + 1] += block.data
+
+
+def add_features(matrix: Matrix, features: Matrix, weight: float) -> None:
+    """Add ``weight`` times the products of all pairs of rows of ``features`` (N+1, F) in place."""
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        matrix[start : start + ROWS_AT_ONCE] += (weight * features[start : start + ROWS_AT_ONCE]) @ features.T
 
 
 def invert(matrix: Matrix) -> None:
@@ -44,4 +50,18 @@ def scale_columns(matrix: Matrix) -> None:
     """Turn the inverse P into the weights -P_ij / P_jj, zero on the diagonal, in place."""
     diagonal = matrix.diagonal().copy()
     matrix /= -diagonal
+    np.fill_diagonal(matrix, 0.0)
+
+
+def scale_columns_with_prior(matrix: Matrix, features: Matrix, weight: float) -> None:
+    """Turn the inverse P into the weights I - P diag(g) + ``weight`` P R, zero on the diagonal, in place.
+
+    R holds the products of the rows of ``features`` (N+1, F), and g_j = (1 + weight (P R)_jj) / P_jj.
+    """
+    products = matrix @ features  # P T', (N+1, F)
+    scales = (1 + weight * (products * features).sum(1)) / matrix.diagonal()  # g, (N+1,)
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        rows = matrix[start : start + ROWS_AT_ONCE]
+        rows *= -scales
+        rows += (weight * products[start : start + ROWS_AT_ONCE]) @ features.T
     np.fill_diagonal(matrix, 0.0)

@@ -61,6 +61,11 @@ class RecommenderContract:
         return self.learns or usual_answer(model)
 
     @pytest.fixture
+    def train_table(self) -> dict[str, Any]:
+        """The table ``[train]`` of the run that must learn."""
+        return {**TRAINING, **self.training}
+
+    @pytest.fixture
     def split(self) -> Split:
         """The data whose sizes are passed to constructors, and on which models are fitted."""
         return worlds.small_split()
@@ -243,12 +248,17 @@ class RecommenderContract:
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if not trained:
             pytest.skip("the model has no parameters to train")
-        model.score(states[:, -1], catalogue).square().sum().backward()  # type: ignore[no-untyped-call]
+        items = torch.arange(1, N + 1)
+        terms = [model.score(states[:, -1], catalogue).square().sum()]
+        terms += [vectors.square().sum() for _, vectors in model.side_vectors(items)]
+        if model.defines_loss:
+            terms.append(model.own_loss(torch.arange(5), items[:5]))
+        torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
         silent = [name for name, parameter in trained.items() if parameter.grad is None or not parameter.grad.any()]
         assert silent == []
 
     def test_learns_a_world_whose_answer_is_known(
-        self, model_table: dict[str, Any], answer: Answer, tmp_path: Path
+        self, model_table: dict[str, Any], train_table: dict[str, Any], answer: Answer, tmp_path: Path
     ) -> None:
         """A trained run reaches the expected metrics on data with a known answer, and again after loading."""
         dataset = worlds.write_dataset(tmp_path, worlds.ring_walks() if answer == "order" else worlds.tastes())
@@ -260,7 +270,7 @@ class RecommenderContract:
                 "output": tmp_path / "run",
                 "model": {"dim": 32, **without_dropout, **model_table},
                 **({"encoder": {"name": "id"}} if "item_encoder" in parameters else {}),
-                "train": {**TRAINING, **self.training},
+                "train": train_table,
             }
         )
         report = train(config)

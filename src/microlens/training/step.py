@@ -71,7 +71,9 @@ class TrainingStep(nn.Module):
         self.process = process or Process()
         self.num_items = len(train_counts) - 1
         self.register_buffer("log_q", log_popularity(train_counts))
-        losses: dict[str, Loss] = {
+        if self.settings.loss == "own" and not model.defines_loss:
+            raise InputError("train.loss is 'own', but the model defines no loss; choose another one.")
+        self.losses: dict[str, Loss] = {
             "in-batch-softmax": self._in_batch_softmax,
             "full-softmax": self._full_softmax,
             "sampled-softmax": self._sampled_softmax,
@@ -79,7 +81,6 @@ class TrainingStep(nn.Module):
             "bce": self._pairwise,
             "gbce": self._pairwise,
         }
-        self.sum_of_losses = losses[self.settings.loss]
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss and the model's penalty.
@@ -87,10 +88,21 @@ class TrainingStep(nn.Module):
         With several processes, the loss is the sum over this rank's targets times world_size / number of targets, and
         the penalty that of this rank's users and items.
         """
-        states, vectors = self._encode(batch)
         # Gradients are averaged over processes; the factor world_size turns the average into a sum.
-        loss = self.sum_of_losses(batch, states, vectors) * (self.process.world_size / max(1, batch.num_targets))
+        loss = self._summed(batch) * (self.process.world_size / max(1, batch.num_targets))
         return loss + self.model.penalty(batch.users, batch.share.items.to(batch.users.device))
+
+    def _summed(self, batch: Batch) -> Tensor:
+        """The sum of the losses of this process's targets."""
+        if self.settings.loss == "own":
+            rows, _, slots = batch.target_slots()
+            return self.model.own_loss(batch.users[rows], batch.distinct[slots])
+        states, vectors = self._encode(batch)
+        loss = self.losses[self.settings.loss](batch, states, vectors)
+        for weight, side in self.model.side_vectors(batch.share.items.to(batch.users.device)):
+            gathered = gather_shares(side, len(batch.distinct), self.process)
+            loss = loss + weight * self.losses[self.settings.loss](batch, states, gathered)
+        return loss
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The states that the Q targets are predicted from, (Q, S), and the vectors of the M items, (M, D)."""
