@@ -208,3 +208,13 @@ def test_the_command_draws_the_curve(run: Run, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout)["fusion"]["known"] == new_item_curve(run)["known"].to_list()
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_protocol_without_known_targets_has_no_offset(dataset: Path, tmp_path: Path) -> None:
+    config = config_of(dataset, tmp_path / "run", listed=20)
+    protocol = {"split": "cold-items", "max_length": 0, "max_history": 50}
+    train(RunConfig.of({**config.model_dump(mode="json"), "protocol": protocol}))
+    fused = load(config.output)
+    assert isinstance(fused.experiment.model, Fusion)
+    assert float(fused.experiment.model.offset) == 0
+    assert hits(fused, "test", new=True) > 5 * hits(load(config.output / "parts" / "0-sasrec"), "test", new=True)

@@ -40,7 +40,7 @@ class Fusion(Fitted):
     w and v maximise the likelihood of the validation targets among sampled items (McFadden 1978). New items are unlike
     the known ones in two ways: id models cannot score them, and nothing says how popular they will be. v lets them rely
     on other recommenders than known items do. b is then the largest number with which known targets of the validation
-    part lose at most the share ``warm_loss`` of their hits among the first ten to new items.
+    part lose at most the share ``warm_loss`` of their hits among the first ten to new items; 0 if there are none.
 
     Letters, besides the usual: K recommenders, M listed items, A alternatives.
 
@@ -127,7 +127,8 @@ class Fusion(Fitted):
         self.weights.copy_(weights)
         self.new_weights.copy_(new_weights)
         self.offset.zero_()
-        limits = [
+        limits = [self.offset.new_empty(0)]  # a protocol may have no known targets
+        limits += [
             new_ahead(self._candidates(users, history, seen), targets[here], self.is_new, LIST)
             for here, users, history, seen in _validation(split, on_new.logical_not().nonzero()[:, 0])
         ]
