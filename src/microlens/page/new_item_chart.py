@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from microlens.page.charts import COLOURS, INK, QUIET, look, plain_axes, save_png
 
@@ -29,6 +29,7 @@ def draw_new_items(curves: Mapping[str, pl.DataFrame], path: Path, k: int = 10) 
         axes.plot(as_it_is["known"], as_it_is["new"], "o", color=colour, ms=7)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=2))
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"HR@{k} of known items", color=QUIET)
     axes.set_ylabel(f"HR@{k} of new items", color=QUIET)
