@@ -185,7 +185,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train.select", "MRR", "train.select is 'MRR'; it must be 'HR@10', 'NDCG@10', 'HR@20' or 'NDCG@20'."),
         ("train.epoch", 3, "train.epoch is unknown; did you mean 'epochs'?"),
         ("sead", 3, "sead is unknown; did you mean 'seed'?"),
-        ("optimiser.lr", 3, "optimiser is unknown; accepted: dataset, encoder, model, output, protocol, seed, track, "),
+        ("optimiser.lr", 3, "optimiser is unknown; accepted: dataset, encoder, model, output, parts, protocol, "),
         ("protocol.min_lenght", 5, "protocol.min_lenght is unknown; did you mean 'min_length'?"),
         ("protocol.require", ["clip"], "protocol.require.0 is 'clip'; it must be 'clips', 'covers' or 'sound'."),
         ("model.block", 2, "model.block is unknown; did you mean 'blocks'?"),

@@ -35,7 +35,7 @@ def test_what_the_data_gives_is_no_option(registry: Registry[Any]) -> None:
 
 def test_options_are_shown() -> None:
     shown = shown_options(RECOMMENDER_REGISTRY)
-    assert shown["sasrec"] == ["blocks", "heads", "dropout"]
+    assert shown["sasrec"] == ["blocks", "heads", "dropout", "temperature"]
     assert shown["dssm"] == ["reject_own"]
     assert shown["popularity"] == []
 
@@ -55,7 +55,7 @@ def test_what_is_given_is_what_lists_hide(
     assembly.build_experiment(
         RunConfig.model_validate({**table, "encoder": {"name": "id"}, "train": {"device": "cpu"}})
     )
-    assert given | {"towers"} == GIVEN  # which fusions are given
+    assert given | {"towers", "parts"} == GIVEN  # which fusions are given
 
 
 def test_an_entry_point_that_cannot_be_used_does_not_hide_the_others(

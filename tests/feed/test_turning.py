@@ -20,7 +20,7 @@ from microlens.release.synthetic_tables import write_interactions, write_items, 
 from microlens.release.synthetic_world import build_world
 from tests.feed.conftest import NO_EXPLORATION, Served, train_run
 
-PEOPLE = 2  # for each colour
+PEOPLE = 4  # for each colour; the first videos of one may hold nothing of it
 
 
 @pytest.fixture(scope="module")
