@@ -53,8 +53,6 @@ class Fusion(Fitted):
         alternatives: A, the number of items sampled for each target.
     """
 
-    revision = 1
-
     is_new: Tensor
     weights: Tensor
     new_weights: Tensor
