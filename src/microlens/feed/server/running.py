@@ -28,6 +28,7 @@ from microlens.feed.settings import FeedSettings
 from microlens.feed.study.settings import StudySettings
 
 _STOP_SECONDS = 10
+_IDLE_SECONDS = 75  # longer than most videos; a request on a connection that is just being closed would fail
 _SWITCH_SECONDS = 0.0005  # a thread that loads a model gives way ten times as often as usual
 _log = logging.getLogger("microlens.feed")
 
@@ -187,6 +188,7 @@ def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(feed, _Server(config), listening))
