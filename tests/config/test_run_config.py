@@ -18,8 +18,7 @@ from microlens.data.prepare import prepare
 from microlens.data.protocol import Protocol
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
-from microlens.recommenders.fusion import Part
-from microlens.runs.assembly import _build_model
+from microlens.runs.assembly import _build_model, _untrained_parts
 from tests.conftest import REPOSITORY, random_sequences, write_pairs
 from tests.recommenders.test_baselines import requires_the_library
 from tests.recommenders.test_contract import FITTED
@@ -68,7 +67,6 @@ def test_the_configurations_of_the_repository_load_and_build(
     ):
         monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
     monkeypatch.setattr("microlens.encoders.words.item_words", lambda titles, _: item_words(["a b"] * len(titles)))
-    monkeypatch.setattr("microlens.runs.assembly._trained_parts", untrained_parts)
     vocabulary = tiny.folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
     monkeypatch.setattr("microlens.encoders.text.download", lambda _: vocabulary)
@@ -79,7 +77,8 @@ def test_the_configurations_of_the_repository_load_and_build(
     assert config.dataset == Path("datasets") / path.parent.name
     assert config.output == Path("runs") / path.parent.name / path.stem
     split = tiny.split(Protocol())
-    model = _build_model(config, tiny, split, tiny.interactions.item_ids[split.items_kept])
+    ids = tiny.interactions.item_ids[split.items_kept]
+    model = _build_model(config, tiny, split, ids, _untrained_parts(config, tiny))
     needs = model.item_encoder.needs
     assert needs <= {"clips", "covers"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)
@@ -94,15 +93,6 @@ def test_the_configurations_of_the_repository_load_and_build(
     assert (config.encoder is None) == (
         config.model.name in {"popularity", "content_knn", "text_knn", "vbpr", "fusion", *FITTED}
     )
-
-
-def untrained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
-    split = dataset.split(Protocol())
-    ids = dataset.interactions.item_ids[split.items_kept]
-    return [
-        Part(_build_model(part, dataset, split, ids), torch.zeros(split.num_items + 1, part.model.dim))
-        for part in config.part_configs()
-    ]
 
 
 def test_there_are_configurations() -> None:

@@ -173,6 +173,9 @@ def test_a_fusion_without_parts_is_refused(dataset: Path, tmp_path: Path) -> Non
         train(RunConfig.of({**table, "model": {"name": "markov"}}))
     with pytest.raises(InputError, match=r"warm_loss = 1\.5"):
         train(config_of(dataset, tmp_path / "run", warm_loss=1.5))
+    with pytest.raises(InputError, match=r"model\.decays is unknown"):
+        train(RunConfig.of({**table, "parts": [*table["parts"][:2], {"model": {"name": "text_knn", "decays": 1.0}}]}))
+    assert not (tmp_path / "run").exists(), "no part was trained"
 
 
 def test_log_ranks_are_those_of_a_loop() -> None:

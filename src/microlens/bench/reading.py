@@ -15,7 +15,8 @@ from microlens.data.protocol import NAMED_PROTOCOLS, Protocol
 from microlens.errors import InputError
 
 NO_CONFIGURATION = "no configuration"
-SMOKE = ("train.epochs=1", "train.batch_size=32", "model.dim=16")
+_SMOKE_TRAIN, _SMOKE_DIM = {"epochs": 1, "batch_size": 32}, 16
+SMOKE = (*(f"train.{name}={value}" for name, value in _SMOKE_TRAIN.items()), f"model.dim={_SMOKE_DIM}")
 
 
 def table_names() -> list[str]:
@@ -177,10 +178,8 @@ class _Reader:
 
 def _smallest(part: PartSection) -> PartSection:
     """A part of a fusion with the options of ``SMOKE``."""
-    model = part.model.model_copy(update={"dim": 16})
-    return part.model_copy(
-        update={"model": model, "train": part.train.model_copy(update={"epochs": 1, "batch_size": 32})}
-    )
+    model, train = part.model.model_copy(update={"dim": _SMOKE_DIM}), part.train.model_copy(update=_SMOKE_TRAIN)
+    return part.model_copy(update={"model": model, "train": train})
 
 
 def _config_name(group: dict[str, Any], row: dict[str, Any]) -> str:

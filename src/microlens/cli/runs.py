@@ -183,10 +183,13 @@ def new_items(
     from microlens.cli.terminal_tables import frame_table
     from microlens.runs.new_items import new_item_curve
 
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run) for run in runs]
     curves = {}
-    for run in runs:
-        with bar(run.name) as on_progress:
-            curves[run.name] = new_item_curve(run, "test" if test else "valid", top, on_progress)
+    for name, run in zip(names, runs, strict=True):
+        with bar(name) as on_progress:
+            curves[name] = new_item_curve(run, "test" if test else "valid", top, on_progress)
     if as_json:
         typer.echo(json.dumps({name: curve.to_dict(as_series=False) for name, curve in curves.items()}, indent=1))
     else:

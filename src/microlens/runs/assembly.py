@@ -90,7 +90,11 @@ GIVEN = ConstructorArguments.__required_keys__ | {"item_encoder", "towers", "par
 
 
 def build_experiment(
-    config: RunConfig, dataset: Dataset | None = None, device: torch.device | None = None
+    config: RunConfig,
+    dataset: Dataset | None = None,
+    device: torch.device | None = None,
+    *,
+    untrained_parts: bool = False,
 ) -> Experiment:
     """Build everything that ``config`` describes. The initial weights of the model depend on the seed only.
 
@@ -98,6 +102,8 @@ def build_experiment(
         config: configuration of the run.
         dataset: dataset to use instead of the one in ``config``.
         device: device of the model, instead of the one in ``config``.
+        untrained_parts: build the parts of a fusion with initial weights instead of loading their runs, to check that
+            everything can be built.
 
     Raises:
         InputError: the data is missing or does not suit the encoder, an option is invalid, the device is not available,
@@ -108,7 +114,9 @@ def build_experiment(
     split = dataset.split(Protocol(**config.protocol.model_dump()))
     torch.manual_seed(config.seed)
     with parameters_that_fit():
-        model = _build_model(config, dataset, split, dataset.item_id_array(split.items_kept))
+        ids = dataset.item_id_array(split.items_kept)
+        parts = (_untrained_parts if untrained_parts else _trained_parts)(config, dataset)
+        model = _build_model(config, dataset, split, ids, parts)
     encoder = model.item_encoder
     item_keys = dataset.interactions.item_ids[split.items_kept]
     content = ItemContent(dataset, item_keys, encoder.needs, config.train.workers, encoder.may_lack)
@@ -117,7 +125,9 @@ def build_experiment(
     )
 
 
-def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: ItemIds) -> Recommender:
+def _build_model(
+    config: RunConfig, dataset: Dataset, split: Split, item_ids: ItemIds, parts: list[Part]
+) -> Recommender:
     users, items = train_part(split)
     given: ConstructorArguments = {
         **dataset_arguments(dataset, split.items_kept),
@@ -144,13 +154,19 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, item_ids: It
         return build(constructor, config.model.options(), {**given, "item_encoder": encoder}, "model")
     if not takes_parts(constructor):
         return build(constructor, config.model.options(), given, "model")
-    return build(constructor, config.model.options(), {**given, "parts": _trained_parts(config, dataset)}, "model")
+    return build(constructor, config.model.options(), {**given, "parts": parts}, "model")
 
 
 def _trained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
     """The recommenders of a fusion, from the run folders in its own."""
     runs = [open_experiment(part.output, dataset.folder) for part in config.part_configs()]
     return [Part(run.model, encode_catalogue(run.model, run.content, run.split.num_items, run.device)) for run in runs]
+
+
+def _untrained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
+    """The recommenders of a fusion with initial weights, and no item vectors."""
+    runs = [build_experiment(part, dataset) for part in config.part_configs()]
+    return [Part(run.model, torch.zeros(run.split.num_items + 1, 1)) for run in runs]
 
 
 def depends_on_seed(config: RunConfig) -> bool:

@@ -64,7 +64,10 @@ def _limits(run: Run, part: Part, k: int, on_progress: OnProgress | None) -> tup
     is_new[0] = False
     targets = torch.from_numpy(split.targets(part).astype(np.int64)).to(device)
     if is_new[targets].all() or not is_new[targets].any():
-        raise InputError(f"{run.folder}: {int(is_new[targets].sum())} of {len(targets)} targets are new; no curve.")
+        raise InputError(
+            f"{run.folder}: {int(is_new[targets].sum())} of {len(targets)} targets of {part} are new; a curve needs "
+            "new and known ones."
+        )
     catalogue = encode_catalogue(experiment.model, experiment.content, split.num_items, device)
     users = split.target_users(part)
     limits = torch.empty(len(users), dtype=torch.float64)

@@ -59,6 +59,8 @@ def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> 
             configuration or other data, or modified files; or numbers became NaN or infinite.
     """
     config.check_output()
+    if config.parts:
+        build_experiment(config, untrained_parts=True)  # so that no part is trained for a fusion that cannot be built
     parts = [train(part, fresh=fresh, progress=progress) for part in config.part_configs()]
     run = build_experiment(config)  # before anything is written
     folder = config.output
