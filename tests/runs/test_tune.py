@@ -87,6 +87,33 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(
     assert len(again.trials) == len(found.trials)
 
 
+def test_a_search_goes_on_after_the_trials_of_another_machine(make_dataset: MakeDataset) -> None:
+    ranges = '"train.lr" = { low = 1e-4, high = 1e-1, log = true }\n"model.dim" = { choices = [4, 8] }'
+    path = write_config(make_dataset(LEARNABLE), ranges)
+    undisturbed = tune.Search(path, output=path.parent / "undisturbed")
+    whole = undisturbed.run(6)
+    trials = undisturbed.ended()
+    assert [max(trial.metrics) for trial in trials] == whole.trials["HR@10"].to_list()
+    assert [len(trial.metrics) for trial in trials] == whole.trials["epochs"].to_list()
+    taken_over = tune.Search(path)
+    taken_over.add(trials[:3])
+    found = taken_over.run(6)
+    assert taken_over.ended()[:3] == trials[:3]
+    columns = ["trial", "state", "HR@10", "epochs", "train.lr", "model.dim"]
+    assert found.trials.select(columns).rows() == whole.trials.select(columns).rows()
+    assert found.value == whole.value
+    with pytest.raises(InputError, match="has trials already"):
+        taken_over.add(trials)
+
+
+@pytest.mark.parametrize("options", [{"train.lr": 1.0}, {"train.lr": 1e-3, "model.dim": 8}, {}])
+def test_a_trial_out_of_the_ranges_is_not_taken_over(make_dataset: MakeDataset, options: dict[str, float]) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-1, log = true }', epochs=1)
+    trial = tune.EndedTrial(options=options, metrics=[0.1], pruned=False, seconds=1.0)
+    with pytest.raises(InputError, match="does not fit the ranges"):
+        tune.Search(path).add([trial])
+
+
 def test_a_trial_killed_after_its_last_epoch_still_counts_once(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

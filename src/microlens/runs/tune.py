@@ -1,13 +1,10 @@
 """Hyperparameter search by the validation metric; the test targets are never read."""
 
-import errno
 import hashlib
 import json
-import logging
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +13,21 @@ import numpy as np
 import polars as pl
 import torch
 
-from microlens.config.run_config import Range, RunConfig
+from microlens.config.run_config import RunConfig
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
 from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.ranking import rank_targets
 from microlens.files.writing import lock_folder, write_text
 from microlens.runs.assembly import Experiment, build_experiment, check_weights, use_caches
+from microlens.runs.search_study import REMEDY, check_database, distribution, installed_optuna, plain_errors
 from microlens.runs.train import trainer_of
 
 if TYPE_CHECKING:
     import optuna
 
 TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING = 4, 2
-_REMEDY = "remove it to start a new search; the trained runs of its trials are reused"
 OnTrial = Callable[[int, str], None]
-_AS_THE_SYSTEM_SAYS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +37,23 @@ class Found:
     config: RunConfig
     value: float
     trials: pl.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedTrial:
+    """A trial that has ended.
+
+    Attributes:
+        options: the values of the ranges, by dotted name.
+        metrics: the validation metric after each epoch; one number for a model that is fitted at once.
+        pruned: whether it was stopped for being below the median.
+        seconds: time that it took.
+    """
+
+    options: dict[str, Any]
+    metrics: list[float]
+    pruned: bool
+    seconds: float
 
 
 class Search:
@@ -72,7 +85,8 @@ class Search:
         self.base.model_copy(update={"output": self.output}).check_output()
         for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
             build_experiment(self._config(values))  # fail early if it cannot be built
-        self.optuna = _library()
+        self.optuna = installed_optuna()
+        self._distributions = {name: distribution(range_) for name, range_ in self.base.tune.items()}
         self.study: optuna.Study
 
     def run(self, trials: int, *, seconds: float | None = None, on_trial: OnTrial | None = None) -> Found:
@@ -86,17 +100,68 @@ class Search:
         Raises:
             InputError: another process uses the folder, or no trial completed.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
         on_trial = on_trial or (lambda number, event: None)
         deadline = None if seconds is None else time.monotonic() + seconds
-        with lock_folder(self.output), _plain_errors(self.output / "study.db"):
-            self.study = self._open()
+        with self._opened():
             while self._counted() < trials and (deadline is None or time.monotonic() < deadline):
                 self.study.sampler = self._sampler()
-                trial = self.study.ask()
+                trial = self.study.ask(self._distributions)
                 on_trial(trial.number, "started")
                 on_trial(trial.number, self._try(trial))
             return self._found()
+
+    def ended(self) -> list[EndedTrial]:
+        """The trials that have ended, in order, without those that failed.
+
+        Raises:
+            InputError: another process uses the folder.
+        """
+        states = self.optuna.trial.TrialState
+        with self._opened():
+            trials = self.study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+        return [
+            EndedTrial(
+                options=trial.params,
+                metrics=list(trial.intermediate_values.values()) or [trial.user_attrs["value"]],
+                pruned=trial.state is states.PRUNED,
+                seconds=trial.user_attrs["seconds"],
+            )
+            for trial in trials
+        ]
+
+    def add(self, trials: Sequence[EndedTrial]) -> None:
+        """Take over the first trials of the same search from another machine; :meth:`run` goes on after them.
+
+        Raises:
+            InputError: another process uses the folder, the search has trials already, or a value is out of its range.
+        """
+        states = self.optuna.trial.TrialState
+        with self._opened():
+            if self.study.get_trials(deepcopy=False):
+                raise InputError(f"{self.output} has trials already; those of another machine have to come first.")
+            for trial in trials:
+                try:
+                    taken = self.optuna.trial.create_trial(
+                        state=states.PRUNED if trial.pruned else states.COMPLETE,
+                        value=None if trial.pruned else max(trial.metrics),
+                        params=trial.options,
+                        distributions=self._distributions,
+                        intermediate_values=dict(enumerate(trial.metrics, 1)),
+                        user_attrs={
+                            "value": max(trial.metrics), "epochs": len(trial.metrics), "seconds": trial.seconds
+                        },
+                    )  # fmt: skip
+                except ValueError as error:
+                    raise InputError(f"a trial does not fit the ranges of {self.path}: {error}") from None
+                self.study.add_trial(taken)
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Hold the folder and its study."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        with lock_folder(self.output), plain_errors(self.output / "study.db"):
+            self.study = self._open()
+            yield
 
     def _open(self) -> "optuna.Study":
         library = self.optuna
@@ -108,7 +173,7 @@ class Search:
         database = self.output / "study.db"
         begun = database.exists()
         if begun:
-            _check_database(database)
+            check_database(database)
         try:
             study: optuna.Study = library.create_study(
                 storage=f"sqlite:///{database}", study_name="microlens", load_if_exists=True, direction="maximize",
@@ -118,7 +183,7 @@ class Search:
             if not begun:
                 raise
             # A valid SQLite database, but not one of Optuna.
-            raise InputError(f"{database} holds no readable study ({type(error).__name__}); {_REMEDY}.") from None
+            raise InputError(f"{database} holds no readable study ({type(error).__name__}); {REMEDY}.") from None
         if study.user_attrs.get("request", request) != request:
             raise InputError(
                 f"{self.output} holds a search with another configuration, other ranges or other data; choose "
@@ -143,8 +208,7 @@ class Search:
 
     def _try(self, trial: "optuna.Trial") -> str:
         states = self.optuna.trial.TrialState
-        values = {name: suggest(trial, name, range_) for name, range_ in self.base.tune.items()}
-        config = self._config(values)
+        config = self._config(trial.params)
         started = time.monotonic()
         try:
             value, epochs, pruned = self._validate(config, trial)
@@ -225,51 +289,3 @@ class Search:
         config = self._config(best.params).model_copy(update={"output": self.output / "best"})
         write_text(self.output / "best.toml", config.toml())
         return Found(config=config, value=best.values[0], trials=table)
-
-
-@contextmanager
-def _plain_errors(study: Path) -> Iterator[None]:
-    """Turn SQLite errors about a damaged study into InputError, and those about the disk into OSError."""
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, sqlite3.Error):
-            cause = cause.__cause__
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the primary error code
-        if code in _AS_THE_SYSTEM_SAYS:
-            raise OSError(_AS_THE_SYSTEM_SAYS[code], str(cause)) from None
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise InputError(f"{study} is damaged; remove it, or choose another folder with output=FOLDER.") from None
-        raise
-
-
-def suggest(trial: "optuna.Trial", name: str, range_: Range) -> Any:
-    """Sample a value of a range."""
-    if range_.choices is not None:
-        return trial.suggest_categorical(name, range_.choices)
-    low, high = range_.ends
-    if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(name, low, high, step=int(range_.step or 1), log=range_.log)
-    return trial.suggest_float(name, low, high, step=range_.step, log=range_.log)
-
-
-def _check_database(path: Path) -> None:
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            whole = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-    except sqlite3.Error:
-        whole = False
-    if not whole:
-        raise InputError(f"{path} is damaged; {_REMEDY}.")
-
-
-def _library() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise InputError(
-            "microlens tune needs the package optuna; install it with: pip install 'microlens[tune]'"
-        ) from None
-    logging.getLogger("optuna").setLevel(logging.WARNING)
-    return optuna
