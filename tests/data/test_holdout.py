@@ -119,6 +119,10 @@ def test_a_given_split_is_kept_as_it_is_or_refused() -> None:
         make_split(replace(interactions, split=None), protocol_of("given"))
 
 
+def items_of(split: Split, user: int) -> list[int]:
+    return split.sequences[split.offsets[user] : split.offsets[user + 1]].tolist()
+
+
 @settings(max_examples=40, deadline=None)
 @given(sequences_drawn)
 def test_whole_histories_equal_the_loop_twin(sequences: Sequences) -> None:
@@ -129,6 +133,10 @@ def test_whole_histories_equal_the_loop_twin(sequences: Sequences) -> None:
     longest = max(map(len, long))
     assert split.history("test", np.arange(split.num_users)).shape == (len(long), longest - 1)
     assert split.train_items(np.arange(split.num_users)).shape == (len(long), longest - 2)
+    for user in range(split.num_users):  # a batch is as wide as its own longest user
+        alone = np.array([user])
+        assert split.history("test", alone).tolist() == [items_of(split, user)[:-1]]
+        assert split.train_items(alone).tolist() == [items_of(split, user)[:-2]]
 
 
 def world(seed: int = 0, users: int = 60) -> tuple[Sequences, Interactions]:

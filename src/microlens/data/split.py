@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -87,8 +87,8 @@ class Split:
         }
 
     def train_items(self, users: Int64) -> Int32:
-        """All training items of ``users`` (B,), left-padded to the longest sequence of all users: (B, W)."""
-        return self._before(self.train_ends, users, self._longest_train)
+        """All training items of ``users`` (B,), left-padded to the longest sequence among them: (B, W)."""
+        return self._all_before(self.train_ends, users)
 
     def train_sequences(self, users: Int64) -> Int32:
         """The last L+1 training items of ``users`` (B,), left-padded: (B, L+1)."""
@@ -99,16 +99,11 @@ class Split:
         return self._before(self._known_ends(part), users, self.history_length)
 
     def history(self, part: Part, users: Int64) -> Int32:
-        """All items of ``users`` (B,) that are excluded from the ranking of ``part``, left-padded: (B, H)."""
-        return self._before(self._masked_ends(part), users, self._longest_history[part])
+        """All items of ``users`` (B,) that are excluded from the ranking of ``part``, left-padded: (B, H).
 
-    @cached_property
-    def _longest_train(self) -> int:
-        return int(np.max(self.train_ends - self.offsets[:-1]))
-
-    @cached_property
-    def _longest_history(self) -> dict[Part, int]:
-        return {part: int(self.history_lengths(part).max()) for part in get_args(Part)}
+        H is the largest number of them, so that one user with thousands of items costs only the batches with that user.
+        """
+        return self._all_before(self._masked_ends(part), users)
 
     def history_lengths(self, part: Part) -> Int64:
         """Number of items of each user that are excluded from the ranking of ``part``: (U,)."""
@@ -122,6 +117,9 @@ class Split:
     def _known_ends(self, part: Part) -> Int64:
         validation_is_known = part == "test" and self.protocol.split in ONE_AFTER_ANOTHER
         return self.valid_ends if validation_is_known else self.train_ends
+
+    def _all_before(self, ends: Int64, users: Int64) -> Int32:
+        return self._before(ends, users, int((ends[users] - self.offsets[users]).max(initial=1)))
 
     def _before(self, ends: Int64, users: Int64, length: int) -> Int32:
         positions = ends[users][:, None] - np.arange(length, 0, -1)
