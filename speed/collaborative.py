@@ -46,7 +46,7 @@ def train_steps(folder: Path, shape: Shape, way: str, steps: int) -> dict[str, f
     torch.set_num_threads(THREADS)
     trainer = trainer_of(made_run(folder, shape, **TRAINED[way]), folder)
     seconds = []
-    for number, batch in enumerate(trainer._batches()):
+    for number, batch in enumerate(trainer.batches()):
         if number > steps:
             break
         start = time.perf_counter()

@@ -61,7 +61,7 @@ def train_and_rank(folder: Path, dim: int, loss: str) -> dict[str, Any]:
     run = build_experiment(RunConfig.model_validate(configuration))
     end("dataset, split and model")
     trainer = trainer_of(run, folder)
-    batches = trainer._batches()
+    batches = trainer.batches()
     trainer.step(next(batches))
     end("trainer and first step")
     for _ in range(STEPS):

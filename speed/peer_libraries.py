@@ -92,7 +92,7 @@ def train_ours(case: Case, dataset: Path, epochs: int) -> dict[str, float]:
         seconds = []
         for _ in range(epochs):
             start, targets = time.perf_counter(), 0
-            for batch in trainer._batches():
+            for batch in trainer.batches():
                 float(trainer.step(batch))
                 targets += batch.num_targets
             seconds.append(time.perf_counter() - start)

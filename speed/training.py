@@ -56,7 +56,7 @@ def same_loss(folder: Path, shape: Shape, dim: int) -> dict[str, float]:
     run = made_run(folder, shape, **sasrec(dim, BATCH_SIZE, dropout=0.0))
     trainer = trainer_of(run, folder)
     original = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
-    batch = next(trainer._batches())
+    batch = next(trainer.batches())
     sequences = [[item for item in row if item] for row in batch.sequence.tolist()]
     with torch.no_grad():
         ours = trainer.step_module(batch).item()
@@ -92,7 +92,7 @@ def step_costs(folder: Path, shape: Shape, dim: int, steps: int, repeats: int) -
 def endless(trainer: Trainer) -> Iterator[Any]:
     """The trainer's batches, epoch after epoch, all of the full size."""
     while True:
-        yield from (batch for batch in trainer._batches() if len(batch.users) == BATCH_SIZE)
+        yield from (batch for batch in trainer.batches() if len(batch.users) == BATCH_SIZE)
 
 
 def measure(folder: Path, shape: Shape, dim: int, threads: int, steps: int, repeats: int) -> dict[str, Any]:

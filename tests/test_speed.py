@@ -148,8 +148,8 @@ def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.published
-@pytest.mark.parametrize("program", ["feed", "feed_page", "best_items"])
-def test_the_programs_of_the_feed_measure_at_tiny_size(program: str) -> None:
+@pytest.mark.parametrize("program", ["feed", "feed_page", "best_items", "dry_run"])
+def test_programs_measure_at_tiny_size(program: str) -> None:
     if program == "feed_page" and not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("Chromium is not installed (apt-get install chromium)")
     command = [sys.executable, f"speed/{program}.py", "--smoke"]

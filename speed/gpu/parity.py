@@ -164,7 +164,7 @@ def weights_of(bench: Bench, loss: str, folder: Path, stop: int) -> Tensor:
             trainer.save()
             trainer = fresh_trainer(bench, loss, folder)
             assert trainer.progress.step == stop, "the run was not resumed"
-        batches = trainer._batches()
+        batches = trainer.batches()
         trainer.step(next(batches))
         batches.close()
         trainer.progress.step += 1

@@ -136,7 +136,7 @@ def trainer_of(bench: Bench, model: SASRec, split: Split, content: ItemContent, 
 def endless(trainer: Trainer) -> Iterator[Batch]:
     """The trainer's batches, epoch after epoch, without the shorter last ones."""
     while True:
-        for batch in trainer._batches():
+        for batch in trainer.batches():
             if len(batch.users) == trainer.settings.batch_size:
                 yield batch
         trainer.progress.epoch += 1

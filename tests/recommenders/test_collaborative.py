@@ -237,7 +237,7 @@ def test_every_model_learns_with_every_loss(name: str, loss: str, make_dataset: 
         run.model, run.split, run.content, run.config.train,
         seed=1, folder=run.config.output, device=run.device, identity=run.identity,
     )  # fmt: skip
-    (batch, *_) = trainer._batches()
+    (batch, *_) = trainer.batches()
     losses = [float(trainer.step(batch)) for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
 

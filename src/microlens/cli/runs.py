@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from microlens.cli.output import bar, console
 from microlens.errors import InputError
+
+if TYPE_CHECKING:
+    from microlens.config.run_config import RunConfig
 
 DatasetOfRun = Annotated[Path | None, typer.Option("--dataset", help="Folder of the run's dataset, if it was moved.")]
 
@@ -21,15 +24,32 @@ def train(
         bool,
         typer.Option("--fresh/--resume", help="Start again, or resume the run in the run folder (default)."),
     ] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Measure a few steps, print what the run will cost, and write no run.")
+    ] = False,
 ) -> None:
     """Train a run, or resume it, and write its report; use torchrun for several devices."""
     from microlens.config.run_config import RunConfig
+
+    if dry:
+        _show_costs(RunConfig.load(config, assignments), config)
+        return
     from microlens.runs.train import train as train_run
 
     loaded = RunConfig.load(config, assignments)
     report = train_run(loaded, fresh=fresh, progress=True)
     _show_metrics(report.metrics, report.num_targets)
     console.print(f"{loaded.output / 'report.json'} is written. Next: microlens recommend {loaded.output} --user ID")
+
+
+def _show_costs(config: "RunConfig", path: Path) -> None:
+    from microlens.cli.terminal_tables import run_cost_table
+    from microlens.runs.dry_run import dry_run
+
+    costs = dry_run(config)
+    console.print(run_cost_table(costs))
+    device = costs[config.output.name].device
+    console.print(f"Extrapolated from a few steps on {device}. Next: microlens train {path}")
 
 
 def tune(

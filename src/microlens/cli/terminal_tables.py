@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.box import SIMPLE_HEAD
@@ -20,6 +20,9 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS
 from microlens.evaluation.report import COHORTS, Report
 from microlens.runs.assembly import GIVEN
+
+if TYPE_CHECKING:
+    from microlens.runs.dry_run import RunCost
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
 frozen, top1, lora: of these, trained by the regime; full and scratch: all
@@ -80,6 +83,25 @@ def trial_table(trials: pl.DataFrame, most: int = 10) -> Table:
     for row in best.iter_rows(named=True):
         percent = {metric: None if row[metric] is None else f"{100 * row[metric]:.2f} %"}
         table.add_row(*("-" if value is None else _short(value) for value in (row | percent).values()))
+    return table
+
+
+def run_cost_table(costs: "Mapping[str, RunCost]") -> Table:
+    """What runs will cost, one column per run; dashes where a model is fitted at once."""
+    table = Table("", *map(_right, costs), box=SIMPLE_HEAD)
+    facts: dict[str, Callable[[RunCost], str]] = {
+        "parameters": lambda cost: f"{cost.parameters:,}",
+        "trained": lambda cost: f"{cost.trainable_parameters:,}",
+        "G multiply-adds a step": lambda cost: f"{cost.flops_per_step / 2e9:,.3g}",
+        "steps an epoch": lambda cost: f"{cost.steps_per_epoch:,}",
+        "s of training an epoch": lambda cost: f"{cost.training_seconds:,.1f}",
+        "s of validation an epoch": lambda cost: f"{cost.validation_seconds:,.1f}",
+        "epochs at most": lambda cost: f"{cost.most_epochs:,}",
+        "hours at most": lambda cost: f"{cost.most_epochs * cost.seconds_per_epoch / 3600:,.2f}",
+    }
+    for number, (name, fact) in enumerate(facts.items()):
+        table.add_row(name, *(fact(cost) if number < 2 or cost.steps_per_epoch else "-" for cost in costs.values()))
+    table.add_row("peak memory, MB", *(f"{cost.peak_memory_bytes / 1e6:,.0f}" for cost in costs.values()))
     return table
 
 

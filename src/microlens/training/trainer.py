@@ -191,7 +191,7 @@ class Trainer:
     def _train_epoch(self, on_step: Callable[[Progress, float], None]) -> float:
         progress = self.progress
         saved = started = time.monotonic()
-        for batch in self._batches():
+        for batch in self.batches():
             counting = flop_counter() if not progress.flops_per_step else nullcontext()
             with counting:
                 loss = self.step(batch)
@@ -221,7 +221,8 @@ class Trainer:
                 f"{self.progress.step}; {SMALLER_STEPS}"
             )
 
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """The batches of the present epoch that are left."""
         batches = train_batches(
             self.split,
             self.content,
