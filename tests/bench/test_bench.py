@@ -98,6 +98,25 @@ def test_rows_are_trained_once_and_compared_on_the_same_users(dataset: Path, con
     assert "EASE is missing: " in text
 
 
+def test_a_part_of_a_fusion_that_a_row_has_trained_is_not_trained_again(dataset: Path, configs: Path) -> None:
+    part = 'model = { name = "sasrec", dim = 8 }\nencoder = { name = "id" }\ntrain = { epochs = 1, device = "cpu" }\n'
+    counted = 'model = { name = "co_visitation" }\n'
+    folders = 'dataset = "x"\noutput = "y"\n'
+    (configs / "sasrec-id-dropout.toml").write_text(folders + part)
+    fusion = f'{folders}model = {{ name = "fusion" }}\n[[parts]]\n{part}[[parts]]\n{counted}'
+    (configs / "fusion.toml").write_text(fusion)
+    choices = Choices(configs=configs, output=configs.parent / "out", only=("SASRec_ID, id dropout", "Fusion"), seeds=2)
+    bench = read_bench("cold-among-warm", dataset, choices)
+    assert not run_rows(bench)
+    rows = {row.name: row for row in bench.rows}
+    for ours, theirs in zip(rows["Fusion"].finished(), rows["SASRec_ID, id dropout"].finished(), strict=True):
+        sequence, counts = (config.output for config in ours[0].config.part_configs())
+        for name in ("report.json", "checkpoints/best.safetensors"):
+            taken = sequence / name
+            assert taken.stat().st_mtime_ns == (theirs[0].folder / name).stat().st_mtime_ns
+        assert (counts / "report.json").exists()  # no row has trained it
+
+
 def test_a_changed_configuration_is_another_run(dataset: Path, configs: Path) -> None:
     before = read(dataset, configs, "markov").rows[0]
     path = configs / "markov.toml"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -106,6 +107,7 @@ class Runner:
     def _train(self, job: Job) -> ForkServerProcess | None:
         """Train one run; return the finished process, or None if it was stopped."""
         claim_run_folder(job.folder, LOG)
+        _take_parts(job)
         process = worker.start(job.config, job.folder / LOG, self.threads)
         try:
             while process.exitcode is None:
@@ -116,6 +118,21 @@ class Runner:
         finally:
             _end(process)
         return process
+
+
+def _take_parts(job: Job) -> None:
+    """Copy the parts of a fusion that other rows have trained with the same configuration into its folder."""
+    for part in job.config.part_configs():
+        if part.output.exists():
+            continue
+        for folder in job.folder.parent.glob(f"*-{part.hash}"):
+            row = Job(name=folder.name, config=part.model_copy(update={"output": folder}), data_hash=job.data_hash)
+            if _is_done(row):
+                unfinished = part.output.with_name(f"{part.output.name}.new")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                shutil.copytree(folder, unfinished)
+                unfinished.replace(part.output)
+                break
 
 
 def _is_done(job: Job) -> bool:
