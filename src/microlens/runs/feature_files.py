@@ -115,9 +115,7 @@ def write_features(
             device = local_device("auto")
             provenance = {
                 **identity,
-                "weights": chosen,
-                "weights_sha256": _file_digest(encoder, chosen),
-                "seed": seed if chosen == "random" else None,
+                **_weights(encoder, chosen, seed),
                 "settings": dataset.manifest["settings"],
                 "num_items": len(numbers) - 1,
                 "feature_dim": tower.trunk.feature_dim,
@@ -133,16 +131,9 @@ def write_features(
             # differ.
             rows = working / _digest(provenance)
             extract(
-                compute,
-                content,
-                len(numbers) - 1,
-                rows,
-                provenance,
-                device=device,
-                half=vectors.several,
-                elsewhere=elsewhere,
-                on_progress=on_progress,
-            )
+                compute, content, len(numbers) - 1, rows, provenance,
+                device=device, half=vectors.several, elsewhere=elsewhere, on_progress=on_progress,
+            )  # fmt: skip
             _publish(rows, path, dataset.item_id_array(numbers[1:]), provenance)
         remove_folder(working, [f"*/{name}" for name in (*WRITTEN, MARK)])
     return FeatureFiles(path=path, provenance=read_finished(path, identity, dataset.item_id_array(numbers[1:])))
@@ -255,6 +246,15 @@ def _publish(rows: Path, path: Path, item_ids: ItemIds, provenance: dict[str, An
         np.save(file, item_ids.astype(np.str_) if item_ids.dtype == object else item_ids)
     write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
     (rows / "0.npy").replace(path)
+
+
+def _weights(encoder: str, weights: str, seed: int) -> dict[str, Any]:
+    """Where the weights come from, for the provenance."""
+    return {
+        "weights": weights,
+        "weights_sha256": _file_digest(encoder, weights),
+        "seed": seed if weights == "random" else None,
+    }
 
 
 def _file_digest(encoder: str, weights: str) -> str | None:
