@@ -73,8 +73,8 @@ COMMANDS: dict[str, list[str]] = {
     "feed participants": ["STUDY", "OUT", "--count", "--url", "--events"],
     "feed answers": ["STUDY", "OUT", "--events"],
     "features extract": [
-        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--classify"),
-        *("--engine", "--ray-address", "--json"),
+        *("--encoder", "DATASET", "--weights", "--seed", "--out", "--option", "--missing", "--layers"),
+        *("--per-frame", "--classify", "--engine", "--ray-address", "--json"),
     ],
     "features diff": ["A", "B", "--json"],
     "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],

@@ -55,6 +55,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset(folder / "dataset")
 
 
+class NoiseSequences:
+    """Seven random vectors of each item, whatever the file."""
+
+    def __init__(self, _: str, item_ids: np.ndarray) -> None:
+        self.num_vectors, self.feature_dim = 7, 16
+        self.present = np.ones((len(item_ids), 7), bool)
+
+    def read(self, items: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(len(items), 7, 16)).astype(np.float16)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
 def test_the_configurations_of_the_repository_load_and_build(
     path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +77,7 @@ def test_the_configurations_of_the_repository_load_and_build(
         "recommenders.vbpr",
     ):
         monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
+    monkeypatch.setattr("microlens.encoders.frozen_sequences.FeatureSequences", NoiseSequences)
     monkeypatch.setattr("microlens.encoders.words.item_words", lambda titles, _: item_words(["a b"] * len(titles)))
     vocabulary = tiny.folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))

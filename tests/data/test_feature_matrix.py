@@ -88,7 +88,12 @@ DAMAGED_MATRICES: dict[str, tuple[Array | bytes, str]] = {
         ": the features of item 20 contain NaN, infinity or a value beyond float32.",
     ),
     "one dimension": (MATRIX[:, 0], " has shape (4,); expected 2 dimensions, none of size 0."),
-    "three dimensions": (MATRIX[..., None], " has shape (4, 3, 1); expected 2 dimensions, none of size 0."),
+    "three dimensions": (
+        MATRIX[..., None],
+        " has shape (4, 3, 1): several vectors per item; "
+        "the encoders layer_mix, attention_pool and iisan read such files.",
+    ),
+    "four dimensions": (MATRIX[..., None, None], " has shape (4, 3, 1, 1); expected 2 dimensions, none of size 0."),
     "one number": (np.float32(3) * np.ones(()), " has shape (); expected 2 dimensions, none of size 0."),
     "no rows": (MATRIX[:0], " has shape (0, 3); expected 2 dimensions, none of size 0."),
     "no width": (MATRIX[:, :0], " has shape (4, 0); expected 2 dimensions, none of size 0."),

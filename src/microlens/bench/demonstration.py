@@ -1,6 +1,8 @@
 """The synthetic demonstration datasets, created where they are missing."""
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from microlens.data.prepare import prepare
@@ -9,6 +11,7 @@ from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
 from microlens.runs.feature_files import write_features
+from microlens.runs.feature_record import FeatureFiles
 from microlens.runs.terminal import Console
 
 # Name: users, videos, seed, frames per clip, size of clips, size of covers.
@@ -20,13 +23,21 @@ SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
 }
 FEATURES = "video"
 """The features used by configurations of the demonstration: X3D-XS with random weights, frozen."""
+FRAMES = "frames"
+"""Those of single frames: ResNet18 with random weights, frozen."""
 
 
-def demonstration(folder: Path, console: Console) -> Path:
-    """Return ``folder``; if it is a missing demonstration dataset, create it with its features first."""
+def demonstration(folder: Path, console: Console, *, frames: bool = False) -> Path:
+    """Return ``folder``; if it is a missing demonstration dataset, create it with its features first.
+
+    Args:
+        folder: a dataset folder.
+        console: where what is made is said.
+        frames: also create the features of single frames.
+    """
     if folder.parent != Path("datasets") or folder.name not in SHAPES:
         return folder
-    users, items, seed, frames, size, cover = SHAPES[folder.name]
+    users, items, seed, num_frames, size, cover = SHAPES[folder.name]
     release = Path("releases") / folder.name
     if not (folder / "manifest.json").is_file():
         if not release.exists():
@@ -38,19 +49,21 @@ def demonstration(folder: Path, console: Console) -> Path:
                     bar.update(task, completed=done)
 
                 write_release(release, users=users, items=items, seed=seed, on_progress=show)
-        clips = ClipSettings(num_frames=frames, size=size)
+        clips = ClipSettings(num_frames=num_frames, size=size)
         prepare(release, folder, Settings(clips=clips, cover_size=cover))
         console.print(f"{folder} is made: {users:,} users, {items:,} synthetic videos.")
-    _name_features(folder)
+    _name_features(folder, FEATURES, partial(write_features, folder, "x3d_xs", weights="random"))
+    if frames:
+        write = partial(write_features, folder, "resnet18", weights="random", options={"source": "frame"})
+        _name_features(folder, FRAMES, partial(write, per_frame=True))
     return folder
 
 
-def _name_features(folder: Path) -> None:
-    """Extract the features once, and copy them to the name that configurations use."""
+def _name_features(folder: Path, name: str, write: Callable[[], FeatureFiles]) -> None:
+    """Extract features once, and copy them to the name that configurations use."""
     features = folder / "features"
-    named = features / f"{FEATURES}.npy"
-    if named.is_file():
+    if (features / f"{name}.npy").is_file():
         return
-    made = write_features(folder, "x3d_xs", weights="random").path
+    made = write().path
     for ending in (".ids.npy", ".json", ".npy"):  # the matrix last: its presence marks the set as complete
-        shutil.copyfile(made.with_suffix(ending), features / f"{FEATURES}{ending}")
+        shutil.copyfile(made.with_suffix(ending), features / f"{name}{ending}")

@@ -28,6 +28,13 @@ def features(
     missing: Annotated[
         Literal["error", "skip"], typer.Option(help="Treat items without the content as an error, or skip them.")
     ] = "error",
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Write the outputs of the last so many layers, or of all with the embeddings, not of one."),
+    ] = None,
+    per_frame: Annotated[
+        bool, typer.Option("--per-frame", help="Write a vector for each frame of a clip, or each window of sound.")
+    ] = False,
     classify: Annotated[
         Path | None,
         typer.Option(help="Instead of a dataset: a video to classify, or a folder of CLASS/FILE to measure accuracy."),
@@ -38,15 +45,15 @@ def features(
 ) -> None:
     """Write frozen features of every item of a dataset; or, with --classify, verify weights by classifying videos."""
     if encoder == "ocr":
-        if dataset is None or weights or seed or classify or missing == "skip":
+        if dataset is None or weights or seed or classify or missing == "skip" or layers or per_frame:
             raise InputError("ocr takes a DATASET, --out and --option; leave out the other options.")
         _read_pictures(dataset, out, option or [], as_json=as_json)
         return
     if (dataset is None) == (classify is None):
         raise InputError("give either a DATASET or --classify PATH.")
     if classify is not None:
-        if out or option or missing == "skip":
-            raise InputError("--out, --option and --missing need a DATASET; leave them out with --classify.")
+        if out or option or missing == "skip" or layers or per_frame:
+            raise InputError("--out, --option, --missing, --layers and --per-frame need a DATASET, not --classify.")
         _classify(classify, encoder, weights or "default", seed, as_json=as_json)
         return
     assert dataset is not None
@@ -62,6 +69,8 @@ def features(
             options=read_options(option or []),
             out=out,
             missing=missing,
+            layers=_layers(layers),
+            per_frame=per_frame,
             engine=choose_engine(engine, ray_address),
             on_progress=on_progress,
         )
@@ -69,12 +78,21 @@ def features(
         typer.echo(json.dumps({"path": str(files.path), **files.provenance}, indent=1))
         return
     made = files.provenance
-    console.print(f"{files.path}: {made['num_items']:,} items, {made['feature_dim']:,} values each")
+    several = "".join(f"{count:,} x " for count in files.shape[1:-1])
+    console.print(f"{files.path}: {made['num_items']:,} items, {several}{made['feature_dim']:,} values each")
     console.print(f"weights: {made['weights']}")
     for kind, items in made["left_out"].items():
         more = ", ..." if len(items) > 20 else ""
         console.print(f"left out: {len(items):,} items without {kind} ({', '.join(map(str, items[:20]))}{more})")
     console.print(f"Use them in a configuration:\n\n{files.config}")
+
+
+def _layers(chosen: str | None) -> int | Literal["all"] | None:
+    if chosen is None or chosen == "all":
+        return chosen  # type: ignore[return-value]  # mypy does not narrow a string to a literal
+    if not chosen.isdecimal():
+        raise InputError(f"--layers is {chosen}; accepted: all, or a number from 1.")
+    return int(chosen)
 
 
 def _read_pictures(dataset: Path, out: Path | None, assignments: list[str], *, as_json: bool) -> None:

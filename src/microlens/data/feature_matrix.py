@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microlens.data.arrays import open_array
-from microlens.data.interactions import ItemIds
+from microlens.data.arrays import open_array, read_header
+from microlens.data.interactions import Int64, ItemIds
 from microlens.errors import InputError
+
+ONE = "the encoder features reads such files"
+SEVERAL = "the encoders layer_mix, attention_pool and iisan read such files"
 
 
 def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32]:
@@ -22,11 +25,32 @@ def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32
             a needed value is not a finite float32.
     """
     matrix_path = Path(path)
-    ids_path = matrix_path.with_suffix(".ids.npy")
-    matrix = _open(matrix_path, ndim=2, content="numbers")
+    matrix, positions = matched_rows(matrix_path, item_ids, ndim=2)
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is rejected below
+        rows = np.asarray(matrix[positions], np.float32)
+    broken = ~np.isfinite(rows).all(axis=1)
+    if broken.any():
+        raise InputError(
+            f"{matrix_path}: the features of item {item_ids[broken][0]} contain NaN, infinity or a value beyond "
+            "float32."
+        )
+    return rows
+
+
+def matched_rows(path: Path, item_ids: ItemIds, *, ndim: int) -> tuple[npt.NDArray[Any], Int64]:
+    """Map the array at ``path`` with ``ndim`` axes, and find the row of each item by the ids next to it.
+
+    Returns:
+        The array, mapped into memory, and the row of each of ``item_ids`` (N,).
+
+    Raises:
+        InputError: as :func:`load_features`, but for the values.
+    """
+    ids_path = path.with_suffix(".ids.npy")
+    matrix = _open(path, ndim=ndim, content="numbers")
     row_ids = _open_ids(ids_path, text=item_ids.dtype == object)
     if len(matrix) != len(row_ids):
-        raise InputError(f"{matrix_path} has {len(matrix):,} rows but {ids_path} names {len(row_ids):,}.")
+        raise InputError(f"{path} has {len(matrix):,} rows but {ids_path} names {len(row_ids):,}.")
     order = np.argsort(row_ids, kind="stable")
     ordered = row_ids[order]
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -35,16 +59,8 @@ def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32
     positions = np.minimum(np.searchsorted(ordered, item_ids), len(ordered) - 1)
     missing = item_ids[ordered[positions] != item_ids]
     if len(missing):
-        raise InputError(f"{matrix_path} has no row for {len(missing):,} items (first: item {missing[0]}).")
-    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is rejected below
-        rows = np.asarray(matrix[order[positions]], np.float32)
-    broken = ~np.isfinite(rows).all(axis=1)
-    if broken.any():
-        raise InputError(
-            f"{matrix_path}: the features of item {item_ids[broken][0]} contain NaN, infinity or a value beyond "
-            "float32."
-        )
-    return rows
+        raise InputError(f"{path} has no row for {len(missing):,} items (first: item {missing[0]}).")
+    return matrix, order[positions]
 
 
 def _open_ids(path: Path, *, text: bool) -> ItemIds:
@@ -58,4 +74,8 @@ def _open(path: Path, ndim: int, content: str) -> npt.NDArray[Any]:
         raise InputError(
             f"{path} does not exist; features are NAME.npy (one row per item) with NAME.ids.npy (item ids)."
         )
+    shape = read_header(path, content=content).shape
+    if {ndim, len(shape)} == {2, 3}:
+        found = f"several vectors per item; {SEVERAL}" if ndim == 2 else f"one vector per item; {ONE}"
+        raise InputError(f"{path} has shape {shape}: {found}.")
     return open_array(path, ndim=ndim, content=content)

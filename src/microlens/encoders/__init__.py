@@ -6,11 +6,14 @@ from typing import Any
 
 from microlens.building import build
 from microlens.building.registry import Registry
+from microlens.encoders.attention_pool import AttentionPoolEncoder
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.frozen_features import FeaturesEncoder
 from microlens.encoders.fusion import FUSIONS
 from microlens.encoders.id import IdEncoder
+from microlens.encoders.iisan import IISANEncoder
 from microlens.encoders.image import IMAGE_ENCODERS
+from microlens.encoders.layer_mix import LayerMixEncoder
 from microlens.encoders.popularity_bins import PopularityBinsEncoder
 from microlens.encoders.sound import SOUND_ENCODERS
 from microlens.encoders.tag import TagEncoder
@@ -30,6 +33,9 @@ CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,
     "features": FeaturesEncoder,
+    "layer_mix": LayerMixEncoder,
+    "attention_pool": AttentionPoolEncoder,
+    "iisan": IISANEncoder,
     "popularity_bins": PopularityBinsEncoder,
     "tag": TagEncoder,
     "words": WordsEncoder,

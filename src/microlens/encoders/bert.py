@@ -21,6 +21,7 @@ class BertTrunk(HuggingFaceTrunk):
     """
 
     foreign = ("cls.", "bert.pooler.", "bert.embeddings.position_ids")
+    pools_every_stage = True
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ class CLIPVision(PlainViT):
 
     family = "CLIP"
     paper_top = 2
+    pools_every_stage = True
     mean = (0.48145466, 0.4578275, 0.40821073)
     std = (0.26862954, 0.26130258, 0.27577711)
     foreign = (

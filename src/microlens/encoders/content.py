@@ -111,6 +111,41 @@ class ContentEncoder(ItemEncoder):
                 hidden = (self.trunk.pool(hidden),)
         return hidden
 
+    def layer_features(self, items: ItemBatch, count: int) -> Tensor:
+        """The outputs of the last ``count`` stages, each pooled like the last one: (M, count, feature_dim).
+
+        Raises:
+            TypeError: the stages differ in width (``pools_every_stage`` of the trunk is false).
+        """
+        return self._layer_features(self.content(items), count)
+
+    def _layer_features(self, content: Tensor, count: int) -> Tensor:
+        if not self.trunk.pools_every_stage:
+            raise TypeError(f"{type(self.trunk).__name__} pools its last stage only")
+        hidden, pooled = self.trunk.begin(content), []
+        stages = self.trunk.stages()
+        for number, stage in enumerate(stages):
+            hidden = stage.run(hidden)
+            if number >= len(stages) - count:
+                pooled.append(self.trunk.pool(hidden))
+        return torch.stack(pooled, 1)
+
+    @property
+    def separates_frames(self) -> bool:
+        """True if :meth:`frame_features` exists."""
+        return self.trunk.separates_frames
+
+    def frame_features(self, items: ItemBatch) -> Tensor:
+        """The features of each frame of the clips, or of each window of the sound: (M, T, feature_dim).
+
+        Raises:
+            TypeError: the trunk does not keep frames apart (``separates_frames`` is false).
+        """
+        hidden = self.trunk.begin(self.content(items))
+        for stage in self.trunk.stages():
+            hidden = stage.run(hidden)
+        return self.trunk.pool_frames(hidden)
+
     def trained_part(self, hidden: Hidden) -> Tensor:
         """Run the stages above the frozen ones on their output: (M, feature_dim)."""
         stages = self.trunk.stages()

@@ -44,9 +44,27 @@ class ImageEncoder(ContentEncoder):
 
     def content(self, items: ItemBatch) -> Tensor:
         """Normalised pixels (M, 3, H, W) of the middle picture of (M, F, H, W, 3) uint8; for covers F = 1."""
+        pictures = self._pictures(items)
+        return self._normalised(pictures[:, pictures.shape[1] // 2])
+
+    @property
+    def separates_frames(self) -> bool:
+        """True over clips, whose frames are encoded one by one."""
+        return self.needs == {KIND_OF_SOURCE["frame"]}
+
+    def frame_features(self, items: ItemBatch) -> Tensor:
+        """The features of each of the F frames of the clips: (M, F, feature_dim)."""
+        pictures = self._pictures(items)
+        features = self.trunk.features(self._normalised(pictures.flatten(0, 1)))
+        return features.view(*pictures.shape[:2], -1)
+
+    def _pictures(self, items: ItemBatch) -> Tensor:
         (kind,) = self.needs
-        pictures = items.content[kind]
-        pixels = pictures[:, pictures.shape[1] // 2].permute(0, 3, 1, 2).float().div_(255)
+        return items.content[kind]
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        """Pixels (m, 3, H, W) of pictures (m, H, W, 3) uint8."""
+        pixels = pictures.permute(0, 3, 1, 2).float().div_(255)
         return pixels.sub_(self.mean).div_(self.std)
 
 

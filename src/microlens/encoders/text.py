@@ -84,6 +84,13 @@ class TextEncoder(ContentEncoder):
         back = order.argsort()
         return tuple(torch.cat(parts)[back] for parts in zip(*states, strict=True))
 
+    def layer_features(self, items: ItemBatch, count: int) -> Tensor:
+        """The outputs of the last ``count`` stages for the titles, each pooled: (M, count, feature_dim)."""
+        tokens = self.content(items)
+        order, groups = _groups_of_length(self.trunk.begin(tokens)[1])
+        features = [self._layer_features(tokens[rows, :longest], count) for rows, longest in groups]
+        return torch.cat(features)[order.argsort()]
+
     def trained_part(self, hidden: Hidden) -> Tensor:
         """Run the stages above the frozen ones on their output: (M, feature_dim)."""
         if self.frozen_links > len(self.trunk.stages()):

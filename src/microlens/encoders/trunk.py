@@ -30,6 +30,8 @@ class Trunk(nn.Module, ABC):
     ``num_classes`` the number of classes of :meth:`classify`, 0 without a classifier; ``softmax_in_head`` is true if
     the original code left a softmax after the classifier. ``mean`` and ``std`` are the expected pixel statistics.
     ``foreign`` lists prefixes of names in official weight files that are not part of the trunk (decoders, other heads).
+    ``pools_every_stage`` is true if :meth:`pool` also takes the hidden states of earlier stages, which are then as wide
+    as the last one; ``separates_frames`` is true if :meth:`pool_frames` exists.
     """
 
     feature_dim: int
@@ -39,6 +41,8 @@ class Trunk(nn.Module, ABC):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     foreign: tuple[str, ...] = ()
+    pools_every_stage: bool = False
+    separates_frames: bool = False
 
     def begin(self, content: Tensor) -> Hidden:
         """The first hidden state, computed without parameters from normalised pixels (M, 3, F, H, W), token ids, ..."""
@@ -54,6 +58,16 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def pool(self, hidden: Hidden) -> Tensor:
         """Pool the last hidden state to (M, feature_dim); its parameters are tuned together with the last stage."""
+
+    def pool_frames(self, hidden: Hidden) -> Tensor:
+        """Pool the last hidden state frame by frame, or window by window of sound: (M, T, feature_dim).
+
+        T is the number of frames that are left after the strides of the network.
+
+        Raises:
+            TypeError: the network does not keep frames apart (``separates_frames`` is false).
+        """
+        raise TypeError(f"{type(self).__name__} does not keep frames apart")
 
     def features(self, content: Tensor) -> Tensor:
         """Run the whole chain on content: (M, feature_dim)."""

@@ -47,6 +47,7 @@ class MAE(PlainViT):
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
     foreign = ("decoder.",)
+    pools_every_stage = True
     renamed = (
         ("vit.layers.", "vit.encoder.layer."),
         ("attention.q_proj", "attention.attention.query"),

@@ -50,6 +50,7 @@ class YAMNet(Trunk):
 
     feature_dim = PAIRS[-1][0]
     num_classes = AUDIOSET_CLASSES
+    separates_frames = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,6 +75,10 @@ class YAMNet(Trunk):
     def pool(self, hidden: Hidden) -> Tensor:
         """The mean over windows, time and pitch: (M, 1024), non-negative."""
         return hidden[0].mean((1, 3, 4))
+
+    def pool_frames(self, hidden: Hidden) -> Tensor:
+        """The mean over time and pitch of each window of 0.96 s: (M, W, 1024)."""
+        return hidden[0].mean((3, 4))
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (M, 521) of pooled features; a sound has several classes, each with the sigmoid of its logit."""

@@ -17,7 +17,7 @@ from microlens.building import build, nearest, options_of
 from microlens.config.toml_files import toml_value
 from microlens.data.content import ItemContent
 from microlens.data.dataset import Dataset
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int64, ItemIds
 from microlens.distributed import local_device
 from microlens.encoders import CONTENT_ENCODERS, ENCODER_REGISTRY, ENCODERS
 from microlens.encoders.content import ContentEncoder
@@ -43,7 +43,8 @@ from microlens.release.ids import Id
 from microlens.runs.assembly import dataset_arguments
 from microlens.runs.feature_record import FeatureFiles, read_finished
 from microlens.runs.feature_tasks import compute_on
-from microlens.training.extraction import WRITTEN, ComputeElsewhere, OnProgress, extract
+from microlens.runs.feature_vectors import Layers, VectorsPerItem
+from microlens.training.extraction import WRITTEN, OnProgress, extract
 from microlens.training.trunk_cache import frozen_digest
 
 OFFICIAL: dict[str, WeightsFile] = {
@@ -67,12 +68,15 @@ def write_features(
     options: Mapping[str, Any] | None = None,
     out: Path | None = None,
     missing: Literal["error", "skip"] = "error",
+    layers: Layers | None = None,
+    per_frame: bool = False,
     engine: RayEngine | None = None,
     on_progress: OnProgress | None = None,
 ) -> FeatureFiles:
     """Compute the frozen features of every item of a dataset with an encoder, or read those computed before.
 
-    The features are the pooled outputs of the trunk, before the projection. Files are written atomically. An
+    The features are the pooled outputs of the trunk, before the projection. With ``layers`` or ``per_frame`` they are
+    several vectors per item, for encoders such as "layer_mix" and "attention_pool". Files are written atomically. An
     interrupted computation resumes, with bitwise identical results on the same machine.
 
     Args:
@@ -83,6 +87,8 @@ def write_features(
         options: options of the encoder, as in a configuration.
         out: folder of the files; ``features`` in the dataset by default.
         missing: "error" or "skip" items without the content.
+        layers: write the outputs of the last ``layers`` layers, or of "all" with the embeddings.
+        per_frame: write the features of each frame of the clips, or of each window of the sound.
         engine: a cluster that computes them, on machines of the same kind that have the dataset in the same folder.
         on_progress: called with (done, total) items.
 
@@ -90,13 +96,15 @@ def write_features(
         InputError: the encoder, an option or the weights are invalid, content is missing, or files of the same name
             were computed from other inputs.
     """
+    vectors = VectorsPerItem(layers=layers, per_frame=per_frame)
     dataset = Dataset(folder)
     tower, chosen = _frozen_tower(dataset, encoder, weights, seed, options or {})
+    compute = vectors.compute(tower, encoder)
     if isinstance(tower, TextEncoder) and not tower.has_texts:
         raise InputError(f"{folder}: no item has a text, which {encoder} needs.")
     numbers, left_out = _with_content(dataset, encoder, tower.needs, missing)
     item_keys = dataset.interactions.item_ids[numbers]
-    identity = _identity(dataset, tower, encoder, options or {}, item_keys[1:])
+    identity = _identity(dataset, tower, encoder, options or {}, item_keys[1:]) | vectors.identity(tower)
     out = out or folder / "features"
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{encoder.replace(':', '.')}-{_digest(identity)}.npy"
@@ -107,9 +115,7 @@ def write_features(
             device = local_device("auto")
             provenance = {
                 **identity,
-                "weights": chosen,
-                "weights_sha256": _file_digest(encoder, chosen),
-                "seed": seed if chosen == "random" else None,
+                **_weights(encoder, chosen, seed),
                 "settings": dataset.manifest["settings"],
                 "num_items": len(numbers) - 1,
                 "feature_dim": tower.trunk.feature_dim,
@@ -119,8 +125,16 @@ def write_features(
             elsewhere = None
             if engine is not None:
                 load = partial(_load, folder.absolute(), encoder, weights, seed, options or {}, missing)
-                elsewhere = compute_on(engine, load, _digest(identity), tower, device)
-            _compute(tower, dataset, numbers, device, provenance, working, path, elsewhere, on_progress)
+                elsewhere = compute_on(engine, load, _digest(identity), tower, device, encoder, vectors)
+            content = ItemContent(dataset, dataset.interactions.item_ids[numbers], tower.needs, READERS)
+            # The name depends on machine and versions: a partial result from elsewhere is not resumed, its bits might
+            # differ.
+            rows = working / _digest(provenance)
+            extract(
+                compute, content, len(numbers) - 1, rows, provenance,
+                device=device, half=vectors.several, elsewhere=elsewhere, on_progress=on_progress,
+            )  # fmt: skip
+            _publish(rows, path, dataset.item_id_array(numbers[1:]), provenance)
         remove_folder(working, [f"*/{name}" for name in (*WRITTEN, MARK)])
     return FeatureFiles(path=path, provenance=read_finished(path, identity, dataset.item_id_array(numbers[1:])))
 
@@ -226,37 +240,21 @@ def _some(ids: list[Id]) -> str:
     return f"items {', '.join(map(str, ids[:5]))}{more}"
 
 
-def _compute(
-    tower: ContentEncoder,
-    dataset: Dataset,
-    numbers: Int64,
-    device: torch.device,
-    provenance: dict[str, Any],
-    working: Path,
-    path: Path,
-    elsewhere: ComputeElsewhere | None,
-    on_progress: OnProgress | None,
-) -> None:
-    """Compute the features and write them to ``path``, after their ids and provenance."""
-
-    content = ItemContent(dataset, dataset.interactions.item_ids[numbers], tower.needs, READERS)
-    # The name depends on machine and versions: a partial result from elsewhere is not resumed, its bits might differ.
-    rows = working / _digest(provenance)
-    extract(
-        tower.frozen_state,
-        content,
-        len(numbers) - 1,
-        rows,
-        provenance,
-        device=device,
-        elsewhere=elsewhere,
-        on_progress=on_progress,
-    )
+def _publish(rows: Path, path: Path, item_ids: ItemIds, provenance: dict[str, Any]) -> None:
+    """Move the finished array in the folder ``rows`` to ``path``, after its ids and provenance are written."""
     with atomic_write(path.with_suffix(".ids.npy")) as temporary, temporary.open("wb") as file:
-        item_ids = dataset.item_id_array(numbers[1:])
         np.save(file, item_ids.astype(np.str_) if item_ids.dtype == object else item_ids)
     write_text(path.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
     (rows / "0.npy").replace(path)
+
+
+def _weights(encoder: str, weights: str, seed: int) -> dict[str, Any]:
+    """Where the weights come from, for the provenance."""
+    return {
+        "weights": weights,
+        "weights_sha256": _file_digest(encoder, weights),
+        "seed": seed if weights == "random" else None,
+    }
 
 
 def _file_digest(encoder: str, weights: str) -> str | None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from microlens.data.arrays import read_header
 from microlens.data.feature_matrix import load_features
+from microlens.data.feature_sequences import FeatureSequences
 from microlens.data.interactions import ItemIds
 from microlens.errors import InputError
 from microlens.files.json_files import read_json
@@ -13,18 +15,26 @@ from microlens.files.json_files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFiles:
-    """Features on disk: ``NAME.npy`` (N, E) float32, with ``NAME.ids.npy`` (N,) and ``NAME.json`` next to it.
+    """Features on disk: ``NAME.npy``, with ``NAME.ids.npy`` (N,) and ``NAME.json`` next to it.
 
-    ``provenance`` is the content of ``NAME.json``: the inputs and the software that produced the features.
+    One vector per item is (N, E) float32; several, of layers or frames, are (N, T, E) float16. ``provenance`` is the
+    content of ``NAME.json``: the inputs and the software that produced the features.
     """
 
     path: Path
     provenance: dict[str, Any]
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, E) or (N, T, E)."""
+        return read_header(self.path).shape
+
+    @property
     def config(self) -> str:
         """The TOML lines of a configuration that uses the features."""
-        lines = f'[encoder]\nname = "features"\npath = {json.dumps(str(self.path))}'
+        readers = {"layers": "layer_mix", "per_frame": "attention_pool"}
+        name = next((reader for key, reader in readers.items() if key in self.provenance), "features")
+        lines = f'[encoder]\nname = "{name}"\npath = {json.dumps(str(self.path))}'
         left_out = list(self.provenance["left_out"])
         return f"[protocol]\nrequire = {json.dumps(left_out)}\n\n{lines}" if left_out else lines
 
@@ -40,7 +50,8 @@ def read_finished(path: Path, identity: dict[str, Any], item_ids: ItemIds) -> di
             f"{identity[other]!r}; remove it or choose another folder."
         )
     read_json(note, _Shown, f"remove {path} to compute it again")
-    load_features(path, item_ids)
+    several = "layers" in identity or "per_frame" in identity
+    (FeatureSequences if several else load_features)(path, item_ids)
     return provenance
 
 

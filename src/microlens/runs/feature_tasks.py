@@ -11,6 +11,7 @@ from microlens.distributed import local_device
 from microlens.encoders.content import ContentEncoder
 from microlens.engines.ray_cluster import RayEngine
 from microlens.errors import InputError
+from microlens.runs.feature_vectors import VectorsPerItem
 from microlens.training.extraction import Array, ComputeElsewhere, compute_group
 from microlens.training.trunk_cache import frozen_digest
 
@@ -20,7 +21,13 @@ _loaded: dict[str, tuple[ContentEncoder, ItemContent]] = {}
 
 
 def compute_on(
-    engine: RayEngine, load: Load, key: str, tower: ContentEncoder, device: torch.device
+    engine: RayEngine,
+    load: Load,
+    key: str,
+    tower: ContentEncoder,
+    device: torch.device,
+    name: str,
+    vectors: VectorsPerItem,
 ) -> ComputeElsewhere:
     """Return a function that computes the features of groups of items on a cluster, with the bits of this machine.
 
@@ -30,8 +37,10 @@ def compute_on(
         key: identifies what ``load`` returns.
         tower: the encoder, whose weights must be the same there.
         device: the kind of device to compute on; on a CPU, with as many threads as here.
+        name: the encoder's name.
+        vectors: which vectors to compute of an item.
     """
-    task = partial(_features, load, key, frozen_digest(tower), torch.get_num_threads())
+    task = partial(_features, load, key, frozen_digest(tower), torch.get_num_threads(), name, vectors)
     on_gpu = device.type == "cuda"
 
     def compute(groups: Sequence[Int64]) -> Iterator[list[Array]]:
@@ -48,7 +57,9 @@ def compute_on(
     return compute
 
 
-def _features(load: Load, key: str, weights: str, threads: int, items: Int64) -> list[Array]:
+def _features(
+    load: Load, key: str, weights: str, threads: int, name: str, vectors: VectorsPerItem, items: Int64
+) -> list[Array]:
     """Compute the features of a group of items; the encoder is built once in a process."""
     torch.set_num_threads(threads)
     if key not in _loaded:
@@ -58,4 +69,5 @@ def _features(load: Load, key: str, weights: str, threads: int, items: Int64) ->
         _loaded.clear()
         _loaded[key] = tower, content
     tower, content = _loaded[key]
-    return compute_group(tower.frozen_state, content, items, local_device("auto"))
+    compute = vectors.compute(tower, name)
+    return compute_group(compute, content, items, local_device("auto"), half=vectors.several)

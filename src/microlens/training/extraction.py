@@ -203,6 +203,6 @@ def _storable(value: Tensor, half: bool, items: Int64) -> Array:
         value = value.to(torch.float16 if half else torch.float32)
         broken = ~value.flatten(1).isfinite().all(1)
         if broken.any():
-            beyond = "NaN, infinite or beyond float16 (turn train.cache off)" if half else "NaN or infinite"
+            beyond = "NaN, infinite or beyond float16 (turn off train.cache, if on)" if half else "NaN or infinite"
             raise InputError(f"what the encoder makes of item number {items[int(broken.nonzero()[0])]} is {beyond}.")
     return value.cpu().numpy()

@@ -81,6 +81,7 @@ class VideoResNet(ResidualTrunk):
     """
 
     feature_dim = STAGE_WIDTHS[-1]
+    separates_frames = True
     depths: tuple[int, ...] = DEPTHS_50
     stem_frames: int = 1
     stem_pools: bool = True
@@ -129,6 +130,10 @@ class VideoResNet(ResidualTrunk):
     def pool(self, hidden: Hidden) -> Tensor:
         """Average over frames and pixels: (M, 2048), non-negative."""
         return hidden[0].mean(dim=(2, 3, 4))
+
+    def pool_frames(self, hidden: Hidden) -> Tensor:
+        """Average over pixels: (M, T, 2048)."""
+        return hidden[0].mean(dim=(3, 4)).transpose(1, 2)
 
     def check_clip(self, frames: int, size: int) -> None:
         """Reject single frames if the network pools pairs of frames.

@@ -32,6 +32,7 @@ class VideoMAE(HuggingFaceTrunk):
     """
 
     paper_top = 2
+    pools_every_stage = True
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
     foreign = ("encoder_to_decoder.", "mask_token", "decoder.")
