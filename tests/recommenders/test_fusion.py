@@ -17,7 +17,7 @@ from microlens.data.prepare import prepare
 from microlens.data.split import Part
 from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
-from microlens.recommenders.fusion import Fusion, log_ranks
+from microlens.recommenders.fusion import Fusion, best_listed, log_ranks
 from microlens.runs.assembly import open_experiment
 from microlens.runs.new_items import new_item_curve
 from microlens.runs.recommend import Ranker
@@ -180,7 +180,7 @@ def test_a_fusion_without_parts_is_refused(dataset: Path, tmp_path: Path) -> Non
 
 def test_log_ranks_are_those_of_a_loop() -> None:
     scores = torch.tensor([[9.0, 3.0, 5.0, 5.0, 0.0, 0.0, 7.0, 1.0], [0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 0.0, 0.0]])
-    found = log_ranks(scores, torch.tensor([[0, 6], [3, 3]]), 3)
+    found = log_ranks(scores, best_listed(scores, torch.tensor([[0, 6], [3, 3]]), 3), 3)
     expected = torch.zeros(2, 8)
     expected[0, [2, 3]] = math.log(4 / 3)  # tied for ranks 1 and 2
     expected[0, 1] = math.log(4 / 4)
