@@ -66,13 +66,13 @@ def _name(item: NewItem) -> str:
 def _why_not(run: Experiment) -> str:
     name, encoder = run.config.model.name, run.config.encoder
     if encoder is None:
-        return f"{name} reads nothing of an item outside the dataset"
+        return f"'{name}' reads nothing of an item outside the dataset"
     for tower_name, tower in zip(_tower_names(encoder.model_dump()), run.model.item_encoder.towers(), strict=False):
         if tower.reads_of_new is None:
-            return f"its encoder {tower_name} knows only the items of the dataset"
+            return f"its encoder '{tower_name}' knows only the items of the dataset"
     if run.model.reads_of_new is None:
-        return f"{name} knows only the items of the dataset"
-    return f"its encoder {encoder.name} reads nothing of an item outside the dataset"
+        return f"'{name}' knows only the items of the dataset"
+    return f"its encoder '{encoder.name}' reads nothing of an item outside the dataset"
 
 
 def _tower_names(table: Mapping[str, Any]) -> list[str]:
