@@ -17,9 +17,12 @@ from microlens.config.run_config import RunConfig
 from microlens.data.new_items import NewItem
 from microlens.data.prepare import prepare
 from microlens.data.split import Part
+from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
 from microlens.recommenders.fusion import Fusion, best_listed, log_ranks
+from microlens.recommenders.fusion import Part as TrainedPart
+from microlens.recommenders.sasrec import SASRec
 from microlens.runs.added_items import EncodedItem, encode_new_item
 from microlens.runs.assembly import open_experiment
 from microlens.runs.new_items import new_item_curve
@@ -297,3 +300,17 @@ def test_a_new_item_scores_as_its_twin_in_the_catalogue(run: Run) -> None:
     torch.testing.assert_close(outside[2, 0], (21 / places).log())
     assert len(places.unique()) > 2
     torch.testing.assert_close(outside[1, 0], twins[1])
+
+
+@torch.inference_mode()
+def test_more_items_do_not_round_the_scores_of_others_differently() -> None:
+    """Of 169 columns the last is behind a block, which it is not with 17 more."""
+    model = SASRec(item_encoder=IdEncoder(num_items=168, dim=8), dim=8, history_length=2).eval()
+    fused = Fusion(parts=[TrainedPart(model, torch.randn(169, 8))], train_counts=torch.ones(169))
+    grown, numbers = fused.with_new([NewItem()] * 17, torch.randn(17, 8))
+    assert numbers[:, 0].tolist() == list(range(169, 186))
+    for item in range(1, 40):
+        states = torch.tensor([[0.0, item, 90.0]])
+        scores = grown.scores(states)
+        assert torch.equal(scores[:, :169], fused.scores(states))
+        assert scores.shape == (1, 186)
