@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from microlens.config.run_config import RunConfig
     from microlens.data.dataset import Dataset
     from microlens.data.export_lmdb import export_lmdb
+    from microlens.data.new_items import NewItem
     from microlens.data.prepare import prepare
     from microlens.data.protocol import Protocol
     from microlens.data.web_copies import WebCopies, write_web_copies
@@ -69,6 +70,7 @@ _MODULES = {
     "ImportedLmdb": "release.import_lmdb",
     "InputError": "errors",
     "ItemEncoder": "encoders.base",
+    "NewItem": "data.new_items",
     "PictureTexts": "runs.picture_texts",
     "PolicyEstimate": "feed.off_policy",
     "Protocol": "data.protocol",
@@ -138,6 +140,7 @@ __all__ = [
     "ImportedLmdb",
     "InputError",
     "ItemEncoder",
+    "NewItem",
     "PictureTexts",
     "PolicyEstimate",
     "Protocol",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microlens.data.item_words import item_words
+from microlens.data.item_words import item_words, words_of
 
 UNSPACED = "一-鿿぀-ヿ฀-๿"
 
@@ -79,3 +79,16 @@ def test_rows_have_unit_length() -> None:
     found = item_words(TITLES, 1)
     lengths = np.add.reduceat(found.weights**2, found.offsets[1:-1][np.diff(found.offsets[1:]) > 0])
     np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("min_items", [1, 2])
+def test_a_title_outside_has_the_words_and_weights_that_it_would_have_inside(min_items: int) -> None:
+    found = item_words(TITLES, min_items)
+    for item, title in enumerate(TITLES, 1):
+        row = slice(found.offsets[item], found.offsets[item + 1])
+        outside = words_of([title], found.vocabulary)
+        assert outside.words.tolist() == found.words[row].tolist()
+        assert outside.weights.tolist() == found.weights[row].tolist()
+    whole = words_of(["dogs", "dogs nobody knows", "", "nobody"], item_words(["dogs cats", "dogs"], 1).vocabulary)
+    assert np.diff(whole.offsets).tolist() == [0, 1, 1, 0, 0], "words that the vocabulary lacks are left out"
+    assert whole.weights.tolist() == [1.0, 1.0], "and so they are from the length"

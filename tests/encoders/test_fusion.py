@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from microlens.data.batches import ItemBatch
+from microlens.data.new_items import NewItem
 from microlens.encoders import build_encoder
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.fusion import FUSIONS, ConcatEncoder, FilmEncoder, Fusion, GatedEncoder, MeanEncoder
 from microlens.errors import InputError
+from microlens.testing import worlds
 
 N, D = 7, 4
 WORLD: dict[str, Any] = {"dim": D, "num_items": N, "item_ids": np.arange(N + 1)}
@@ -149,3 +151,26 @@ def test_every_fusion_is_an_encoder_of_the_catalogue(name: str) -> None:
     assert issubclass(FUSIONS[name], ItemEncoder)
     with pytest.raises(InputError, match=r"encoder\.gain is unknown"):
         build_encoder({"name": name, "towers": [{"name": "id"}] * 2, "gain": 2}, WORLD)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_new_items_are_fused_as_those_without_interactions(name: str) -> None:
+    split = worlds.small_split()
+    given = worlds.constructor_arguments(split)
+    towers = [{"name": "words"}, {"name": "id", "dropout": 0.5}, {"name": "popularity_bins"}, {"name": "tag"}]
+    encoder = build_encoder({"name": name, "towers": towers}, {**given}).eval()
+    assert encoder.reads_of_new == {"title", "tag"}
+    item = NewItem(title=given["titles"][worlds.N - 1], tag=given["tags"][worlds.N - 1])
+    new = ItemBatch(items=torch.zeros(1, dtype=torch.long), new=(item,))
+    assert not split.train_counts[worlds.N]
+    torch.testing.assert_close(encoder(new), encoder(ItemBatch(items=torch.tensor([worlds.N]))), rtol=0, atol=1e-6)
+
+
+def test_a_fusion_encodes_new_items_if_all_towers_do() -> None:
+    towers = [{"name": "words"}, {"name": "id"}]
+    assert (
+        build_encoder(
+            {"name": "sum", "towers": towers}, {**worlds.constructor_arguments(worlds.small_split())}
+        ).reads_of_new
+        is None
+    )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from microlens.building import build
 from microlens.data.batches import ItemBatch
+from microlens.data.new_items import NewItem
 from microlens.encoders import text
 from microlens.encoders.bert import BertTrunk, FirstTokenBert, MeanBert
 from microlens.encoders.pretrained_text import pretrained_model
@@ -151,6 +152,14 @@ def test_an_item_is_known_by_its_number_alone() -> None:
         forth, back = tower(items(1, 2, 5)), tower(items(5, 2, 1))
         torch.testing.assert_close(forth, back.flip(0), atol=1e-5, rtol=1e-5)
         assert (forth[0] - forth[2]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("tune", ["frozen", "top1"])
+def test_a_new_title_has_the_vector_that_it_would_have_in_the_catalogue(tune: str) -> None:
+    tower = encoder(weights="random", tune=tune).eval()
+    new = ItemBatch(items=torch.zeros(2, dtype=torch.long), new=tuple(NewItem(title=TITLES[item]) for item in (0, 2)))
+    assert tower.reads_of_new == {"title"}
+    torch.testing.assert_close(tower(new), tower(items(1, 3)), rtol=1e-5, atol=1e-6)
 
 
 def widths_seen(tower: TextEncoder, batch: ItemBatch) -> list[tuple[int, int]]:

@@ -68,6 +68,17 @@ def video_run(world: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fusion_run(world: Path) -> Path:
+    """Ids and words in sequence, counts of what follows what, and neighbours by words."""
+    towers = [{"name": "id", "dropout": 0.5}, {"name": "words"}]
+    sasrec = {"model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "sum", "towers": towers}}
+    parts = [{**sasrec, "train": {"epochs": 1}}, {"model": {"name": "co_visitation"}}, {"model": {"name": "text_knn"}}]
+    table = {"dataset": world / "dataset", "output": world / "fusion", "model": {"name": "fusion"}, "parts": parts}
+    train(RunConfig.model_validate({**table, "train": {"device": "cpu"}}))
+    return world / "fusion"
+
+
+@pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video that is not in the release."""
     folder = tmp_path_factory.mktemp("clip")

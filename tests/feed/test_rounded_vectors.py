@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microlens.config.run_config import RunConfig
+from microlens.data.new_items import NewItem
 from microlens.data.prepare import prepare
 from microlens.feed import scored_items, served_model
 from microlens.feed.rounded_vectors import RoundedVectors
@@ -17,6 +18,7 @@ from microlens.feed.scored_items import ScoredItems
 from microlens.feed.served_model import ServedModel
 from microlens.files.run_manifest import replace_text
 from microlens.release.synthetic_interactions import write_interactions_only
+from microlens.runs.added_items import EncodedItem
 from microlens.runs.assembly import build_experiment
 from microlens.runs.train import trainer_of
 
@@ -134,7 +136,8 @@ def test_the_best_of_many_items_are_those_of_recommend(large: Path, monkeypatch:
 def test_uploads_are_ranked_with_many_items(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = quick(large, monkeypatch)
     vector = torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
-    grown = model.with_uploads([vector, int(model.rows.max()), 0, -vector])
+    added = [EncodedItem(NewItem(title="new"), vector), EncodedItem(NewItem(title="other"), -vector)]
+    grown = model.with_uploads([added[0], int(model.rows.max()), 0, added[1]])
     assert len(grown.rows) == len(model.rows) + 4
     check_best_items(grown)
     assert grown.with_uploads([0]).rounded is grown.rounded

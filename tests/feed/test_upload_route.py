@@ -437,6 +437,7 @@ def test_where_no_model_reads_videos_that_is_said_and_nothing_is_offered(
     offered = client.post("/api/sessions").json()
     assert offered["features"]["upload"]
     assert offered["upload"]["bytes"] == 2**20
+    assert offered["upload"]["ranked_by"] == ["video"]
     assert offered["upload"]["tags"] == client.app.state.feed.catalogue.tags
     feed = open_world("id", settings=settings())
     other = serve(feed)
@@ -446,6 +447,24 @@ def test_where_no_model_reads_videos_that_is_said_and_nothing_is_offered(
     assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
     assert "no model of this feed can rank a new video" in refused.json()["detail"]
     assert_nothing_is_left(feed)
+
+
+def test_a_fusion_ranks_a_video_by_its_title_at_once(
+    fusion_run: Path, clip: Path, open_world: OpenFeed, serve: Serve
+) -> None:
+    feed = open_world("fusion", settings=settings())
+    client = serve(feed)
+    visitor = Visitor(client)
+    first = visitor.next(2)
+    visitor.send(*(event_of(exposure, "like") for exposure in first))
+    assert client.post("/api/sessions").json()["upload"]["ranked_by"] == ["title"]
+    assert client.get("/api/admin/overview").json()["models"][0]["uploads_by"] == ["title"]
+    item = send(client, clip, str(feed.catalogue.item(7).title)).json()["item"]
+    chosen = [exposure for count in (5, 5, 5, 4) for exposure in visitor.next(count, why=True)]
+    (own,) = (exposure["why"] for exposure in chosen if exposure["item"] == item)
+    assert (own["reason"], own["cold"], own["of"]) == ("model", True, ITEMS - 1)
+    numbers = [feed.catalogue.number(exposure["item"]) or 0 for exposure in first]
+    assert own["score"] == pytest.approx(feed.models.serving["fusion"].scores(numbers)[feed.catalogue.number(item)])
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of
 Serve = Callable[..., Any]
 
 
-def row(clip: Path, item: str) -> dict[str, Any]:
+def row(clip: Path, item: str, title: str = "A new one") -> dict[str, Any]:
     facts = {"width": 144, "height": 256, "duration_ms": 2500, "person": None, "cover": None}
-    return {"item": item, "title": "A new one", "tag": "New", "path": str(clip), "created": now_ms(), **facts}
+    return {"item": item, "title": title, "tag": "New", "path": str(clip), "created": now_ms(), **facts}
 
 
 def scores_after(feed: Feed, arm: str, items: list[str]) -> dict[str, float]:
@@ -71,6 +71,66 @@ def test_a_new_model_knows_the_uploads_and_one_of_ids_does_not(
     liked = scores_after(feed, "video", ["21"])
     assert liked["21"] == -float("inf")
     assert liked["22"] > -float("inf")
+    feed.close()
+
+
+def test_a_fusion_ranks_an_upload_by_its_title_and_nothing_else_changes(
+    fusion_run: Path, clip: Path, open_world: OpenFeed, serve: Serve, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/events.sqlite"
+    feed = open_world("fusion", events=url)
+    title = str(feed.catalogue.item(7).title)
+    before = scores_after(feed, "fusion", ["3", "9"])
+    titles = {"21": title, "22": "Nobody knows any of it", "23": title}
+    for item, own in titles.items():
+        feed.uploads.add(row(tmp_path / "gone.mp4", item, own))
+    found = scores_after(feed, "fusion", ["3", "9"])
+    assert {item: found[item] for item in before} == before
+    assert found["21"] == found["23"] != found["22"]
+    new = [ml.NewItem(title=own) for own in titles.values()]
+    table = ml.load(fusion_run).recommend(history=["3", "9"], new_items=new, k=ITEMS)
+    told = table.filter(table["item"].is_null())
+    assert dict(told.select("title", "score").iter_rows()) == {own: found[item] for item, own in titles.items()}
+    assert scores_after(feed, "fusion", ["3", "21"])["21"] == -float("inf")
+    assert scores_after(feed, "fusion", ["3", "21"]) != scores_after(feed, "fusion", ["3", "22"])
+    feed.close()
+    again = open_world("fusion", events=url)
+    assert scores_after(again, "fusion", ["3", "9"]) == found
+    again.close()
+
+
+def test_each_model_ranks_an_upload_by_what_it_reads(
+    fusion_run: Path, video_run: Path, clip: Path, open_world: OpenFeed, tmp_path: Path
+) -> None:
+    """And so does a model of another kind that replaces it, after a restart, too."""
+    url = f"sqlite:///{tmp_path}/events.sqlite"
+    feed = open_world("video", "id", events=url)
+    assert feed.uploads.ranked_by == ["video"]
+    feed.uploads.add(row(clip, "21"))
+    by_video = scores_after(feed, "video", ["3"])
+    feed.replace_model(fusion_run, "id")
+    assert feed.uploads.ranked_by == ["video", "title"]
+    by_title = scores_after(feed, "id", ["3"])
+    assert -float("inf") < by_title["21"] != by_video["21"]
+    feed.uploads.add(row(tmp_path / "unreadable.mp4", "22"))
+    assert scores_after(feed, "id", ["3"])["22"] == by_title["21"]
+    assert scores_after(feed, "video", ["3"])["22"] == -float("inf")
+    feed.back("id")
+    assert scores_after(feed, "id", ["3"])["21"] == -float("inf")
+    feed.close()
+    again = open_world("fusion", "video", events=url)
+    assert scores_after(again, "video", ["3"])["21"] == by_video["21"]
+    assert scores_after(again, "fusion", ["3"])["21"] == by_title["21"]
+    again.close()
+
+
+def test_an_upload_without_title_is_refused_where_nothing_else_is_read(
+    fusion_run: Path, clip: Path, open_world: OpenFeed
+) -> None:
+    feed = open_world("fusion")
+    with pytest.raises(InputError, match="which reads title of a new item: its title is missing"):
+        feed.uploads.add(row(clip, "21", ""))
+    assert (feed.store.uploads(), len(feed.catalogue)) == ([], ITEMS)
     feed.close()
 
 

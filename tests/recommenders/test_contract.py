@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from microlens.data.item_words import ItemWords, item_words
+from microlens.data.split import Split
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import Fitted
 from microlens.testing import RecommenderContract
 from microlens.testing.recommender import TRAINING, Answer, usual_answer
-from microlens.testing.worlds import D, N
+from microlens.testing.worlds import D, N, histories
 
 ALONE = [name for name in RECOMMENDERS if name != "fusion"]  # which has tests of its own, in test_fusion.py
 FITTED = [name for name in ALONE if issubclass(RECOMMENDERS[name], Fitted)]  # type: ignore[arg-type]
@@ -79,6 +81,15 @@ class TestEveryRecommender(RecommenderContract):
     @pytest.fixture
     def answer(self, name: str, model: Recommender) -> Answer:
         return LEARNS.get(name) or usual_answer(model)
+
+    def test_number_0_scores_as_an_item_without_interactions(self, name: str, model: Recommender, split: Split) -> None:
+        """So that counts rank items outside the catalogue among it."""
+        if not isinstance(model, Fitted) or name in READ_FEATURES or model.known_users_only:
+            pytest.skip("the model does not count")
+        assert not split.train_counts[N]
+        scores = model.scores(histories())
+        torch.testing.assert_close(scores[:, 0], scores[:, N])
+        assert scores.any()
 
     def test_what_is_trained_has_parameters(self, name: str, model: Recommender) -> None:
         trained = any(parameter.requires_grad for parameter in model.parameters())

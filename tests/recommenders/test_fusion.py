@@ -9,15 +9,21 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from microlens.cli import app
 from microlens.config.run_config import RunConfig
+from microlens.data.new_items import NewItem
 from microlens.data.prepare import prepare
 from microlens.data.split import Part
+from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
-from microlens.recommenders.fusion import Fusion, log_ranks
+from microlens.recommenders.fusion import Fusion, best_listed, log_ranks
+from microlens.recommenders.fusion import Part as TrainedPart
+from microlens.recommenders.sasrec import SASRec
+from microlens.runs.added_items import EncodedItem, encode_new_item
 from microlens.runs.assembly import open_experiment
 from microlens.runs.new_items import new_item_curve
 from microlens.runs.recommend import Ranker
@@ -180,7 +186,7 @@ def test_a_fusion_without_parts_is_refused(dataset: Path, tmp_path: Path) -> Non
 
 def test_log_ranks_are_those_of_a_loop() -> None:
     scores = torch.tensor([[9.0, 3.0, 5.0, 5.0, 0.0, 0.0, 7.0, 1.0], [0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 0.0, 0.0]])
-    found = log_ranks(scores, torch.tensor([[0, 6], [3, 3]]), 3)
+    found = log_ranks(scores, best_listed(scores, torch.tensor([[0, 6], [3, 3]]), 3), 3)
     expected = torch.zeros(2, 8)
     expected[0, [2, 3]] = math.log(4 / 3)  # tied for ranks 1 and 2
     expected[0, 1] = math.log(4 / 4)
@@ -221,3 +227,90 @@ def test_a_protocol_without_known_targets_has_no_offset(dataset: Path, tmp_path:
     assert isinstance(fused.experiment.model, Fusion)
     assert float(fused.experiment.model.offset) == 0
     assert hits(fused, "test", new=True) > 5 * hits(load(config.output / "parts" / "0-sasrec"), "test", new=True)
+
+
+def encoded(run: Run, *titles: str) -> list[EncodedItem]:
+    return [
+        EncodedItem(NewItem(title=title), encode_new_item(run.experiment, NewItem(title=title))) for title in titles
+    ]
+
+
+def outside_loop(run: Run, history: list[int], words: Tensor) -> float:
+    """The score of an item outside the catalogue, from the scores of the parts' own runs for it and for the others."""
+    model = run.experiment.model
+    assert isinstance(model, Fusion)
+    ids, counts, texts = (
+        open_experiment(part, run.config.dataset) for part in sorted((run.folder / "parts").iterdir())
+    )
+    new = run.experiment.split.train_counts == 0
+    new[0] = False
+    state = Ranker(ids).state(np.array(history))
+    features = [float(state @ Ranker(ids).catalogue[torch.from_numpy(new)].mean(0))]
+    for part, own in ((counts, 0.0), (texts, float(words))):
+        scores = Ranker(part).scores(np.array(history))
+        features.append(math.log(21 / (min(1 + int((scores >= own).sum()), 20) + 1)))
+    weights = (model.weights + model.new_weights).tolist()
+    return sum(w * f for w, f in zip(weights, features, strict=True)) + float(model.offset)
+
+
+def test_items_outside_the_catalogue_are_ranked_by_who_can_and_change_no_other_score(run: Run) -> None:
+    ranker, texts = Ranker(run.experiment), Ranker(open_experiment(run.folder / "parts" / "2-text_knn"))
+    new, found = encoded(run, "kind0 word2 even", "kind3 word5 another", "nobody knows"), set()
+    grown = ranker.with_new(new[:1]).with_new(new[1:])
+    known = len(ranker.catalogue)
+    for history in ([3], [1, 90, 30], [5, 70, 71, 9]):
+        scores = grown.scores(np.array(history))
+        assert torch.equal(scores[:known], ranker.scores(np.array(history)))
+        own = texts.with_new(new).scores(np.array(history))[known:]
+        expected = [outside_loop(run, history, words) for words in own]
+        assert scores[known:].tolist() == pytest.approx(expected, abs=1e-4)
+        found.update(expected)
+    assert len(found) > 4
+
+
+def test_a_history_reads_items_outside_the_catalogue_as_new_ones_of_it(run: Run) -> None:
+    """By their words, and without anything that follows them."""
+    ranker = Ranker(run.experiment)
+    cold = int(np.flatnonzero(run.experiment.split.train_counts[1:] == 0)[0]) + 1
+    outside = len(ranker.catalogue)
+    grown = ranker.with_new(encoded(run, str(ranker.titles[cold - 1])))
+    assert grown.scores(np.array([3, outside]))[outside] == -torch.inf
+    assert isinstance(grown.model, Fusion)
+    for model, catalogue in grown.model.parts[1:]:
+        states = [
+            model.last_states(torch.zeros(1), history, catalogue[history])
+            for history in (torch.tensor([[3, outside]]), torch.tensor([[3, cold]]))
+        ]
+        new, twin = (model.score(state, catalogue) for state in states)
+        assert torch.equal(new, twin)
+        assert new.any()
+
+
+@torch.inference_mode()
+def test_a_new_item_scores_as_its_twin_in_the_catalogue(run: Run) -> None:
+    """One place behind it, because both are there."""
+    ranker = Ranker(run.experiment)
+    first, *cold = np.flatnonzero(run.experiment.split.train_counts[1:] == 0) + 1
+    grown = ranker.with_new(encoded(run, *ranker.titles.gather(np.array(cold) - 1)))
+    history = torch.tensor([[1, 90, first]])
+    assert isinstance(grown.model, Fusion)
+    features, outside = grown.model._features(torch.zeros(1, dtype=torch.long), history)
+    twins = features[:, 0, cold]
+    places = (21 / twins[2].exp()).round().clamp(max=20) + 1
+    torch.testing.assert_close(outside[2, 0], (21 / places).log())
+    assert len(places.unique()) > 2
+    torch.testing.assert_close(outside[1, 0], twins[1])
+
+
+@torch.inference_mode()
+def test_more_items_do_not_round_the_scores_of_others_differently() -> None:
+    """Of 169 columns the last is behind a block, which it is not with 17 more."""
+    model = SASRec(item_encoder=IdEncoder(num_items=168, dim=8), dim=8, history_length=2).eval()
+    fused = Fusion(parts=[TrainedPart(model, torch.randn(169, 8))], train_counts=torch.ones(169))
+    grown, numbers = fused.with_new([NewItem()] * 17, torch.randn(17, 8))
+    assert numbers[:, 0].tolist() == list(range(169, 186))
+    for item in range(1, 40):
+        states = torch.tensor([[0.0, item, 90.0]])
+        scores = grown.scores(states)
+        assert torch.equal(scores[:, :169], fused.scores(states))
+        assert scores.shape == (1, 186)

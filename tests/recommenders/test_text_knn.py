@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from microlens.building import build
+from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.text_knn import TextKNN
@@ -46,3 +47,18 @@ def test_scores_are_those_of_the_loop(decay: float) -> None:
 def test_what_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(RECOMMENDERS["text_knn"], options, {"titles": TITLES}, "model")
+
+
+def test_a_new_item_scores_as_one_of_the_catalogue_with_its_title() -> None:
+    model = TextKNN(titles=TITLES, decay=0.5, min_items=1)
+    states = torch.tensor([[0] * (4 - len(history)) + history for history in HISTORIES])
+    before, new = model.scores(states), [NewItem(title=title) for title in (*TITLES, "Nobody knows")]
+    grown, vectors = model.with_new(new[:3], torch.zeros(3, 1))
+    grown, more = grown.with_new(new[3:], torch.zeros(5, 1))
+    assert torch.cat([vectors, more])[:, 0].tolist() == list(range(8, 16))
+    scores = grown.scores(states)
+    assert torch.equal(scores[:, :8], before)
+    assert torch.equal(scores[:, 8:15], before[:, 1:])
+    assert not scores[:, 15].any()
+    assert torch.equal(grown.scores(torch.where(states > 0, states + 7, 0)), scores), "in a history, too"
+    assert torch.equal(model.scores(states), before), "the model itself knows nothing of them"

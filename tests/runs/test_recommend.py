@@ -10,13 +10,15 @@ import pytest
 
 from microlens.cli.terminal_tables import recommendation_table
 from microlens.config.run_config import RunConfig
+from microlens.data.new_items import NewItem
 from microlens.data.prepare import prepare
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
 from microlens.runs import write_lists
-from microlens.runs.assembly import open_experiment
+from microlens.runs.added_items import encode_new_item
+from microlens.runs.assembly import build_experiment, open_experiment
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import load
 from microlens.runs.train import train
@@ -26,12 +28,12 @@ ITEMS = 14
 ODD_TITLE = '[/b] 100 % :smile: "[red]quoted[/red]"'
 
 
-def train_run(folder: Path, name: str, encoder: str) -> Path:
+def train_run(folder: Path, name: str, encoder: str, **options: Any) -> Path:
     settings: dict[str, Any] = {
         "dataset": folder / "dataset",
         "output": folder / name,
         "model": {"name": "sasrec", "dim": 8},
-        "encoder": {"name": encoder},
+        "encoder": {"name": encoder, **options},
         "train": {"epochs": 1, "batch_size": 8, "lr": 1e-2, "encoder_lr": 1e-3, "device": "cpu"},
     }
     train(RunConfig.model_validate(settings))
@@ -256,7 +258,135 @@ def test_a_video_cannot_be_added_to_a_model_that_does_not_see_it(folder: Path, i
     video = folder / "release" / "videos" / "1.mp4"
     status, _, told = run_command("recommend", id_run, "--user", "1", "--add-video", video)
     assert status == 2
-    assert "cannot be ranked by this run: its encoder does not read only videos" in told
+    assert told.startswith(
+        f"microlens: {video} cannot be ranked by this run: its encoder 'id' knows only the items of the"
+    )
+
+
+WORDS = {"name": "words", "min_items": 1}
+
+
+@pytest.fixture(scope="module")
+def words_run(folder: Path) -> Path:
+    return train_run(folder, "words", "words", min_items=1)
+
+
+def test_a_known_title_added_again_scores_as_the_item_itself(words_run: Path) -> None:
+    run = load(words_run)
+    new = [NewItem(title="Title of 4"), NewItem(title="Title of 9", video="unread.mp4")]
+    found = run.recommend(history=[2, 5], new_items=new, k=100)
+    for item, title in ((4, "Title of 4"), (9, "Title of 9")):
+        twins = found.filter(pl.col("title") == title)
+        assert twins["item"].to_list() == [item, None]
+        assert twins["score"][0] == pytest.approx(twins["score"][1], abs=1e-6)
+    alone = run.recommend(history=[2, 5], k=100)
+    others = found.filter(pl.col("item").is_not_null())
+    assert others["item"].to_list() == alone["item"].to_list()
+    assert others["score"].to_list() == pytest.approx(alone["score"].to_list(), abs=1e-6)
+    assert found["rank"].to_list() == list(range(1, ITEMS + 1))
+    short = run.recommend(history=[2, 5], new_items=new, k=1).filter(pl.col("item").is_null())
+    ranks = dict(found.filter(pl.col("item").is_null()).select("title", "rank").iter_rows())
+    assert dict(short.select("title", "rank").iter_rows()) == ranks
+    with pytest.raises(InputError, match="which reads title of a new item: its title is missing"):
+        run.encode_video("unread.mp4")
+
+
+def test_the_command_ranks_a_title(words_run: Path) -> None:
+    status, told, _ = run_command("recommend", words_run, "--user", "1", "--add-title", "[/b] Title of 4", "-k", "1")
+    assert status == 0
+    assert "added" in told
+    assert "[/b] Title of 4" in told
+
+
+def fused(*towers: dict[str, Any]) -> dict[str, Any]:
+    return {"model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "sum", "towers": list(towers)}}
+
+
+BOTH = fused(WORDS, {"name": "x3d_xs"})
+TITLE, VIDEO = NewItem(title="A title"), NewItem(video="x.mp4")
+
+
+@pytest.mark.parametrize(
+    ("tables", "item", "sentence"),
+    [
+        (BOTH, TITLE, "which reads title and video of a new item: its video is missing."),
+        (
+            BOTH,
+            VIDEO,
+            "x.mp4 cannot be ranked by this run, which reads title and video of a new item: its title is missing",
+        ),
+        (
+            fused(WORDS, {"name": "id"}),
+            TITLE,
+            "its encoder 'id' knows only the items of the dataset; use a run that reads",
+        ),
+        (
+            fused({"name": "popularity_bins"}, {"name": "id", "dropout": 0.5}),
+            TITLE,
+            "its encoder 'sum' reads nothing of an item outside the dataset; use a run that reads",
+        ),
+        (
+            {"model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "tag"}},
+            TITLE,
+            "which reads tag of a new item: its tag is missing.",
+        ),
+        (
+            {"model": {"name": "markov"}},
+            TITLE,
+            "run: 'markov' reads nothing of an item outside the dataset; use a run that",
+        ),
+        (
+            {"model": {"name": "lightgcn"}, "encoder": WORDS},
+            TITLE,
+            "run: 'lightgcn' knows only the items of the dataset; use a run that",
+        ),
+        (
+            {"model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "x3d_xs", "missing": "mask"}},
+            TITLE,
+            "which reads video of a new item: its video is missing.",
+        ),
+    ],
+)
+def test_what_a_run_misses_of_a_new_item_is_said(
+    folder: Path, tables: dict[str, Any], item: NewItem, sentence: str
+) -> None:
+    config = RunConfig.model_validate({"dataset": folder / "dataset", "output": folder / "none", **tables})
+    with pytest.raises(InputError) as refused:
+        encode_new_item(build_experiment(config), item)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "sentence"),
+    [
+        (
+            "words",
+            ("--add-video", "x.mp4"),
+            "x.mp4 cannot be ranked by this run, which reads title of a new item: its title",
+        ),
+        (
+            "video",
+            ("--add-title", "A title"),
+            "'A title' cannot be ranked by this run, which reads video of a new item: its",
+        ),
+    ],
+)
+def test_the_command_says_what_a_run_misses_of_a_new_item(
+    folder: Path, words_run: Path, video_run: Path, encoder: str, options: tuple[str, ...], sentence: str
+) -> None:
+    status, _, told = run_command("recommend", folder / encoder, "--user", "1", *options)
+    assert status == 2
+    assert told.startswith(f"microlens: {sentence}")
+    assert told.count("\n") == 1
+
+
+def test_a_new_item_is_ranked_for_one_user(words_run: Path, tmp_path: Path) -> None:
+    many = ("--users", "all", "--out", tmp_path / "lists.csv", "--add-title", "A title")
+    assert run_command("recommend", words_run, *many) == (
+        2,
+        "",
+        "microlens: a new item is ranked for one --user or --history, not for --users.\n",
+    )
 
 
 def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -> None:

@@ -111,19 +111,30 @@ def recommend(
         str | None, typer.Option(help="Several users: all, or a file with one id per line; needs --out.")
     ] = None,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, such as 1,2,3.")] = None,
-    add_video: Annotated[Path | None, typer.Option(help="A new video to rank among the items.")] = None,
+    add_video: Annotated[Path | None, typer.Option(help="The video of a new item to rank among the items.")] = None,
+    add_title: Annotated[str, typer.Option(help="The title of the new item.")] = "",
+    add_tag: Annotated[str, typer.Option(help="The tag of the new item.")] = "",
+    add_cover: Annotated[Path | None, typer.Option(help="The cover of the new item.")] = None,
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="Number of items per user.")] = 10,
     out: Annotated[Path | None, typer.Option(help="Output file: .parquet, .csv or .jsonl.")] = None,
     dataset: DatasetOfRun = None,
 ) -> None:
-    """Recommend items to a user, to many users, or for a history."""
+    """Recommend items to a user, to many users, or for a history; a new item may be ranked with them.
+
+    A new item is described by as much of --add-title, --add-video, --add-cover and --add-tag as the run reads.
+    """
     if sum(given is not None for given in (user, users, history)) != 1:
         raise InputError("give one of --user ID, --users all, or --history 1,2,3.")
     if (users is None) != (out is None):
         raise InputError("--users and --out need each other: the users, and the output file.")
     from microlens.cli.terminal_tables import recommendation_table
+    from microlens.data.new_items import NewItem
     from microlens.runs.run import load
 
+    new = [NewItem(title=add_title, tag=add_tag, video=add_video, cover=add_cover)]
+    new = [item for item in new if item != NewItem()]
+    if new and out is not None:
+        raise InputError("a new item is ranked for one --user or --history, not for --users.")
     opened = load(run, dataset, progress=True)
     if out is not None:
         from microlens.runs.write_lists import check_suffix
@@ -134,10 +145,10 @@ def recommend(
         return
     if user is not None:
         read = opened.history(user)
-        found = opened.recommend([user], add_video=add_video, k=k)
+        found = opened.recommend([user], new_items=new, k=k)
     else:
         read = split_ids(str(history))
-        found = opened.recommend(history=read, add_video=add_video, k=k)
+        found = opened.recommend(history=read, new_items=new, k=k)
     console.print(recommendation_table(found, read))
 
 

@@ -14,6 +14,7 @@ from microlens.data.content import ItemContent
 from microlens.data.examples import ExampleKind, Examples
 from microlens.data.interactions import Int32, Int64
 from microlens.data.negatives import Negatives
+from microlens.data.new_items import NewItem
 from microlens.data.split import Split
 
 T = TypeVar("T")
@@ -21,23 +22,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ItemBatch:
-    """Distinct items: numbers ``items`` (M,), and ``content`` by kind, (M, ...) as stored on disk."""
+    """Distinct items: numbers ``items`` (M,), and ``content`` by kind, (M, ...) as stored on disk.
+
+    Items outside the catalogue have number 0, as padding, and are described in ``new`` (M,).
+    """
 
     items: Tensor
     content: dict[str, Tensor] = field(default_factory=dict)
+    new: tuple[NewItem, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
 
     def at(self, rows: Tensor | slice) -> Self:
         """Select the items at ``rows``, indices (m,) or a slice, with their content."""
-        return type(self)(items=self.items[rows], content={kind: values[rows] for kind, values in self.content.items()})
+        new = self.new
+        if new is not None:
+            new = tuple(new[row] for row in torch.arange(len(new), device=self.items.device)[rows].tolist())
+        content = {kind: values[rows] for kind, values in self.content.items()}
+        return type(self)(items=self.items[rows], content=content, new=new)
 
     def to(self, device: torch.device) -> Self:
         """Move items and content to ``device``."""
         return type(self)(
             items=self.items.to(device, non_blocking=True),
             content={kind: values.to(device, non_blocking=True) for kind, values in self.content.items()},
+            new=self.new,
         )
 
     def pinned(self) -> Self:
@@ -45,6 +55,7 @@ class ItemBatch:
         return type(self)(
             items=self.items.pin_memory(),
             content={kind: values.pin_memory() for kind, values in self.content.items()},
+            new=self.new,
         )
 
 

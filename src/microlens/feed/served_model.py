@@ -15,10 +15,12 @@ from torch.nn import functional
 
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
+from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.feed.rounded_vectors import RoundedVectors
 from microlens.files.writing import sha256
 from microlens.release.ids import positions_of
+from microlens.runs.added_items import EncodedItem, read_of_new_items
 from microlens.runs.assembly import Experiment, open_experiment
 from microlens.runs.recommend import Ranker
 
@@ -94,11 +96,10 @@ class ServedModel:
         """The dataset of the run."""
         return self.ranker.run.dataset
 
-    @property
-    def reads_videos(self) -> bool:
-        """True if a new video can be ranked: the item tower reads videos and nothing else."""
-        encoder = self.ranker.run.model.item_encoder
-        return encoder.needs == {"clips"} and not encoder.known_items_only
+    @cached_property
+    def reads_of_uploads(self) -> list[str]:
+        """What of an upload the model ranks it by, such as its title and video; empty if it cannot rank uploads."""
+        return read_of_new_items(self.ranker.run)
 
     def for_items(self, ids: pl.Series) -> Self:
         """This model for a feed of the items with some ids (N,), which may be those of another dataset.
@@ -121,25 +122,25 @@ class ServedModel:
         (own,) = positions_of([item], self.dataset.item_ids) + 1
         return int(_numbers(self.ranker.run)[own])
 
-    def with_uploads(self, added: Sequence[Tensor | int]) -> Self:
-        """This model with more uploads: a vector (1, D) for each, or its row if the run has one, or 0."""
-        vectors = [one for one in added if isinstance(one, Tensor)]
-        first = iter(range(len(self.ranker.catalogue), len(self.ranker.catalogue) + len(vectors)))
-        rows = [next(first) if isinstance(one, Tensor) else one for one in added]
-        ranker = self.ranker.with_vectors(torch.cat(vectors)) if vectors else self.ranker
+    def with_uploads(self, added: Sequence[EncodedItem | int]) -> Self:
+        """This model with more uploads: what :meth:`encode` has made of each, or its row if the run has one, or 0."""
+        encoded = [one for one in added if isinstance(one, EncodedItem)]
+        ranker = self.ranker.with_new(encoded)
+        first = iter(range(len(self.ranker.catalogue), len(ranker.catalogue)))
+        rows = [next(first) if isinstance(one, EncodedItem) else one for one in added]
         known, rounded = [row for row in rows if row], self.rounded
         if rounded is not None and known:
             rounded = rounded.with_vectors(ranker.catalogue[known])
         uploads = np.append(self.uploads, np.array(rows, np.int64))
         return replace(self, ranker=ranker, uploads=uploads, rounded=rounded)
 
-    def encode(self, video: Path) -> Tensor:
-        """The vector of a new video: (1, D).
+    def encode(self, item: NewItem) -> Tensor:
+        """Encode an upload: (1, E).
 
         Raises:
-            InputError: the model reads more than videos, or the file cannot be decoded.
+            InputError: the model cannot rank uploads, something that it reads is missing, or a file cannot be decoded.
         """
-        return self.ranker.encode_video(video)
+        return self.ranker.encode(item)
 
     @cached_property
     def rows(self) -> Int64:

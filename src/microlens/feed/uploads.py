@@ -1,8 +1,7 @@
 """Uploaded items: added to the catalogue and to every model, at the start and while the feed runs."""
 
 import threading
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from sqlalchemy import Connection, insert
 from torch import Tensor
 
+from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.database import Row
@@ -18,6 +18,7 @@ from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
 from microlens.feed.schema import ITEMS, VECTORS
 from microlens.feed.served_model import ServedModel
+from microlens.runs.added_items import EncodedItem
 
 
 class Uploads:
@@ -33,9 +34,9 @@ class Uploads:
         self._changing = threading.Lock()
 
     @property
-    def can_rank(self) -> bool:
-        """Whether a model that is served can rank a new video."""
-        return any(model.reads_videos for model in self._models.serving.values())
+    def ranked_by(self) -> list[str]:
+        """What of an upload the models that are served rank it by, such as title and video; empty if none can."""
+        return list(dict.fromkeys(name for model in self._models.serving.values() for name in model.reads_of_uploads))
 
     def stored(self) -> set[str]:
         """The items of the store.
@@ -58,17 +59,30 @@ class Uploads:
             row: columns of the table of items, without the number.
 
         Raises:
-            InputError: no model can rank a new video, or the video cannot be decoded.
+            InputError: no model can rank a new video, or none can rank this one, because something that it reads is
+                missing or cannot be decoded.
             StoreUnavailableError: nothing was stored.
         """
-        video = Path(row["path"])
         with self._changing:
-            vectors = {model.digest: model.encode(video) for model in self._models.all if model.reads_videos}
-            if not vectors:
-                raise InputError("no model of this feed can rank a new video; serve a run whose encoder reads videos.")
+            vectors = self._vectors(_new_item(row))
             self._store.write(lambda connection: _insert(connection, row, vectors)).result()
             self._extend([row])
             return len(self._catalogue)
+
+    def _vectors(self, item: NewItem) -> dict[str, Tensor]:
+        """What the models make of an upload, by their digests."""
+        vectors, why = {}, None
+        for model in (model for model in self._models.all if model.reads_of_uploads):
+            try:
+                vectors[model.digest] = model.encode(item)
+            except InputError as error:
+                why = why or error
+        if not vectors:
+            raise why or InputError(
+                "no model of this feed can rank a new video; serve a run that reads titles or videos, such as one with "
+                "the encoder words or x3d_xs."
+            )
+        return vectors
 
     def join(self, arm: str, model: ServedModel) -> ServedModel:
         """Serve a new model in an arm, with all uploads; returns it."""
@@ -90,23 +104,28 @@ class Uploads:
         if not rows:
             return model
         stored = self._store.vectors(model.digest)
-        return model.with_uploads([self._vector(model, row, stored) for row in rows])
+        return model.with_uploads([self._encoded(model, row, stored) for row in rows])
 
-    def _vector(self, model: ServedModel, row: Row, stored: dict[str, bytes]) -> Tensor | int:
-        """The vector of an upload, or its row in the run if it was trained with it; 0 if the model cannot rank it."""
-        own = model.row_of(row["item"])
+    def _encoded(self, model: ServedModel, row: Row, stored: dict[str, bytes]) -> EncodedItem | int:
+        """An upload as the model reads it, or its row in the run if that was trained with it; 0 if it is not ranked."""
+        own, item = model.row_of(row["item"]), _new_item(row)
         if own:
             return own
         if row["item"] in stored:
-            return torch.from_numpy(np.frombuffer(stored[row["item"]], "<f4").copy())[None]
-        if not model.reads_videos:
+            return EncodedItem(item, torch.from_numpy(np.frombuffer(stored[row["item"]], "<f4").copy())[None])
+        if not model.reads_of_uploads:
             return 0
         try:
-            vector = model.encode(Path(row["path"]))
+            vector = model.encode(item)
         except InputError:  # the file has gone since
             return 0
         self._store.add(VECTORS, **_vector_row(row["item"], model.digest, vector))
-        return vector
+        return EncodedItem(item, vector)
+
+
+def _new_item(row: Mapping[str, Any]) -> NewItem:
+    """What is known of an upload, a row of the table of items."""
+    return NewItem(title=row["title"], tag=row["tag"], video=row["path"], cover=row["cover"])
 
 
 def _insert(connection: Connection, row: dict[str, Any], vectors: dict[str, Tensor]) -> None:

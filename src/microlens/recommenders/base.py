@@ -1,7 +1,7 @@
 """The base class of recommenders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
 from microlens.data.examples import ExampleKind
+from microlens.data.new_items import NewItem
 from microlens.data.split import Split
 from microlens.encoders.base import ItemEncoder
 
@@ -46,6 +47,28 @@ class Recommender(nn.Module, ABC):
         """Encode distinct items: (M, D)."""
         vectors: Tensor = self.item_encoder(items)
         return vectors
+
+    @property
+    def reads_of_new(self) -> frozenset[str] | None:
+        """What the model reads of items outside the catalogue, see :attr:`ItemEncoder.reads_of_new`; None if it cannot
+        rank them.
+        """
+        return self.item_encoder.reads_of_new
+
+    def encode_new(self, items: ItemBatch) -> Tensor:
+        """Encode items outside the catalogue, which ``items`` describes: (A, E), to keep; row i depends on item i only.
+
+        By default these are the item vectors, with E = D.
+        """
+        return self.encode_items(items)
+
+    def with_new(self, items: Sequence[NewItem], encoded: Tensor) -> tuple["Recommender", Tensor]:
+        """The model with A items outside the catalogue, numbered after all others, and their item vectors (A, D).
+
+        By default the model is the same, because vectors are all that it knows of items. What is encoded, (A, E), is
+        from :meth:`encode_new`, of now or of before.
+        """
+        return self, encoded
 
     def encode_users(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """Compute the state of each user after each item of the history.

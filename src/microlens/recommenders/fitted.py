@@ -15,10 +15,15 @@ from microlens.recommenders.counting import SparseRows
 
 
 class ItemNumbers(ItemEncoder):
-    """Uses the item number as the item vector, with D = 1."""
+    """Uses the item number as the item vector, with D = 1; items outside the catalogue have number 0."""
 
     known_items_only = True
     comparable = False
+
+    @property
+    def reads_of_new(self) -> frozenset[str]:
+        """Nothing: number 0 is an item without interactions."""
+        return frozenset()
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Return the item numbers as vectors: (M, 1)."""
@@ -29,7 +34,7 @@ class Fitted(Recommender):
     """Base class of recommenders without gradients: :meth:`fit` learns everything at once and stores it in buffers.
 
     By default, item vectors are item numbers and a user's state is the history. With ``known_users_only``, the state is
-    the user number instead.
+    the user number instead. Number 0, padding, scores as an item without interactions and says nothing in a history.
 
     ``sizes`` maps the names of buffers to the sizes of their first axes: "items" (number of items plus padding) or
     "users".
@@ -52,8 +57,8 @@ class Fitted(Recommender):
         """Score all items for states (Q, L) of item numbers: (Q, N+1), where column 0 is padding."""
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """Return the history as the state: (B, L)."""
-        return history.float()
+        """Return the history as the state, (B, L): the numbers that are its vectors (B, L, 1)."""
+        return vectors[..., 0]
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """Score states (Q, L) against the items with numbers ``items`` (C, 1): (Q, C)."""

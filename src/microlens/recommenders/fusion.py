@@ -1,12 +1,15 @@
 """A fusion of trained recommenders that ranks new items fairly among known ones."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from copy import deepcopy
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from microlens.data.batches import ItemBatch
+from microlens.data.new_items import NewItem
 from microlens.data.split import Split
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.conditional_logit import fit_conditional_logit
@@ -42,7 +45,11 @@ class Fusion(Fitted):
     on other recommenders than known items do. b is then the largest number with which known targets of the validation
     part lose at most the share ``warm_loss`` of their hits among the first ten to new items; 0 if there are none.
 
-    Letters, besides the usual: K recommenders, M listed items, A alternatives.
+    Items outside the catalogue are new, too. Each is ranked among the items of the catalogue alone, so that it changes
+    no other score. A recommender that cannot encode one gives it what it gives on average to the catalogue's new items:
+    the mean of their vectors, or, if it counts, no interactions.
+
+    Letters, besides the usual: K recommenders, M listed items, A alternatives or items outside the catalogue.
 
     Args:
         parts: the trained recommenders, see :func:`microlens.runs.assembly.build_experiment`.
@@ -86,28 +93,84 @@ class Fusion(Fitted):
         self.register_buffer("new_weights", torch.zeros(len(parts)))
         self.register_buffer("offset", torch.zeros(()))
 
+    @property
+    def parts(self) -> list[Part]:
+        """The recommenders and their item vectors, (N+1+A, D)."""
+        models = [cast("Recommender", model) for model in self.models]
+        return [Part(model, self.get_buffer(f"catalogue_{number}")) for number, model in enumerate(models)]
+
+    @property
+    def reads_of_new(self) -> frozenset[str]:
+        """What the recommenders that can rank items outside the catalogue read of them."""
+        return frozenset().union(*(part.model.reads_of_new or () for part in self.parts))
+
+    def encode_new(self, items: ItemBatch) -> Tensor:
+        """The vectors of all recommenders side by side: (A, E)."""
+        return torch.cat([self._encoded(part, items) for part in self.parts], 1)
+
+    def _encoded(self, part: Part, items: ItemBatch) -> Tensor:
+        if part.model.reads_of_new is not None:
+            return part.model.encode_new(items).float()
+        new = part.catalogue[: len(self.is_new)][self.is_new]
+        comparable = len(new) and part.model.item_encoder.comparable
+        return (new.mean(0) if comparable else torch.zeros_like(part.catalogue[0])).expand(len(items), -1)
+
+    def with_new(self, items: Sequence[NewItem], encoded: Tensor) -> tuple["Fusion", Tensor]:
+        """The fusion with new items in all recommenders, and their numbers (A, 1)."""
+        parts = self.parts
+        shared = [*self.models, *self.buffers(recurse=False)]
+        grown = deepcopy(self, {id(one): one for one in shared})
+        encoded_by_part = torch.split(encoded, [part.catalogue.shape[1] for part in parts], 1)
+        models = []
+        for number, (part, own) in enumerate(zip(parts, encoded_by_part, strict=True)):
+            model, vectors = part.model.with_new(items, own)
+            models.append(model)
+            setattr(grown, f"catalogue_{number}", torch.cat([part.catalogue, vectors.to(part.catalogue)]))
+        grown.models = nn.ModuleList(models)
+        first = len(parts[0].catalogue)
+        return grown, torch.arange(first, first + len(items), device=encoded.device)[:, None].to(encoded)
+
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """The user number and the history as the state: (B, 1 + L)."""
-        return torch.cat([users[:, None], history], 1).float()
+        """The user number and the history, the numbers that are its vectors (B, L, 1), as the state: (B, 1 + L)."""
+        return torch.cat([users[:, None].float(), vectors[..., 0]], 1)
 
     def scores(self, states: Tensor) -> Tensor:
-        """The fused scores of all items for states (Q, 1 + L): (Q, N+1)."""
-        features = self.features(states[:, 0].long(), states[:, 1:].long())
+        """The fused scores of all items for states (Q, 1 + L): (Q, N+1+A)."""
+        features, outside = self._features(states[:, 0].long(), states[:, 1:].long())
         scores = torch.einsum("kqn,k->qn", features, self.weights)
         new = self.is_new.nonzero()[:, 0]
-        extra = torch.einsum("kqn,k->qn", features[:, :, new], self.new_weights) + self.offset
-        return scores.index_add(1, new, extra)
+        scores = scores.index_add(1, new, self._extra(features[:, :, new]))
+        if not outside.shape[2]:
+            return scores
+        return torch.cat([scores, torch.einsum("kqn,k->qn", outside, self.weights) + self._extra(outside)], 1)
+
+    def _extra(self, features: Tensor) -> Tensor:
+        """What is added to the scores of new items with features (K, Q, n): (Q, n)."""
+        return torch.einsum("kqn,k->qn", features, self.new_weights) + self.offset
 
     def features(self, users: Tensor, history: Tensor) -> Tensor:
         """What each recommender says of all items, f above, for users (Q,) with histories (Q, L): (K, Q, N+1)."""
-        features = []
-        for number, model in enumerate(self.models):
-            assert isinstance(model, Recommender)
-            catalogue = self.get_buffer(f"catalogue_{number}")
-            scores = model.score(model.last_states(users, history, catalogue[history]), catalogue)
-            trained = any(parameter.requires_grad for parameter in model.parameters())
-            features.append(scores if trained else log_ranks(scores, history, self.listed))
-        return torch.stack(features)
+        return self._features(users, history)[0]
+
+    def _features(self, users: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`features`, and those of items outside the catalogue: (K, Q, N+1) and (K, Q, A)."""
+        found = [self._features_of(part, users, history) for part in self.parts]
+        features, outside = zip(*found, strict=True)
+        return torch.stack(features), torch.stack(outside)
+
+    def _features_of(self, part: Part, users: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        model, catalogue = part
+        known = len(self.is_new)
+        states = model.last_states(users, history, catalogue[history])
+        if model.item_encoder.comparable and len(catalogue) > known:
+            # A product of matrices of another shape is rounded differently.
+            scores, outside = model.score(states, catalogue[:known]), model.score(states, catalogue[known:])
+        else:
+            scores, outside = torch.split(model.score(states, catalogue), [known, len(catalogue) - known], 1)
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            return scores, outside
+        best = best_listed(scores, history, self.listed)
+        return log_ranks(scores, best, self.listed), log_ranks_outside(outside, best, self.listed)
 
     @torch.no_grad()
     def fit(self, split: Split) -> None:
@@ -142,19 +205,37 @@ class Fusion(Fitted):
 
     def _candidates(self, users: Tensor, history: Tensor, seen: Tensor) -> Tensor:
         """The fused scores (q, N+1), minus infinity for padding and items ``seen`` (q, H)."""
-        scores = self.scores(self.last_states(users, history, history))
+        scores = self.scores(self.last_states(users, history, history[..., None].float()))
         return scores.scatter(1, seen, -torch.inf).index_fill(1, seen.new_zeros(1), -torch.inf)
 
 
-def log_ranks(scores: Tensor, history: Tensor, listed: int) -> Tensor:
-    """ln((M + 1) / (r + 1)) of each item's rank r outside the history (Q, L): (Q, N+1), 0 beyond rank M.
+class Best(NamedTuple):
+    """The M highest scores of each user, in descending order, and their items: (Q, M) each."""
+
+    scores: Tensor
+    items: Tensor
+
+
+def best_listed(scores: Tensor, history: Tensor, listed: int) -> Best:
+    """The ``listed`` best of the catalogue's items, by scores (Q, N+1), outside histories (Q, L)."""
+    seen = history.where(history < scores.shape[1], 0)  # items outside the catalogue are not ranked
+    scores = scores.scatter(1, seen, -torch.inf).index_fill(1, history.new_zeros(1), -torch.inf)
+    return Best(*scores.topk(min(listed, scores.shape[1]), 1))
+
+
+def log_ranks(scores: Tensor, best: Best, listed: int) -> Tensor:
+    """ln((M + 1) / (r + 1)) of each item's rank r outside the history: (Q, N+1), 0 beyond rank M.
 
     Tied items share the last of their ranks, so that items about which a recommender says nothing get 0.
     """
-    scores = scores.scatter(1, history, -torch.inf).index_fill(1, history.new_zeros(1), -torch.inf)
-    best, items = scores.topk(min(listed, scores.shape[1]), 1)
-    ranks = torch.searchsorted(-best, -best, right=True)  # (Q, M)
-    return torch.zeros_like(scores).scatter(1, items, ((listed + 1) / (ranks + 1)).log())
+    ranks = torch.searchsorted(-best.scores, -best.scores, right=True)  # (Q, M)
+    return torch.zeros_like(scores).scatter(1, best.items, ((listed + 1) / (ranks + 1)).log())
+
+
+def log_ranks_outside(scores: Tensor, best: Best, listed: int) -> Tensor:
+    """:func:`log_ranks` of items outside the catalogue by their scores (Q, A), each placed among it alone: (Q, A)."""
+    ranks = 1 + torch.searchsorted(-best.scores, -scores.contiguous(), right=True)
+    return ((listed + 1) / (ranks.clamp(max=listed) + 1)).log()
 
 
 def tolerated(limits: Tensor, share: float) -> float:

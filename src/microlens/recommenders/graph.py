@@ -57,6 +57,11 @@ class GraphRecommender(Recommender):
             vectors = self.cached[nodes]
         return vectors[: len(users)], vectors[len(users) :]
 
+    @property
+    def reads_of_new(self) -> None:
+        """None: an item outside the catalogue is no node."""
+        return None
+
     def encode_items(self, items: ItemBatch) -> Tensor:
         """The item vectors after propagation: (M, D)."""
         return self.propagate(items.items.new_empty(0), items.items)[1]

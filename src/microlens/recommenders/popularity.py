@@ -23,6 +23,11 @@ class TrainCounts(ItemEncoder):
         super().__init__()
         self.register_buffer("counts", train_counts.float()[:, None])
 
+    @property
+    def reads_of_new(self) -> frozenset[str]:
+        """Nothing: an item outside the catalogue has no interactions, as number 0."""
+        return frozenset()
+
     def forward(self, items: ItemBatch) -> Tensor:
         """Look up the counts: (M, 1)."""
         return self.counts[items.items]

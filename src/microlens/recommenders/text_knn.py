@@ -1,11 +1,13 @@
 """Nearest neighbours by the words of titles."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microlens.data.new_items import NewItem
 from microlens.encoders.words import WordRows
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.fitted import ItemNumbers, recency_weights
@@ -36,11 +38,23 @@ class TextKNN(Recommender):
         if not 0 < decay <= 1:
             raise ValueError(f"decay = {decay:g}: it must be above 0 and at most 1")
         self.decay = decay
-        self.rows = WordRows(titles, min_items, "model text_knn")
+        self.rows = WordRows.of_catalogue(titles, min_items, "model text_knn")
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """Return the history as the state: (B, L)."""
-        return history.float()
+        """Return the history as the state, (B, L): the numbers that are its vectors (B, L, 1)."""
+        return vectors[..., 0]
+
+    @property
+    def reads_of_new(self) -> frozenset[str]:
+        """The title, of which the words count that the catalogue has, too."""
+        return frozenset({"title"})
+
+    def with_new(self, items: Sequence[NewItem], encoded: Tensor) -> tuple["TextKNN", Tensor]:
+        """The model with the titles of new items, and their numbers (A, 1)."""
+        grown = deepcopy(self, {id(self.rows): self.rows})
+        grown.rows = self.rows.with_new([item.title for item in items])
+        numbers = torch.arange(self.rows.num_items, grown.rows.num_items, device=encoded.device) + 1
+        return grown, numbers[:, None].to(encoded)
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """Score states (Q, L) against the items with numbers ``items`` (C, 1): (Q, C)."""

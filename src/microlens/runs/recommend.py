@@ -1,9 +1,7 @@
-"""Lists of recommended items: for users of the dataset, for any history, and with new videos."""
+"""Lists of recommended items: for users of the dataset, for any history, and with new items."""
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,13 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from microlens.data.batches import ItemBatch
 from microlens.data.histories import Histories
 from microlens.data.interactions import Int64
-from microlens.encoders.finite import all_finite
+from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.evaluation.ranking import (
-    TRAIN_AGAIN,
     best_of,
     encode_catalogue,
     finite_scores,
@@ -26,41 +22,45 @@ from microlens.evaluation.ranking import (
     user_states,
 )
 from microlens.files.progress_bar import OnProgress
-from microlens.media.packing import pack_images, unpack_images
-from microlens.media.reading import MediaFault, read_clip
 from microlens.release.ids import positions_of
+from microlens.runs.added_items import EncodedItem, encode_new_item
 from microlens.runs.assembly import Experiment
 
 CHUNK = 100_000  # users whose lists are held in memory at once
 _BLOCK = 16  # columns that a product of matrices computes together
 
 
-@dataclass(frozen=True, kw_only=True)
-class AddedVideo:
-    """A video outside the dataset that is ranked with its items: its path and vector (1, D)."""
-
-    path: Path
-    vector: Tensor
-
-
 class Ranker:
     """Ranks the catalogue of a trained run for users or histories. The catalogue is encoded once.
 
-    Item numbers and user numbers are those of the run's split: items from 1, users from 0.
+    Item numbers and user numbers are those of the run's split: items from 1, users from 0. Items outside the dataset
+    that are ranked with it, ``added``, are numbered after its own.
     """
 
     def __init__(self, run: Experiment) -> None:
         self.run = run
+        self.model = run.model
+        self.added: tuple[NewItem, ...] = ()
         self.item_ids = run.dataset.item_ids.gather(run.split.items_kept[1:] - 1)
         self.user_ids = run.dataset.user_ids.gather(run.split.users_kept)
         self.titles = run.dataset.items["title"].fill_null("").gather(run.split.items_kept[1:] - 1)
         self.catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
         self.histories = Histories.of_split(run.split, run.dataset.interactions)
 
-    def with_vectors(self, vectors: Tensor) -> Self:
-        """The same ranker with more items, numbered after those of the run, by their vectors (A, D)."""
-        extended = copy(self)
+    def encode(self, item: NewItem) -> Tensor:
+        """Encode an item outside the dataset for :meth:`with_new`; see :func:`encode_new_item`: (1, E)."""
+        return encode_new_item(self.run, item)
+
+    @torch.inference_mode()
+    def with_new(self, items: Sequence[EncodedItem]) -> Self:
+        """The same ranker with items outside the dataset."""
+        if not items:
+            return self
+        extended, added = copy(self), [one.item for one in items]
+        encoded = torch.cat([one.encoded.to(self.catalogue) for one in items])
+        extended.model, vectors = self.model.with_new(added, encoded)
         extended.catalogue = torch.cat([self.catalogue, vectors.to(self.catalogue)])
+        extended.added = (*self.added, *added)
         return extended
 
     def user_numbers(self, users: Sequence[Any]) -> Int64:
@@ -81,23 +81,22 @@ class Ranker:
         return _numbers(items, self.item_ids, "item", "items of this run") + 1
 
     @torch.inference_mode()
-    def scores(self, history: Int64, added: Tensor | None = None, user: int | None = None) -> Tensor:
+    def scores(self, history: Int64, user: int | None = None) -> Tensor:
         """Score every item for one history; items of the history score minus infinity.
 
         Args:
             history: (H,) item numbers, oldest first.
-            added: (1, D) vector of an additional item, scored last.
             user: number of the user with this history.
 
         Returns:
-            (N+1,), or (N+2,) with an added item.
+            (N+1+A,), with A added items.
 
         Raises:
             InputError: the model identifies users by number and ``user`` is None; or a score is NaN or infinite.
         """
         self._require_users(user is None)
         users = np.array([user or 0])
-        (scored,) = self._walk(Histories.of([history]), users, np.array([0]), added, None)
+        (scored,) = self._walk(Histories.of([history]), users, np.array([0]), None)
         scores: Tensor = scored.candidates()[0]
         return scores
 
@@ -107,7 +106,7 @@ class Ranker:
         self._require_users(user is None)
         read = Histories.of([history]).last(np.array([0]), self.run.split.history_length).astype(np.int64)
         users = torch.tensor([user or 0], device=self.catalogue.device)
-        return user_states(self.run.model, self.catalogue, users, torch.from_numpy(read).to(self.catalogue.device))
+        return user_states(self.model, self.catalogue, users, torch.from_numpy(read).to(self.catalogue.device))
 
     @torch.inference_mode()
     def scores_of(self, items: Int64, state: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ class Ranker:
         width = -(-len(items) // _BLOCK) * _BLOCK
         columns = np.append(np.zeros(width, np.int64), np.arange(behind, len(self.catalogue)))
         columns[: len(items)] = items
-        scores = finite_scores(self.run.model, state, self.catalogue[torch.from_numpy(columns)], np.array([0]))[0]
+        scores = finite_scores(self.model, state, self.catalogue[torch.from_numpy(columns)], np.array([0]))[0]
         return scores[torch.from_numpy(np.where(items < behind, np.arange(len(items)), width + items - behind))]
 
     @torch.inference_mode()
@@ -131,7 +130,6 @@ class Ranker:
         *,
         users: Int64 | None = None,
         history: Int64 | None = None,
-        added: AddedVideo | None = None,
         on_progress: OnProgress | None = None,
     ) -> pl.DataFrame:
         """Return the ``k`` best items for each user, or for one history.
@@ -140,12 +138,11 @@ class Ranker:
             k: number of items per user.
             users: (U,) user numbers.
             history: (H,) item numbers, oldest first, instead of ``users``.
-            added: video that is ranked with the items; it is listed even if its rank is greater than ``k``.
             on_progress: called with (done, total) users.
 
         Returns:
-            One row per item: user, item, rank (from 1), score and title. For the added video, item is null and title is
-            its path. For a history there is no user column.
+            One row per item: user, item, rank (from 1), score and title. Added items are listed even if their rank is
+            greater than ``k``; their item is null. For a history there is no user column.
 
         Raises:
             InputError: the model identifies users by number and a history is given; or a score is NaN or infinite.
@@ -154,41 +151,17 @@ class Ranker:
         histories = self.histories if history is None else Histories.of([history])
         users = np.array([0]) if users is None else users
         parts: list[pl.DataFrame] = []
-        vector = None if added is None else added.vector
         rows = users if history is None else np.array([0])
-        for scored in self._walk(histories, users, rows, vector, on_progress):
+        for scored in self._walk(histories, users, rows, on_progress):
             scores = scored.candidates()
             best = best_of(scores, k)
             parts.append(_lists(best.values, best.indices, scored.rows.start))
-            if added is not None:
-                ranks = 1 + (scores[:, :-1] >= scores[:, -1:]).sum(1)
-                parts.append(_beyond(ranks, scores[:, -1], k, scored.rows.start, scores.shape[1] - 1))
+            for number in range(scores.shape[1] - len(self.added), scores.shape[1]):
+                own = scores[:, number : number + 1]
+                ranks = 1 + (scores[:, :number] >= own).sum(1) + (scores[:, number + 1 :] > own).sum(1)
+                parts.append(_beyond(ranks, own[:, 0], k, scored.rows.start, number))
         listed = pl.concat(parts).sort("row", "rank", maintain_order=True)
-        return self._with_ids(listed, users, history is None, added)
-
-    def encode_video(self, path: Path) -> Tensor:
-        """Encode a video file with the run's encoder: (1, D).
-
-        Raises:
-            InputError: the encoder needs more than videos, or the file cannot be decoded.
-        """
-        encoder = self.run.model.item_encoder
-        if encoder.needs != {"clips"} or encoder.known_items_only:
-            raise InputError(
-                f"{path} cannot be ranked by this run: its encoder does not read only videos; use a run whose encoder "
-                f"does, such as x3d_xs."
-            )
-        try:
-            clip = read_clip(path, self.run.dataset.settings.clips)
-        except MediaFault as fault:
-            raise InputError(f"{path} cannot be used: {fault}.") from None
-        stored = unpack_images(pack_images(clip.frames))  # the encoding of the dataset's clips on disk
-        batch = ItemBatch(items=torch.zeros(1, dtype=torch.long), content={"clips": torch.from_numpy(stored[None])})
-        with torch.inference_mode():
-            vector = self.run.model.encode_items(batch.to(self.run.device)).float()
-        if not all_finite(vector):
-            raise InputError(f"the vector of {path} is NaN or infinite; {TRAIN_AGAIN}")
-        return vector
+        return self._with_ids(listed, users, history is None)
 
     @torch.inference_mode()
     def similar(self, item: int, k: int) -> pl.DataFrame:
@@ -204,7 +177,7 @@ class Ranker:
         cosines = torch.cat([vectors.new_full((1,), -torch.inf), vectors @ vectors[item - 1]])[None]
         cosines[0, item] = -torch.inf
         best = best_of(cosines, k)
-        return self._with_ids(_lists(best.values, best.indices, 0), np.array([0]), False, None)
+        return self._with_ids(_lists(best.values, best.indices, 0), np.array([0]), False)
 
     def vectors(self) -> Tensor:
         """The vector of every item: (N, D).
@@ -216,16 +189,13 @@ class Ranker:
             raise InputError(f"{self.run.config.model.name} has no item vectors; use a model that learns them.")
         return self.catalogue[1:]
 
-    def _walk(
-        self, histories: Histories, users: Int64, rows: Int64, added: Tensor | None, on_progress: OnProgress | None
-    ) -> Iterator[Any]:
-        catalogue = self.catalogue if added is None else torch.cat([self.catalogue, added])
+    def _walk(self, histories: Histories, users: Int64, rows: Int64, on_progress: OnProgress | None) -> Iterator[Any]:
         L = self.run.split.history_length
 
         def known(here: slice) -> tuple[Any, Any]:
             return histories.last(rows[here], L), histories.last(rows[here])
 
-        return score_users(self.run.model, catalogue, users, known, on_progress)
+        return score_users(self.model, self.catalogue, users, known, on_progress)
 
     def _require_users(self, by_history: bool) -> None:
         if by_history and self.run.model.known_users_only:
@@ -234,16 +204,15 @@ class Ranker:
                 f"{name} identifies users by number and cannot read a history; give a user of the dataset."
             )
 
-    def _with_ids(self, listed: pl.DataFrame, users: Int64, of_users: bool, added: AddedVideo | None) -> pl.DataFrame:
+    def _with_ids(self, listed: pl.DataFrame, users: Int64, of_users: bool) -> pl.DataFrame:
         """Replace the numbers in the lists (row, number, rank, score) by user ids, item ids and titles."""
-        own = listed["number"] <= len(self.item_ids)
-        numbers = pl.Series(np.where(own, listed["number"], 1) - 1)
-        path = None if added is None else str(added.path)
+        ids = pl.concat([self.item_ids, pl.Series([None] * len(self.added), dtype=self.item_ids.dtype)])
+        titles = pl.concat([self.titles, pl.Series([item.name for item in self.added], dtype=pl.String)])
         columns = [
-            self.item_ids.gather(numbers).zip_with(own, pl.Series([None], dtype=self.item_ids.dtype)).alias("item"),
+            ids.gather(listed["number"] - 1).alias("item"),
             listed["rank"],
             listed["score"],
-            self.titles.gather(numbers).zip_with(own, pl.Series([path], dtype=pl.String)).alias("title"),
+            titles.gather(listed["number"] - 1).alias("title"),
         ]
         if of_users:
             columns.insert(0, self.user_ids.gather(users[listed["row"].to_numpy()]).alias("user"))
@@ -265,7 +234,7 @@ def _lists(scores: Tensor, numbers: Tensor, start: int) -> pl.DataFrame:
 
 
 def _beyond(ranks: Tensor, scores: Tensor, k: int, start: int, number: int) -> pl.DataFrame:
-    """Table rows for an added video, with its ranks (B,) and scores (B,), where its rank is greater than ``k``."""
+    """Table rows for an added item, with its ranks (B,) and scores (B,), where its rank is greater than ``k``."""
     table = pl.DataFrame(
         {
             "row": np.arange(start, start + len(ranks)),

@@ -12,12 +12,14 @@ import numpy.typing as npt
 import polars as pl
 
 from microlens.data.dataset import Dataset
+from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.evaluation.report import Report
 from microlens.files.progress_bar import OnProgress
+from microlens.runs.added_items import EncodedItem
 from microlens.runs.assembly import Experiment, open_experiment, read_config
 from microlens.runs.display import extraction_display
-from microlens.runs.recommend import AddedVideo, Ranker
+from microlens.runs.recommend import Ranker
 from microlens.runs.train import evaluate
 from microlens.runs.write_lists import write_lists
 
@@ -71,6 +73,7 @@ class Run:
         *,
         history: Sequence[Id] | None = None,
         add_video: str | Path | None = None,
+        new_items: Sequence[NewItem] = (),
         k: int = 10,
     ) -> pl.DataFrame:
         """Recommend the ``k`` best items that are not in a user's history.
@@ -78,27 +81,29 @@ class Run:
         Args:
             users: user ids; all users if neither ``users`` nor ``history`` is given.
             history: item ids, oldest first, of a user who need not be in the dataset.
-            add_video: video file outside the dataset that is ranked with the items.
+            add_video: video file outside the dataset that is ranked with the items, like ``NewItem(video=...)``.
+            new_items: items outside the dataset that are ranked with its own, by what is known of them. Each is encoded
+                by what the model reads: titles, videos, covers, tags.
             k: number of items per user.
 
         Returns:
-            Columns user, item, rank (from 1), score, title; without user for a ``history``. The added video has a null
-            item and its path as title, and is listed even if its rank is greater than ``k``.
+            Columns user, item, rank (from 1), score, title; without user for a ``history``. New items have a null item,
+            their title, or else their path, as title, and are listed even if their rank is greater than ``k``.
 
         Raises:
             InputError: a user or an item is unknown, both users and a history are given, the model cannot read a
-                history, or the video cannot be decoded or ranked by this model.
+                history, or a new item cannot be ranked by this model or its files cannot be decoded.
         """
         if users is not None and history is not None:
             raise InputError("recommend takes users or a history, not both.")
         _check_k(k)
-        ranker = self._ranker
-        added = self._added(add_video)
+        new = [*new_items, *([] if add_video is None else [NewItem(video=Path(add_video))])]
+        ranker = self._ranker.with_new([EncodedItem(item, self._ranker.encode(item)) for item in new])
         if history is not None:
-            return ranker.table(k, history=ranker.item_numbers(_listed(history, "history")), added=added)
+            return ranker.table(k, history=ranker.item_numbers(_listed(history, "history")))
         numbers = ranker.user_numbers(_listed(users, "users")) if users is not None else _everyone(ranker)
         with self._bar("users") as on_progress:
-            return ranker.table(k, users=numbers, added=added, on_progress=on_progress)
+            return ranker.table(k, users=numbers, on_progress=on_progress)
 
     def write_recommendations(self, path: str | Path, users: Sequence[Id] | None = None, *, k: int = 10) -> int:
         """Write the output of :meth:`recommend` to a Parquet, CSV or JSON Lines file, depending on the suffix.
@@ -156,9 +161,10 @@ class Run:
         """Return the vector (D,) of a video file, in the space of :meth:`item_vectors`.
 
         Raises:
-            InputError: the encoder needs more than videos, or the file cannot be decoded.
+            InputError: the model reads more than videos or has no item vectors, or the file cannot be decoded.
         """
-        vector: npt.NDArray[np.float32] = self._ranker.encode_video(Path(path))[0].cpu().numpy()
+        self._ranker.vectors()
+        vector: npt.NDArray[np.float32] = self._ranker.encode(NewItem(video=Path(path)))[0].cpu().numpy()
         return vector
 
     def encode_videos(self, paths: Sequence[str | Path]) -> pl.DataFrame:
@@ -170,9 +176,6 @@ class Run:
         """Rank the validation and test targets again; returns metrics, intervals and counts as in the report."""
         with self._bar("targets") as on_progress:
             return evaluate(self.experiment, on_progress)
-
-    def _added(self, video: str | Path | None) -> AddedVideo | None:
-        return None if video is None else AddedVideo(path=Path(video), vector=self._ranker.encode_video(Path(video)))
 
     @contextmanager
     def _bar(self, what: str) -> Iterator[OnProgress | None]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from microlens.data.batches import ItemBatch
 from microlens.data.content import KINDS
+from microlens.data.new_items import NewItem
 from microlens.encoders import build_encoder
 from microlens.encoders.base import ItemEncoder
 from microlens.testing import worlds
@@ -80,6 +81,17 @@ class EncoderContract:
         renumbered = ItemBatch(items=torch.tensor([3, 4]), content=batch.content)
         same = torch.allclose(encode(built, batch), encode(built, renumbered))
         assert same is not built.known_items_only
+
+    def test_a_new_item_is_encoded_as_one_without_interactions(self, built: ItemEncoder) -> None:
+        """An item outside the catalogue has the vector of an item without interactions with the same description."""
+        if built.reads_of_new is None:
+            pytest.skip("the encoder knows only the items of the catalogue")
+        split = worlds.small_split()
+        given, known = worlds.constructor_arguments(split), items_with_content(N - 1, N)
+        assert not split.train_counts[known.items].any()
+        described = [NewItem(title=given["titles"][item - 1], tag=given["tags"][item - 1]) for item in (N - 1, N)]
+        new = ItemBatch(items=torch.zeros(2, dtype=torch.long), content=known.content, new=tuple(described))
+        torch.testing.assert_close(encode(built, new), encode(built, known), rtol=1e-5, atol=1e-6)
 
     def test_gradients_reach_every_parameter(self, built: ItemEncoder) -> None:
         """Every trained parameter has a nonzero gradient."""

@@ -77,9 +77,10 @@ function showModels(models) {
       row.querySelector(".back").addEventListener("click", () => back(arm));
       return row;
     },
-    show: (row, { arm, model, digest, run, exposures, former }) => {
+    show: (row, { arm, model, digest, run, exposures, former, uploads_by: by }) => {
       const name = model.startsWith(`${arm}@`) ? model : `${arm}: ${model}`;
       write(row, { h3: name, ".run": run, ".digest": digest.slice(0, 16), ".exposures": short(exposures) });
+      write(row, { ".uploads": by.length ? `by ${by.join(" and ")}` : "no" });
       row.querySelector(".back").hidden = !former;
       write(row, { ".back": former ? `Back to ${former}` : "" });
     },

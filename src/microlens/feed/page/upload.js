@@ -38,6 +38,8 @@ export class UploadSheet {
     this.#form.elements.title.maxLength = limits.title_length;
     this.#sheet.querySelector("#upload-limits").textContent =
       `At most ${megabytes(limits.bytes)} and ${duration(limits.seconds)}.`;
+    this.#sheet.querySelector("#upload-title-hint").textContent =
+      `Whom the video is shown to depends on its ${limits.ranked_by.join(" and ")}.`;
     const options = limits.tags.map((tag) => new Option(tag, tag));
     if (limits.tags_only) this.#choice(options);
     else this.#sheet.querySelector("datalist").replaceChildren(...options);

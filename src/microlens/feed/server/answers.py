@@ -30,13 +30,17 @@ class Features(BaseModel):
 
 
 class UploadOffer(BaseModel):
-    """What an uploaded video may be: limits, and tags; ``tags_only`` says that there are no others."""
+    """What an uploaded video may be: limits, and tags; ``tags_only`` says that there are no others.
+
+    ``ranked_by`` is what of it the models read, such as title and video.
+    """
 
     bytes: int
     seconds: float
     title_length: int
     tags: list[str]
     tags_only: bool
+    ranked_by: list[str]
 
 
 class SessionAnswer(BaseModel):
@@ -147,7 +151,7 @@ class Comments(BaseModel):
 
 def upload_offer(feed: Feed, *, allowed: bool) -> UploadOffer | None:
     """What people may upload; None if uploads are not allowed or no model can rank a new video."""
-    if feed.publisher is None or not allowed or not feed.uploads.can_rank:
+    if feed.publisher is None or not allowed or not feed.uploads.ranked_by:
         return None
     limits = feed.settings.limits
     return UploadOffer(
@@ -156,6 +160,7 @@ def upload_offer(feed: Feed, *, allowed: bool) -> UploadOffer | None:
         title_length=limits.title_length,
         tags=feed.catalogue.tags,
         tags_only=bool(feed.settings.allowed_tags),
+        ranked_by=feed.uploads.ranked_by,
     )
 
 

@@ -56,7 +56,10 @@ class Milliseconds(BaseModel):
 
 
 class ModelState(BaseModel):
-    """A model that is served: its run, the items it has chosen since the start, and the one that it has replaced."""
+    """A model that is served: its run, the items it has chosen since the start, and the one that it has replaced.
+
+    ``uploads_by`` is what of an upload it ranks it by, such as title and video; empty if it cannot rank uploads.
+    """
 
     arm: str
     model: str
@@ -64,6 +67,7 @@ class ModelState(BaseModel):
     run: str
     exposures: int
     former: str | None
+    uploads_by: list[str]
 
 
 class SessionState(BaseModel):
@@ -214,6 +218,7 @@ def _models(feed: Feed, activity: Activity) -> list[ModelState]:
             run=str(model.folder),
             exposures=activity.exposures[model.id],
             former=former.get(arm),
+            uploads_by=model.reads_of_uploads,
         )
         for arm, model in feed.models.serving.items()
     ]

@@ -71,9 +71,9 @@ def _open_publisher(request: Request) -> Publisher:
     feed = feed_of(request)
     if feed.publisher is None or not request.app.state.uploads_allowed:
         raise HTTPException(403, "this feed takes no videos")
-    if not feed.uploads.can_rank:
+    if not feed.uploads.ranked_by:
         raise HTTPException(
-            409, "no model of this feed can rank a new video; it needs a run whose encoder reads videos"
+            409, "no model of this feed can rank a new video; it needs a run that reads titles or videos"
         )
     return feed.publisher
 
