@@ -63,7 +63,7 @@ class Feed:
     ) -> None:
         self.store, self.catalogue, self.models, self.settings = store, catalogue, models, settings
         self.study = None if study is None else Study(study, Participants(store, study.name), models)
-        self.counts = ItemCounts(catalogue)
+        self.counts = ItemCounts(catalogue, settings.exploration.new_below)
         self.uploads = Uploads(store, catalogue, self.counts, models)
         self.uploads.refresh()
         self.publisher: Publisher | None = None
