@@ -73,7 +73,7 @@ class Chooser:
 
     def __init__(self, catalogue: Catalogue, models: Models, counts: ItemCounts, settings: FeedSettings) -> None:
         self._catalogue, self._models, self._counts, self._settings = catalogue, models, counts, settings
-        self._cache = ScoreCache()
+        self._cache, self._serving = ScoreCache(), models.serving
         self._allowed: dict[bool, tuple[Bools, Allowed]] = {}
 
     def choose(self, person: Person, session: Session, count: int, opened: int | None = None) -> NextItems:
@@ -114,6 +114,9 @@ class Chooser:
 
     def _begin(self, person: Person, session: Session) -> _Choosing:
         serving = self._models.serving
+        if serving is not self._serving:
+            self._serving = serving
+            self._cache.keep(self._models.all)
         histories = {arm: model.known([*model.continued, *person.history]) for arm, model in serving.items()}
         candidates = Candidates(self._allowed_items(adult=session.adult), chain(person.shown, *histories.values()))
         return _Choosing(

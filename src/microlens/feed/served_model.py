@@ -228,19 +228,20 @@ class ServedModel:
         return np.array_equal(self.rows, np.arange(len(self.rows)))
 
     @cached_property
-    def unit_vectors(self) -> Tensor | None:
-        """The vectors of all rows, of length 1; None if the model has none to compare."""
-        if not self.ranker.run.model.item_encoder.comparable:
-            return None
-        return functional.normalize(self.ranker.catalogue, dim=1)
+    def num_known(self) -> int:
+        """The number of items that the model knows."""
+        return len(self._known)
 
     def nearest(self, item: int, among: list[int], k: int) -> list[tuple[int, float]]:
-        """The ``k`` items among some with the highest cosine similarity to an item, and the similarities."""
-        units = self.unit_vectors
+        """The ``k`` items among some with the highest cosine similarity to an item, and the similarities.
+
+        Nothing if the model has no vectors to compare.
+        """
         others = [other for other in among if self.rows[other] and other != item]
-        if units is None or not others or not self.rows[item]:
+        if not self.ranker.run.model.item_encoder.comparable or not others or not self.rows[item]:
             return []
-        cosines = units[torch.from_numpy(self.rows[others])] @ units[int(self.rows[item])]
+        vectors = functional.normalize(self.ranker.catalogue[torch.from_numpy(self.rows[[item, *others]])], dim=1)
+        cosines = vectors[1:] @ vectors[0]
         best = cosines.topk(min(k, len(others)))
         return [(others[index], float(cosine)) for cosine, index in zip(*best, strict=True)]
 
