@@ -73,7 +73,7 @@ class Chooser:
 
     def __init__(self, catalogue: Catalogue, models: Models, counts: ItemCounts, settings: FeedSettings) -> None:
         self._catalogue, self._models, self._counts, self._settings = catalogue, models, counts, settings
-        self._cache, self._serving = ScoreCache(), models.serving
+        self._cache, self._version = ScoreCache(), models.version
         self._allowed: dict[bool, tuple[Bools, Allowed]] = {}
 
     def choose(self, person: Person, session: Session, count: int, opened: int | None = None) -> NextItems:
@@ -113,9 +113,9 @@ class Chooser:
         return min(1.0, sum(part.share * part.probability(item) for part in policy))
 
     def _begin(self, person: Person, session: Session) -> _Choosing:
-        serving = self._models.serving
-        if serving is not self._serving:
-            self._serving = serving
+        serving, version = self._models.serving, self._models.version
+        if version != self._version:
+            self._version = version
             self._cache.keep(self._models.all)
         histories = {arm: model.known([*model.continued, *person.history]) for arm, model in serving.items()}
         candidates = Candidates(self._allowed_items(adult=session.adult), chain(person.shown, *histories.values()))
