@@ -156,7 +156,7 @@ def test_loading_a_model_leaves_the_cores_to_those_who_answer(
     before = os.nice(0)
     for _ in range(2):
         feed.replace_model(world / "other-id")
-    assert loaded == [(min(19, before + 10), 1)] * 2
+    assert loaded == [(min(19, before + 5), 1)] * 2
     assert os.nice(0) == before
     feed.close()
 

@@ -11,7 +11,7 @@ from scipy import stats
 from microlens.feed import exploration
 from microlens.feed.candidates import Allowed, Candidates
 from microlens.feed.item_counts import ItemCounts
-from microlens.feed.policies import Part, Ranking, draw, policy_of
+from microlens.feed.policies import Part, Ranking, Weighted, draw, policy_of
 from microlens.feed.scored_items import ScoredItems
 from microlens.feed.settings import ExplorationSettings
 
@@ -131,6 +131,19 @@ def test_new_items_are_explored_and_all_where_none_is_new() -> None:
     counts._find_new()
     policy = policy_of([], candidates.minus([]), counts, explore)
     np.testing.assert_allclose(dense(policy, 6)[1:5], 0.25)
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, 40])
+def test_the_items_shown_least_are_sampled_the_first_of_equal_ones(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for _ in range(20):
+        counts = Counts(rng, size + 1, new_below=0)
+        counts.exposures = rng.integers(0, 4, size + 1)
+        explore = ExplorationSettings(kind="thompson", share=1.0, new_below=0, pool=5)
+        candidates = candidates_of(np.arange(size + 1) > 0, counts)
+        expected = sorted(range(1, size + 1), key=lambda item: (counts.exposures[item], item))[:5]
+        (part,) = [part for part in policy_of([], candidates, counts, explore) if isinstance(part, Weighted)]
+        assert part.items.tolist() == expected
 
 
 def test_a_person_without_history_gets_popular_items_more_often() -> None:

@@ -35,7 +35,7 @@ from microlens.feed.uploads import Uploads
 
 MOST_AT_ONCE = 5
 _SCORING_THREADS = 2
-_NICENESS = 10  # of the thread that loads models
+_NICENESS = 5  # of the thread that loads models
 _ATTEMPTS = 10
 _log = logging.getLogger(__name__)
 
