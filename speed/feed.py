@@ -17,6 +17,7 @@ It needs aiohttp, which ``microlens[scale]`` brings.
 import argparse
 import asyncio
 import contextlib
+import gc
 import itertools
 import statistics
 import subprocess
@@ -70,6 +71,8 @@ def make_runs(folder: Path, items: int, dim: int) -> list[Path]:
 async def measure_load(server: Server, other: Path, rate: float, seconds: float, soak: float) -> dict[str, Any]:
     """Times to answer under load, while models are swapped, and memory."""
     figures: dict[str, Any] = {"megabytes at start": round(server.megabytes, 1)}
+    gc.collect()
+    gc.freeze()  # a full collection would walk the objects of torch, for a fifth of a second in which nobody listens
     async with contextlib.AsyncExitStack() as stack:
         people = []
         for _ in range(PEOPLE):

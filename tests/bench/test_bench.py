@@ -256,7 +256,16 @@ def test_the_tables_in_the_docs_are_those_of_their_results() -> None:
         assert shown[title] in docs
 
 
-NOT_OF_THE_PAPER = {"classical", "cold-among-warm", "cold-items", "covers", "fusion", "multimodal", "sequence", "towers"}
+NOT_OF_THE_PAPER = {
+    "classical",
+    "cold-among-warm",
+    "cold-items",
+    "covers",
+    "fusion",
+    "multimodal",
+    "sequence",
+    "towers",
+}
 
 
 def test_every_table_loads_with_the_configurations_of_the_demonstration(dataset: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microlens.building import options_of
+from microlens.building import LazyValues, build, options_of
 from microlens.building import registry as registry_module
 from microlens.building.registry import Registry, path_of
 from microlens.encoders import ENCODER_REGISTRY
@@ -213,3 +213,16 @@ def test_parameters_are_options_only_with_a_type() -> None:
     with pytest.raises(InputError, match=r"the types of .*unresolved cannot be resolved"):
         options_of(unresolved, ())
     assert list(options_of(any_more, ())) == ["layers"]
+
+
+def test_values_that_a_constructor_does_not_take_are_not_computed() -> None:
+    class Taker:
+        def __init__(self, *, size: int, extra: str, option: float) -> None:
+            self.all = (size, extra, option)
+
+    computed = []
+    given = LazyValues({"size": lambda: computed.append("size") or 3, "titles": lambda: computed.append("titles")})
+    assert build(Taker, {"option": 0.5}, given.plus("extra", "more"), "table").all == (3, "more", 0.5)
+    assert computed == ["size"]
+    assert list(given) == ["size", "titles"]
+    assert len(given) == 2

@@ -88,9 +88,7 @@ def test_the_configurations_of_the_repository_load_and_build(
     requires_the_library(config.model.name)
     assert config.dataset == Path("datasets") / path.parent.name
     assert config.output == Path("runs") / path.parent.name / path.stem
-    split = tiny.split(Protocol())
-    ids = tiny.interactions.item_ids[split.items_kept]
-    model = _build_model(config, tiny, split, ids, _untrained_parts(config, tiny))
+    model = _build_model(config, tiny, tiny.split(Protocol()), _untrained_parts(config, tiny))
     needs = model.item_encoder.needs
     assert needs <= {"clips", "covers"}
     pixels = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)

@@ -1,6 +1,10 @@
 """Several models: who gets which, interleaving, replacing one and going back."""
 
+import gc
+import os
 import shutil
+import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import microlens as ml
 from microlens.errors import InputError
-from microlens.feed import score_cache
+from microlens.feed import live, score_cache
 from microlens.feed.score_cache import ScoreCache
 from microlens.feed.served_model import ServedModel
 from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of, train_run
@@ -135,6 +140,41 @@ def test_no_request_is_dropped_while_models_change(world: Path, open_world: Open
         served += [visitor.next()[0]["model"].partition("@")[0]]
     assert set(served) <= {"id", "other-id"}
     assert served[-1] == "id"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_loading_a_model_leaves_the_cores_to_those_who_answer(
+    world: Path, open_world: OpenFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, loaded = open_world("id"), []
+
+    def opened(folder: Path, former: ServedModel) -> ServedModel:
+        loaded.append((os.nice(0), torch.get_num_threads()))
+        return former
+
+    monkeypatch.setattr(live, "_opened", opened)
+    before = os.nice(0)
+    for _ in range(2):
+        feed.replace_model(world / "other-id")
+    assert loaded == [(min(19, before + 5), 1)] * 2
+    assert os.nice(0) == before
+    feed.close()
+
+
+def test_a_model_that_is_not_served_any_more_is_not_kept_by_what_it_has_scored(
+    world: Path, open_world: OpenFeed, serve: Serve
+) -> None:
+    feed = open_world("id")
+    visitor = Visitor(serve(feed))
+    visitor.send(event_of(visitor.next()[0], "like"))
+    visitor.next()
+    first = weakref.ref(feed.models.serving["id"])
+    for run in ("other-id", "id"):
+        feed.replace_model(world / run, "id")
+        visitor.next()
+    feed.store.flush()
+    gc.collect()
+    assert first() is None
 
 
 def test_runs_of_one_name_are_refused(world: Path, open_world: OpenFeed, tmp_path: Path) -> None:

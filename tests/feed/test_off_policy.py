@@ -17,7 +17,7 @@ from microlens.feed.run_policy import RunPolicy
 from microlens.feed.settings import ExplorationSettings, FeedSettings
 from tests.feed.conftest import ITEMS, OpenFeed, Visitor, event_of
 from tests.feed.records import LIKED, SKIPPED, WATCHED, Records, did
-from tests.feed.test_policies import Counts, dense, ranking
+from tests.feed.test_policies import Counts, candidates_of, dense, ranking
 
 REPETITIONS, PEOPLE, DECISIONS, SIZE = 200, 18, 4, 7
 Serve = Callable[..., Any]
@@ -34,11 +34,12 @@ class Logs:
         self.logged, self.wanted = list[list[Part]](), list[np.ndarray]()
         for _ in range(3):
             ours, theirs = (ranking(arm, self._rng.random(SIZE).astype(np.float32)) for arm in "ab")
-            counts = Counts(self._rng, SIZE)
+            counts = Counts(self._rng, SIZE, new_below=0)
             counts.ends = np.minimum(counts.ends, 2)  # so that no item has hardly any chance
             counts.watched = counts.ends * self._rng.random(SIZE)
-            self.logged.append(policy_of([ours], candidates, counts, explore))
-            other = policy_of([ours, theirs], candidates, counts, ExplorationSettings(share=0.2, new_below=0))
+            self.logged.append(policy_of([ours], candidates_of(candidates, counts), counts, explore))
+            wanted = ExplorationSettings(share=0.2, new_below=0)
+            other = policy_of([ours, theirs], candidates_of(candidates, counts), counts, wanted)
             self.wanted.append(dense(other, SIZE))
 
     @property

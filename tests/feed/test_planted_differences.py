@@ -12,7 +12,7 @@ from microlens.feed.models import Models
 from microlens.feed.policies import draw, policy_of
 from microlens.feed.report import METRICS, differences
 from microlens.feed.settings import ExplorationSettings
-from tests.feed.test_policies import Counts, ranking
+from tests.feed.test_policies import Counts, candidates_of, ranking
 
 REPETITIONS, PEOPLE, VIDEOS, SIZE = 200, 24, 6, 24
 NO_EXPLORATION = ExplorationSettings(share=0.0)
@@ -42,12 +42,13 @@ class Experiment:
         rankings = {
             arm: ranking(arm, scores.astype(np.float32)) for arm, scores in (("first", liking), ("second", noisy))
         }
-        candidates, picks, found = np.arange(SIZE) > 0, Counter[str](), dict[str, list[bool]]()
+        candidates = candidates_of(np.arange(SIZE) > 0, self._counts)
+        picks, found = Counter[str](), dict[str, list[bool]]()
         for _ in range(VIDEOS):
             arms = self._models.next_arms(self._models.arm_of(person), picks)
             policy = policy_of([rankings[arm] for arm in arms], candidates, self._counts, NO_EXPLORATION)
             choice = draw(policy, self._rng)
-            candidates[choice.item] = False
+            candidates = candidates.minus([choice.item])
             if choice.arm is not None:
                 picks[choice.arm] += 1
                 found.setdefault(choice.arm, []).append(bool(self._rng.random() < liking[choice.item]))
@@ -78,18 +79,19 @@ def test_an_item_that_both_models_propose_is_credited_to_the_one_whose_turn_it_i
     models = Models([SimpleNamespace(name=name) for name in ("first", "second")], interleave=True)  # type: ignore[misc]
     credited = Counter[str]()
     for _ in range(400):
-        candidates, picks = np.arange(SIZE) > 0, Counter[str]()
+        counts, picks = Counts(rng, SIZE), Counter[str]()
+        candidates = candidates_of(np.arange(SIZE) > 0, counts)
         for turn in range(2):
             arms = models.next_arms(None, picks)
             policy = policy_of(
                 [ranking(arm, scores) for arm in arms],
                 candidates,
-                Counts(rng, SIZE),
+                counts,
                 NO_EXPLORATION,
             )
             choice = draw(policy, rng)
             assert (choice.item, choice.propensity) == (SIZE - 1 - turn, 1.0)
-            candidates[choice.item] = False
+            candidates = candidates.minus([choice.item])
             picks[choice.arm or ""] += 1
             credited[f"{choice.arm} {turn}"] += 1
         assert picks == {"first": 1, "second": 1}

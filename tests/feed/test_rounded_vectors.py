@@ -13,7 +13,7 @@ from microlens.config.run_config import RunConfig
 from microlens.data.new_items import NewItem
 from microlens.data.prepare import prepare
 from microlens.feed import scored_items, served_model
-from microlens.feed.rounded_vectors import RoundedVectors
+from microlens.feed.rounded_vectors import GROUP, RoundedVectors
 from microlens.feed.scored_items import ScoredItems
 from microlens.feed.served_model import ServedModel
 from microlens.files.run_manifest import replace_text
@@ -42,7 +42,7 @@ def bests(vectors: torch.Tensor, query: torch.Tensor, k: int, without: np.ndarra
 )
 def test_the_highest_dot_products_are_among_the_candidates(seed: int, k: int, kind: str, scale: float) -> None:
     rng = np.random.default_rng(seed)
-    size, dim = 64 * k + int(rng.integers(0, 200)), int(rng.integers(2, 40))
+    size, dim = GROUP * k + int(rng.integers(0, 200)), int(rng.integers(2, 40))
     vectors = rng.normal(size=(size, dim))
     if kind == "long and short":
         vectors *= 10 ** rng.uniform(-6, 0, (size, 1))
@@ -55,11 +55,27 @@ def test_the_highest_dot_products_are_among_the_candidates(seed: int, k: int, ki
     found = torch.from_numpy((scale * vectors).astype(np.float32))
     query = torch.from_numpy(rng.normal(size=(1, dim)).astype(np.float32))
     without = np.array(bests(found, query, int(rng.integers(0, 20)), np.zeros(0, np.int64)), np.int64)
-    rounded = RoundedVectors.of(found, np.arange(size))
-    candidates = rounded.candidates(query, k, without)
-    assert set(bests(found, query, k, without)) <= set(candidates.tolist())
-    grown = RoundedVectors.of(found, np.arange(size - 3)).with_vectors(found[-3:])
-    np.testing.assert_array_equal(grown.candidates(query, k, without), candidates)
+    later = int(rng.integers(0, size - GROUP * k + 1))
+    of_all, grown = RoundedVectors.of(found, np.arange(size)), RoundedVectors.of(found, np.arange(size - later))
+    value = float(found[rng.integers(size)] @ query[0])
+    for rounded in (of_all, grown.with_vectors(found[size - later :])):
+        candidates = rounded.candidates(query, k, without)
+        assert set(bests(found, query, k, without)) <= set(candidates.tolist())
+        assert (np.diff(candidates) > 0).all()
+        check_above(rounded, found, query, value, without)
+
+
+def check_above(
+    rounded: RoundedVectors, vectors: torch.Tensor, query: torch.Tensor, value: float, without: np.ndarray
+) -> None:
+    """Those above a value are the certain ones and some of the uncertain ones."""
+    products = (vectors.double() @ query[0].double()).numpy()
+    products[without] = -np.inf
+    certain, uncertain = rounded.above(query, value, without)
+    assert (np.diff(uncertain) > 0).all()
+    others = np.delete(products, uncertain)
+    assert certain == np.count_nonzero(others > value)
+    assert value not in others
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["any numbers", "whole numbers, which rounding does not change"])
@@ -73,6 +89,20 @@ def test_few_of_many_items_are_candidates(whole: bool) -> None:
         candidates = rounded.candidates(query, 10, nothing)
         assert set(bests(found[rows], query, 10, nothing)) <= set(candidates.tolist())
         assert len(candidates) < 100
+        value = float(found[rows[123]] @ query[0])
+        check_above(rounded, found[rows], query, value, nothing)
+        assert len(rounded.above(query, value, nothing)[1]) < 40_000 * (0.05 if whole else 0.15)
+
+
+def test_long_vectors_do_not_blur_short_ones() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(64_000, 32)) * np.where(rng.random((64_000, 1)) < 0.05, 1000, 1)
+    vectors[:, 0] = abs(vectors[:, 0])
+    found, query = torch.from_numpy(vectors.astype(np.float32)), torch.zeros(1, 32)
+    query[0, 0] = -1
+    candidates = RoundedVectors.of(found, np.arange(64_000)).candidates(query, 10, np.zeros(0, np.int64))
+    assert set(bests(found, query, 10, np.zeros(0, np.int64))) <= set(candidates.tolist())
+    assert len(candidates) < 6000
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +150,8 @@ def check_best_items(model: ServedModel) -> None:
         np.testing.assert_array_equal(found.items, expected.items)
         np.testing.assert_array_equal(found.scores, expected.scores)
         assert not found.are_all
+        for item in [0, history[0], *np.flatnonzero(model.rows)[[0, 7, -1]].tolist(), len(model.rows)]:
+            assert found.place(item) == expected.place(item)
 
 
 def test_the_best_of_many_items_are_those_of_recommend(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 from microlens.feed import scored_items
+from microlens.feed.candidates import Candidates
 from microlens.feed.scored_items import ScoredItems
+from tests.feed import test_policies
+from tests.feed.test_policies import Counts
 
 SIZE = 20
+
+
+def candidates_of(mask: np.ndarray) -> Candidates:
+    """The candidates of a mask (C,), half of the other items being those that the person has had."""
+    counts = Counts(np.random.default_rng(0), len(mask))
+    return test_policies.candidates_of(mask, counts)
 
 
 @pytest.mark.parametrize("kept", [1, 3, 8, SIZE, 256])
@@ -23,15 +32,15 @@ def test_the_best_candidate_and_its_place_follow_a_sort(
         order = sorted(range(SIZE), key=lambda item: (-scores[item], item))
         ranked = [item for item in order if scores[item] > -np.inf]
         scored = ScoredItems.of(lambda: scores)  # noqa: B023
-        assert scored.best(candidates) == next((item for item in ranked if candidates[item]), None)
+        assert scored.best(candidates_of(candidates)) == next((item for item in ranked if candidates[item]), None)
         places = {item: (scores[item], rank) for rank, item in enumerate(ranked, 1)}
         assert [scored.place(item) for item in range(SIZE)] == [places.get(item) for item in range(SIZE)]
 
 
 def test_items_that_came_later_are_no_candidates_and_have_no_place() -> None:
     scored = ScoredItems.of(lambda: np.arange(5, dtype=np.float32))
-    assert scored.best(np.ones(9, bool)) == 4
-    assert scored.best(np.ones(3, bool)) == 2
+    assert scored.best(candidates_of(np.ones(9, bool))) == 4
+    assert scored.best(candidates_of(np.ones(3, bool))) == 2
     assert scored.place(7) is None
 
 
@@ -40,7 +49,11 @@ def test_scores_are_computed_again_only_where_the_kept_items_do_not_tell(monkeyp
     computed = []
     scored = ScoredItems.of(lambda: computed.append(1) or np.arange(SIZE, dtype=np.float32))
     candidates = np.ones(SIZE, bool)
-    assert (scored.best(candidates), scored.place(SIZE - 2), len(computed)) == (SIZE - 1, (SIZE - 2.0, 2), 1)
+    assert (scored.best(candidates_of(candidates)), scored.place(SIZE - 2), len(computed)) == (
+        SIZE - 1,
+        (SIZE - 2.0, 2),
+        1,
+    )
     candidates[10:] = False
-    assert (scored.best(candidates), len(computed)) == (9, 2)
+    assert (scored.best(candidates_of(candidates)), len(computed)) == (9, 2)
     assert (scored.place(0), len(computed)) == ((0.0, SIZE), 3)

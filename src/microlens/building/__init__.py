@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar, get_type_hints
 
@@ -27,6 +27,33 @@ def pick(table: Mapping[str, T], name: str, where: str) -> T:
     if name not in table:
         raise InputError(f"{where} is '{name}', which is unknown; {nearest(name, table)}")
     return table[name]
+
+
+class LazyValues(Mapping[str, Any]):
+    """Values by name, each computed when it is taken; a list of a million titles takes a while.
+
+    Args:
+        compute: functions that compute the values.
+    """
+
+    def __init__(self, compute: Mapping[str, Callable[[], Any]]) -> None:
+        self._compute = dict(compute)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._compute[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._compute
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._compute)
+
+    def __len__(self) -> int:
+        return len(self._compute)
+
+    def plus(self, name: str, value: object) -> "LazyValues":
+        """These and one more."""
+        return LazyValues({**self._compute, name: lambda: value})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,16 +40,21 @@ def encode_catalogue(
     share = process.share_of(num_items)
     items = np.arange(1, num_items + 1)[share]
     size = CLIPS_AT_ONCE if model.item_encoder.sees_content else ITEMS_AT_ONCE
-    parts = []
+    catalogue = torch.zeros(0)
     for start in range(0, len(items), size):
         chunk = items[start : start + size]
         batch = ItemBatch(items=torch.from_numpy(chunk), content=content.read(chunk))
-        parts.append(model.encode_items(batch.to(device)).float())
-    vectors = gather_shares(torch.cat(parts), num_items, process)
-    if not all_finite(vectors):
-        broken = 1 + int(vectors.isfinite().all(1).logical_not().nonzero()[0])
+        vectors = model.encode_items(batch.to(device)).float()
+        if start == 0:  # one array from the start, because parts of a large catalogue would be there twice
+            catalogue = vectors.new_zeros(1 + len(items), vectors.shape[1])
+        catalogue[1 + start : 1 + start + len(chunk)] = vectors
+    if process.world_size > 1:
+        everything = gather_shares(catalogue[1:], num_items, process)
+        catalogue = torch.cat([catalogue[:1], everything])
+    if not all_finite(catalogue):
+        broken = int(catalogue.isfinite().all(1).logical_not().nonzero()[0])
         raise InputError(f"the vector of item {content.item_id(broken)} is NaN or infinite: {TRAIN_AGAIN}")
-    return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+    return catalogue
 
 
 @torch.inference_mode()

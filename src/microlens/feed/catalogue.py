@@ -1,5 +1,6 @@
 """The items of a feed: those of the dataset, and uploads, with their texts, media files and rules."""
 
+import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Catalogue:
         settings: which tags are shown, and to whom.
 
     Attributes:
-        active: whether each item may be shown: (C,), for padding False.
+        active: whether each item may be shown: (C,), for padding False; another array whenever that changes.
         adult: whether each item is shown to adults only: (C,).
         pins: item numbers by the position in a session at which they are shown, from 1.
     """
@@ -60,7 +61,7 @@ class Catalogue:
         self._settings = settings
         self._ids = dataset.item_ids
         self._table = dataset.items.with_columns(pl.col("title", "tag").fill_null(""))
-        self._durations: list[float | None] = self._table["duration"].to_list()
+        self._durations = self._table["duration"].to_numpy()
         self._uploads: list[Item] = []
         self._numbers: dict[str, int] = {}  # of uploads
         self._changing = threading.Lock()
@@ -151,8 +152,8 @@ class Catalogue:
         own = number - 1 - len(self._ids)
         if own >= 0:
             return self._uploads[own].duration_ms
-        duration = self._durations[number - 1]
-        return None if duration is None else round(1000 * duration)
+        duration = float(self._durations[number - 1])
+        return None if math.isnan(duration) else round(1000 * duration)
 
     def add_upload(self, row: Row) -> int:
         """Add an uploaded item, a row of the store; returns its number."""
@@ -193,7 +194,9 @@ class Catalogue:
         with self._changing:
             active = self._allowed.copy()
             active[list(down)] = False
-            self.active, self.pins = active, sorted(pins)
+            self.pins = sorted(pins)
+            if not np.array_equal(active, self.active):
+                self.active = active
 
 
 def _media(release: Path | None, *, text_ids: bool) -> tuple[dict[Any, Path], dict[Any, Path]]:

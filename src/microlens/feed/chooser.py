@@ -3,10 +3,12 @@
 import secrets
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from microlens.feed.candidates import Allowed, Bools, Candidates
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.item_counts import ItemCounts
 from microlens.feed.models import Models
@@ -15,7 +17,7 @@ from microlens.feed.person import Person, Session
 from microlens.feed.policies import Certain, Choice, Part, Ranking, draw, policy_of
 from microlens.feed.score_cache import ScoreCache
 from microlens.feed.scored_items import ScoredItems
-from microlens.feed.served_model import Bools, ServedModel
+from microlens.feed.served_model import ServedModel
 from microlens.feed.settings import FeedSettings
 
 
@@ -45,7 +47,7 @@ class _Choosing:
     session: Session
     serving: dict[str, ServedModel]
     histories: dict[str, list[int]]
-    candidates: Bools
+    candidates: Candidates
     picks: Counter[str]
     cache: ScoreCache
     taken: set[int] = field(default_factory=set)
@@ -60,7 +62,7 @@ class _Choosing:
 
     def take(self, choice: Choice) -> None:
         """Note a choice, which is no candidate any more."""
-        self.candidates[choice.item] = False
+        self.candidates = self.candidates.minus([choice.item])
         self.taken.add(choice.item)
         if choice.arm is not None:
             self.picks[choice.arm] += 1
@@ -71,7 +73,8 @@ class Chooser:
 
     def __init__(self, catalogue: Catalogue, models: Models, counts: ItemCounts, settings: FeedSettings) -> None:
         self._catalogue, self._models, self._counts, self._settings = catalogue, models, counts, settings
-        self._cache = ScoreCache()
+        self._cache, self._version = ScoreCache(), models.version
+        self._allowed: dict[bool, tuple[Bools, Allowed]] = {}
 
     def choose(self, person: Person, session: Session, count: int, opened: int | None = None) -> NextItems:
         """Choose the next items of a session.
@@ -110,12 +113,12 @@ class Chooser:
         return min(1.0, sum(part.share * part.probability(item) for part in policy))
 
     def _begin(self, person: Person, session: Session) -> _Choosing:
-        serving = self._models.serving
+        serving, version = self._models.serving, self._models.version
+        if version != self._version:
+            self._version = version
+            self._cache.keep(self._models.all)
         histories = {arm: model.known([*model.continued, *person.history]) for arm, model in serving.items()}
-        active = self._catalogue.active
-        candidates = active.copy() if session.adult else active > self._catalogue.adult[: len(active)]
-        for items in (list(person.shown), *histories.values()):
-            candidates[items] = False
+        candidates = Candidates(self._allowed_items(adult=session.adult), chain(person.shown, *histories.values()))
         return _Choosing(
             person=person,
             session=session,
@@ -126,15 +129,25 @@ class Chooser:
             cache=self._cache,
         )
 
+    def _allowed_items(self, *, adult: bool) -> Allowed:
+        """The items that may be shown to adults, or to everybody, by the present rules."""
+        active, only_adults = self._catalogue.active, self._catalogue.adult
+        known = self._allowed.get(adult)
+        if known is None or known[0] is not active:
+            mask = active if adult else active > only_adults[: len(active)]
+            known = self._allowed[adult] = active, Allowed(mask, self._counts)
+        return known[1]
+
     def _policy(self, state: _Choosing, position: int, arms: list[str], opened: int | None) -> list[Part]:
         if opened is not None:
             return [Certain(item=opened, reason="opened", share=1.0)]
         candidates, pins = state.candidates, self._catalogue.pins
-        pinned = next((item for pin, item in pins if pin <= position + 1 and candidates[item]), None)
+        pinned = next((item for pin, item in pins if pin <= position + 1 and item in candidates), None)
         if pinned is not None:
             return [Certain(item=pinned, reason="pinned", share=1.0)]
-        candidates = _without(candidates, [item for pin, item in pins if pin > position + 1])
-        if candidates.any():
+        # Those that are pinned to later positions have to wait, unless nothing else is left.
+        candidates = candidates.minus(item for pin, item in pins if pin > position + 1) or candidates
+        if candidates:
             return policy_of(state.rankings(arms), candidates, self._counts, self._settings.exploration)
         return self._again(state)
 
@@ -169,12 +182,3 @@ class Chooser:
             "propensity": choice.propensity,
             "arm": choice.arm if self._models.interleave else arm,
         }
-
-
-def _without(candidates: Bools, later: list[int]) -> Bools:
-    """The candidates without those that are pinned to later positions, unless these are all that is left."""
-    if not later:
-        return candidates
-    left = candidates.copy()
-    left[later] = False
-    return left if left.any() else candidates

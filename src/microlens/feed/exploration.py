@@ -4,13 +4,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc
 
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int32
 
 Floats = npt.NDArray[np.float64]
 _GRID = 65  # values of the watched share at which the distribution functions are evaluated
 
 
-def thompson(watched: Floats, ends: Int64) -> Floats:
+def thompson(watched: Floats, ends: Int32) -> Floats:
     """The probability of each item to have the highest draw from its posterior: (K,).
 
     The posterior of the watched share is Beta(1 + w, 1 + n - w) after n exposures whose watched shares sum to w. The

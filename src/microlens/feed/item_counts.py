@@ -1,21 +1,23 @@
 """Counts of each item: interactions in the dataset, and exposures, views, likes, comments and watched share here."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Select, case, func, select
 
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int32
 from microlens.feed.catalogue import Catalogue
 from microlens.feed.database import Row
 from microlens.feed.event_store import EventStore
 from microlens.feed.person import watched_share
 from microlens.feed.schema import EVENTS, EXPOSURES
 
+Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+_AT_ONCE = 1 << 21  # interactions, which bincount converts to 64 bits
 _OF_THE_FEED = ("exposures", "views", "likes", "comments", "ends", "watched")
 
 
@@ -24,11 +26,13 @@ class ItemCounts:
 
     Args:
         catalogue: the items.
+        new_below: items with fewer interactions and exposures are new.
 
     Attributes:
         interactions: interactions in the dataset.
         exposures: times shown.
-        occurrences: both together, which every choice reads.
+        is_new: whether each item is new.
+        version: raised after every change of ``is_new``.
         views: times started.
         likes: people who like it.
         comments: comments.
@@ -36,27 +40,29 @@ class ItemCounts:
         watched: sum of the watched shares of these.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogue: Catalogue, new_below: int) -> None:
+        self._catalogue, self._new_below = catalogue, new_below
         size = len(catalogue.active)
-        found = np.bincount(catalogue.dataset.interactions.items, minlength=size)
-        self.interactions: Int64 = found.astype(np.int64)
-        self.exposures: Int64 = np.zeros(size, np.int64)
-        self.occurrences: Int64 = self.interactions.copy()
-        self.views, self.likes, self.comments, self.ends = (self.exposures.copy() for _ in range(4))
+        self.interactions, self.exposures, self.views, self.likes, self.comments, self.ends = _zeros(size)
+        items = catalogue.dataset.interactions.items
+        for start in range(0, len(items), _AT_ONCE):
+            self.interactions += np.bincount(items[start : start + _AT_ONCE], minlength=size).astype(np.int32)
         self.watched: Floats = np.zeros(size)
+        self.is_new: Bools = self.interactions < new_below
+        self.version = 0
         self._changing = threading.Lock()
 
     def grow(self, size: int) -> None:
         """Add items without counts."""
         with self._changing:
-            for name in ("interactions", "occurrences", *_OF_THE_FEED):
+            for name in ("interactions", *_OF_THE_FEED):
                 setattr(self, name, _grown(getattr(self, name), size))
+            self._find_new()
 
     def load(self, store: EventStore) -> None:
         """Replace the counts of the feed by those of the store; an item that is added meanwhile has none."""
         size = len(self.exposures)
-        fresh = {name: np.zeros_like(getattr(self, name)[:size]) for name in _OF_THE_FEED}
+        fresh = {name: np.zeros(size, getattr(self, name).dtype) for name in _OF_THE_FEED}
         for name, statement in _COUNTED.items():
             for row in store.read(statement()):
                 number = self._catalogue.number(row["item"])
@@ -70,13 +76,19 @@ class ItemCounts:
         with self._changing:
             for name, counts in fresh.items():
                 setattr(self, name, _grown(counts, len(self.interactions)))
-            self.occurrences = self.interactions + self.exposures
+            self._find_new()
+
+    def _find_new(self) -> None:
+        self.is_new = self.interactions + self.exposures < self._new_below
+        self.version += 1
 
     def add_exposure(self, number: int) -> None:
         """Count an item that is shown."""
         with self._changing:
             self.exposures[number] += 1
-            self.occurrences[number] += 1
+            if self.is_new[number] and self.interactions[number] + self.exposures[number] >= self._new_below:
+                self.is_new[number] = False
+                self.version += 1
 
     def add_event(self, number: int, event: Row, liked: int) -> None:
         """Count an event about an item; ``liked`` is the change in the number of people who like it."""
@@ -87,6 +99,10 @@ class ItemCounts:
             if event["kind"] == "end" and event["watched_ms"] is not None:
                 self.ends[number] += 1
                 self.watched[number] += watched_share(event)
+
+
+def _zeros(size: int) -> Iterator[Int32]:
+    return (np.zeros(size, np.int32) for _ in range(6))
 
 
 def _grown(counts: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:

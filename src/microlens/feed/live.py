@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ from microlens.feed.uploads import Uploads
 
 MOST_AT_ONCE = 5
 _SCORING_THREADS = 2
+_NICENESS = 5  # of the thread that loads models
 _ATTEMPTS = 10
 _log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Feed:
     ) -> None:
         self.store, self.catalogue, self.models, self.settings = store, catalogue, models, settings
         self.study = None if study is None else Study(study, Participants(store, study.name), models)
-        self.counts = ItemCounts(catalogue)
+        self.counts = ItemCounts(catalogue, settings.exploration.new_below)
         self.uploads = Uploads(store, catalogue, self.counts, models)
         self.uploads.refresh()
         self.publisher: Publisher | None = None
@@ -75,6 +78,7 @@ class Feed:
         self.people = People(store, catalogue, models, settings)
         self._chooser = Chooser(catalogue, models, self.counts, settings)
         self._scoring = ThreadPoolExecutor(_SCORING_THREADS, "scoring", torch.set_num_threads, (1,))
+        self._loading = ThreadPoolExecutor(1, "loading", _give_way)
         for model in models.serving.values():
             self._note(model)
 
@@ -82,6 +86,7 @@ class Feed:
         """End the threads, and commit what is left."""
         if self.publisher is not None:
             self.publisher.close()
+        self._loading.shutdown()
         self._scoring.shutdown()
         self.store.close()
 
@@ -213,14 +218,16 @@ class Feed:
         return True
 
     def replace_model(self, folder: Path, arm: str | None = None) -> ServedModel:
-        """Load a run and serve it in an arm, by default the only one; requests go on meanwhile.
+        """Load a run and serve it in an arm, by default the only one; requests go on meanwhile, and first.
 
         The run may have been trained on other data than the present one; items are matched by their ids.
 
         Raises:
             InputError: the run cannot be served, knows none of the items, or the arm is unknown.
         """
-        arm = self.models.arm(arm)
+        return self._loading.submit(self._replace_model, folder, self.models.arm(arm)).result()
+
+    def _replace_model(self, folder: Path, arm: str) -> ServedModel:
         model = self.uploads.join(arm, _opened(folder, self.models.serving[arm]))
         self._note(model)
         return model
@@ -239,6 +246,13 @@ class Feed:
         _log.info("serving %s from %s", model.id, model.folder)
         row = {"model": model.id, "folder": str(model.folder.resolve()), "digest": model.digest, "loaded": now_ms()}
         self.store.add(MODELS, **row)
+
+
+def _give_way() -> None:
+    """Let the threads that answer requests have the cores first."""
+    torch.set_num_threads(1)
+    if sys.platform == "linux":  # where each thread has a priority of its own
+        os.nice(_NICENESS)
 
 
 def _opened(folder: Path, former: ServedModel) -> ServedModel:

@@ -12,7 +12,8 @@ from microlens.feed.served_model import ServedModel
 class Models:
     """The models that are served, by arm: the name that a model keeps when it is replaced.
 
-    A request reads :attr:`serving` once and works with those models to its end, so that no request sees a change.
+    A request reads ``serving`` once and works with those models to its end, so that no request sees a change. Every
+    change raises ``version``.
 
     Args:
         models: one for each arm, which is named by its run folder.
@@ -25,6 +26,7 @@ class Models:
 
     def __init__(self, models: Sequence[ServedModel], *, interleave: bool = False, seed: int = 0) -> None:
         self.serving = {model.name: model for model in models}
+        self.version = 0
         if len(self.serving) < len(models):
             raise InputError("two run folders have the same name, which exposures could not tell apart; rename one.")
         self.interleave = interleave and len(models) > 1
@@ -67,6 +69,7 @@ class Models:
         with self._changing:
             self._former[arm] = self._serving(arm)
             self.serving = {**self.serving, arm: model}
+            self.version += 1
 
     def back(self, arm: str) -> ServedModel:
         """Serve the former model of an arm again; doing this twice changes nothing.
@@ -80,6 +83,7 @@ class Models:
                 raise InputError(f"the model of {arm} has not been replaced, so there is none to go back to.")
             self._former[arm] = current
             self.serving = {**self.serving, arm: former}
+            self.version += 1
             return former
 
     def change(self, function: Callable[[ServedModel], ServedModel]) -> None:
@@ -87,6 +91,7 @@ class Models:
         with self._changing:
             self._former = {arm: function(model) for arm, model in self._former.items()}
             self.serving = {arm: function(model) for arm, model in self.serving.items()}
+            self.version += 1
 
     @property
     def all(self) -> list[ServedModel]:

@@ -3,17 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from microlens.data.interactions import Int64
+from microlens.data.interactions import Int32, Int64
 from microlens.feed import exploration
+from microlens.feed.candidates import Candidates, Remaining
 from microlens.feed.exploration import Floats
 from microlens.feed.item_counts import ItemCounts
 from microlens.feed.scored_items import ScoredItems
-from microlens.feed.served_model import Bools
 from microlens.feed.settings import ExplorationSettings
 
 Reason = Literal["model", "popular", "explored", "pinned", "opened", "again"]
@@ -55,7 +54,7 @@ class Certain(Part):
 class Weighted(Part):
     """Chooses one of ``items`` (K,) by ``probabilities`` (K,)."""
 
-    items: Int64
+    items: Int32
     probabilities: Floats
 
     def draw(self, rng: np.random.Generator) -> int:
@@ -69,38 +68,32 @@ class Weighted(Part):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Popular(Part):
-    """Chooses each of the items in ``among`` (C,) in proportion to its interactions (C,) plus one."""
+    """Chooses each candidate in proportion to its interactions plus one."""
 
-    among: Bools
-    interactions: Int64
+    among: Candidates
 
     def draw(self, rng: np.random.Generator) -> int:
         """Draw an item."""
-        cumulative = np.where(self.among, self.interactions + 1, 0).cumsum()
-        return int(np.searchsorted(cumulative, rng.integers(self._total), side="right"))
+        return self.among.popular(rng)
 
     def probability(self, item: int) -> float:
-        """The probability of an item, 0 for those that are not in ``among``."""
-        return float(self.among[item]) * float(self.interactions[item] + 1) / self._total
-
-    @cached_property
-    def _total(self) -> int:
-        return int(np.sum(self.interactions, where=self.among)) + int(np.count_nonzero(self.among))
+        """The probability of an item, 0 for those that are no candidates."""
+        return self.among.popularity(item)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Uniform(Part):
-    """Chooses each of the items in ``among`` (C,) with the same probability; at least one is in it."""
+    """Chooses each of the items in ``among`` with the same probability; at least one is in it."""
 
-    among: Bools
+    among: Remaining
 
     def draw(self, rng: np.random.Generator) -> int:
         """Draw an item."""
-        return int(rng.choice(np.flatnonzero(self.among)))
+        return self.among[int(rng.integers(len(self.among)))]
 
     def probability(self, item: int) -> float:
         """1 / K for each of the K items."""
-        return float(self.among[item]) / int(np.count_nonzero(self.among))
+        return (item in self.among) / len(self.among)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +131,15 @@ def _index(probabilities: Floats, rng: np.random.Generator) -> int:
 
 
 def policy_of(
-    rankings: Sequence[Ranking], candidates: Bools, counts: ItemCounts, settings: ExplorationSettings
+    rankings: Sequence[Ranking], candidates: Candidates, counts: ItemCounts, settings: ExplorationSettings
 ) -> list[Part]:
     """The policy for a person: the best item of a model, or popular items, and exploration.
 
     Args:
         rankings: the models that may choose, each with the same probability. Without any, or if they know none of the
             candidates, items are drawn by popularity.
-        candidates: (C,) whether an item may be chosen; at least one.
-        counts: counts of the items.
+        candidates: the items that may be chosen; at least one.
+        counts: their counts.
         settings: how to explore.
     """
     found = [(ranking.arm, ranking.scored.best(candidates)) for ranking in rankings]
@@ -154,19 +147,28 @@ def policy_of(
     share = 1.0 - settings.share
     parts: list[Part] = [Certain(item=item, reason="model", share=share / len(known), arm=arm) for arm, item in known]
     if not known:
-        interactions = counts.interactions[: len(candidates)]
-        parts.append(Popular(share=share, among=candidates.copy(), interactions=interactions, reason="popular"))
+        parts.append(Popular(share=share, among=candidates, reason="popular"))
     if settings.share:
         parts.append(_exploring(candidates, counts, settings))
     return parts
 
 
-def _exploring(candidates: Bools, counts: ItemCounts, settings: ExplorationSettings) -> Part:
-    new = candidates & (counts.occurrences[: len(candidates)] < settings.new_below)
-    among = new if new.any() else candidates.copy()
+def _exploring(candidates: Candidates, counts: ItemCounts, settings: ExplorationSettings) -> Part:
+    among = candidates.new if len(candidates.new) else candidates.all
     if settings.kind == "epsilon":
         return Uniform(share=settings.share, among=among, reason="explored")
-    items = np.flatnonzero(among)
-    items = items[np.argsort(counts.exposures[items], kind="stable")[: settings.pool]]
+    items = among.array()
+    items = items[_lowest(counts.exposures[items], settings.pool)]
     probabilities = exploration.thompson(counts.watched[items], counts.ends[items])
     return Weighted(share=settings.share, items=items, probabilities=probabilities, reason="explored")
+
+
+def _lowest(counts: Int32, k: int) -> Int64:
+    """The places of the ``k`` lowest of some counts (K,), ascending; the first ones of equal counts."""
+    if len(counts) > k:
+        edge = np.partition(counts, k - 1)[k - 1]
+        below = np.flatnonzero(counts < edge)
+        found = np.concatenate([below, np.flatnonzero(counts == edge)[: k - len(below)]])
+    else:
+        found = np.arange(len(counts))
+    return found[np.argsort(counts[found], kind="stable")]

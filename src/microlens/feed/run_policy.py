@@ -30,7 +30,7 @@ class RunPolicy:
         self._settings = settings.model_copy(update={"exploration": ExplorationSettings(share=0.0)})
         model = ServedModel.open(run, dataset)
         self._catalogue = Catalogue(model.dataset, None, self._settings)
-        counts = ItemCounts(self._catalogue)
+        counts = ItemCounts(self._catalogue, 0)
         self._chooser = Chooser(self._catalogue, Models([model]), counts, self._settings)
 
     def apply_rules(self, rules: Iterable[Row]) -> None:

@@ -2,12 +2,13 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from microlens.feed.scored_items import ScoredItems
 from microlens.feed.served_model import ServedModel
 
 _KEPT = 1024  # of a few kilobytes each
-_Key = tuple[str, int, tuple[int, ...]]
+_Key = tuple[ServedModel, tuple[int, ...]]
 
 
 class ScoreCache:
@@ -19,7 +20,7 @@ class ScoreCache:
 
     def scored(self, model: ServedModel, history: list[int]) -> ScoredItems:
         """The scored items of a model after a history; see :meth:`ServedModel.scores`."""
-        key = (model.id, len(model.rows), tuple(history))
+        key = (model, tuple(history))
         with self._changing:
             if key in self._scored:
                 self._scored.move_to_end(key)
@@ -30,3 +31,10 @@ class ScoreCache:
             if len(self._scored) > _KEPT:
                 self._scored.popitem(last=False)
         return scored
+
+    def keep(self, models: Iterable[ServedModel]) -> None:
+        """Drop what others than these models have scored; it would hold the others in memory."""
+        kept = set(models)
+        with self._changing:
+            for key in [key for key in self._scored if key[0] not in kept]:
+                del self._scored[key]

@@ -18,7 +18,7 @@ from microlens.data.interactions import Int64
 from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.feed.rounded_vectors import RoundedVectors
-from microlens.files.writing import sha256
+from microlens.files.run_manifest import digest
 from microlens.release.ids import positions_of
 from microlens.runs.added_items import EncodedItem, read_of_new_items
 from microlens.runs.assembly import Experiment, open_experiment
@@ -27,7 +27,7 @@ from microlens.runs.recommend import Ranker
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 _MANY = 100_000  # items, from which on rounded vectors save time
-_FEW = 16  # candidates are worth their scores if they are this small a part of the items
+_FEW = 4  # scores of some items take less time than those of all if they are this small a part of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class ServedModel:
                 f"{run.config.model.name} identifies users by number and cannot read the history of a new person; "
                 f"name a user whom everybody continues with --user ID, or serve another model."
             )
-        return cls(folder, sha256(run.best)[:16], ranker, _numbers(run), np.zeros(0, np.int64), user)
+        return cls(folder, digest(run.best)[:16], ranker, _numbers(run), np.zeros(0, np.int64), user)
 
     @cached_property
     def name(self) -> str:
@@ -145,7 +145,7 @@ class ServedModel:
     @cached_property
     def rows(self) -> Int64:
         """The row of each item in the catalogue of the run: (N+A+1,), 0 where it has none."""
-        return np.concatenate([self.numbers, self.uploads])
+        return np.concatenate([self.numbers, self.uploads]) if len(self.uploads) else self.numbers
 
     @cached_property
     def warm(self) -> Bools:
@@ -191,13 +191,34 @@ class ServedModel:
         """
         if self.rounded is None:
             return None
-        state = self.ranker.state(self.rows[history], self._user)
-        found = self._known[self.rounded.candidates(state, k, np.searchsorted(self._known, history))]
-        if len(found) > len(self._known) // _FEW:
+        state, own = self._state(history), np.searchsorted(self._known, history)
+        return self._scores_of(self.rounded.candidates(state, k, own), state, history)
+
+    def place(self, item: int, history: list[int]) -> tuple[float, int] | None:
+        """The score of an item in :meth:`scores`, and its rank from 1, equal scores by number; None if it has none."""
+        if item >= len(self.rows) or not self.rows[item] or item in history:
             return None
-        scores: Float32 = self.ranker.scores_of(self.rows[found], state).numpy()
-        scores[np.isin(found, history)] = -np.inf
-        return found, scores
+        if self.rounded is not None:
+            state, own = self._state(history), np.searchsorted(self._known, history)
+            score = float(self.ranker.scores_of(self.rows[[item]], state))
+            above, uncertain = self.rounded.above(state, score, own)
+            found = self._scores_of(uncertain, state, history)
+            if found is not None:
+                return score, 1 + above + ahead(found[1], score, int(np.searchsorted(found[0], item)))
+        scores = self.scores(history)
+        return float(scores[item]), 1 + ahead(scores, scores[item], item)
+
+    def _state(self, history: list[int]) -> Tensor:
+        return self.ranker.state(self.rows[history], self._user)
+
+    def _scores_of(self, places: Int64, state: Tensor, history: list[int]) -> tuple[Int64, Float32] | None:
+        """The known items at some places and their scores, minus infinity in the history; None if they are many."""
+        if len(places) > len(self._known) // _FEW:
+            return None
+        items = self._known[places]
+        scores: Float32 = self.ranker.scores_of(self.rows[items], state).numpy()
+        scores[np.isin(items, history)] = -np.inf
+        return items, scores
 
     @cached_property
     def _known(self) -> Int64:
@@ -208,21 +229,27 @@ class ServedModel:
         return np.array_equal(self.rows, np.arange(len(self.rows)))
 
     @cached_property
-    def unit_vectors(self) -> Tensor | None:
-        """The vectors of all rows, of length 1; None if the model has none to compare."""
-        if not self.ranker.run.model.item_encoder.comparable:
-            return None
-        return functional.normalize(self.ranker.catalogue, dim=1)
+    def num_known(self) -> int:
+        """The number of items that the model knows."""
+        return len(self._known)
 
     def nearest(self, item: int, among: list[int], k: int) -> list[tuple[int, float]]:
-        """The ``k`` items among some with the highest cosine similarity to an item, and the similarities."""
-        units = self.unit_vectors
+        """The ``k`` items among some with the highest cosine similarity to an item, and the similarities.
+
+        Nothing if the model has no vectors to compare.
+        """
         others = [other for other in among if self.rows[other] and other != item]
-        if units is None or not others or not self.rows[item]:
+        if not self.ranker.run.model.item_encoder.comparable or not others or not self.rows[item]:
             return []
-        cosines = units[torch.from_numpy(self.rows[others])] @ units[int(self.rows[item])]
+        vectors = functional.normalize(self.ranker.catalogue[torch.from_numpy(self.rows[[item, *others]])], dim=1)
+        cosines = vectors[1:] @ vectors[0]
         best = cosines.topk(min(k, len(others)))
         return [(others[index], float(cosine)) for cosine, index in zip(*best, strict=True)]
+
+
+def ahead(scores: Float32, score: float, before: int) -> int:
+    """How many scores (C,) are higher than one, or equal to it and among the first ``before``."""
+    return int(np.count_nonzero(scores > score)) + int(np.count_nonzero(scores[:before] == score))
 
 
 def _rounded(ranker: Ranker, numbers: Int64) -> RoundedVectors | None:

@@ -92,6 +92,11 @@ def check(folder: Path, *names: str) -> None:
             manifest = later
 
 
+def digest(path: Path) -> str:
+    """The SHA-256 of a file; that of a large one which :func:`check` has just read is remembered."""
+    return str(_cached_entry(path)["sha256"])
+
+
 def check_checkpoint(path: Path) -> None:
     """Check that a checkpoint in a run folder is the one that was written; a copy elsewhere has no manifest.
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -10,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from microlens.building import build
+from microlens.building import LazyValues, build
 from microlens.config.run_config import RunConfig
 from microlens.data.batches import Process
 from microlens.data.content import ItemContent
@@ -114,9 +115,8 @@ def build_experiment(
     split = dataset.split(Protocol(**config.protocol.model_dump()))
     torch.manual_seed(config.seed)
     with parameters_that_fit():
-        ids = dataset.item_id_array(split.items_kept)
         parts = (_untrained_parts if untrained_parts else _trained_parts)(config, dataset)
-        model = _build_model(config, dataset, split, ids, parts)
+        model = _build_model(config, dataset, split, parts)
     encoder = model.item_encoder
     item_keys = dataset.interactions.item_ids[split.items_kept]
     content = ItemContent(dataset, item_keys, encoder.needs, config.train.workers, encoder.may_lack)
@@ -125,20 +125,20 @@ def build_experiment(
     )
 
 
-def _build_model(
-    config: RunConfig, dataset: Dataset, split: Split, item_ids: ItemIds, parts: list[Part]
-) -> Recommender:
-    users, items = train_part(split)
-    given: ConstructorArguments = {
-        **dataset_arguments(dataset, split.items_kept),
-        "dim": config.model.dim,
-        "num_items": split.num_items,
-        "num_users": split.num_users,
-        "item_ids": item_ids,
-        "history_length": split.history_length,
-        "train_counts": torch.from_numpy(split.train_counts),
-        "train_pairs": (torch.from_numpy(users), torch.from_numpy(items)),
-    }
+def _build_model(config: RunConfig, dataset: Dataset, split: Split, parts: list[Part]) -> Recommender:
+    content: Callable[[], Mapping[str, Any]] = cache(lambda: dataset_arguments(dataset, split.items_kept))
+    given = LazyValues(
+        {
+            **{name: partial(lambda name: content()[name], name) for name in ContentArguments.__required_keys__},
+            "dim": lambda: config.model.dim,
+            "num_items": lambda: split.num_items,
+            "num_users": lambda: split.num_users,
+            "item_ids": lambda: dataset.item_id_array(split.items_kept),
+            "history_length": lambda: split.history_length,
+            "train_counts": lambda: torch.from_numpy(split.train_counts),
+            "train_pairs": lambda: tuple(map(torch.from_numpy, train_part(split))),
+        }
+    )
     constructor = RECOMMENDER_REGISTRY.find(config.model.name, "model.name")
     if takes_parts(constructor) != bool(config.parts):
         need = "needs recommenders to combine: add [[parts]] tables" if not config.parts else "combines no [[parts]]"
@@ -151,10 +151,10 @@ def _build_model(
         if not takes_encoder(constructor):
             raise InputError(f"model.name is '{config.model.name}', which takes no [encoder]; leave that table out.")
         encoder = build_encoder(config.encoder.model_dump(), given)
-        return build(constructor, config.model.options(), {**given, "item_encoder": encoder}, "model")
+        return build(constructor, config.model.options(), given.plus("item_encoder", encoder), "model")
     if not takes_parts(constructor):
         return build(constructor, config.model.options(), given, "model")
-    return build(constructor, config.model.options(), {**given, "parts": parts}, "model")
+    return build(constructor, config.model.options(), given.plus("parts", parts), "model")
 
 
 def _trained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -45,7 +46,11 @@ class Ranker:
         self.user_ids = run.dataset.user_ids.gather(run.split.users_kept)
         self.titles = run.dataset.items["title"].fill_null("").gather(run.split.items_kept[1:] - 1)
         self.catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
-        self.histories = Histories.of_split(run.split, run.dataset.interactions)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """The complete histories of the users."""
+        return Histories.of_split(self.run.split, self.run.dataset.interactions)
 
     def encode(self, item: NewItem) -> Tensor:
         """Encode an item outside the dataset for :meth:`with_new`; see :func:`encode_new_item`: (1, E)."""
@@ -120,7 +125,8 @@ class Ranker:
         width = -(-len(items) // _BLOCK) * _BLOCK
         columns = np.append(np.zeros(width, np.int64), np.arange(behind, len(self.catalogue)))
         columns[: len(items)] = items
-        scores = finite_scores(self.model, state, self.catalogue[torch.from_numpy(columns)], np.array([0]))[0]
+        vectors = self.catalogue.index_select(0, torch.from_numpy(columns))
+        scores = finite_scores(self.model, state, vectors, np.array([0]))[0]
         return scores[torch.from_numpy(np.where(items < behind, np.arange(len(items)), width + items - behind))]
 
     @torch.inference_mode()

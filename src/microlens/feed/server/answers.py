@@ -209,7 +209,7 @@ def _why(feed: Feed, exposure: Exposure) -> Why:
         reason=row["reason"],
         score=row["score"],
         rank=row["rank"],
-        of=int((model.rows > 0).sum()) - len(exposure.history),
+        of=model.num_known - len(exposure.history),
         cold=not model.warm[exposure.number],
         explored=row["explored"],
         propensity=row["propensity"],

@@ -182,6 +182,7 @@ def run_server(feed: Feed, access: Access, listening: socket.socket) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # a full collection would walk the objects of torch, for a tenth of a second, while people wait
+    gc.enable()
     config = uvicorn.Config(
         create_app(feed, access),
         log_config=None,
