@@ -47,7 +47,7 @@ COMMANDS: dict[str, list[str]] = {
         *("--engine", "--ray-address"),
     ],
     "data stats": ["DATASET", "--html", "--png", "--json"],
-    "train": ["CONFIG", "--set", "--fresh/--resume"],
+    "train": ["CONFIG", "--set", "--fresh/--resume", "--dry-run"],
     "evaluate": ["RUN", "--dataset", "--json"],
     "recommend": [
         *(
