@@ -58,7 +58,7 @@ class Fitted(Recommender):
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """Return the history as the state, (B, L): the numbers that are its vectors (B, L, 1)."""
-        return vectors[..., 0]
+        return numbers_read(history, vectors)
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """Score states (Q, L) against the items with numbers ``items`` (C, 1): (Q, C)."""
@@ -89,6 +89,11 @@ def _extends(tensor: Tensor, buffer: Tensor) -> bool:
     return tensor.ndim == buffer.ndim and all(
         old in (0, new) for new, old in zip(tensor.shape, buffer.shape, strict=True)
     )
+
+
+def numbers_read(history: Tensor, vectors: Tensor) -> Tensor:
+    """The numbers that are the vectors (B, L, 1) of histories (B, L), as float: (B, L), 0 at padding."""
+    return vectors[..., 0].where(history > 0, 0.0)
 
 
 def recency_weights(history: Tensor, decay: float) -> Tensor:

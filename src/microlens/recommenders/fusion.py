@@ -13,7 +13,7 @@ from microlens.data.new_items import NewItem
 from microlens.data.split import Split
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.conditional_logit import fit_conditional_logit
-from microlens.recommenders.fitted import Fitted
+from microlens.recommenders.fitted import Fitted, numbers_read
 from microlens.recommenders.new_items import new_ahead
 
 USERS_AT_ONCE = 256
@@ -132,7 +132,7 @@ class Fusion(Fitted):
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The user number and the history, the numbers that are its vectors (B, L, 1), as the state: (B, 1 + L)."""
-        return torch.cat([users[:, None].float(), vectors[..., 0]], 1)
+        return torch.cat([users[:, None].float(), numbers_read(history, vectors)], 1)
 
     def scores(self, states: Tensor) -> Tensor:
         """The fused scores of all items for states (Q, 1 + L): (Q, N+1+A)."""

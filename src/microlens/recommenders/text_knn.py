@@ -10,7 +10,7 @@ from torch.nn import functional
 from microlens.data.new_items import NewItem
 from microlens.encoders.words import WordRows
 from microlens.recommenders.base import Recommender
-from microlens.recommenders.fitted import ItemNumbers, recency_weights
+from microlens.recommenders.fitted import ItemNumbers, numbers_read, recency_weights
 
 
 class TextKNN(Recommender):
@@ -42,7 +42,7 @@ class TextKNN(Recommender):
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """Return the history as the state, (B, L): the numbers that are its vectors (B, L, 1)."""
-        return vectors[..., 0]
+        return numbers_read(history, vectors)
 
     @property
     def reads_of_new(self) -> frozenset[str]:
