@@ -12,10 +12,12 @@ from microlens.encoders.fusion import FUSIONS
 from microlens.encoders.id import IdEncoder
 from microlens.encoders.image import IMAGE_ENCODERS
 from microlens.encoders.popularity_bins import PopularityBinsEncoder
+from microlens.encoders.pretrained_image import image
 from microlens.encoders.sound import SOUND_ENCODERS
 from microlens.encoders.tag import TagEncoder
 from microlens.encoders.text import TEXT_ENCODERS
 from microlens.encoders.video import VIDEO_ENCODERS
+from microlens.encoders.video.pretrained import video
 from microlens.encoders.words import WordsEncoder
 from microlens.encoders.yamnet import yamnet
 from microlens.errors import InputError
@@ -26,6 +28,8 @@ CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     **TEXT_ENCODERS,
     **SOUND_ENCODERS,
     "yamnet": yamnet,
+    "image": image,
+    "video": video,
 }
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,

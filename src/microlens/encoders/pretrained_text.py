@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from microlens.encoders.huggingface import transformers_library
+from microlens.encoders.huggingface import quiet, transformers_library
 from microlens.errors import InputError
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
@@ -61,24 +62,18 @@ def pretrained_tokenizer(name: str) -> Any:
 
 
 @contextmanager
-def _loading(name: str, library: Any) -> Iterator[dict[str, bool]]:
+def _loading(name: str, library: ModuleType) -> Iterator[dict[str, bool]]:
     """Silence the library while loading; yield the loading options (only local files if ``name`` is a folder)."""
-    logging = library.utils.logging
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     conversion = os.environ.get(CONVERSION_SWITCH)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     os.environ[CONVERSION_SWITCH] = "1"
     try:
-        yield {"local_files_only": Path(name).is_dir()}
+        with quiet(library):
+            yield {"local_files_only": Path(name).is_dir(), "trust_remote_code": False}
     except InputError:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"encoder.model '{name}' cannot be loaded: {str(error).splitlines()[0]}") from None
     finally:
-        logging.set_verbosity(verbosity)
-        if progress:
-            logging.enable_progress_bar()
         if conversion is None:
             del os.environ[CONVERSION_SWITCH]
         else:
