@@ -30,6 +30,10 @@ PIXELS = {
     "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.25], "size": {"shortest_edge": 40},
     "crop_size": {"height": 32, "width": 32},
 }  # fmt: skip
+HEARD = {
+    "feature_size": 32, "sampling_rate": 48000, "fft_window_size": 1024, "hop_length": 480, "max_length_s": 5,
+    "frequency_min": 50, "frequency_max": 14000, "padding": "repeatpad", "truncation": "rand_trunc",
+}  # fmt: skip
 
 
 def library_model(name: str) -> Any:

@@ -13,6 +13,7 @@ from microlens.encoders.id import IdEncoder
 from microlens.encoders.image import IMAGE_ENCODERS
 from microlens.encoders.popularity_bins import PopularityBinsEncoder
 from microlens.encoders.pretrained_image import image
+from microlens.encoders.pretrained_sound import sound
 from microlens.encoders.sound import SOUND_ENCODERS
 from microlens.encoders.tag import TagEncoder
 from microlens.encoders.text import TEXT_ENCODERS
@@ -30,6 +31,7 @@ CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "yamnet": yamnet,
     "image": image,
     "video": video,
+    "sound": sound,
 }
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,
