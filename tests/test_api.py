@@ -36,8 +36,8 @@ COMMANDS: dict[str, list[str]] = {
     ],
     "data sample": ["RELEASE", "OUT", "--users", "--seed", "--renumber"],
     "data prepare": [
-        *("RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers", "--memory"),
-        *("--engine", "--ray-address", "--shards"),
+        *("RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--sample-rate", "--num-mels"),
+        *("--workers", "--memory", "--engine", "--ray-address", "--shards"),
     ],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],

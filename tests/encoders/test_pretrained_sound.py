@@ -106,7 +106,9 @@ def test_stored_sound_becomes_what_the_network_was_trained_on(clap: tuple[Path, 
     wanted = expected(samples)
     difference = heard(encoder_of(clap[0]), samples).numpy() - wanted
     assert wanted.shape == difference.shape == (501, 32)
-    assert np.median(np.abs(difference)) < 0.8  # of noise that windows of 25 and 21 ms see; a step late, it is 1.6 or more
+    assert (
+        np.median(np.abs(difference)) < 0.8
+    )  # of noise that windows of 25 and 21 ms see; a step late, it is 1.6 or more
     assert np.abs(difference).mean() < 1.2
     assert np.abs(difference.mean()) < 0.3
     silent = np.all(wanted == SILENCE, axis=1)

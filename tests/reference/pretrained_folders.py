@@ -113,3 +113,23 @@ def write_videomae2(model: Any, folder: Path) -> Path:
             state[f"{block}.qkv.weight"][index * len(matrix) : (index + 1) * len(matrix)] = matrix
     save_file(state, folder / "model.safetensors")
     return folder
+
+
+def write_multilingual(folder: Path, words: list[str]) -> Path:
+    """Write an XLM-RoBERTa with a tokenizer that knows these words, as files of multilingual sentence encoders are."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [*special, *dict.fromkeys(f"\u2581{word}" for word in words)]
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=3))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    config = transformers.XLMRobertaConfig(**SMALL, vocab_size=len(pieces), max_position_embeddings=40)
+    model = transformers.XLMRobertaModel(config)
+    disturb(model)
+    model.save_pretrained(folder)
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    return folder

@@ -1,5 +1,6 @@
 """Loading of language models and tokenizers from a folder or Hugging Face, without running code or pickles."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from microlens.encoders.huggingface import quiet, transformers_library
 from microlens.errors import InputError
 
+POOLING = "1_Pooling/config.json"
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 # Models without safetensors are rejected; the library would otherwise ask a server to convert their pickle.
 CONVERSION_SWITCH = "DISABLE_SAFETENSORS_CONVERSION"
@@ -59,6 +61,25 @@ def pretrained_tokenizer(name: str) -> Any:
     library = transformers_library("a text encoder")
     with _loading(name, library) as where:
         return library.AutoTokenizer.from_pretrained(name, **where)
+
+
+def own_pooling(name: str) -> str | None:
+    """The pooling that the model ``name`` was trained with, if its files say so, as those of Sentence-Transformers do.
+
+    Args:
+        name: folder or name on Hugging Face.
+    """
+    library = transformers_library("a text encoder")
+    with _loading(name, library):
+        path = library.utils.cached_file(name, POOLING, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return None
+    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    stated = settings.get("pooling_mode")
+    if isinstance(stated, str):
+        return stated
+    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    return next((pooling for mode, pooling in modes.items() if settings.get(mode)), None)
 
 
 @contextmanager
