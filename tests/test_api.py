@@ -80,7 +80,7 @@ COMMANDS: dict[str, list[str]] = {
     "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],
-    "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],
+    "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--encoder", "--option", "--json"],
 }
 
 

@@ -10,27 +10,27 @@ from torch import nn
 
 from tests.reference.huggingface import disturb
 
-LAYERS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-SMALL = {**LAYERS, "intermediate_size": 32}
-VISION = {**SMALL, "image_size": 32, "patch_size": 8}
-TEXT = {**SMALL, "vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
-VJEPA2 = {
+LAYERS: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL: dict[str, Any] = {**LAYERS, "intermediate_size": 32}
+VISION: dict[str, Any] = {**SMALL, "image_size": 32, "patch_size": 8}
+TEXT: dict[str, Any] = {**SMALL, "vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
+VJEPA2: dict[str, Any] = {
     **LAYERS, "mlp_ratio": 2, "crop_size": 32, "patch_size": 8, "frames_per_clip": 4, "pred_hidden_size": 12,
     "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1, "num_pooler_layers": 1,
 }  # fmt: skip
-FRAMES = {
+FRAMES: dict[str, Any] = {
     "num_frames": 4, "mit_hidden_size": 16, "mit_intermediate_size": 20, "mit_num_hidden_layers": 1,
     "mit_num_attention_heads": 2,
 }  # fmt: skip
-CLAP = {
+CLAP: dict[str, Any] = {
     "patch_embeds_hidden_size": 8, "depths": [2, 1], "num_attention_heads": [2, 2], "hidden_size": 16, "spec_size": 128,
     "num_mel_bins": 32, "window_size": 4, "projection_dim": 12,
 }  # fmt: skip
-PIXELS = {
+PIXELS: dict[str, Any] = {
     "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.25], "size": {"shortest_edge": 40},
     "crop_size": {"height": 32, "width": 32},
 }  # fmt: skip
-HEARD = {
+HEARD: dict[str, Any] = {
     "feature_size": 32, "sampling_rate": 48000, "fft_window_size": 1024, "hop_length": 480, "max_length_s": 5,
     "frequency_min": 50, "frequency_max": 14000, "padding": "repeatpad", "truncation": "rand_trunc",
 }  # fmt: skip

@@ -265,11 +265,12 @@ _STRAIGHT, _LOGARITHMIC = 1000 / 15, math.log(6.4) / 27  # Slaney 1998: 15 mel u
 
 def _to_slaney(hertz: Any) -> NDArray[np.float64]:
     hertz = np.asarray(hertz, np.float64)
-    return np.where(hertz < 1000, hertz / _STRAIGHT, 15 + np.log(np.maximum(hertz, 1000) / 1000) / _LOGARITHMIC)
+    above = 15 + np.log(np.maximum(hertz, 1000) / 1000) / _LOGARITHMIC
+    return np.asarray(np.where(hertz < 1000, hertz / _STRAIGHT, above))
 
 
 def _from_slaney(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(mel < 15, mel * _STRAIGHT, 1000 * np.exp((mel - 15) * _LOGARITHMIC))
+    return np.asarray(np.where(mel < 15, mel * _STRAIGHT, 1000 * np.exp((mel - 15) * _LOGARITHMIC)))
 
 
 SOUND_FAMILIES = {
