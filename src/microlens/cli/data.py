@@ -73,9 +73,10 @@ def prepare(
     ],
     dataset: Annotated[Path, typer.Argument(help="Output folder of the dataset.")],
     frames: Annotated[
-        Literal["spread", "middle", "keyframes"],
+        Literal["spread", "middle", "keyframes", "shots"],
         typer.Option(
-            help="Frames of a clip: spread over the video, consecutive around its middle, or the nearest keyframes."
+            help="Frames of a clip: spread over the video, consecutive around its middle, the nearest keyframes, or "
+            "of its shots."
         ),
     ] = "spread",
     num_frames: Annotated[int, typer.Option(help="Frames per clip.")] = 5,
