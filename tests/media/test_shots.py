@@ -30,6 +30,7 @@ BY_SHOTS = ClipSettings(frames="shots", size=64)
         ([(0, 9)], 2, [2, 7]),
         ([(0, 9), (10, 29)], 2, [5, 20]),
         ([(0, 9), (10, 29)], 3, [5, 15, 25]),  # the longer shot has fewer for its length
+        ([(0, 9), (10, 29)], 5, [2, 7, 13, 20, 26]),
         ([(0, 9), (10, 29), (30, 31), (35, 49)], 2, [20, 42]),  # the longest ones, in their order
         ([(0, 3), (4, 7), (8, 11)], 2, [2, 6]),  # of equal ones the first
         ([(7, 7)], 3, [7, 7, 7]),
