@@ -36,8 +36,8 @@ COMMANDS: dict[str, list[str]] = {
     ],
     "data sample": ["RELEASE", "OUT", "--users", "--seed", "--renumber"],
     "data prepare": [
-        *("RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--workers", "--memory"),
-        *("--engine", "--ray-address", "--shards"),
+        *("RELEASE", "DATASET", "--frames", "--num-frames", "--size", "--crop", "--sample-rate", "--num-mels"),
+        *("--workers", "--memory", "--engine", "--ray-address", "--shards"),
     ],
     "data import-lmdb": ["LMDB", "RELEASE", "--workers"],
     "data export-lmdb": ["DATASET", "OUT", "--kind"],
@@ -93,7 +93,7 @@ COMMANDS: dict[str, list[str]] = {
     "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],
-    "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--json"],
+    "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--encoder", "--option", "--json"],
 }
 
 

@@ -250,6 +250,30 @@ def test_an_encoder_that_cannot_be_had_or_does_not_fit_is_refused(monkeypatch: p
             encoder_cost(name, PAPER)
 
 
+def test_the_cost_of_a_model_folder_needs_no_weights(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra [encoders] is not installed")
+    config = transformers.Dinov2Config(hidden_size=24, num_hidden_layers=6, num_attention_heads=2, image_size=28)
+    config.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
+    shown = ("--cost", "--size", "28", "--encoder", "image", "--option", f"model={tmp_path}", "--json")
+    status, told, _ = run_command("list", "encoders", *shown)
+    (counted,) = json.loads(told)["encoders"]
+    assert status == 0
+    layer = 4 * 24 * 24 + 8 * 24 * 24  # attention and the two layers of the MLP, for each of 5 tokens
+    products = 4 * 3 * 14 * 14 * 24 + 6 * (5 * layer + 2 * 5 * 5 * 24) + 24 * 512
+    assert counted["multiply_adds"] == products
+    assert counted["cached_bytes"] == {"top1": 5 * 24 * 2, "frozen": 48}
+    for options, message in (
+        (("--cost", "--option", "model=x"), "--option is one of an encoder; name it with --encoder"),
+        (("--cost", "--encoder", "image", "--measure"), "--measure is for all encoders"),
+        (("--cost", "--encoder", "imagee"), "did you mean 'image'"),
+        (("--encoder", "image"), "need --cost"),
+    ):
+        status, _, refused = run_command("list", "encoders", *options)
+        assert status == 2
+        assert message in refused
+
+
 def test_networks_do_not_talk_about_clips_that_they_are_only_counted_for(caplog: pytest.LogCaptureFixture) -> None:
     encoder_cost("mvit_b_16x4", (2, 64))
     assert not caplog.records
@@ -302,7 +326,9 @@ def test_the_command_prints_costs_as_json_for_the_clips_that_are_asked_for() -> 
 def test_options_of_costs_are_refused_elsewhere(wrong: tuple[str, ...]) -> None:
     status, _, told = run_command("list", *wrong)
     assert status == 2
-    assert told == ("microlens: --measure and --json need --cost, and --cost needs: microlens list encoders\n")
+    assert told == (
+        "microlens: --measure, --encoder and --json need --cost, and --cost needs: microlens list encoders\n"
+    )
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Text encoders: tokens, agreement with the transformers library, padding, kept states, real MiniLM weights."""
 
+import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from microlens.data.batches import ItemBatch
 from microlens.data.new_items import NewItem
 from microlens.encoders import text
 from microlens.encoders.bert import BertTrunk, FirstTokenBert, MeanBert
-from microlens.encoders.pretrained_text import pretrained_model
+from microlens.encoders.pretrained_text import own_pooling, pretrained_model
 from microlens.encoders.text import TEXT_ENCODERS, TextEncoder
 from microlens.encoders.trunk import Hidden
 from microlens.encoders.tuning import Tuning, apply_tuning
@@ -305,6 +307,34 @@ def test_a_model_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"encoder\.model 'nobody/no-such-model' cannot be loaded"):
         encoder("text", model="nobody/no-such-model")
+
+
+def write_pooling(folder: Path, **settings: object) -> None:
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+def test_the_pooling_that_a_folder_states_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert own_pooling(str(tmp_path)) is None
+    for settings, expected in (
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode": "mean"}, "mean"),
+        ({"word_embedding_dimension": 32}, None),
+    ):
+        write_pooling(tmp_path, **settings)
+        assert own_pooling(str(tmp_path)) == expected
+
+
+def test_another_pooling_than_the_models_own_is_mentioned(model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pooling(model_folder, pooling_mode="mean")
+    with caplog.at_level(logging.WARNING, "microlens"):
+        encoder("text", model=str(model_folder), pooling="mean")
+        assert "was trained with" not in caplog.text
+        encoder("text", model=str(model_folder))
+        assert "encoder.pooling is 'cls'; encoder.model" in caplog.text
+        assert "was trained with 'mean'" in caplog.text
 
 
 @pytest.mark.parametrize("before", [None, "0"])

@@ -73,9 +73,10 @@ def prepare(
     ],
     dataset: Annotated[Path, typer.Argument(help="Output folder of the dataset.")],
     frames: Annotated[
-        Literal["spread", "middle", "keyframes"],
+        Literal["spread", "middle", "keyframes", "shots"],
         typer.Option(
-            help="Frames of a clip: spread over the video, consecutive around its middle, or the nearest keyframes."
+            help="Frames of a clip: spread over the video, consecutive around its middle, the nearest keyframes, or "
+            "of its shots."
         ),
     ] = "spread",
     num_frames: Annotated[int, typer.Option(help="Frames per clip.")] = 5,
@@ -83,6 +84,8 @@ def prepare(
     crop: Annotated[
         Literal["squash", "center"], typer.Option(help="Squash the whole frame into a square, or crop its center.")
     ] = "squash",
+    sample_rate: Annotated[int, typer.Option(help="Sound: samples per second.")] = 16000,
+    num_mels: Annotated[int, typer.Option(help="Sound: bands of the log-mel spectrogram.")] = 64,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Number of decoding processes; one per core by default.")
     ] = None,
@@ -106,8 +109,12 @@ def prepare(
     from microlens.engines.choice import choose_engine
     from microlens.media.decoding import Settings
     from microlens.media.reading import ClipSettings
+    from microlens.media.sound import SoundSettings
 
-    settings = Settings(clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop))
+    settings = Settings(
+        clips=ClipSettings(frames=frames, num_frames=num_frames, size=size, crop=crop),
+        sound=SoundSettings(sample_rate=sample_rate, num_mels=num_mels),
+    )
     prepared = prepare_release(
         release,
         dataset,

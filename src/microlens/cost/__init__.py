@@ -4,7 +4,7 @@ Everything but the time is computed on PyTorch's meta device, where tensors have
 fraction of a second and no memory for networks of any size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,16 +47,17 @@ class EncoderCost:
     measured: Measured | None = None
 
 
-def encoder_cost(name: str, clip_shape: ClipShape) -> EncoderCost:
+def encoder_cost(name: str, clip_shape: ClipShape, options: Mapping[str, Any] | None = None) -> EncoderCost:
     """Compute the cost of the encoder ``name`` for clips of this shape and covers of this size.
 
-    Sound has the default length, and titles have the maximum number of tokens.
+    Encoders of pretrained models need the option ``model``; of its files, weights are not read. Sound has the default
+    length, and titles have the maximum number of tokens.
 
     Raises:
         InputError: a required library is not installed, the encoder does not accept such clips, or it needs an option.
     """
     with torch.device("meta"):
-        whole = build_tower(name, Tuning(tune="full"), clip_shape)
+        whole = build_tower(name, Tuning(tune="full"), clip_shape, options)
     tuned = {regime: _retuned(whole, regime) for regime in REGIMES}
     tower = tuned["top1"]
     assert tower is not None

@@ -1,12 +1,13 @@
 """Encoders with random weights, by name, and random items for them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from microlens.building import build
+from microlens.building import build, pick
 from microlens.data.batches import ItemBatch
 from microlens.encoders import CONTENT_ENCODERS
 from microlens.encoders.content import ContentEncoder
@@ -23,7 +24,9 @@ _TEXT_TRUNKS = {"bert_small": bert_small_trunk, "e5": e5_trunk}
 _TOKEN = 5  # any that is no padding
 
 
-def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEncoder:
+def build_tower(
+    name: str, tuning: Tuning, clip_shape: ClipShape, options: Mapping[str, Any] | None = None
+) -> ContentEncoder:
     """Build the encoder ``name`` with random weights on the default device; text encoders get one title of full length.
 
     Raises:
@@ -41,7 +44,7 @@ def build_tower(name: str, tuning: Tuning, clip_shape: ClipShape) -> ContentEnco
         "weights": "random",
     }
     with _without_warnings():
-        tower = build(CONTENT_ENCODERS[name], {}, given, "encoder")
+        tower = build(pick(CONTENT_ENCODERS, name, "encoder"), options or {}, given, "encoder")
     assert isinstance(tower, ContentEncoder)
     return tower
 

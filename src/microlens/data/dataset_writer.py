@@ -24,6 +24,7 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress, shown_bar
 from microlens.files.writing import MARK, digest_of, write_text
 from microlens.media.decoding import Settings, Task
+from microlens.media.shots import require_detector
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.sorted_events import rows_within
@@ -48,12 +49,14 @@ def write_dataset(
     Raises:
         InputError: the source cannot be read or has no user that the protocol keeps, or ``folder`` or
             ``folder.partial`` holds something else (nothing is written in these cases); or decoding processes do not
-            start.
+            start; or a package is missing that the settings need.
         OSError: the disk is full; finished parts are kept.
     """
     settings = settings or Settings()
     if folder.exists():
         return _open_finished(folder, source, settings)
+    if settings.clips.frames == "shots":
+        require_detector()
     rows = rows_within(memory)
     events = source.events()
     media = source.media(text_ids=events.text_ids.item)

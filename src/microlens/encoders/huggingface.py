@@ -1,7 +1,8 @@
 """Lazy import of the transformers library, and trunks around its models."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -31,16 +32,33 @@ def transformers_library(network: str) -> ModuleType:
     return library
 
 
+@contextmanager
+def quiet(library: ModuleType) -> Iterator[None]:
+    """Silence the library's warnings and progress bars."""
+    logging_of_library = library.utils.logging
+    verbosity, progress = logging_of_library.get_verbosity(), logging_of_library.is_progress_bar_enabled()
+    logging_of_library.set_verbosity_error()
+    logging_of_library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging_of_library.set_verbosity(verbosity)
+        if progress:
+            logging_of_library.enable_progress_bar()
+
+
 class HuggingFaceTrunk(Trunk):
     """A trunk around a model of the transformers library, with the parameter names of the official weight files.
 
     The library renames parameters between versions and translates official files when it loads them. ``renamed``
     describes this translation as pairs of (library name part, official name part): state dicts of this trunk use the
     official names, so that official files load, and ours load in any version of the library. Official names are
-    replaced in the order of the pairs.
+    replaced in the order of the pairs. ``native`` is the size of the pictures that the preprocessing of a pretrained
+    model makes, 0 if unknown.
     """
 
     renamed: tuple[tuple[str, str], ...] = ()
+    native: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,6 +92,13 @@ def _rename(state: dict[str, Tensor], prefix: str, pairs: Iterable[tuple[str, st
             state[prefix + name] = value
         else:
             state[full_name] = value
+
+
+def with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Prepend ``prefix`` to all names unless one has it already: files of a model without its heads leave it out."""
+    if any(name.startswith(prefix) for name in state):
+        return state
+    return {prefix + name: value for name, value in state.items()}
 
 
 def check_patches(network: str, size: int, *, patch: int, native: int) -> None:

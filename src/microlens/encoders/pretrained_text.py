@@ -1,16 +1,19 @@
 """Loading of language models and tokenizers from a folder or Hugging Face, without running code or pickles."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from microlens.encoders.huggingface import transformers_library
+from microlens.encoders.huggingface import quiet, transformers_library
 from microlens.errors import InputError
 
+POOLING = "1_Pooling/config.json"
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 # Models without safetensors are rejected; the library would otherwise ask a server to convert their pickle.
 CONVERSION_SWITCH = "DISABLE_SAFETENSORS_CONVERSION"
@@ -60,25 +63,38 @@ def pretrained_tokenizer(name: str) -> Any:
         return library.AutoTokenizer.from_pretrained(name, **where)
 
 
+def own_pooling(name: str) -> str | None:
+    """The pooling that the model ``name`` was trained with, if its files say so, as those of Sentence-Transformers do.
+
+    Args:
+        name: folder or name on Hugging Face.
+    """
+    library = transformers_library("a text encoder")
+    with _loading(name, library):
+        path = library.utils.cached_file(name, POOLING, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return None
+    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    stated = settings.get("pooling_mode")
+    if isinstance(stated, str):
+        return stated
+    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    return next((pooling for mode, pooling in modes.items() if settings.get(mode)), None)
+
+
 @contextmanager
-def _loading(name: str, library: Any) -> Iterator[dict[str, bool]]:
+def _loading(name: str, library: ModuleType) -> Iterator[dict[str, bool]]:
     """Silence the library while loading; yield the loading options (only local files if ``name`` is a folder)."""
-    logging = library.utils.logging
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     conversion = os.environ.get(CONVERSION_SWITCH)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     os.environ[CONVERSION_SWITCH] = "1"
     try:
-        yield {"local_files_only": Path(name).is_dir()}
+        with quiet(library):
+            yield {"local_files_only": Path(name).is_dir(), "trust_remote_code": False}
     except InputError:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"encoder.model '{name}' cannot be loaded: {str(error).splitlines()[0]}") from None
     finally:
-        logging.set_verbosity(verbosity)
-        if progress:
-            logging.enable_progress_bar()
         if conversion is None:
             del os.environ[CONVERSION_SWITCH]
         else:

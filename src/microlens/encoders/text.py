@@ -5,6 +5,7 @@ BERT-small: Turc et al., "Well-Read Students Learn Better: On the Importance of 
 (Reimers and Gurevych, EMNLP 2019, arXiv 1908.10084).
 """
 
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from microlens.encoders.bert import TRUNKS, BertTrunk, FirstTokenBert, Pooling
 from microlens.encoders.content import ContentEncoder
 from microlens.encoders.e5 import E5_WEIGHTS, QUERY, E5Tokenizer, e5_trunk
 from microlens.encoders.huggingface import transformers_library
-from microlens.encoders.pretrained_text import pretrained_model, pretrained_tokenizer
+from microlens.encoders.pretrained_text import own_pooling, pretrained_model, pretrained_tokenizer
 from microlens.encoders.text_source import TITLES, TextSource
 from microlens.encoders.trunk import Hidden
 from microlens.encoders.tuning import Tuning
@@ -234,7 +235,15 @@ def text(
     prefix: str = "",
     weights: Weights = "default",
 ) -> TextEncoder:
-    """Any BERT or RoBERTa: a folder with safetensors weights, or a name on Hugging Face; ``prefix`` precedes texts."""
+    """Any BERT, RoBERTa or XLM-RoBERTa: a folder with safetensors weights, or a name on Hugging Face.
+
+    ``prefix`` precedes texts.
+    """
+    own = own_pooling(model)
+    if own is not None and own != pooling:
+        logging.getLogger("microlens").warning(
+            "encoder.pooling is '%s'; encoder.model '%s' was trained with '%s'", pooling, model, own
+        )
     trunk = TRUNKS[pooling](_pretrained(model, tuning, weights))
     return _encoder(trunk, pretrained_tokenizer(model), texts, titles, item_ids, dim, tuning, prefix)
 

@@ -200,15 +200,24 @@ def load_weights(
     """Load a state dict into ``network``: safetensors, a torch file such as ``.pyth``, or a pickle of numpy arrays.
 
     Names that begin with one of ``ignored`` are skipped, in the file and in ``network``; ``translate`` converts the
-    file's names and layouts to those of the network. Values are converted to the network's precision. As in PyTorch,
-    BatchNorm's batch counts may be missing, because old files have none. If anything else does not fit, ``network`` is
-    unchanged.
+    file's names and layouts to those of the network. See :func:`fit_state_dict`.
 
     Raises:
-        InputError: the file is missing or unreadable; a name, shape or number type does not fit; or a number is NaN or
-            infinite.
+        InputError: the file is missing or unreadable, or does not fit.
     """
-    state = {name: value for name, value in translate(read_state_dict(path)).items() if not name.startswith(ignored)}
+    fit_state_dict(network, path, translate(read_state_dict(path)), ignored)
+
+
+def fit_state_dict(network: nn.Module, path: Path, tensors: dict[str, Tensor], ignored: tuple[str, ...] = ()) -> None:
+    """Load ``tensors``, read from ``path``, into ``network``, without those whose names begin with one of ``ignored``.
+
+    Values are converted to the network's precision. As in PyTorch, BatchNorm's batch counts may be missing, because old
+    files have none. If anything else does not fit, ``network`` is unchanged.
+
+    Raises:
+        InputError: a name, shape or number type does not fit, or a number is NaN or infinite.
+    """
+    state = {name: value for name, value in tensors.items() if not name.startswith(ignored)}
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith(ignored)}
     state = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")} | state
     _check_names(path, state, expected)

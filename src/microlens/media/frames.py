@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from microlens.media.timeline import Timeline, Times
 
-Sampling: TypeAlias = Literal["spread", "middle", "keyframes"]
+Sampling: TypeAlias = Literal["spread", "middle", "keyframes", "shots"]
 
 # Byte of the HEVC configuration box (MPEG-4 part 14) whose bits 3..5 hold the number of temporal layers.
 _HEVC_LAYERS_BYTE = 21
@@ -68,6 +68,20 @@ class FrameDecoder:
         good = np.array(sorted(found), np.int64)  # frames without a good neighbour use the nearest of these
         before = np.maximum(np.searchsorted(good, chosen, side="right") - 1, 0)
         return [found[int(good[position])] for position in before] if found else []
+
+    def every(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decode all good frames, each with its number; after a damaged packet, from the next keyframe on."""
+        timeline, start, last = self._timeline, 0, len(self._timeline.packets) - 1
+        while True:
+            self._context.skip_frame = "DEFAULT"
+            for mark, frame in self._run(start, last, None):
+                number = mark if timeline.counted else int(np.searchsorted(timeline.times, mark))
+                if number < len(timeline):
+                    yield number, frame
+            later = [int(key) for key in timeline.key_positions if key > max(self.damaged, default=last)]
+            if timeline.counted or not later or later[0] <= start:
+                return
+            start = later[0]
 
     def nearest_keyframes(self, number: int) -> list[av.VideoFrame]:
         """Decode only keyframes: the good keyframe nearest to the centre of each of `number` equal parts, if any."""

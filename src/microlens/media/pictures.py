@@ -51,6 +51,13 @@ def square(frame: av.VideoFrame, size: int, crop: Crop, orientation: Orientation
     return np.ascontiguousarray(upright[top : top + size, left : left + size])
 
 
+def miniature(frame: av.VideoFrame, height: int, width: int, orientation: Orientation) -> Pixels:
+    """Squash a picture to upright RGB (height, width, 3)."""
+    limit_size(frame.width, frame.height)
+    stored_width, stored_height = (height, width) if orientation.transposed else (width, height)
+    return np.ascontiguousarray(orientation.upright(_scaled(frame, stored_width, stored_height).to_ndarray()))
+
+
 def _middle(frame: av.VideoFrame, width: float, height: float) -> av.VideoFrame:
     """The centre of a frame with about this width and height, at least one pixel, as RGB."""
     columns = min(frame.width, max(1, round(width)))

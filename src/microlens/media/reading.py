@@ -13,13 +13,15 @@ from typing import get_args
 import av
 import numpy as np
 from av.container import InputContainer
+from numpy.typing import NDArray
 
 from microlens.errors import InputError
 from microlens.media.covers import StoredPicture, decode_picture
 from microlens.media.faults import MediaFault, faults_of
 from microlens.media.frames import FrameDecoder, Sampling, frames_at_centres, frames_in_the_middle
 from microlens.media.orientation import frame_orientation
-from microlens.media.pictures import MAX_PIXELS, Crop, Pixels, limit_size, square
+from microlens.media.pictures import MAX_PIXELS, Crop, Pixels, limit_size, miniature, square
+from microlens.media.shots import HEIGHT, WIDTH, find_shots, frames_of_shots
 from microlens.media.streams import Film, picture_streams, read_film
 from microlens.media.timeline import Timeline, read_timeline
 
@@ -43,8 +45,9 @@ class ClipSettings:
 
     frames: `spread` selects the frame on screen at the centre of each of F equal parts of the video's duration;
     `middle` F consecutive frames around the middle one, as the original research code; `keyframes` the keyframes
-    nearest to the centres, without decoding anything else. num_frames: F. size: H = W in pixels. crop: `squash` scales
-    the whole picture to a square; `center` scales the short side and crops the centre.
+    nearest to the centres, without decoding anything else; `shots` frames of as many shots as possible, see
+    :mod:`microlens.media.shots`, for which the whole video is decoded. num_frames: F. size: H = W in pixels. crop:
+    `squash` scales the whole picture to a square; `center` scales the short side and crops the centre.
 
     Raises:
         InputError: a value is not accepted.
@@ -122,6 +125,8 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
     decoder = FrameDecoder(context, timeline)
     if settings.frames == "keyframes":
         frames = decoder.nearest_keyframes(settings.num_frames)
+    elif settings.frames == "shots":
+        frames = decoder.exact(_by_shots(decoder, settings.num_frames))
     else:
         choose = frames_at_centres if settings.frames == "spread" else frames_in_the_middle
         frames = decoder.exact(choose(timeline, settings.num_frames))
@@ -138,6 +143,18 @@ def _clip(container: InputContainer, settings: ClipSettings) -> Clip:
         info=_describe(container, film, timeline, frames[0]),
         faults=_survived(film, timeline, decoder),
     )
+
+
+def _by_shots(decoder: FrameDecoder, number: int) -> NDArray[np.int64]:
+    """Choose frames by the shots of the video; none if it has no good frame."""
+    numbers, pictures = [], []
+    for index, frame in decoder.every():
+        numbers.append(index)
+        pictures.append(miniature(frame, HEIGHT, WIDTH, frame_orientation(frame)))
+    if not numbers:
+        return np.empty(0, np.int64)
+    shots = find_shots(np.stack(pictures))
+    return np.array(numbers, np.int64)[frames_of_shots(shots, number)]
 
 
 def read_cover(path: Path, size: int, crop: Crop) -> Cover:

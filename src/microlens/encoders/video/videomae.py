@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microlens.encoders.huggingface import HuggingFaceTrunk, check_patches, transformers_library
+from microlens.encoders.huggingface import HuggingFaceTrunk, check_patches, transformers_library, with_prefix
 from microlens.encoders.trunk import Hidden, Stage, one_tensor_stage
 from microlens.encoders.video.network import VideoNetwork
 from microlens.encoders.weights import Official
@@ -35,7 +35,7 @@ class VideoMAE(HuggingFaceTrunk):
     pools_every_stage = True
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
-    foreign = ("encoder_to_decoder.", "mask_token", "decoder.")
+    foreign: tuple[str, ...] = ("encoder_to_decoder.", "mask_token", "decoder.")
     renamed = (
         ("attention.attention.query.bias", "attention.attention.q_bias"),
         ("attention.attention.value.bias", "attention.attention.v_bias"),
@@ -58,6 +58,10 @@ class VideoMAE(HuggingFaceTrunk):
         if frames < self.settings.tubelet_size:
             raise ValueError(f"clips have {frames} frame; VideoMAE accepts {self.settings.tubelet_size} and more.")
         check_patches("VideoMAE", size, patch=self.settings.patch_size, native=self.settings.image_size)
+
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the prefix to names of files of the encoder alone."""
+        return with_prefix(state, "videomae.")
 
     def stages(self) -> list[Stage]:
         """The embedding of tubelets with positions, and the layers."""
