@@ -8,6 +8,7 @@ from microlens.files.progress_bar import progress_bar
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
+from microlens.runs.code_files import Method, write_codes
 from microlens.runs.feature_files import write_features
 from microlens.runs.terminal import Console
 
@@ -20,6 +21,8 @@ SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
 }
 FEATURES = "video"
 """The features used by configurations of the demonstration: X3D-XS with random weights, frozen."""
+CODES: dict[str, Method] = {"codes": "balanced-kmeans", "codes-random": "random"}
+"""The codes of these features, 16 a level, by name."""
 
 
 def demonstration(folder: Path, console: Console) -> Path:
@@ -42,6 +45,7 @@ def demonstration(folder: Path, console: Console) -> Path:
         prepare(release, folder, Settings(clips=clips, cover_size=cover))
         console.print(f"{folder} is made: {users:,} users, {items:,} synthetic videos.")
     _name_features(folder)
+    _name_codes(folder)
     return folder
 
 
@@ -51,6 +55,18 @@ def _name_features(folder: Path) -> None:
     named = features / f"{FEATURES}.npy"
     if named.is_file():
         return
-    made = write_features(folder, "x3d_xs", weights="random").path
+    _copy(write_features(folder, "x3d_xs", weights="random").path, named)
+
+
+def _name_codes(folder: Path) -> None:
+    """Quantise the features once, and copy the codes to the names that configurations use."""
+    features = folder / "features"
+    for name, method in CODES.items():
+        if not (features / f"{name}.npy").is_file():
+            made = write_codes(features / f"{FEATURES}.npy", method=method, codes=16)
+            _copy(made.path, features / f"{name}.npy")
+
+
+def _copy(made: Path, named: Path) -> None:
     for ending in (".ids.npy", ".json", ".npy"):  # the matrix last: its presence marks the set as complete
-        shutil.copyfile(made.with_suffix(ending), features / f"{FEATURES}{ending}")
+        shutil.copyfile(made.with_suffix(ending), named.with_suffix(ending))
