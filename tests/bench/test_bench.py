@@ -246,7 +246,9 @@ def test_every_table_loads_with_the_configurations_of_the_demonstration(dataset:
         assert {row.config.train.epochs for row in bench.rows} == {1}
         assert set(bench.published["faults"]) <= set(bench.published["rows"])
         paper = {row.paper for row in bench.rows} & set(bench.published["rows"])
-        assert paper or name in ("classical", "cold-among-warm", "covers", "fusion", "multimodal", "sequence")
+        assert paper or name in (
+            *("classical", "cold-among-warm", "covers", "fusion", "multimodal", "semantic-ids", "sequence"),
+        )
 
 
 def test_seeds_are_averaged_user_by_user(dataset: Path, configs: Path) -> None:
