@@ -54,6 +54,7 @@ def test_no_code_of_a_balanced_level_has_more_than_its_share(items: int) -> None
 def test_balanced_centroids_are_the_means_of_their_items() -> None:
     """Once nothing changes any more, an assignment and its means belong together."""
     vectors = vectors_of(30)
+    vectors[:20] *= 0.1  # twenty of them in one place, of which a code takes eight
     codes, codebooks = residual_codebooks(vectors, levels=1, num_codes=4, seed=1, balanced=True)
     means = [vectors[codes[:, 0] == code].mean(0) for code in range(4)]
     np.testing.assert_allclose(codebooks[0], means, atol=1e-6)

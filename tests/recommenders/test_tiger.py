@@ -170,6 +170,16 @@ def test_the_catalogue_in_small_parts_has_the_same_scores(
     torch.testing.assert_close(all_scores(model, history), expected)
 
 
+def test_items_of_ones_own_are_scored_in_parts_of_equal_length(codes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And come back in the order of users, the longest history first."""
+    model, history = build(codes), worlds.histories().flip(0)
+    expected = all_scores(model, history)
+    monkeypatch.setattr(tiger, "ROWS_AT_ONCE", 2)
+    items = torch.randint(1, N + 1, (5, 4))
+    states = model.last_states(torch.arange(5), history, history)
+    torch.testing.assert_close(model.score_each(states, items[..., None].float()), expected.gather(1, items))
+
+
 def test_probabilities_of_all_items_sum_to_one_over_the_trie_and_to_less_over_all_codes(codes: str) -> None:
     over_trie, over_codes = (
         all_scores(build(codes, softmax=softmax), worlds.histories())[:, 1:].exp().sum(1)

@@ -59,7 +59,7 @@ def codes(
     levels: Annotated[int, typer.Option(min=1, help="Codes of an item, besides the last, which breaks ties.")] = 3,
     codes: Annotated[int, typer.Option(min=2, help="Codes that a level has.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes of an RQ-VAE over the features.")] = 200,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of an RQ-VAE over the features.")] = 60,
     dataset: Annotated[
         Path | None, typer.Option(help="A prepared dataset, to report on its items without training interactions.")
     ] = None,

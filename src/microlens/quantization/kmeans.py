@@ -165,7 +165,8 @@ def balanced_assignment(distances: Float64) -> Int64:
 def squared_distances(vectors: Float64, centroids: Float64) -> Float64:
     """The squared distances (N, K) of vectors (N, F) and centroids (K, F)."""
     products: Float64 = vectors @ centroids.T
-    return np.square(vectors).sum(1)[:, None] - 2 * products + np.square(centroids).sum(1)
+    distances: Float64 = np.square(vectors).sum(1)[:, None] - 2 * products + np.square(centroids).sum(1)
+    return distances
 
 
 def _means(vectors: Float64, codes: Int64, centroids: Float64) -> Float64:

@@ -75,7 +75,8 @@ class RQVAE(nn.Module):
         latent = self.encoder(vectors)
         levels = self.quantize(latent)
         restored = self.decoder(latent + (levels.quantized - latent).detach())
-        return ((vectors - restored).square().sum(1) + levels.loss).mean()
+        loss: Tensor = ((vectors - restored).square().sum(1) + levels.loss).mean()
+        return loss
 
 
 class Levels(NamedTuple):
@@ -126,7 +127,7 @@ def train_rqvae(
     if not done:
         model.start_codebooks(tensor[_order(len(tensor), seed, 0)[: max(BATCH, num_codes)]], seed)
     for epoch in range(done, epochs):
-        for rows in _order(len(tensor), seed, epoch).split(BATCH):
+        for rows in torch.split(_order(len(tensor), seed, epoch), BATCH):
             loss = model.loss(tensor[rows])
             if not loss.isfinite():
                 raise InputError(f"the loss of the RQ-VAE is {float(loss)} in epoch {epoch + 1}; scale the features.")
@@ -155,11 +156,11 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_state(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     return checkpoint.with_prefix("optimizer", checkpoint.optimizer_tensors(optimizer))
 
 
-def _resume(model: RQVAE, optimizer: torch.optim.Optimizer, path: Path) -> int:
+def _resume(model: RQVAE, optimizer: torch.optim.AdamW, path: Path) -> int:
     """Load the state of an interrupted training; return the number of epochs done."""
     tensors, facts = checkpoint.load(path)
     model.load_state_dict(checkpoint.under("model", tensors))

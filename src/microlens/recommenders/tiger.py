@@ -117,14 +117,14 @@ class TIGER(Recommender):
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """The log-probabilities of the items with numbers ``items`` (C, 1) for states (Q, 1 + L): (Q, C)."""
         at_once = max(1, IN_CACHE[_kind(users)] // max(1, self.cached))
-        scores = torch.cat([self._score_catalogue(part) for part in users.split(at_once)])
+        scores = torch.cat([self._score_catalogue(part) for part in torch.split(users, at_once)])
         return scores.index_select(1, items[:, 0].long())
 
     def score_each(self, users: Tensor, items: Tensor) -> Tensor:
         """The log-probabilities of each state's own items, with numbers ``items`` (Q, K, 1): (Q, K)."""
         numbers = items[..., 0].long()
         order = (users[:, 1:] > 0).sum(1).argsort()
-        parts = [self._score_own(users[rows], numbers[rows]) for rows in order.split(ROWS_AT_ONCE)]
+        parts = [self._score_own(users[rows], numbers[rows]) for rows in torch.split(order, ROWS_AT_ONCE)]
         return torch.cat(parts)[order.argsort()]
 
     def _score_catalogue(self, states: Tensor) -> Tensor:
@@ -211,7 +211,8 @@ class TIGER(Recommender):
         logits = (output * table.shape[1] ** -0.5 @ table.T).float()
         if len(allowed):
             logits = logits.masked_fill(~allowed, -torch.inf)
-        return logits.log_softmax(2)
+        logs: Tensor = logits.log_softmax(2)
+        return logs
 
     def _tiles(self, states: Tensor, level: TrieLevel) -> list[tuple[int, int]]:
         """The bounds of parts of the asked prefixes of a level that one step takes."""

@@ -71,7 +71,7 @@ def write_codes(
     levels: int = 3,
     codes: int = 256,
     seed: int = 0,
-    epochs: int = 200,
+    epochs: int = 60,
     dataset: str | Path | None = None,
     out: Path | None = None,
     on_progress: OnProgress | None = None,
