@@ -91,6 +91,9 @@ COMMANDS: dict[str, list[str]] = {
     ],
     "features diff": ["A", "B", "--json"],
     "features adopt": ["SOURCE", "OUT", "--first-id", "--mapping"],
+    "features codes": [
+        *("FEATURES", "--method", "--levels", "--codes", "--seed", "--epochs", "--dataset", "--out", "--json"),
+    ],
     "runs check": ["FOLDERS", "--json"],
     "runs adopt": ["FOLDERS"],
     "list": ["WHAT", "--cost", "--frames", "--size", "--measure", "--encoder", "--option", "--json"],

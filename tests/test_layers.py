@@ -26,6 +26,7 @@ LAYERS = [
     {"recommenders"},
     {"evaluation", "cost"},
     {"training"},
+    {"quantization"},
     {"runs"},
     {"page", "testing"},
     {"bench", "stats", "verification"},

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from microlens.release.import_lmdb import ImportedLmdb, import_lmdb
     from microlens.release.synthetic import write_release
     from microlens.release.synthetic_interactions import write_interactions_only
+    from microlens.runs.code_files import CodeFiles, write_codes
     from microlens.runs.compare import compare
     from microlens.runs.feature_files import write_features
     from microlens.runs.fit import fit
@@ -58,6 +59,7 @@ __version__ = "0.2.0"
 _MODULES = {
     "Adoption": "download.adopt",
     "ClipSettings": "media.reading",
+    "CodeFiles": "runs.code_files",
     "Conversion": "release.convert",
     "Dataset": "data.dataset",
     "Decision": "feed.decisions",
@@ -117,6 +119,7 @@ _MODULES = {
     "table": "bench.table",
     "train": "runs.train",
     "verify": "verification.verify",
+    "write_codes": "runs.code_files",
     "write_features": "runs.feature_files",
     "write_interactions_only": "release.synthetic_interactions",
     "write_page": "page.run_page",
@@ -128,6 +131,7 @@ _MODULES = {
 __all__ = [
     "Adoption",
     "ClipSettings",
+    "CodeFiles",
     "Conversion",
     "Dataset",
     "Decision",
@@ -187,6 +191,7 @@ __all__ = [
     "table",
     "train",
     "verify",
+    "write_codes",
     "write_features",
     "write_interactions_only",
     "write_page",

@@ -257,13 +257,7 @@ def test_the_tables_in_the_docs_are_those_of_their_results() -> None:
 
 
 NOT_OF_THE_PAPER = {
-    "classical",
-    "cold-among-warm",
-    "cold-items",
-    "covers",
-    "fusion",
-    "multimodal",
-    "sequence",
+    *("classical", "cold-among-warm", "cold-items", "covers", "fusion", "multimodal", "semantic-ids", "sequence"),
     "towers",
 }
 

@@ -78,6 +78,7 @@ def test_the_configurations_of_the_repository_load_and_build(
     ):
         monkeypatch.setattr(f"microlens.{module}.load_features", lambda _, ids: np.ones((len(ids), 16), np.float32))
     monkeypatch.setattr("microlens.encoders.frozen_sequences.FeatureSequences", NoiseSequences)
+    monkeypatch.setattr("microlens.recommenders.tiger.load_codes", lambda _, ids: np.arange(len(ids))[:, None])
     monkeypatch.setattr("microlens.encoders.words.item_words", lambda titles, _: item_words(["a b"] * len(titles)))
     vocabulary = tiny.folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
@@ -96,12 +97,12 @@ def test_the_configurations_of_the_repository_load_and_build(
     content |= {f"{kind}.missing": torch.zeros(2, dtype=torch.bool) for kind in needs}
     batch = ItemBatch(items=torch.tensor([1, 2]), content=content)
     vectors = model.encode_items(batch)
-    widths = {"content_knn": 16, **dict.fromkeys({"popularity", "text_knn", "fusion", *FITTED}, 1)}
+    widths = {"content_knn": 16, **dict.fromkeys({"popularity", "text_knn", "fusion", "tiger", *FITTED}, 1)}
     if config.model.name == "grcn":  # the parts of each kind side by side, and the ids
         widths["grcn"] = config.model.dim * (2 if "features" in config.model.options() else 1)
     assert vectors.shape == (2, widths.get(config.model.name, config.model.dim))
     assert (config.encoder is None) == (
-        config.model.name in {"popularity", "content_knn", "text_knn", "vbpr", "fusion", *FITTED}
+        config.model.name in {"popularity", "content_knn", "text_knn", "vbpr", "fusion", "tiger", *FITTED}
     )
 
 

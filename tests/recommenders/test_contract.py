@@ -24,6 +24,7 @@ READ_FEATURES = {"bm3", "content_knn", "fease", "freedom", "lattice", "mgcn", "v
 FEW_STEPS = {"epochs": 6, "batch_size": 256, "lr": 0.03}  # enough for slower models over the graph
 TRAINED_OTHERWISE: dict[str, dict[str, Any]] = {
     "bm3": {**FEW_STEPS, "loss": "own"},
+    "tiger": {"loss": "likelihood", "epochs": 8, "batch_size": 16},
     **dict.fromkeys(("freedom", "lattice", "mgcn"), FEW_STEPS),
 }
 LEARNS: dict[str, Answer] = {
@@ -43,6 +44,9 @@ def requires_the_library(name: str) -> None:
 
 def table_of(name: str, folder: Path) -> dict[str, Any]:
     """``[model]`` for a recommender by name; ``folder`` takes the files that it reads."""
+    if name == "tiger":
+        small = {"layers": 1, "heads": 2, "head_size": 8, "feed_forward": 64, "user_tokens": 0}
+        return {"name": name, "codes": str(write_codes(folder)), **small}
     if name in READ_FEATURES:
         return {"name": name, "features": str(write_features(folder))}
     return {"name": name, "dim": 4} if name == "als" else {"name": name}  # which with as many factors as items copies
@@ -53,6 +57,14 @@ def write_features(folder: Path) -> Path:
     np.save(folder / "features.npy", np.random.default_rng(0).normal(size=(N, D)).astype(np.float32))
     np.save(folder / "features.ids.npy", 10 * np.arange(1, N + 1))
     return folder / "features.npy"
+
+
+def write_codes(folder: Path) -> Path:
+    """Codes of the N items: a digit of base 6, and what is left."""
+    items = np.random.default_rng(0).permutation(N)
+    np.save(folder / "codes.npy", np.stack([items // 6, items % 6], 1))
+    np.save(folder / "codes.ids.npy", 10 * np.arange(1, N + 1))
+    return folder / "codes.npy"
 
 
 class TestEveryRecommender(RecommenderContract):

@@ -10,6 +10,7 @@ from microlens.files.progress_bar import progress_bar
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
+from microlens.runs.code_files import CodeFiles, Method, write_codes
 from microlens.runs.feature_files import write_features
 from microlens.runs.feature_record import FeatureFiles
 from microlens.runs.terminal import Console
@@ -25,15 +26,18 @@ FEATURES = "video"
 """The features used by configurations of the demonstration: X3D-XS with random weights, frozen."""
 FRAMES = "frames"
 """Those of single frames: ResNet18 with random weights, frozen."""
+CODES: dict[str, Method] = {"codes": "balanced-kmeans", "codes-random": "random"}
+"""The codes of these features, 16 a level, by name."""
 
 
-def demonstration(folder: Path, console: Console, *, frames: bool = False) -> Path:
+def demonstration(folder: Path, console: Console, *, frames: bool = False, codes: bool = False) -> Path:
     """Return ``folder``; if it is a missing demonstration dataset, create it with its features first.
 
     Args:
         folder: a dataset folder.
         console: where what is made is said.
         frames: also create the features of single frames.
+        codes: also quantise the features.
     """
     if folder.parent != Path("datasets") or folder.name not in SHAPES:
         return folder
@@ -52,15 +56,18 @@ def demonstration(folder: Path, console: Console, *, frames: bool = False) -> Pa
         clips = ClipSettings(num_frames=num_frames, size=size)
         prepare(release, folder, Settings(clips=clips, cover_size=cover))
         console.print(f"{folder} is made: {users:,} users, {items:,} synthetic videos.")
-    _name_features(folder, FEATURES, partial(write_features, folder, "x3d_xs", weights="random"))
+    _name(folder, FEATURES, partial(write_features, folder, "x3d_xs", weights="random"))
     if frames:
         write = partial(write_features, folder, "resnet18", weights="random", options={"source": "frame"})
-        _name_features(folder, FRAMES, partial(write, per_frame=True))
+        _name(folder, FRAMES, partial(write, per_frame=True))
+    if codes:
+        for name, method in CODES.items():
+            _name(folder, name, partial(write_codes, folder / "features" / f"{FEATURES}.npy", method=method, codes=16))
     return folder
 
 
-def _name_features(folder: Path, name: str, write: Callable[[], FeatureFiles]) -> None:
-    """Extract features once, and copy them to the name that configurations use."""
+def _name(folder: Path, name: str, write: Callable[[], FeatureFiles | CodeFiles]) -> None:
+    """Write features or codes once, and copy them to the name that configurations use."""
     features = folder / "features"
     if (features / f"{name}.npy").is_file():
         return

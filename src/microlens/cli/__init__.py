@@ -65,12 +65,13 @@ app.command("report")(runs.report)
 app.command("bench")(bench.bench)
 features_app = typer.Typer(
     cls=group_with_default("extract"),
-    help="Compute, compare and adopt frozen features; without a command: extract.",
+    help="Compute, compare, adopt and quantise frozen features; without a command: extract.",
 )
 app.add_typer(features_app, name="features")
 features_app.command("extract")(content.features)
 features_app.command("diff")(feature_files.diff)
 features_app.command("adopt")(feature_files.adopt)
+features_app.command("codes")(feature_files.codes)
 app.command("list")(listing.list_names)
 
 _INTERRUPTED = 130

@@ -42,7 +42,7 @@ def run_tables(
     if page:
         require_charts()
     names = table_names() if table == "all" else [table]
-    folder = demonstration(dataset_folder(dataset), console, frames="towers" in names)
+    folder = demonstration(dataset_folder(dataset), console, frames="towers" in names, codes="semantic-ids" in names)
     if source is None and dataset in ("demo", "smoke"):
         source = f"{dataset}-source"
     start = demonstration(dataset_folder(source), console) if source and "transfer" in names else None

@@ -94,7 +94,8 @@ class TrainSection(Section):
     :func:`microlens.training.gradient_caching.encode_in_parts`. ``negatives`` selects whether a target is ranked among
     the items of all processes or of its own, and ``cache`` caches the outputs of frozen trunks. ``loss`` is one of
     :mod:`microlens.training.losses`; losses with sampling draw ``num_negatives`` items for each target, or for each
-    batch with the sampled softmax. ``own`` is the loss that a model defines itself. ``gbce_calibration`` is t of gBCE.
+    batch with the sampled softmax. ``likelihood`` is for models whose scores are log-probabilities, ``own`` is the loss
+    that a model defines itself. ``gbce_calibration`` is t of gBCE.
     ``start_from`` is the ``best.safetensors`` of a run, possibly on other data, whose weights initialize this run,
     except for id embeddings.
     """
@@ -113,7 +114,7 @@ class TrainSection(Section):
     micro_batch: int = Field(default=64, ge=1, le=MOST)
     norm_batch: int = Field(default=64, ge=2, le=MOST)
     negatives: Literal["all-processes", "own-process"] = "all-processes"
-    loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce", "own"] = (
+    loss: Literal["in-batch-softmax", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce", "likelihood", "own"] = (
         "in-batch-softmax"
     )
     num_negatives: int | None = Field(default=None, ge=1, le=MOST)

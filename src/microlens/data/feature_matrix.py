@@ -63,10 +63,21 @@ def matched_rows(path: Path, item_ids: ItemIds, *, ndim: int) -> tuple[npt.NDArr
     return matrix, order[positions]
 
 
+def load_all_features(path: str | Path) -> tuple[ItemIds, npt.NDArray[np.float32]]:
+    """The item ids (N,) of a feature file and their vectors (N, E), in its order; raises as :func:`load_features`."""
+    ids = _open(Path(path).with_suffix(".ids.npy"), ndim=1, content="integers or text")
+    item_ids: ItemIds = ids.astype(np.int64) if ids.dtype.kind in "iu" else _text(ids)
+    return item_ids, load_features(path, item_ids)
+
+
 def _open_ids(path: Path, *, text: bool) -> ItemIds:
     if not text:
         return _open(path, ndim=1, content="integers").astype(np.int64)
-    return np.array(_open(path, ndim=1, content="integers or text").astype(np.str_).tolist(), object)
+    return _text(_open(path, ndim=1, content="integers or text"))
+
+
+def _text(ids: npt.NDArray[Any]) -> npt.NDArray[np.object_]:
+    return np.array(ids.astype(np.str_).tolist(), object)
 
 
 def _open(path: Path, ndim: int, content: str) -> npt.NDArray[Any]:

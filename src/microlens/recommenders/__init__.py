@@ -31,6 +31,7 @@ from microlens.recommenders.nfm import NFM
 from microlens.recommenders.popularity import Popularity
 from microlens.recommenders.sasrec import SASRec
 from microlens.recommenders.text_knn import TextKNN
+from microlens.recommenders.tiger import TIGER
 from microlens.recommenders.vbpr import VBPR
 from microlens.recommenders.youtube import YouTube
 
@@ -62,6 +63,7 @@ RECOMMENDERS: dict[str, Callable[..., Recommender]] = {
     "popularity": Popularity,
     "sasrec": SASRec,
     "text_knn": TextKNN,
+    "tiger": TIGER,
     "vbpr": VBPR,
     "youtube": YouTube,
 }

@@ -30,6 +30,8 @@ class Recommender(nn.Module, ABC):
         revision: raised when the equations of a released model change, so that weights trained with the former ones are
             refused instead of loaded.
         depends_on_seed: False if every seed gives the same scores, so that one run is all there is to know.
+        log_probabilities: True if scores are log-probabilities, so that the loss ``train.loss = "likelihood"`` is the
+            negative of the target's.
     """
 
     examples: ExampleKind = "sequences"
@@ -38,6 +40,7 @@ class Recommender(nn.Module, ABC):
     fits_at_once: bool = False
     revision: int = 1
     depends_on_seed: bool = True
+    log_probabilities: bool = False
 
     def __init__(self, item_encoder: ItemEncoder) -> None:
         super().__init__()

@@ -73,6 +73,10 @@ class TrainingStep(nn.Module):
         self.register_buffer("log_q", log_popularity(train_counts))
         if self.settings.loss == "own" and not model.defines_loss:
             raise InputError("train.loss is 'own', but the model defines no loss; choose another one.")
+        if self.settings.loss == "likelihood" and not model.log_probabilities:
+            raise InputError(
+                "train.loss is 'likelihood', but the model's scores are no log-probabilities; choose another one."
+            )
         self.losses: dict[str, Loss] = {
             "in-batch-softmax": self._in_batch_softmax,
             "full-softmax": self._full_softmax,
@@ -80,6 +84,7 @@ class TrainingStep(nn.Module):
             "bpr": self._pairwise,
             "bce": self._pairwise,
             "gbce": self._pairwise,
+            "likelihood": self._likelihood,
         }
 
     def forward(self, batch: Batch) -> Tensor:
@@ -161,6 +166,9 @@ class TrainingStep(nn.Module):
             log_q_negatives=log_q[drawn],
             rejected=rejected,
         ).sum()
+
+    def _likelihood(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
+        return -self.model.score_each(states, vectors[batch.target_slots()[2]][:, None]).sum()
 
     def _pairwise(self, batch: Batch, states: Tensor, vectors: Tensor) -> Tensor:
         assert batch.negatives is not None

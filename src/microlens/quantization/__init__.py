@@ -1,0 +1,1 @@
+"""Discrete codes of items from their content: residual quantisation of feature vectors."""
