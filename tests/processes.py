@@ -18,7 +18,14 @@ from tempfile import mkdtemp
 from microlens.bench import worker
 
 # Of the command line only libraries: its console reads the width of the terminal when it is loaded.
-PRELOADED = [*worker._PRELOADED, "microlens.runs.run", "microlens.download.release", "typer.main", "rich.table"]
+PRELOADED = [
+    *worker._PRELOADED,
+    "microlens.runs.run",
+    "microlens.download.release",
+    "microlens.feed.server.running",
+    "typer.main",
+    "rich.table",
+]
 
 
 class PythonProcess:
@@ -51,9 +58,23 @@ class PythonProcess:
         """The exit status, or minus the signal that ended the process; None while it runs."""
         return self._process.exitcode
 
+    def send_signal(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def kill(self) -> None:
         """Kill the process as ``kill -9`` does."""
         self._process.kill()
+
+    def terminate(self) -> None:
+        """Ask the process to end, as ``kill`` does."""
+        self._process.terminate()
+
+    def said(self, stream: int) -> str:
+        """What the process has written to standard output (1) or error (2) until now."""
+        path = self._said / str(stream)
+        return path.read_text() if path.exists() else ""
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the process; its exit status.
@@ -69,11 +90,7 @@ class PythonProcess:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end of the process; what it wrote to standard output and error."""
         self.wait(timeout)
-        out, err = (self._stream(number).read_text() if self._stream(number).exists() else "" for number in (1, 2))
-        return out, err
-
-    def _stream(self, number: int) -> Path:
-        return self._said / str(number)
+        return self.said(1), self.said(2)
 
 
 def run_python(
