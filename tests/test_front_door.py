@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import microlens as ml
+from tests.processes import run_python
 
 SCRIPT = """
 import sys
@@ -53,11 +54,10 @@ print(",".join(run.recommend(users=["u7"], k=5)["item"]))
 """
 
 
-def run_script(script: str, folder: Path, *arguments: str) -> str:
-    folder.mkdir(exist_ok=True)
+def run_script(script: str, folder: Path) -> str:
     (folder / "script.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "script.py", *arguments],
+        [sys.executable, "-W", "error", "script.py"],
         cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,10 @@ def test_a_script_from_a_frame_to_recommendations(video_dataset: Path, tmp_path:
         shutil.copy(video, tmp_path / "videos" / f"v{video.name}")
     first = run_script(SCRIPT, tmp_path)
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
-    assert run_script(AGAIN, elsewhere, str(tmp_path / "runs" / "mine")) == first
+    elsewhere.mkdir()
+    done = run_python(["-c", AGAIN, tmp_path / "runs" / "mine"], folder=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == first
     shutil.move(tmp_path / "runs", elsewhere / "runs")
     shutil.move(tmp_path / "datasets", elsewhere / "datasets")
     moved = ml.load(elsewhere / "runs" / "mine", dataset=elsewhere / "datasets" / "mine")

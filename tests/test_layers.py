@@ -97,6 +97,15 @@ def test_help_loads_next_to_nothing() -> None:
     assert not loaded & {"torch", "numpy", "polars", "av", "pydantic", "matplotlib"}
 
 
+def test_lists_and_tables_of_finished_runs_load_no_torch() -> None:
+    loaded = modules_after(
+        "from microlens.cli import main, terminal_tables; from microlens.feed import report; "
+        "from microlens.page import comparison; sys.argv = ['microlens', 'list', 'models']; main()"
+    )
+    assert {"rich", "polars", "sqlalchemy"} <= loaded
+    assert "torch" not in loaded
+
+
 def test_preparing_loads_no_torch(tmp_path: Path) -> None:
     release = write_pairs(tmp_path / "release", [[1, 2, 3, 4, 5]])
     (release / "videos").mkdir()

@@ -3,38 +3,41 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from microlens.building import build
-from microlens.building.registry import Registry
+from microlens.cli.option_rows import Kind, option_rows
 from microlens.cli.terminal_tables import option_table
 from microlens.config.run_config import RunConfig
-from microlens.encoders import ENCODER_REGISTRY
-from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.runs import assembly
 from microlens.runs.assembly import GIVEN
 from tests.conftest import random_sequences
+from tests.option_lists import OPTIONS, text
 
 
-def shown_options(registry: Registry[Any]) -> dict[str, list[str]]:
+def shown_options(kind: Kind) -> dict[str, list[str]]:
     """The names of the options in a list, by the first column."""
-    names, options, _ = (column._cells for column in option_table(registry).columns)
+    names, options, _ = (column._cells for column in option_table(option_rows(kind)).columns)
     return {
         str(name): re.findall(r"(\w+)(?: = (?:\"[^\"]*\"|[^,]+))?(?:, |$)", str(cell))
         for name, cell in zip(names, options, strict=True)
     }
 
 
-@pytest.mark.parametrize("registry", [RECOMMENDER_REGISTRY, ENCODER_REGISTRY], ids=lambda registry: registry.word)
-def test_what_the_data_gives_is_no_option(registry: Registry[Any]) -> None:
-    for name, options in shown_options(registry).items():
+def test_what_is_stored_is_what_the_signatures_say() -> None:
+    assert OPTIONS.read_text() == text(), "run: python -m tests.option_lists"
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_what_the_data_gives_is_no_option(kind: Kind) -> None:
+    for name, options in shown_options(kind).items():
         assert not set(options) & GIVEN, name
 
 
 def test_options_are_shown() -> None:
-    shown = shown_options(RECOMMENDER_REGISTRY)
+    shown = shown_options("models")
     assert shown["sasrec"] == ["blocks", "heads", "dropout", "temperature"]
     assert shown["dssm"] == ["reject_own"]
     assert shown["popularity"] == []
@@ -67,10 +70,10 @@ def test_an_entry_point_that_cannot_be_used_does_not_hide_the_others(
         "[microlens.recommenders]\nlost = nowhere:Lost\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    shown = shown_options(RECOMMENDER_REGISTRY)
+    shown = shown_options("models")
     assert shown["lost (of broken)"] == []
     assert shown["sasrec"]
-    _, _, summaries = (column._cells for column in option_table(RECOMMENDER_REGISTRY).columns)
+    _, _, summaries = (column._cells for column in option_table(option_rows("models")).columns)
     assert "cannot be used: name is 'lost', an entry point of broken, but the module 'nowhere' cannot be" in str(
         summaries[-1]
     )

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from microlens.encoders.tuning import Regime, Tuning, apply_tuning
 from microlens.encoders.video.r3d import R3D
 from tests.conftest import REPOSITORY
 from tests.encoders.test_x3d import fill_with_sines
+from tests.processes import run_python
 from tests.reference.networks import randomise_norms
 
 TORCHVISION = REPOSITORY / ".venv" / "reference"
@@ -105,13 +104,8 @@ def comparison(request: pytest.FixtureRequest) -> Iterator[Comparison]:
 def torchvision_answers(name: str, asked: dict[str, Tensor], folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     save_file(asked, folder / "asked.safetensors")
     answered = folder / "answered.safetensors"
-    run = subprocess.run(
-        [sys.executable, REFERENCE, name, folder / "asked.safetensors", answered],
-        env={**os.environ, "PYTHONPATH": str(TORCHVISION)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = [REFERENCE, name, folder / "asked.safetensors", answered]
+    run = run_python(arguments, environment={**os.environ, "PYTHONPATH": str(TORCHVISION)})
     assert run.returncode == 0, run.stderr
     with safe_open(answered, "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118 - it is no dict

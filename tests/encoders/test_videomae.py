@@ -1,7 +1,6 @@
 """VideoMAE: its state dicts, its agreement with the transformers library, and clips of other shapes."""
 
 import logging
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from microlens.encoders.video.network import VideoNetwork
 from microlens.encoders.video.videomae import VIDEOMAE_NETWORKS, VideoMAE, sinusoids, videomae_base
 from microlens.encoders.weights import load_weights
 from microlens.errors import InputError
+from tests.processes import run_python
 from tests.reference.huggingface import (
     SMALL,
     check_cuts,
@@ -257,4 +257,5 @@ def test_listing_encoders_does_not_import_the_library() -> None:
     modules = ("image", "text", "sound", "video.videomae")
     code = "".join(f"import microlens.encoders.{module}; " for module in modules)
     code += "import sys; assert 'transformers' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = run_python(["-c", code])
+    assert done.returncode == 0, done.stderr

@@ -16,9 +16,9 @@ from microlens.evaluation.metrics import (
     all_metrics,
     bootstrap_intervals,
     paired_differences,
-    rank_of_target,
     user_values,
 )
+from microlens.evaluation.ranking import rank_of_target
 from tests.reference.metrics_loop import bootstrap_loop, hit_rate_loop, ndcg_loop, rank_loop, several_loop
 
 NAN, INFINITY = math.nan, math.inf

@@ -2,9 +2,8 @@
 
 import os
 import re
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,18 @@ from typing import Any
 import httpx
 
 from tests.feed.conftest import Visitor, event_of
+from tests.processes import PythonProcess
 
 
 class Server:
     """``microlens feed`` on a free port."""
 
     def __init__(self, run: Path, events: str, *options: str) -> None:
-        command = [sys.executable, "-m", "microlens", "feed", str(run), "--port", "0", "--events", events, *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-        )
-        assert self.process.stdout is not None
-        said = self.process.stdout.readline()
+        command = ["-m", "microlens", "feed", run, "--port", "0", "--events", events, *options]
+        self.process = PythonProcess(command, environment={**os.environ, "COLUMNS": "200"})
+        while "\n" not in self.process.said(1) and self.process.poll() is None:
+            time.sleep(0.01)
+        said = self.process.said(1)
         found = re.search(r"http://[^/]+/", said)
         if found is None:
             raise AssertionError(f"{said}{self.process.communicate()[1]}")

@@ -94,7 +94,7 @@ def test_a_server_that_is_asked_to_stop_finishes_first_and_reloads_when_asked(
         visitor.send(*sent)
         assert visitor.next()
     log = server.stop()
-    assert server.process.returncode == 0
+    assert server.process.poll() == 0
     assert '"level": "error"' not in log
     assert "id serves id@" in log
     store = EventStore(url)

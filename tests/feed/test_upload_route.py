@@ -629,6 +629,6 @@ def test_a_server_that_is_asked_to_stop_ends_an_upload(video_run: Path, tmp_path
         until(lambda: list((tmp_path / "uploads").glob("*/.video.mp4*")), 60)
         log = server.stop()
         thread.join()
-    assert (answers, server.process.returncode) == ([503], 0)
+    assert (answers, server.process.poll()) == ([503], 0)
     assert '"level": "error"' not in log
     assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [".microlens"]

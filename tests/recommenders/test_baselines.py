@@ -20,7 +20,8 @@ from microlens.data.interactions import Interactions
 from microlens.data.protocol import Protocol
 from microlens.data.split import Part, Split, make_split
 from microlens.errors import InputError
-from microlens.evaluation.metrics import Ranks, all_metrics, rank_of_target
+from microlens.evaluation.metrics import Ranks, all_metrics
+from microlens.evaluation.ranking import rank_of_target
 from microlens.recommenders import RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.ease import check_memory

@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -42,6 +40,7 @@ from microlens.training import extraction as extraction
 from microlens.training.trunk_cache import frozen_digest
 from tests.conftest import REPOSITORY
 from tests.data.test_prepare import run_command
+from tests.processes import PythonProcess
 
 ITEMS = 14
 SMALL = Settings(clips=ClipSettings(num_frames=2, size=32), cover_size=32)
@@ -337,16 +336,14 @@ write_slowly(*map(Path, sys.argv[1:]), seconds=0.2)
 
 def test_kill_9_in_the_middle_and_the_same_again_gives_the_same_bits(dataset: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITE_SLOWLY, str(dataset), str(out), str(log)], cwd=REPOSITORY, stderr=subprocess.PIPE
-    )
+    process = PythonProcess(["-c", WRITE_SLOWLY, dataset, out, log], folder=REPOSITORY)
     deadline = time.monotonic() + 60
     while not log.exists() or len(log.read_text().split()) <= 2 * GROUP:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     assert [path.name[0] for path in out.iterdir()] == ["."]  # nothing that could be taken for features
     log.write_text("")
     resumed = write_slowly(dataset, out, log)

@@ -1,24 +1,32 @@
 """Recommendations for people: the right items, in order, with titles, and a new video in its place."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from torch import nn
 
 from microlens.cli.terminal_tables import recommendation_table
 from microlens.config.run_config import RunConfig
+from microlens.data.dataset import Dataset
 from microlens.data.new_items import NewItem
 from microlens.data.prepare import prepare
 from microlens.errors import InputError
+from microlens.evaluation.report import check_run
+from microlens.files.writing import lock_folder
 from microlens.media.decoding import Settings
 from microlens.media.reading import ClipSettings
 from microlens.release.synthetic import write_release
 from microlens.runs import write_lists
 from microlens.runs.added_items import encode_new_item
-from microlens.runs.assembly import build_experiment, open_experiment
+from microlens.runs.assembly import Experiment, build_experiment, open_experiment
+from microlens.runs.folder import VECTORS, clear_run_folder
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import load
 from microlens.runs.train import train
@@ -404,15 +412,147 @@ def test_a_video_that_cannot_be_read_is_refused(folder: Path, video_run: Path) -
         assert told == f"microlens: {folder / name} cannot be used: {reason}.\n"
 
 
-def test_the_catalogue_is_encoded_once_for_many_histories(video_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = open_experiment(video_run)
+@pytest.fixture(scope="module")
+def opened(folder: Path, video_run: Path) -> Experiment:
+    """A copy of the video run whose vectors nobody has stored."""
+    return open_experiment(shutil.copytree(video_run, folder / "copy", ignore=shutil.ignore_patterns("vectors")))
+
+
+@pytest.fixture
+def items_read(opened: Experiment, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The items whose content has been read since, with no stored vectors at first."""
+    shutil.rmtree(opened.config.output / VECTORS, ignore_errors=True)
     read: list[int] = []
-    original = run.content.read
-    monkeypatch.setattr(run.content, "read", lambda items: (read.extend(items.tolist()), original(items))[1])
-    ranker = Ranker(run)
+    original = opened.content.read
+    monkeypatch.setattr(opened.content, "read", lambda items: (read.extend(items.tolist()), original(items))[1])
+    return read
+
+
+def test_the_catalogue_is_encoded_once_for_many_histories(opened: Experiment, items_read: list[int]) -> None:
+    ranker = Ranker(opened)
     for user in range(5):
         ranker.scores(ranker.histories[user].astype(np.int64))
-    assert sorted(read) == list(range(1, ITEMS + 1))
+    assert items_read == list(range(1, ITEMS + 1))
+
+
+def test_vectors_are_encoded_once_for_many_processes_and_the_mapped_ones_are_the_same(
+    opened: Experiment, items_read: list[int], tmp_path: Path
+) -> None:
+    encoded = Ranker(opened).catalogue
+    assert items_read == list(range(1, ITEMS + 1))
+    mapped = Ranker(opened).catalogue
+    moved = replace(opened, config=opened.config.model_copy(update={"output": tmp_path / "moved"}))
+    shutil.copytree(opened.config.output, tmp_path / "moved")
+    for again in (mapped, Ranker(moved).catalogue):
+        assert len(items_read) == ITEMS
+        assert again.dtype == encoded.dtype
+        assert torch.equal(again, encoded)
+    stored = opened.config.output / VECTORS / "catalogue.npy"
+    before = stored.read_bytes()
+    mapped.zero_()
+    assert stored.read_bytes() == before
+    assert {path.name for path in stored.parent.iterdir()} <= {"catalogue.npy", "catalogue.json", ".lock"}
+
+
+def flip_a_bit(stored: Path) -> None:
+    content = bytearray(stored.read_bytes())
+    content[-1] ^= 1
+    stored.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_bit,
+        lambda stored: stored.write_bytes(stored.read_bytes()[:-4]),
+        lambda stored: stored.write_text("not an array"),
+        lambda stored: stored.unlink(),
+        lambda stored: stored.with_suffix(".json").unlink(),
+        lambda stored: stored.with_suffix(".json").write_text("{}"),
+        lambda stored: np.save(stored, np.load(stored).astype(np.float64)),
+    ],
+)
+def test_damaged_vectors_are_told_and_made_again(
+    opened: Experiment, items_read: list[int], caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
+) -> None:
+    encoded = Ranker(opened).catalogue
+    damage(opened.config.output / VECTORS / "catalogue.npy")
+    assert not caplog.records
+    assert torch.equal(Ranker(opened).catalogue, encoded)
+    assert [record.getMessage().partition(" is ")[2] for record in caplog.records] == [
+        "damaged, or of other weights or content; all items are encoded again"
+    ]
+    assert torch.equal(Ranker(opened).catalogue, encoded)
+    assert items_read == 2 * list(range(1, ITEMS + 1))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("of", ["weights", "statistics", "items", "data", "options", "cache"])
+def test_vectors_of_something_else_are_not_trusted(
+    opened: Experiment, items_read: list[int], monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    Ranker(opened)
+    run, state = opened, None
+    if of in ("weights", "statistics"):
+        tensors = opened.model.parameters() if of == "weights" else opened.model.buffers()
+        state = [tensor for tensor in tensors if tensor.is_floating_point()][-1]
+        state.data.view(-1)[0] += 1
+    elif of == "items":
+        run = replace(opened, split=replace(opened.split, items_kept=opened.split.items_kept[[0, 2, 1, *range(3, 15)]]))
+    elif of == "data":
+        monkeypatch.setattr(Dataset, "checksum", "0" * 64)
+    else:
+        change = {"train": opened.config.train.model_copy(update={"cache": False})}
+        config = opened.config.model_copy(update=change if of == "cache" else {"seed": 9})
+        run = replace(opened, config=config)
+    Ranker(run)
+    if state is not None:
+        state.data.view(-1)[0] -= 1
+    assert len(items_read) == 2 * ITEMS
+
+
+def test_a_run_folder_that_cannot_be_written_is_left_as_it_is(
+    opened: Experiment, items_read: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    (opened.config.output / VECTORS).write_text("in the way, as a folder that is read-only is")
+    for times in (1, 2):
+        assert len(Ranker(opened).catalogue) == ITEMS + 1
+        assert len(items_read) == times * ITEMS
+        assert len(caplog.records) == times
+    assert "vectors cannot be written (File exists), so all items are encoded again next time" in caplog.text
+    (opened.config.output / VECTORS).unlink()
+
+
+def test_vectors_that_another_process_stores_are_left_to_it(opened: Experiment, items_read: list[int]) -> None:
+    (opened.config.output / VECTORS).mkdir()
+    with lock_folder(opened.config.output / VECTORS):
+        assert len(Ranker(opened).catalogue) == ITEMS + 1
+    assert {path.name for path in (opened.config.output / VECTORS).iterdir()} <= {".lock"}
+
+
+def test_only_vectors_that_a_network_of_a_known_package_makes_are_stored(
+    opened: Experiment, items_read: list[int], id_run: Path
+) -> None:
+    """Looking up a table is faster than a checksum of it; and code of others may change without a sign."""
+
+    class OfOthers(nn.Identity):
+        pass
+
+    opened.model.add_module("others", OfOthers())
+    Ranker(opened)
+    del opened.model.others
+    load(id_run).recommend(history=[5])
+    assert not (opened.config.output / VECTORS).exists()
+    assert not (id_run / VECTORS).exists()
+
+
+def test_stored_vectors_go_with_the_run(opened: Experiment, items_read: list[int]) -> None:
+    Ranker(opened)
+    assert (opened.config.output / VECTORS / "catalogue.npy").exists()
+    assert check_run(opened.config.output)[1] == []
+    kept = opened.config.output.parent / "cleared"
+    clear_run_folder(shutil.copytree(opened.config.output, kept))
+    assert not list(kept.rglob("catalogue.*"))
 
 
 def test_titles_are_printed_as_they_are(id_run: Path) -> None:

@@ -34,6 +34,7 @@ from microlens.training import checkpoint
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
+from tests.processes import PythonProcess
 
 MakeDataset = Callable[[list[list[int]]], Path]
 
@@ -184,15 +185,13 @@ def test_kill_9_in_the_middle_and_the_same_command_again(make_dataset: MakeDatas
     whole = train(config_of(dataset, "whole", train=settings))
     config = config_of(dataset, "killed", train=settings)
     path = str(write_config(config, dataset))
-    command = [sys.executable, "-m", "microlens", "train", path]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over threads round differently
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=one_thread)
+    process = PythonProcess(["-m", "microlens", "train", path])  # one thread: sums over several round differently
     metrics = config.output / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 2) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     assert not (config.output / "report.json").exists(), "the run ended before it was killed"
     status, _, said = run_command("train", path, "--resume")
     assert status == 0, said
@@ -221,21 +220,17 @@ def test_two_processes_have_the_loss_of_one(make_dataset: MakeDataset) -> None:
 def train_in_two_processes(config: RunConfig, folder: Path, launcher: tuple[str, ...] = ()) -> None:
     """``microlens train`` twice, with the environment that torchrun gives; or by ``launcher``."""
     command = ["-m", "microlens", "train", str(write_config(config, folder))]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     if launcher:
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, *launcher, *command], check=True, capture_output=True, env=one_thread)
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    group = {**one_thread, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *command], env={**group, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL
-        )
-        for rank in ("0", "1")
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
+    group = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [PythonProcess(command, environment={**group, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+    said = [process.communicate() for process in processes]
+    assert [process.wait() for process in processes] == [0, 0], said
 
 
 @pytest.mark.slow

@@ -143,8 +143,6 @@ def report(
 ) -> None:
     """Compare the models of a feed on the people who used it; the feed may run meanwhile."""
     require_packages()
-    from microlens.feed.charts import draw_arms
-    from microlens.feed.off_policy import estimate_run
     from microlens.feed.report import report_feed
     from microlens.feed.settings import FeedSettings
     from microlens.feed.study.settings import StudySettings
@@ -152,10 +150,14 @@ def report(
     loaded = None if settings is None else FeedSettings.load(settings)
     found, estimates = report_feed(events, None if study is None else StudySettings.load(study).name), {}
     for run in estimate or ():
+        from microlens.feed.off_policy import estimate_run
+
         with bar(str(run)) as on_progress:
             estimates[str(run)] = estimate_run(events, run, settings=loaded, on_progress=on_progress)
     _write_json({**asdict(found), "estimates": {run: asdict(one) for run, one in estimates.items()}}, json)
     if figure is not None:
+        from microlens.feed.charts import draw_arms
+
         draw_arms(found, figure)
     for arm in found.arms:
         console.print(f"{arm.name}: {arm.people:,} people, {arm.exposures:,} items seen")

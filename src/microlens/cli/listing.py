@@ -27,6 +27,7 @@ def list_names(
     as_json: Annotated[bool, typer.Option("--json", help="With --cost: print JSON.")] = False,
 ) -> None:
     """List models or encoders with their options, or the prepared datasets in ./datasets."""
+    from microlens.cli.option_rows import option_rows
     from microlens.cli.terminal_tables import dataset_table, option_table
 
     if cost and what == "encoders":
@@ -42,10 +43,7 @@ def list_names(
     if what == "datasets":
         console.print(dataset_table(Path("datasets")))
         return
-    from microlens.encoders import ENCODER_REGISTRY
-    from microlens.recommenders import RECOMMENDER_REGISTRY
-
-    console.print(option_table(RECOMMENDER_REGISTRY if what == "models" else ENCODER_REGISTRY))
+    console.print(option_table(option_rows(what)))
 
 
 def _show_costs(

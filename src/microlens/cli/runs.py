@@ -269,11 +269,12 @@ def report(
     from microlens.cli.terminal_tables import comparison_table
     from microlens.page import require_charts
     from microlens.page.comparison import read_runs
-    from microlens.page.run_page import write_page
 
     if html is not None:
         require_charts()
     console.print(comparison_table({run.name: run.report for run in read_runs(runs)}))
     if html is not None:
+        from microlens.page.run_page import write_page
+
         write_page(html, runs, dataset)
         console.print(f"{html} is written; open it in a browser.")

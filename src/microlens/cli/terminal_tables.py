@@ -1,27 +1,21 @@
-"""Tables for the terminal."""
+"""Tables for the terminal. Functions import what they need, so that a table of names waits for nothing else."""
 
-import inspect
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from microlens.bench.sheets import Sheet
-from microlens.building import options_of
-from microlens.building.registry import Registry, package_of
-from microlens.cost import EncoderCost
-from microlens.data.manifest import read_manifest
 from microlens.errors import InputError
-from microlens.evaluation.metrics import METRICS
-from microlens.evaluation.report import COHORTS, Report
-from microlens.runs.assembly import GIVEN
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from microlens.bench.sheets import Sheet
+    from microlens.cli.option_rows import OptionRow
+    from microlens.cost import EncoderCost
+    from microlens.evaluation.report import Report
     from microlens.runs.dry_run import RunCost
 
 COST_CAPTION = """all: millions of parameters, with a projection to 512 and without a classifier
@@ -33,6 +27,9 @@ limit: largest possible speedup of a step by a top1 cache, from multiply-adds"""
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_targets: Mapping[str, Any]) -> Table:
     """One row per part and cohort, with metrics in percent."""
+    from microlens.evaluation.metrics import METRICS
+    from microlens.evaluation.report import COHORTS
+
     table = Table("part", "targets", *(_right(name) for name in ("number", *METRICS)))
     for part, by_cohort in metrics.items():
         for cohort in COHORTS:
@@ -43,8 +40,11 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_
     return table
 
 
-def comparison_table(reports: Mapping[str, Report]) -> Table:
+def comparison_table(reports: "Mapping[str, Report]") -> Table:
     """Test metrics of runs in percent, for all, warm and cold targets, with the 95 % interval of HR@10 over users."""
+    from microlens.evaluation.metrics import METRICS
+    from microlens.evaluation.report import COHORTS
+
     some = next(iter(reports.values()))
     table = Table("targets", "run", *(_right(name) for name in ("HR@10", "95 % interval", *METRICS[1:])))
     table.title = f"{some.dataset}, test, full ranking, percent"
@@ -62,7 +62,7 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
     return table
 
 
-def sheet_table(sheet: Sheet) -> Table:
+def sheet_table(sheet: "Sheet") -> Table:
     """One sheet of a table of runs."""
     table = Table(
         Column("", no_wrap=True), *(_right(column) for column in sheet.columns), box=SIMPLE_HEAD, title=sheet.title
@@ -75,7 +75,7 @@ def sheet_table(sheet: Sheet) -> Table:
     return table
 
 
-def trial_table(trials: pl.DataFrame, most: int = 10) -> Table:
+def trial_table(trials: "pl.DataFrame", most: int = 10) -> Table:
     """The best trials of a search, sorted by validation metric in descending order."""
     metric = trials.columns[2]
     best = trials.sort(metric, descending=True, nulls_last=True).head(most).drop("fault")
@@ -109,7 +109,7 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def recommendation_table(recommended: pl.DataFrame, history: Sequence[object]) -> Table:
+def recommendation_table(recommended: "pl.DataFrame", history: Sequence[object]) -> Table:
     """One row per recommended item; an added video, which has no id, may follow with a rank beyond the list."""
     read = ", ".join(map(str, history))
     table = Table(_right("rank"), _right("item"), "title", _right("score"), title=f"after {read}", title_justify="left")
@@ -121,7 +121,7 @@ def recommendation_table(recommended: pl.DataFrame, history: Sequence[object]) -
     return table
 
 
-def frame_table(frame: pl.DataFrame) -> Table:
+def frame_table(frame: "pl.DataFrame") -> Table:
     """A table with the columns of a data frame; numbers are right-aligned."""
     table = Table(*(_right(name) if kind.is_numeric() else name for name, kind in frame.schema.items()))
     for row in frame.iter_rows():
@@ -129,30 +129,15 @@ def frame_table(frame: pl.DataFrame) -> Table:
     return table
 
 
-def option_table(registry: Registry[Any]) -> Table:
-    """One row per name, with the options that a configuration may set; entry points also show their package."""
+def option_table(rows: "Iterable[OptionRow]") -> Table:
+    """One row per name, with the options that a configuration may set."""
     table = Table("name", "options", "description")
-    for name, constructor in registry.own.items():
-        table.add_row(name, *_options_and_summary(constructor))
-    for name, entries in sorted(registry.offered().items()):
-        packages = ", ".join(sorted({package_of(entry) for entry in entries}))
-        try:
-            cells = _options_and_summary(registry.load(entries, "name"))
-        except InputError as error:
-            cells = "-", f"cannot be used: {error}"
-        table.add_row(f"{name} (of {packages})", *cells)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _options_and_summary(constructor: Callable[..., Any]) -> tuple[str, str]:
-    options = [
-        option if schema.default is MISSING else f"{option} = {json.dumps(schema.default, default=str)}"
-        for option, schema in options_of(constructor, GIVEN).items()
-    ]
-    return ", ".join(options) or "-", (inspect.getdoc(constructor) or "").partition("\n")[0]
-
-
-def cost_table(costs: Sequence[EncoderCost]) -> Table:
+def cost_table(costs: "Sequence[EncoderCost]") -> Table:
     """One row per encoder; if training steps were measured, with columns for their time and memory."""
     some = next((cost.measured for cost in costs if cost.measured), None)
     counted = ("all", "frozen", "top1", "lora", "GMACs", "raw kB", "top1 kB", "frozen kB", "limit")
@@ -176,7 +161,7 @@ def cost_table(costs: Sequence[EncoderCost]) -> Table:
     return table
 
 
-def _measured_cells(cost: EncoderCost) -> Sequence[str]:
+def _measured_cells(cost: "EncoderCost") -> Sequence[str]:
     if cost.measured is None:
         return ()
     return f"{cost.measured.seconds_per_step:.3f}", f"{cost.measured.peak_memory_bytes / 1e9:.2f}"
@@ -184,6 +169,8 @@ def _measured_cells(cost: EncoderCost) -> Sequence[str]:
 
 def dataset_table(folder: Path) -> Table:
     """One row per prepared dataset in ``folder``."""
+    from microlens.data.manifest import read_manifest
+
     table = Table(
         Column("folder", no_wrap=True),
         "name",

@@ -7,11 +7,11 @@ import polars as pl
 from microlens.data.dataset import Dataset
 from microlens.data.interactions import Int64
 from microlens.data.split import Part, Split
-from microlens.evaluation.ranking import USERS_AT_ONCE
 
 CUTOFF = 10
 ACTIVITY_GROUPS = 5
 MOST_TAGS = 10
+USERS_AT_ONCE = 1024
 Masks = dict[str, npt.NDArray[np.bool_]]
 
 

@@ -6,8 +6,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 CUTOFFS = (10, 20)
 METRICS = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("HR", "NDCG"))
@@ -17,30 +15,6 @@ OF_SEVERAL = tuple(f"Recall@{cutoff}" for cutoff in CUTOFFS)
 Ranks = npt.NDArray[np.integer]
 Users = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
-
-
-def rank_of_target(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-    """The rank of each target among the items that its user has not seen; ties and NaN count against the target.
-
-    Args:
-        scores: (B, N+1) score of every item for every user; column 0 is padding. **Overwritten**.
-        targets: (B,) item numbers of the targets.
-        seen: (B, H) items in the user's history, padded with 0; a target among them is still ranked.
-
-    Returns:
-        (B,) ranks from 1, int64, computed by counting, without a sort.
-    """
-    target_scores = scores.gather(1, targets[:, None])
-    scores.scatter_(1, seen, -torch.inf)
-    scores[:, 0] = -torch.inf
-    scores.scatter_(1, targets[:, None], target_scores)
-    # Counting the scores strictly below the target's places ties and NaN above it. Padding and seen items are always
-    # below, unless the target's score is -inf or NaN, which gives it the last of the N ranks. Comparing in place gives
-    # ones and zeros that are summed without another array of this size, about ten times faster than counting booleans.
-    columns = scores.shape[1]
-    assert columns <= 2 / torch.finfo(scores.dtype).eps, "more columns than this floating-point type counts exactly"
-    below = scores.lt_(target_scores).sum(1).long()
-    return (columns - below).clamp_(max=columns - 1)
 
 
 @dataclass(frozen=True)

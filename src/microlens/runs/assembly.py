@@ -24,13 +24,13 @@ from microlens.encoders import build_encoder
 from microlens.encoders.finite import broken_weight
 from microlens.environment import parameters_that_fit
 from microlens.errors import InputError
-from microlens.evaluation.ranking import encode_catalogue
 from microlens.files.run_manifest import BEST, CONFIG, check
 from microlens.media.sound import SoundSettings
 from microlens.recommenders import RECOMMENDER_REGISTRY
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
 from microlens.recommenders.fusion import Part
+from microlens.runs.catalogue_vectors import catalogue_vectors
 from microlens.runs.dataset_location import find_dataset
 from microlens.runs.display import extraction_display
 from microlens.training import checkpoint
@@ -160,7 +160,7 @@ def _build_model(config: RunConfig, dataset: Dataset, split: Split, parts: list[
 def _trained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
     """The recommenders of a fusion, from the run folders in its own."""
     runs = [open_experiment(part.output, dataset.folder) for part in config.part_configs()]
-    return [Part(run.model, encode_catalogue(run.model, run.content, run.split.num_items, run.device)) for run in runs]
+    return [Part(run.model, catalogue_vectors(run)) for run in runs]
 
 
 def _untrained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:

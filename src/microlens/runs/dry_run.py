@@ -11,8 +11,14 @@ from microlens import environment
 from microlens.config.run_config import RunConfig
 from microlens.cost.counting import flop_counter
 from microlens.data.batches import Batch
-from microlens.evaluation.metrics import rank_of_target
-from microlens.evaluation.ranking import CLIPS_AT_ONCE, USERS_AT_ONCE, encode_catalogue, known_before, score_users
+from microlens.evaluation.ranking import (
+    CLIPS_AT_ONCE,
+    USERS_AT_ONCE,
+    encode_catalogue,
+    known_before,
+    rank_of_target,
+    score_users,
+)
 from microlens.runs.assembly import Experiment, build_experiment, use_caches
 from microlens.runs.train import trainer_of
 from microlens.training.trainer import Trainer

@@ -9,7 +9,10 @@ from microlens.errors import InputError
 from microlens.files.run_manifest import CONFIG, ENVIRONMENT, LISTED, MANIFEST
 from microlens.files.writing import MARK, claim_folder, clear_folder, lock_folder
 
-WRITTEN = (*LISTED, MANIFEST, "tensorboard/events.out.tfevents.*")
+VECTORS = "vectors"
+"""The sub-folder of stored item vectors; the manifest does not list them, because they can be computed again."""
+
+WRITTEN = (*LISTED, MANIFEST, "tensorboard/events.out.tfevents.*", f"{VECTORS}/catalogue.*")
 """Patterns of all files that a run writes into its folder; a fresh start removes them."""
 
 

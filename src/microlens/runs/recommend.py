@@ -17,7 +17,6 @@ from microlens.data.new_items import NewItem
 from microlens.errors import InputError
 from microlens.evaluation.ranking import (
     best_of,
-    encode_catalogue,
     finite_scores,
     score_users,
     user_states,
@@ -26,13 +25,15 @@ from microlens.files.progress_bar import OnProgress
 from microlens.release.ids import positions_of
 from microlens.runs.added_items import EncodedItem, encode_new_item
 from microlens.runs.assembly import Experiment
+from microlens.runs.catalogue_vectors import catalogue_vectors
 
 CHUNK = 100_000  # users whose lists are held in memory at once
 _BLOCK = 16  # columns that a product of matrices computes together
 
 
 class Ranker:
-    """Ranks the catalogue of a trained run for users or histories. The catalogue is encoded once.
+    """Ranks the catalogue of a trained run for users or histories. The catalogue is encoded once; see
+    :func:`microlens.runs.catalogue_vectors.catalogue_vectors`.
 
     Item numbers and user numbers are those of the run's split: items from 1, users from 0. Items outside the dataset
     that are ranked with it, ``added``, are numbered after its own.
@@ -45,7 +46,7 @@ class Ranker:
         self.item_ids = run.dataset.item_ids.gather(run.split.items_kept[1:] - 1)
         self.user_ids = run.dataset.user_ids.gather(run.split.users_kept)
         self.titles = run.dataset.items["title"].fill_null("").gather(run.split.items_kept[1:] - 1)
-        self.catalogue = encode_catalogue(run.model, run.content, run.split.num_items, run.device)
+        self.catalogue = catalogue_vectors(run)
 
     @cached_property
     def histories(self) -> Histories:
@@ -166,7 +167,9 @@ class Ranker:
                 own = scores[:, number : number + 1]
                 ranks = 1 + (scores[:, :number] >= own).sum(1) + (scores[:, number + 1 :] > own).sum(1)
                 parts.append(_beyond(ranks, own[:, 0], k, scored.rows.start, number))
-        listed = pl.concat(parts).sort("row", "rank", maintain_order=True)
+        listed = pl.concat(parts)
+        if self.added:  # the others are in this order
+            listed = listed.sort("row", "rank", maintain_order=True)
         return self._with_ids(listed, users, history is None)
 
     @torch.inference_mode()
@@ -227,16 +230,15 @@ class Ranker:
 
 def _lists(scores: Tensor, numbers: Tensor, start: int) -> pl.DataFrame:
     """Lists (B, k) as a table: row (from ``start``), number, rank, score; without items that are no candidates."""
-    count, k = scores.shape
-    table = pl.DataFrame(
+    rows, places = (scores > -torch.inf).nonzero(as_tuple=True)
+    return pl.DataFrame(
         {
-            "row": np.repeat(np.arange(start, start + count), k),
-            "number": numbers.flatten().cpu().numpy(),
-            "rank": np.tile(np.arange(1, k + 1), count),
-            "score": scores.flatten().cpu().numpy(),
+            "row": start + rows.cpu().numpy(),
+            "number": numbers[rows, places].cpu().numpy(),
+            "rank": 1 + places.cpu().numpy(),
+            "score": scores[rows, places].cpu().numpy(),
         }
     )
-    return table.filter(pl.col("score") > -np.inf)
 
 
 def _beyond(ranks: Tensor, scores: Tensor, k: int, start: int, number: int) -> pl.DataFrame:

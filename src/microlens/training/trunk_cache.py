@@ -80,7 +80,7 @@ def _use_cache(
 
 def frozen_digest(tower: ContentEncoder) -> str:
     """The SHA-256 of everything besides its content that an item's frozen output depends on."""
-    return _digest(_frozen_tensors(tower))
+    return digest_of_tensors(_frozen_tensors(tower))
 
 
 def _frozen_tensors(tower: ContentEncoder) -> Iterator[tuple[str, Tensor]]:
@@ -95,7 +95,8 @@ def _frozen_tensors(tower: ContentEncoder) -> Iterator[tuple[str, Tensor]]:
         yield name, tensor
 
 
-def _digest(tensors: Iterator[tuple[str, Tensor]]) -> str:
+def digest_of_tensors(tensors: Iterator[tuple[str, Tensor]]) -> str:
+    """The SHA-256 of named tensors: their names, shapes, types and bytes."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
