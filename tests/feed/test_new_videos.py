@@ -15,6 +15,7 @@ from microlens.feed.charts import draw_new_shares
 from microlens.feed.database import reading
 from microlens.feed.models import Models
 from microlens.feed.schema import EXPOSURES
+from microlens.feed.schema import ITEMS as UPLOADED
 from microlens.feed.simulation.new_videos import STEPS
 from microlens.release.synthetic_media import write_item
 from microlens.release.synthetic_world import build_world
@@ -34,6 +35,8 @@ def grown(world: Path, tmp_path: Path) -> Path:
         write_item(release, int(item), later.look(int(item) - ITEMS))
         truth["items"][item] = truth["items"]["1"]
     (release / "world.json").write_text(json.dumps(truth), encoding="utf-8")
+    with (release / "synthetic_titles.csv").open("a", encoding="utf-8") as file:
+        file.write(f"{NEW[0]},a title of its own\n")
     return release
 
 
@@ -53,7 +56,12 @@ def test_new_videos_are_shown_at_once_by_a_model_of_contents_and_not_by_one_of_i
     done = microlens.simulate(grown, address, people=8, videos=18, at_once=1, only="shape", new_videos=2)
     assert set(done.uploaded.values()) == set(NEW)
     with reading(url) as read:
+        titles = {row["item"]: row["title"] for row in read(select(UPLOADED))}
         chosen = read(select(EXPOSURES).where(EXPOSURES.c.item.in_(list(done.uploaded)), EXPOSURES.c.reason == "model"))
+    assert {done.uploaded[item]: title for item, title in titles.items()} == {
+        NEW[0]: "a title of its own",
+        NEW[1]: f"New video {NEW[1]}",
+    }
     assert {row["model"].partition("@")[0] for row in chosen} == {"video"}
     shares = {model.partition("@")[0]: shares for model, shares in done.new_shares.items()}
     assert all(len(of_arm) == STEPS for of_arm in shares.values())
