@@ -219,13 +219,18 @@ def test_the_command_draws_the_curve(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_protocol_without_known_targets_has_no_offset(dataset: Path, tmp_path: Path) -> None:
+def test_where_every_target_is_new_the_likelihood_raises_new_items(dataset: Path, tmp_path: Path) -> None:
     config = config_of(dataset, tmp_path / "run", listed=20)
     protocol = {"split": "cold-items", "max_length": 0, "max_history": 50}
     train(RunConfig.of({**config.model_dump(mode="json"), "protocol": protocol}))
     fused = load(config.output)
     assert isinstance(fused.experiment.model, Fusion)
-    assert float(fused.experiment.model.offset) == 0
+    assert float(fused.experiment.model.offset) > 0
+    split = fused.experiment.split
+    new = set((1 + np.flatnonzero(split.train_counts[1:] == 0)).tolist())
+    scores = Ranker(fused.experiment).scores(split.inputs("valid", split.target_users("valid")[:1])[0])
+    best = scores.topk(len(new) - 1).indices.tolist()
+    assert len(new.intersection(best)) >= 0.9 * len(best)
     assert hits(fused, "test", new=True) > 5 * hits(load(config.output / "parts" / "0-sasrec"), "test", new=True)
 
 

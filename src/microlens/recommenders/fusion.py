@@ -43,7 +43,9 @@ class Fusion(Fitted):
     w and v maximise the likelihood of the validation targets among sampled items (McFadden 1978). New items are unlike
     the known ones in two ways: id models cannot score them, and nothing says how popular they will be. v lets them rely
     on other recommenders than known items do. b is then the largest number with which known targets of the validation
-    part lose at most the share ``warm_loss`` of their hits among the first ten to new items; 0 if there are none.
+    part lose at most the share ``warm_loss`` of their hits among the first ten to new items; 0 if they cannot lose any.
+    If every validation target is new, as when whole items are held out, no such loss can be measured, and b maximises
+    the likelihood as well.
 
     Items outside the catalogue are new, too. Each is ranked among the items of the catalogue alone, so that it changes
     no other score. A recommender that cannot encode one gives it what it gives on average to the catalogue's new items:
@@ -184,14 +186,17 @@ class Fusion(Fitted):
             for here, users, history, seen in _validation(split, rows)
         ]
         with torch.enable_grad():
-            weights, new_weights, _ = fit_conditional_logit(*map(torch.cat, zip(*choices, strict=True)))
+            weights, new_weights, offset = fit_conditional_logit(*map(torch.cat, zip(*choices, strict=True)))
         self.weights.copy_(weights)
         self.new_weights.copy_(new_weights)
+        known = on_new.logical_not().nonzero()[:, 0]
+        if not len(known):
+            self.offset.fill_(offset)
+            return
         self.offset.zero_()
-        limits = [self.offset.new_empty(0)]  # a protocol may have no known targets
-        limits += [
+        limits = [
             new_ahead(self._candidates(users, history, seen), targets[here], self.is_new, LIST)
-            for here, users, history, seen in _validation(split, on_new.logical_not().nonzero()[:, 0])
+            for here, users, history, seen in _validation(split, known)
         ]
         self.offset.fill_(tolerated(torch.cat(limits), self.warm_loss))
 
