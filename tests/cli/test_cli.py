@@ -197,7 +197,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model.name", 3, "model.name is 3; it must be string."),
         ("encoder.name", "x3d_xxs", "encoder.name is 'x3d_xxs', which is unknown; did you mean 'x3d_xs'?"),
         ("encoder.name", "bert", "encoder.name is 'bert', which is unknown; did you mean 'bert_small'?"),
-        ("encoder.name", "zzz", "encoder.name is 'zzz', which is unknown; accepted: bert_small, c2d_r50, "),
+        (
+            "encoder.name",
+            "zzz",
+            "encoder.name is 'zzz', which is unknown; accepted: attention_pool, bert_small, ",
+        ),
         ("model", 3, "model is 3; it must be"),
         ("model.blocks", 10**6, "model.blocks is 1000000; it must be at most 65,536."),
         ("model.hidden_size", 8, "model.hidden_size is unknown; did you mean 'model.dim'?"),

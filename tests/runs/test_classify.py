@@ -153,7 +153,10 @@ def test_a_clip_keeps_its_shape_and_is_as_long_as_the_network_knows() -> None:
             "encoder is 'swin_t', which has no Kinetics-400 classifier; one that has is x3d_m.",
         ),
         (("--encoder", "mvit_b_16"), "encoder is 'mvit_b_16', which has no Kinetics-400 classifier"),
-        (("--encoder", "x3d_xs", "--missing", "skip"), "--out, --option and --missing need a DATASET"),
+        (
+            ("--encoder", "x3d_xs", "--missing", "skip"),
+            "--missing, --layers and --per-frame need a DATASET",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(videos: list[Path], arguments: tuple[str, ...], sentence: str) -> None:

@@ -61,9 +61,13 @@ def demonstration(folder: Path, console: Console, *, frames: bool = False, codes
         write = partial(write_features, folder, "resnet18", weights="random", options={"source": "frame"})
         _name(folder, FRAMES, partial(write, per_frame=True))
     if codes:
-        for name, method in CODES.items():
-            _name(folder, name, partial(write_codes, folder / "features" / f"{FEATURES}.npy", method=method, codes=16))
+        _name_codes(folder)
     return folder
+
+
+def _name_codes(folder: Path) -> None:
+    for name, method in CODES.items():
+        _name(folder, name, partial(write_codes, folder / "features" / f"{FEATURES}.npy", method=method, codes=16))
 
 
 def _name(folder: Path, name: str, write: Callable[[], FeatureFiles | CodeFiles]) -> None:

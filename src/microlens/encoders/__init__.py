@@ -15,13 +15,13 @@ from microlens.encoders.iisan import IISANEncoder
 from microlens.encoders.image import IMAGE_ENCODERS
 from microlens.encoders.layer_mix import LayerMixEncoder
 from microlens.encoders.popularity_bins import PopularityBinsEncoder
-from microlens.encoders.pretrained_image import image
-from microlens.encoders.pretrained_sound import sound
+from microlens.encoders.pretrained_image import image_model
+from microlens.encoders.pretrained_sound import sound_model
 from microlens.encoders.sound import SOUND_ENCODERS
 from microlens.encoders.tag import TagEncoder
 from microlens.encoders.text import TEXT_ENCODERS
 from microlens.encoders.video import VIDEO_ENCODERS
-from microlens.encoders.video.pretrained import video
+from microlens.encoders.video.pretrained import video_model
 from microlens.encoders.words import WordsEncoder
 from microlens.encoders.yamnet import yamnet
 from microlens.errors import InputError
@@ -32,9 +32,9 @@ CONTENT_ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     **TEXT_ENCODERS,
     **SOUND_ENCODERS,
     "yamnet": yamnet,
-    "image": image,
-    "video": video,
-    "sound": sound,
+    "image": image_model,
+    "video": video_model,
+    "sound": sound_model,
 }
 ENCODERS: dict[str, Callable[..., ItemEncoder]] = {
     "id": IdEncoder,

@@ -189,7 +189,7 @@ IMAGE_FAMILIES = {
 }
 
 
-def image(
+def image_model(
     *,
     dim: int,
     tuning: Tuning,

@@ -279,7 +279,7 @@ SOUND_FAMILIES = {
 }
 
 
-def sound(
+def sound_model(
     *,
     dim: int,
     tuning: Tuning,

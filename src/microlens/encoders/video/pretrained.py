@@ -256,7 +256,7 @@ VIDEO_FAMILIES = {
 }
 
 
-def video(
+def video_model(
     *,
     dim: int,
     tuning: Tuning,
