@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from microlens.data.interactions import Int64
@@ -81,6 +80,8 @@ class CoVisitation(Fitted):
 
 def _decayed_counts(split: Split, decay: float, of_source: Floats, of_target: Floats) -> Any:
     """Pairs of the training set, weighted by distance and divided by the scales (N+1,) of their items: CSR (N, N)."""
+    from scipy import sparse  # slow to load
+
     total = sparse.csr_matrix((split.num_items, split.num_items), dtype=np.float64)
     waiting: list[tuple[Int64, Int64, Floats]] = []
     num_waiting = 0

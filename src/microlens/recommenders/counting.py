@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
 from microlens.data.interactions import Int64
@@ -20,6 +19,8 @@ def train_part(split: Split) -> tuple[Int64, Int64]:
 
 def user_items(split: Split) -> Any:
     """The training set as a binary CSR matrix (U, N) of float32; column i is item i + 1."""
+    from scipy import sparse  # slow to load, and of use to models of counts alone
+
     users, items = train_part(split)
     ones = np.ones(len(users), np.float32)
     matrix = sparse.csr_matrix((ones, (users, items - 1)), shape=(split.num_users, split.num_items))
@@ -43,6 +44,8 @@ def summed(sources: Int64, targets: Int64, values: Any, num_items: int) -> Any:
     Returns:
         A CSR matrix (N, N); row and column i are item i + 1.
     """
+    from scipy import sparse
+
     return sparse.csr_matrix((values, (sources - 1, targets - 1)), shape=(num_items, num_items), dtype=np.float64)
 
 
