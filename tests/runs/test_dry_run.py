@@ -8,7 +8,8 @@ import pytest
 from microlens.config.run_config import RunConfig
 from microlens.evaluation import ranking
 from microlens.runs import dry_run
-from microlens.runs.train import train
+from microlens.runs.assembly import build_experiment
+from microlens.runs.train import train, trainer_of
 from tests.conftest import random_sequences
 from tests.data.test_prepare import run_command
 
@@ -71,6 +72,20 @@ def test_seconds_are_those_of_all_steps_and_of_all_validation_targets(
     assert cost.training_seconds == pytest.approx(4.0)
     assert cost.validation_seconds == pytest.approx(5.0 + 3.0 * 30 / 5)
     assert cost.seconds_per_epoch == pytest.approx(4.0 + 23.0)
+
+
+def test_an_interrupted_run_in_the_folder_is_left_alone(make_dataset: MakeDataset, quick: None) -> None:
+    config = config_of(make_dataset(random_sequences(30, 12)))
+    config.output.mkdir()
+    trainer, _ = trainer_of(build_experiment(config))
+    trainer.progress.step = trainer.steps_per_epoch  # killed before its validation: no batch of the epoch is left
+    trainer.save()
+    files = {path: path.stat().st_mtime_ns for path in config.output.rglob("*")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dry_run.Trainer, "resume", lambda _: pytest.fail("the run was resumed"))
+        (cost,) = dry_run.dry_run(config).values()
+    assert cost.steps_per_epoch == 4
+    assert {path: path.stat().st_mtime_ns for path in config.output.rglob("*")} == files
 
 
 def test_a_fusion_is_the_cost_of_its_parts(make_dataset: MakeDataset, quick: None) -> None:

@@ -20,7 +20,7 @@ from microlens.evaluation.ranking import (
     score_users,
 )
 from microlens.runs.assembly import Experiment, build_experiment, use_caches
-from microlens.runs.train import trainer_of
+from microlens.runs.train import new_trainer
 from microlens.training.trainer import Trainer
 
 STEPS = 20
@@ -79,7 +79,7 @@ def _cost(config: RunConfig, clock: Clock) -> RunCost:
     steps, flops, training, validation = 0, 0, 0.0, 0.0
     if trainable and not run.model.fits_at_once:
         use_caches(run)
-        trainer, _ = trainer_of(run)
+        trainer = new_trainer(run)  # an interrupted run of the folder is not resumed
         steps = trainer.steps_per_epoch
         flops, seconds_per_step = _time_steps(trainer, clock)
         training = steps * seconds_per_step

@@ -124,15 +124,11 @@ def _save_untrained(run: Experiment, facts: dict[str, Any]) -> None:
         checkpoint.save(path, checkpoint.with_prefix("model", run.model.state_dict()), facts)
 
 
-def trainer_of(run: Experiment, process: Process | None = None) -> tuple[Trainer, bool]:
-    """Build the trainer of a run, resumed from its checkpoint or initialized from ``train.start_from``.
-
-    Returns:
-        The trainer, and True if it resumed.
+def new_trainer(run: Experiment, process: Process | None = None) -> Trainer:
+    """Build the trainer of a run at its first step.
 
     Raises:
-        InputError: there are more processes than rows in a batch, a checkpoint was modified, or the weights of
-            ``train.start_from`` do not fit.
+        InputError: there are more processes than rows in a batch, or the memory is too small.
     """
     process = process or Process()
     if process.world_size > run.config.train.batch_size:
@@ -152,6 +148,20 @@ def trainer_of(run: Experiment, process: Process | None = None) -> tuple[Trainer
         process=process,
     )
     torch.manual_seed(run.config.seed + process.rank)
+    return trainer
+
+
+def trainer_of(run: Experiment, process: Process | None = None) -> tuple[Trainer, bool]:
+    """Build the trainer of a run, resumed from its checkpoint or initialized from ``train.start_from``.
+
+    Returns:
+        The trainer, and True if it resumed.
+
+    Raises:
+        InputError: there are more processes than rows in a batch, a checkpoint was modified, or the weights of
+            ``train.start_from`` do not fit.
+    """
+    trainer = new_trainer(run, process)
     resumed = trainer.resume()
     start = run.config.train.start_from
     if not resumed and start:
