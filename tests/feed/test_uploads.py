@@ -128,7 +128,7 @@ def test_an_upload_without_title_is_refused_where_nothing_else_is_read(
     fusion_run: Path, clip: Path, open_world: OpenFeed
 ) -> None:
     feed = open_world("fusion")
-    with pytest.raises(InputError, match="which reads title of a new item: its title is missing"):
+    with pytest.raises(InputError, match="which ranks new items by title: it has no title"):
         feed.uploads.add(row(clip, "21", ""))
     assert (feed.store.uploads(), len(feed.catalogue)) == ([], ITEMS)
     feed.close()

@@ -295,7 +295,7 @@ def test_a_known_title_added_again_scores_as_the_item_itself(words_run: Path) ->
     short = run.recommend(history=[2, 5], new_items=new, k=1).filter(pl.col("item").is_null())
     ranks = dict(found.filter(pl.col("item").is_null()).select("title", "rank").iter_rows())
     assert dict(short.select("title", "rank").iter_rows()) == ranks
-    with pytest.raises(InputError, match="which reads title of a new item: its title is missing"):
+    with pytest.raises(InputError, match="which ranks new items by title: it has no title"):
         run.encode_video("unread.mp4")
 
 
@@ -317,11 +317,11 @@ TITLE, VIDEO = NewItem(title="A title"), NewItem(video="x.mp4")
 @pytest.mark.parametrize(
     ("tables", "item", "sentence"),
     [
-        (BOTH, TITLE, "which reads title and video of a new item: its video is missing."),
+        (BOTH, TITLE, "which ranks new items by title and video: it has no video."),
         (
             BOTH,
             VIDEO,
-            "x.mp4 cannot be ranked by this run, which reads title and video of a new item: its title is missing",
+            "x.mp4 cannot be ranked by this run, which ranks new items by title and video: it has no title",
         ),
         (
             fused(WORDS, {"name": "id"}),
@@ -336,7 +336,7 @@ TITLE, VIDEO = NewItem(title="A title"), NewItem(video="x.mp4")
         (
             {"model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "tag"}},
             TITLE,
-            "which reads tag of a new item: its tag is missing.",
+            "which ranks new items by tag: it has no tag.",
         ),
         (
             {"model": {"name": "markov"}},
@@ -351,7 +351,7 @@ TITLE, VIDEO = NewItem(title="A title"), NewItem(video="x.mp4")
         (
             {"model": {"name": "sasrec", "dim": 8}, "encoder": {"name": "x3d_xs", "missing": "mask"}},
             TITLE,
-            "which reads video of a new item: its video is missing.",
+            "which ranks new items by video: it has no video.",
         ),
     ],
 )
@@ -370,12 +370,12 @@ def test_what_a_run_misses_of_a_new_item_is_said(
         (
             "words",
             ("--add-video", "x.mp4"),
-            "x.mp4 cannot be ranked by this run, which reads title of a new item: its title",
+            "x.mp4 cannot be ranked by this run, which ranks new items by title: it has no title",
         ),
         (
             "video",
             ("--add-title", "A title"),
-            "'A title' cannot be ranked by this run, which reads video of a new item: its",
+            "'A title' cannot be ranked by this run, which ranks new items by video: it has no video",
         ),
     ],
 )

@@ -48,8 +48,8 @@ def encode_new_item(run: Experiment, item: NewItem) -> Tensor:
         lacking = read_of_new_items(run)
     if lacking:
         raise InputError(
-            f"{_name(item)} cannot be ranked by this run, which reads {' and '.join(read_of_new_items(run))} of a new "
-            f"item: its {' and '.join(lacking)} is missing."
+            f"{_name(item)} cannot be ranked by this run, which ranks new items by "
+            f"{' and '.join(read_of_new_items(run))}: it has no {' and no '.join(lacking)}."
         )
     content = read_new_content(item, reads & frozenset(KINDS), run.dataset.settings)
     batch = ItemBatch(items=torch.zeros(1, dtype=torch.long), content=content, new=(item,))
