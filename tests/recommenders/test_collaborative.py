@@ -14,7 +14,7 @@ from microlens.config.run_config import RunConfig
 from microlens.data.batches import ItemBatch
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
-from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders import RECOMMENDERS, adjacency
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.lightgcn import LightGCN
 from microlens.runs.assembly import build_experiment
@@ -146,7 +146,9 @@ def test_nfm_can_end_in_a_relu_as_the_original() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_lightgcn_propagates_as_the_loop(layers: int) -> None:
+@pytest.mark.parametrize("few", [True, False])
+def test_lightgcn_propagates_as_the_loop(layers: int, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adjacency, "_few", lambda nodes, count: few)
     model = small("lightgcn", layers=layers)
     assert isinstance(model, LightGCN)
     before = model.item_encoder(ItemBatch(items=torch.arange(1, N + 1)))

@@ -68,9 +68,12 @@ def batches(trainer: Trainer, epoch: int = 0, skip: int = 0) -> list[Any]:
     return list(train_batches(trainer.split, trainer.content, batch_size=size, seed=1, epoch=epoch, skip=skip))
 
 
-def test_step_equals_a_step_written_by_hand(make_dataset: MakeDataset) -> None:
-    config = config_of(make_dataset(random_sequences(40, 20)), model={"dropout": 0.0}, train={"clip_norm": 0.5})
+@pytest.mark.parametrize(("items", "by_rows"), [(20, False), (3000, True)])
+def test_step_equals_a_step_written_by_hand(make_dataset: MakeDataset, items: int, by_rows: bool) -> None:
+    settings = {"clip_norm": 0.5, "batch_size": 2 if by_rows else 16}
+    config = config_of(make_dataset(random_sequences(40, items)), model={"dropout": 0.0}, train=settings)
     ours, theirs = trainer_of(config), trainer_of(config)
+    theirs.model.item_encoder.table.before_reading = None
     optimizer = torch.optim.AdamW(theirs.model.parameters(), lr=1e-2, weight_decay=0.1)
     for batch in batches(ours):
         loss = ours.step(batch)
@@ -80,6 +83,8 @@ def test_step_equals_a_step_written_by_hand(make_dataset: MakeDataset) -> None:
         torch.nn.utils.clip_grad_norm_(theirs.model.parameters(), 0.5)
         optimizer.step()
         torch.testing.assert_close(loss, expected.detach())
+    assert (ours.model.item_encoder.table.before_reading is not None) == by_rows
+    ours.optimizer.catch_up()
     for one, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -137,14 +142,15 @@ class StoppedError(Exception):
     """Stands for whatever ends a process in the middle."""
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 7])
+@pytest.mark.parametrize(("stop_after", "items"), [(1, 25), (4, 25), (7, 25), (40, 3000)])
 def test_a_resumed_run_ends_in_the_same_weights(
-    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, stop_after: int
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, stop_after: int, items: int
 ) -> None:
     """Stopped in the middle of an epoch, after a checkpoint there, the rest is the same bit for bit."""
-    dataset = make_dataset(random_sequences(60, 25))
-    whole = train(config_of(dataset, "whole"))
-    config = config_of(dataset, "stopped", train={"checkpoint_minutes": 1e-9})
+    dataset = make_dataset(random_sequences(60, items))
+    settings = {"batch_size": 16 if items < 100 else 2}
+    whole = train(config_of(dataset, "whole", train=settings))
+    config = config_of(dataset, "stopped", train={**settings, "checkpoint_minutes": 1e-9})
     steps = 0
     original = Trainer.step
 

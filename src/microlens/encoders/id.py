@@ -1,11 +1,12 @@
 """Learned id embeddings."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional, init
+from torch import Tensor
+from torch.nn import init
 
 from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 
 
 class IdEncoder(ItemEncoder):
@@ -31,7 +32,7 @@ class IdEncoder(ItemEncoder):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout = {dropout}: it must be at least 0 and below 1")
         self.dropout = dropout
-        self.table = nn.Parameter(init.xavier_normal_(Tensor(num_items + 1, dim)))
+        self.table = LookupTable(init.xavier_normal_(Tensor(num_items + 1, dim)))
         in_train = torch.arange(num_items + 1) > 0 if train_counts is None else train_counts > 0
         self.register_buffer("in_train", in_train, persistent=False)
 
@@ -42,7 +43,7 @@ class IdEncoder(ItemEncoder):
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Look up the vectors: (M, D)."""
-        vectors = functional.embedding(items.items, self.table)
+        vectors = self.table.rows(items.items)
         if not self.dropout:
             return vectors
         kept = self.in_train[items.items]

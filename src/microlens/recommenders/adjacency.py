@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 
 
 class Adjacency(nn.Module):
@@ -48,18 +49,28 @@ class Adjacency(nn.Module):
 
 
 def distinct_nodes(count: int, *nodes: Tensor) -> Tensor:
-    """The distinct nodes below ``count``, ascending. Marking them is several times as fast as sorting."""
+    """The distinct nodes below ``count``, ascending, by marking them or, where they are few, by sorting."""
+    if _few(sum(map(len, nodes)), count):
+        distinct: Tensor = torch.unique(torch.cat(nodes))
+        return distinct
     present = torch.zeros(count, dtype=torch.bool, device=nodes[0].device)  # (count,)
     for some in nodes:
         present[some] = True
     return present.nonzero().squeeze(1)
 
 
-def inverse_index(nodes: Tensor, count: int) -> Tensor:
-    """The inverse of ``nodes`` (n,): (count,), the index of each node in ``nodes``, undefined for absent nodes."""
+def indices_in(nodes: Tensor, wanted: Tensor, count: int) -> Tensor:
+    """The index of each of ``wanted`` (m,) in the ascending ``nodes`` (n,), which contain them all: (m,)."""
+    if _few(len(nodes) + len(wanted), count):
+        return torch.searchsorted(nodes, wanted)
     positions = torch.empty(count, dtype=torch.int64, device=nodes.device)
     positions[nodes] = torch.arange(len(nodes), device=nodes.device)
-    return positions
+    return positions[wanted]
+
+
+def _few(nodes: int, count: int) -> bool:
+    """True where sorting ``nodes`` costs less than an array of length ``count``, a ratio measured on a CPU."""
+    return nodes < count // 128
 
 
 def weighted_sums(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor) -> Tensor:
@@ -88,16 +99,16 @@ def mean_over_layers(nodes: Tensor, layers: int, adjacency: Adjacency, initial: 
         edges.append(adjacency.rows(needed[-1]))
         needed.append(distinct_nodes(count, needed[-1], edges[-1][0]))
     vectors = initial(needed[-1])  # (len(needed[-1]), D)
-    total = vectors[inverse_index(needed[-1], count)[nodes]]  # (n, D)
+    total = vectors[indices_in(needed[-1], nodes, count)]  # (n, D)
     for inner, outer, (neighbours, weights, begins) in zip(needed[:0:-1], needed[-2::-1], reversed(edges), strict=True):
-        vectors = weighted_sums(vectors, inverse_index(inner, count)[neighbours], weights, begins)
-        total = total + vectors[inverse_index(outer, count)[nodes]]
+        vectors = weighted_sums(vectors, indices_in(inner, neighbours, count), weights, begins)
+        total = total + vectors[indices_in(outer, nodes, count)]
     return total / (layers + 1)
 
 
-def id_rows(nodes: Tensor, user_table: Tensor, item_encoder: ItemEncoder) -> Tensor:
+def id_rows(nodes: Tensor, user_table: LookupTable, item_encoder: ItemEncoder) -> Tensor:
     """The vectors before propagation of ascending ``nodes`` (n,), users (U, D) first: (n, D)."""
     is_user = nodes < len(user_table)  # (n,)
-    users = functional.embedding(nodes[is_user], user_table)
+    users = user_table.rows(nodes[is_user])
     items: Tensor = item_encoder(ItemBatch(items=nodes[~is_user] - (len(user_table) - 1)))
     return torch.cat([users, items])

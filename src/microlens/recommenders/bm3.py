@@ -7,6 +7,7 @@ from torch.nn import functional, init
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import ProjectedFeatures, load_modalities, mean_square
@@ -69,7 +70,7 @@ class BM3(GraphRecommender):
         self.layers, self.alignment_weight, self.regularization = layers, alignment_weight, regularization
         self.dropout = nn.Dropout(dropout)
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+        self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
         self.projections = nn.ModuleList(
             ProjectedFeatures(matrix, dim) for matrix in load_modalities(features, item_ids)
         )

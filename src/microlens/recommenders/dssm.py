@@ -1,9 +1,10 @@
 """DSSM as used by the MicroLens authors: two towers without hidden layers, which is matrix factorization."""
 
-from torch import Tensor, nn
-from torch.nn import functional, init
+from torch import Tensor
+from torch.nn import init
 
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.base import Recommender
 
 
@@ -27,8 +28,8 @@ class DSSM(Recommender):
     def __init__(self, *, item_encoder: ItemEncoder, dim: int, num_users: int, reject_own: bool = True) -> None:
         super().__init__(item_encoder)
         self.rejects_own = reject_own
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+        self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The user embeddings, independent of the history: (B, D)."""
-        return functional.embedding(users, self.user_table)
+        return self.user_table.rows(users)

@@ -9,6 +9,7 @@ from torch.nn import init
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.item_graph import ItemGraph, nearest_items
@@ -81,7 +82,7 @@ class FREEDOM(GraphRecommender):
         self.item_graph = _frozen_graph(matrices, neighbours, modality_weights)
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
         self.edges = DegreeSensitiveEdges(self.adjacency, num_users, pruned)
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+        self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
         self.projections = nn.ModuleList(ProjectedFeatures(matrix, dim) for matrix in matrices)
 
     def node_vectors(self, nodes: Tensor) -> Tensor:

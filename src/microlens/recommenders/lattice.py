@@ -7,6 +7,7 @@ from torch.nn import functional, init
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.item_graph import cosines, nearest_items, normalised, propagated, similarity_graph
@@ -70,7 +71,7 @@ class LATTICE(GraphRecommender):
         self.layers, self.item_layers, self.frozen_share = layers, item_layers, frozen_share
         self.frozen_graphs = nn.ModuleList(similarity_graph(matrix, neighbours) for matrix in matrices)
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+        self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
         self.projections = nn.ModuleList(ProjectedFeatures(matrix, dim) for matrix in matrices)
         self.modality_logits = nn.Parameter(torch.zeros(len(matrices))) if len(matrices) > 1 else None
         # Saved with the weights, so that a run resumed within an epoch keeps the epoch's graph.

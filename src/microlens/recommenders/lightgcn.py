@@ -1,9 +1,10 @@
 """LightGCN (He et al. 2020, arXiv 2002.02126): linear propagation, averaged over layers."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import init
 
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers
 from microlens.recommenders.graph import GraphRecommender
 
@@ -38,7 +39,7 @@ class LightGCN(GraphRecommender):
             raise ValueError(f"layers = {layers}: at least 1 is needed")
         self.layers = layers
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+        self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
         """The mean over layers of the rows of ``nodes`` (n,): (n, D)."""

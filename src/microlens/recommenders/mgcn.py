@@ -7,6 +7,7 @@ from torch.nn import functional, init
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers, weighted_sums
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.item_graph import similarity_graph
@@ -77,7 +78,7 @@ class MGCN(GraphRecommender):
         self.contrastive_weight, self.regularization = contrastive_weight, regularization
         self.frozen_graphs = nn.ModuleList(similarity_graph(matrix, neighbours) for matrix in matrices)
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+        self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
         self.projections = nn.ModuleList(ProjectedFeatures(matrix, dim) for matrix in matrices)
         self.purifiers = nn.ModuleList(nn.Linear(dim, dim) for _ in matrices)
         self.fuser = Fuser(dim, len(matrices)) if len(matrices) > 1 else None

@@ -2,12 +2,13 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional, init
+from torch.nn import init
 
 from microlens.data.batches import ItemBatch
 from microlens.data.feature_matrix import load_features
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.base import Recommender
 
 
@@ -48,12 +49,12 @@ class VBPR(Recommender):
             raise ValueError(f"dim = {dim}: it must be even, because ids and features have half of it each")
         super().__init__(IdBesideFeatures(torch.from_numpy(load_features(features, item_ids[1:])), dim, num_items))
         self.rejects_own = reject_own
-        self.user_ids = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim // 2)))
-        self.user_tastes = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim // 2)))
+        self.user_ids = LookupTable(init.xavier_normal_(Tensor(num_users, dim // 2)))
+        self.user_tastes = LookupTable(init.xavier_normal_(Tensor(num_users, dim // 2)))
 
     def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
         """The two halves of the users' vectors, independent of the history: (B, D)."""
-        return torch.cat([functional.embedding(users, half) for half in (self.user_ids, self.user_tastes)], 1)
+        return torch.cat([half.rows(users) for half in (self.user_ids, self.user_tastes)], 1)
 
 
 class IdBesideFeatures(ItemEncoder):
@@ -71,11 +72,11 @@ class IdBesideFeatures(ItemEncoder):
     def __init__(self, features: Tensor, dim: int, num_items: int) -> None:
         super().__init__()
         self.register_buffer("features", features, persistent=False)
-        self.table = nn.Parameter(init.xavier_normal_(Tensor(num_items + 1, dim // 2)))
+        self.table = LookupTable(init.xavier_normal_(Tensor(num_items + 1, dim // 2)))
         self.projection = nn.Linear(features.shape[1], dim // 2, bias=False)
         init.xavier_normal_(self.projection.weight)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Look up ids and project features: (M, D)."""
         projected = self.projection(self.features[items.items - 1])
-        return torch.cat([functional.embedding(items.items, self.table), projected], 1)
+        return torch.cat([self.table.rows(items.items), projected], 1)

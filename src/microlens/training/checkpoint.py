@@ -17,10 +17,11 @@ from microlens.errors import InputError
 from microlens.files.json_files import parse_json
 from microlens.files.writing import atomic_write
 from microlens.recommenders.base import Recommender
+from microlens.training.row_adamw import ROW_STEPS
 
 FRESH = "train the run again with fresh=True"
 T = TypeVar("T")
-_ADAMW_STATE = ("exp_avg", "exp_avg_sq", "step")  # the state that AdamW keeps for each parameter
+_ADAMW_STATE = ("exp_avg", "exp_avg_sq", "step")  # the state that AdamW keeps for each parameter, beside row steps
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -161,7 +162,7 @@ def load_optimizer(optimizer: torch.optim.AdamW, tensors: dict[str, Tensor], pat
             raise InputError(f"{path} is damaged ('optimizer.{key}' fits no parameter of this model); {FRESH}.")
         state.setdefault(number, {})[name] = tensor
     for number, kept in state.items():
-        if len(kept) < len(_ADAMW_STATE):
+        if not kept.keys() >= set(_ADAMW_STATE):
             raise InputError(f"{path} is damaged (only {', '.join(kept)} of 'optimizer.{number}' there); {FRESH}.")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -169,6 +170,8 @@ def load_optimizer(optimizer: torch.optim.AdamW, tensors: dict[str, Tensor], pat
 def _matches_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
     if name == "step":
         return tensor.shape == () and tensor.dtype == torch.float32
+    if name == ROW_STEPS:
+        return tensor.shape == parameter.shape[:1] and tensor.dtype == torch.int32
     return name in _ADAMW_STATE and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 

@@ -31,6 +31,7 @@ from microlens.evaluation.report import check_epochs
 from microlens.files.run_manifest import BEST, EPOCHS, LAST, check, replace_text, replaced
 from microlens.recommenders.base import Recommender
 from microlens.training import checkpoint
+from microlens.training.row_adamw import RowAdamW, clip_gradients
 from microlens.training.step import TrainingStep, negatives_of
 
 BATCHES_AHEAD = 2
@@ -98,7 +99,9 @@ class Trainer:
         self.step_module: nn.Module = TrainingStep(model, counts, self.sharing, settings).to(device)
         if self.process.world_size > 1:
             self.step_module = DistributedDataParallel(self.step_module)
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
+        # Other processes' gradients are averaged as dense arrays, and a GPU updates whole tables faster than rows.
+        by_rows = device.type == "cpu" and self.process.world_size == 1
+        self.optimizer = RowAdamW(self._parameter_groups(), by_rows=by_rows)
         self.precision = "bf16" if settings.accelerate else settings.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         if device.type == "cpu" and not model.item_encoder.sees_content:
@@ -134,6 +137,8 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """Update the weights once; return the detached loss of the whole batch.
 
+        Rows of :class:`LookupTable` that a batch does not read lag behind until ``optimizer.catch_up()``.
+
         Raises:
             InputError: the loss is not finite.
         """
@@ -144,7 +149,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        clip_gradients(self.model.parameters(), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         detached: Tensor = loss.detach() / self.process.world_size
@@ -211,6 +216,7 @@ class Trainer:
                 self.save()
                 saved = now
             on_step(progress, progress.loss_sum / progress.step)
+        self.optimizer.catch_up()
         self._check_weights()  # the loss does not show the effect of the last step
         return progress.loss_sum / progress.step
 
