@@ -117,6 +117,17 @@ class TestRowAdamW:
         assert (torch.cat([read, rest]) - expected).abs().max() < 1e-12
         assert ROW_STEPS not in resumed.state[other]
 
+    def test_a_released_table_is_an_ordinary_parameter(self) -> None:
+        steps = world(1.0, 400)
+        _, optimizer, table = trained(steps, by_rows=True)
+        expected = trained(steps, by_rows=False)[2]
+        optimizer.release()
+        torch.testing.assert_close(table.data, expected.data)
+        assert table.before_reading is None
+        table.rows(torch.tensor([1])).sum().backward()
+        assert table.grad is not None
+        assert not table.grad.is_sparse
+
     def test_a_decay_beyond_the_closed_form_updates_tables_whole(self) -> None:
         table = LookupTable(torch.randn(ROWS, DIM))
         RowAdamW([{"params": [table], "lr": 0.5, "weight_decay": 0.5}])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from microlens.data.batches import Process
 from microlens.encoders.id import IdEncoder
+from microlens.encoders.lookup_table import LookupTable
 from microlens.errors import InputError
 from microlens.files.json_files import parse_json
 from microlens.files.writing import atomic_write
@@ -162,6 +163,9 @@ def load_optimizer(optimizer: torch.optim.AdamW, tensors: dict[str, Tensor], pat
             raise InputError(f"{path} is damaged ('optimizer.{key}' fits no parameter of this model); {FRESH}.")
         state.setdefault(number, {})[name] = tensor
     for number, kept in state.items():
+        last = kept.get(ROW_STEPS)
+        if last is not None and "step" in kept and not 0 <= int(last.min()) <= int(last.max()) <= int(kept["step"]):
+            raise InputError(f"{path} is damaged ('optimizer.{number}.{ROW_STEPS}' is beyond its step); {FRESH}.")
         if not kept.keys() >= set(_ADAMW_STATE):
             raise InputError(f"{path} is damaged (only {', '.join(kept)} of 'optimizer.{number}' there); {FRESH}.")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -171,7 +175,8 @@ def _matches_parameter(name: str, tensor: Tensor, parameter: Tensor) -> bool:
     if name == "step":
         return tensor.shape == () and tensor.dtype == torch.float32
     if name == ROW_STEPS:
-        return tensor.shape == parameter.shape[:1] and tensor.dtype == torch.int32
+        expected = parameter.shape[:1], torch.int32
+        return isinstance(parameter, LookupTable) and (tensor.shape, tensor.dtype) == expected
     return name in _ADAMW_STATE and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 

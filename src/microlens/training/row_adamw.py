@@ -1,7 +1,7 @@
 """AdamW whose cost does not depend on the rows of a table that a step does not read."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,6 @@ class RowAdamW(torch.optim.AdamW):
 
     def __init__(self, params: Iterable[dict[str, Any]], *, by_rows: bool = True) -> None:
         super().__init__(params, fused=True)
-        self._sums: dict[tuple[float, ...], MissedSums] = {}
         for group in self.param_groups:
             for table in group["params"]:
                 if by_rows and isinstance(table, LookupTable) and group["lr"] * group["weight_decay"] <= LARGEST_DECAY:
@@ -77,6 +76,13 @@ class RowAdamW(torch.optim.AdamW):
                 if ROW_STEPS in self.state[table]:
                     self._make_current(table, group)
 
+    def release(self) -> None:
+        """Make all rows current and leave the tables as ordinary parameters, which do not hold on to this optimizer."""
+        for group in self.param_groups:
+            for table in group["params"]:
+                if isinstance(table, LookupTable) and table.before_reading is not None:
+                    self._give_back(table, group)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a state: by rows with the tables that were updated by rows, and else whole."""
         super().load_state_dict(state_dict)
@@ -94,7 +100,7 @@ class RowAdamW(torch.optim.AdamW):
     def _give_back(self, table: LookupTable, group: dict[str, Any]) -> None:
         """Update ``table`` whole from now on."""
         self._make_current(table, group)
-        self.state[table].pop(ROW_STEPS, None)
+        self.state.get(table, {}).pop(ROW_STEPS, None)
         table.before_reading = None
         if table.grad is not None and table.grad.is_sparse:
             table.grad = table.grad.to_dense()
@@ -140,7 +146,7 @@ class RowAdamW(torch.optim.AdamW):
     def _move(self, table: LookupTable, group: dict[str, Any], rows: Tensor, parts: Sequence[int]) -> None:
         """Move ``rows`` (n,) by all missed steps; the sum over them is expanded in parts that start at ``parts``."""
         (beta1, beta2), decayed, state = group["betas"], group["lr"] * group["weight_decay"], self.state[table]
-        sums = self._sums.setdefault((beta1, beta2, decayed), MissedSums(beta1, beta2, decayed))
+        sums = missed_sums(beta1, beta2, decayed)
         step, last = int(state["step"]), state[ROW_STEPS][rows]
         average, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]  # (n, D)
         values = table.data[rows] * _powers(1 - decayed, step - last, average)
@@ -218,6 +224,12 @@ class MissedSums:
         for step in range(len(terms) - 1, -1, -1):
             tails[step] = self.ratios * (terms[step] + tails[step + 1])
         return tails[:count]
+
+
+@cache
+def missed_sums(beta1: float, beta2: float, decayed: float) -> MissedSums:
+    """The sums of these options, whose arrays grow with the steps."""
+    return MissedSums(beta1, beta2, decayed)
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:

@@ -192,6 +192,7 @@ class Trainer:
                 self.save_best()
             self.save()
             on_epoch(line)
+        self.optimizer.release()
 
     def _train_epoch(self, on_step: Callable[[Progress, float], None]) -> float:
         progress = self.progress
