@@ -431,9 +431,9 @@ def changed(name: str, change: Callable[[Tensor], Tensor]) -> Damage:
 
 
 def with_row_steps(parameter: int, step: int) -> Damage:
-    def damage(tensors: dict[str, Tensor], facts: Any) -> None:
-        rows = len(tensors[f"optimizer.{parameter}.exp_avg"])
-        tensors[f"optimizer.{parameter}.row_steps"] = torch.full((rows,), step, dtype=torch.int32)
+    def damage(values: dict[str, Tensor], facts: Any) -> None:
+        rows = len(values[f"optimizer.{parameter}.exp_avg"])
+        values[f"optimizer.{parameter}.row_steps"] = torch.full((rows,), step, dtype=torch.int32)
 
     return tensors(damage)
 
@@ -513,8 +513,8 @@ DAMAGED_RUNS: dict[str, tuple[Read, str, Damage, str]] = {
     "a parameter in words": (resume, LAST, renamed("optimizer.0.step", "optimizer.x.step"), "'optimizer.x.step' fits"),
     "an unknown moment": (resume, LAST, renamed("optimizer.0.step", "optimizer.0.pets"), "'optimizer.0.pets' fits no"),
     "a moment lost": (resume, LAST, tensors(lambda t, f: t.pop("optimizer.0.step")), "of 'optimizer.0' there"),
-    "rows of the future": (resume, LAST, with_row_steps(0, 10**6), "'optimizer.0.row_steps' is beyond its step"),
-    "rows before the first step": (resume, LAST, with_row_steps(0, -1), "'optimizer.0.row_steps' is beyond its step"),
+    "rows of the future": (resume, LAST, with_row_steps(1, 10**6), "'optimizer.1.row_steps' is beyond its step"),
+    "rows before the first step": (resume, LAST, with_row_steps(1, -1), "'optimizer.1.row_steps' is beyond its step"),
     "rows of no table": (resume, LAST, with_row_steps(2, 0), "'optimizer.2.row_steps' fits no"),
     "a tensor lost": (
         resume,
