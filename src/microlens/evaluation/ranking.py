@@ -16,6 +16,7 @@ from microlens.data.split import Part, Split
 from microlens.distributed import gather_interleaved, gather_shares
 from microlens.encoders.finite import all_finite
 from microlens.errors import InputError
+from microlens.evaluation.block_ranking import cannot_overflow, ranks_in_blocks
 from microlens.recommenders.base import Recommender
 
 Float32 = npt.NDArray[np.float32]
@@ -133,17 +134,44 @@ def score_users(
     Raises:
         InputError: the state of a user or a score is NaN or infinite.
     """
+    rows_at_once = ROWS_AT_ONCE if catalogue.device.type == "cpu" else USERS_AT_ONCE
+    for chunk in states_of_users(model, catalogue, users, histories, on_progress):
+        for row in range(0, len(chunk.states), rows_at_once):
+            part = slice(row, row + rows_at_once)
+            yield chunk.scored(model, catalogue, users, part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserStates:
+    """The states (B, S) of a few users: ``rows`` and ``seen`` as in :class:`ScoredUsers`."""
+
+    rows: slice
+    states: Tensor
+    seen: Tensor
+
+    def scored(self, model: Recommender, catalogue: Tensor, users: Int64, part: slice) -> ScoredUsers:
+        """The scores of ``part`` of these users; arguments and errors as of :func:`score_users`."""
+        states = self.states[part]
+        rows = slice(self.rows.start + part.start, self.rows.start + part.start + len(states))
+        scores = finite_scores(model, states, catalogue, users[rows])
+        return ScoredUsers(rows=rows, scores=scores, seen=self.seen[part])
+
+
+@torch.inference_mode()
+def states_of_users(
+    model: Recommender,
+    catalogue: Tensor,
+    users: Int64,
+    histories: Callable[[slice], tuple[Int32, Int32]],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[UserStates]:
+    """Compute the states of all users, :data:`USERS_AT_ONCE` at a time; arguments as of :func:`score_users`."""
     device = catalogue.device
-    rows_at_once = ROWS_AT_ONCE if device.type == "cpu" else USERS_AT_ONCE
     for start in range(0, len(users), USERS_AT_ONCE):
         here = slice(start, min(start + USERS_AT_ONCE, len(users)))
-        chunk = users[here]
         read, seen = (torch.from_numpy(items.astype(np.int64)).to(device) for items in histories(here))
-        states = user_states(model, catalogue, torch.from_numpy(chunk).to(device), read)
-        for row in range(0, len(chunk), rows_at_once):
-            rows = slice(row, min(row + rows_at_once, len(chunk)))
-            scores = finite_scores(model, states[rows], catalogue, chunk[rows])
-            yield ScoredUsers(rows=slice(start + rows.start, start + rows.stop), scores=scores, seen=seen[rows])
+        states = user_states(model, catalogue, torch.from_numpy(users[here]).to(device), read)
+        yield UserStates(rows=here, states=states, seen=seen)
         if on_progress:
             on_progress(here.stop, len(users))
 
@@ -196,8 +224,19 @@ def rank_targets(
     targets = torch.from_numpy(split.targets(part)[process.rank :: process.world_size].astype(np.int64)).to(device)
     # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
     ranks = torch.empty(len(users), dtype=torch.int64)
-    for scored in score_users(model, catalogue, users, known_before(split, part, users), on_progress):
-        ranks[scored.rows] = rank_of_target(scored.scores, targets[scored.rows], scored.seen)
+    if model.dot_product and device.type == "cpu":
+        order = targets.argsort(stable=True)  # users with near targets come together, see ranks_in_blocks
+        users, targets = users[order.numpy()], targets[order]
+        for chunk in states_of_users(model, catalogue, users, known_before(split, part, users), on_progress):
+            if cannot_overflow(chunk.states, catalogue):
+                found = ranks_in_blocks(chunk.states, catalogue, targets[chunk.rows], chunk.seen)
+            else:
+                scored = chunk.scored(model, catalogue, users, slice(0, len(chunk.states)))
+                found = rank_of_target(scored.scores, targets[chunk.rows], chunk.seen)
+            ranks[order[chunk.rows]] = found
+    else:
+        for scored in score_users(model, catalogue, users, known_before(split, part, users), on_progress):
+            ranks[scored.rows] = rank_of_target(scored.scores, targets[scored.rows], scored.seen)
     return gather_interleaved(ranks, len(split.targets(part)), process).numpy()
 
 
