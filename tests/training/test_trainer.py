@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch.nn import functional
 
 from microlens.cli import main
@@ -296,7 +297,7 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
     config = config_of(dataset, "disturbed")
     monkeypatch.setattr(sys, "argv", ["microlens", "train", str(write_config(config, dataset))])
     left = writes_before
-    original = Path.write_bytes
+    original, save_file = Path.write_bytes, checkpoint.save_file
 
     def write_bytes(self: Path, content: bytes) -> int:
         nonlocal left
@@ -306,8 +307,17 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
         left -= 1
         return original(self, content)
 
+    def save(tensors: Any, path: Path, metadata: Any) -> None:
+        nonlocal left
+        save_file(tensors, path, metadata)
+        if left == 0:
+            os.truncate(path, path.stat().st_size // 2)
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        left -= 1
+
     with monkeypatch.context() as full_disk:
         full_disk.setattr(Path, "write_bytes", write_bytes)
+        full_disk.setattr(checkpoint, "save_file", save)
         with pytest.raises(SystemExit, match="2"):
             main()
     sentence = capsys.readouterr().err

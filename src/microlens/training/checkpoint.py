@@ -1,6 +1,8 @@
 """Checkpoints: one safetensors file each, with metadata as JSON in the header; never a pickle."""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from microlens.data.batches import Process
@@ -30,8 +32,12 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
-        # Serialized in memory first: a full disk then raises an OSError that says so.
-        temporary.write_bytes(to_bytes(contiguous, metadata={"facts": json.dumps(facts)}))
+        try:
+            save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
+        except SafetensorError as error:
+            if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(temporary)) from None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
