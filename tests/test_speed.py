@@ -148,7 +148,7 @@ def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.published
-@pytest.mark.parametrize("program", ["feed", "feed_page", "best_items", "dry_run", "growth"])
+@pytest.mark.parametrize("program", ["feed", "feed_page", "best_items", "dry_run", "growth", "recommend"])
 def test_programs_measure_at_tiny_size(program: str) -> None:
     if program == "feed_page" and not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("Chromium is not installed (apt-get install chromium)")
