@@ -2,6 +2,7 @@
 
 import pickle
 from copy import deepcopy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +15,11 @@ from microlens.training.row_adamw import ROW_STEPS, RowAdamW, clip_gradients
 
 ROWS, DIM = 40, 4
 OPTIONS = {"lr": 1e-2, "weight_decay": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def _small_tables_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_adamw, "SMALLEST", 0)
 
 
 def world(scale: float, steps: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
@@ -62,19 +68,21 @@ class TestRowAdamW:
         torch.testing.assert_close(table[-1].detach(), before * (1 - 1e-3) ** 300)
 
     @pytest.mark.parametrize("last", [0, 1, 3, 20, 255])
-    @pytest.mark.parametrize("part", [(0, 1), (1, 2), (4, 8), (64, 900), (0, 900)])
-    def test_sums_over_missed_steps_are_those_of_a_loop(self, last: int, part: tuple[int, int]) -> None:
+    @pytest.mark.parametrize("parts", [(0,), (0, 1, 2, 4, 8, 16, 32, 64)])
+    def test_sums_over_missed_steps_are_those_of_a_loop(self, last: int, parts: tuple[int, ...]) -> None:
         beta1, beta2, decayed, step = 0.9, 0.999, 1e-3, 700
-        weights, factors = [], []
-        for now in range(last + 1, step + 1):
-            if part[0] < now - last <= part[1]:
+        rows = np.array([last, step - 1], np.int32)
+        sums = row_adamw.MissedSums(beta1, beta2, decayed).moments(rows, step, parts)
+        for part, (begin, end) in enumerate(pairwise([*parts, step])):
+            weights, factors = [], []
+            for now in range(last + begin + 1, min(last + end, step) + 1):
                 factors.append(((1 - beta2**now) / beta2 ** (now - last)) ** 0.5)
                 moment = beta1 ** (now - last) / (1 - beta1**now)
                 weights.append((1 - decayed) ** (step - now) * moment * factors[-1])
-        total, mean = sum(weights), np.average(factors, weights=weights)
-        central = [np.average((np.array(factors) / mean - 1) ** power, weights=weights) for power in (2, 3, 4)]
-        sums = row_adamw.MissedSums(beta1, beta2, decayed).moments(np.array([last], np.int32), step, *part)
-        np.testing.assert_allclose(sums[:, 0], [total, mean, *central], rtol=1e-9, atol=1e-12)
+            total, mean = sum(weights), np.average(factors, weights=weights)
+            central = [np.average((np.array(factors) / mean - 1) ** power, weights=weights) for power in (2, 3, 4)]
+            np.testing.assert_allclose(sums[:, part, 0], [total, mean, *central], rtol=1e-9, atol=1e-12)
+            assert (sums[0, part, 1] > 0) == (part == 0)  # of a row that has missed one step
 
     def test_float32_stays_close(self) -> None:
         steps = world(1e-2, 900)
@@ -127,6 +135,12 @@ class TestRowAdamW:
         table.rows(torch.tensor([1])).sum().backward()
         assert table.grad is not None
         assert not table.grad.is_sparse
+
+    def test_a_small_table_is_updated_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(row_adamw, "SMALLEST", ROWS * DIM + 1)
+        table = LookupTable(torch.randn(ROWS, DIM))
+        RowAdamW([{"params": [table], **OPTIONS}])
+        assert table.before_reading is None
 
     def test_a_decay_beyond_the_closed_form_updates_tables_whole(self) -> None:
         table = LookupTable(torch.randn(ROWS, DIM))

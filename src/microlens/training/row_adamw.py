@@ -18,8 +18,9 @@ ROW_STEPS = "row_steps"  # the step of each row's last update, beside AdamW's ow
 EARLY, PARTS, WHOLE = 256, (0, 1, 2, 4, 8, 16, 32, 64), (0,)
 NEGLIGIBLE = 800  # missed steps after which what is left of the first moment is below the precision of float64
 DENSE_SHARE = 0.1  # a table of which a step reads more than this share is updated whole from then on, which is cheaper
+SMALLEST = 2**22  # numbers of a table below which it is updated whole, because it fits a processor's cache
 LARGEST_DECAY = 0.05  # lr * weight_decay up to which the closed form converges fast
-ROWS_AT_ONCE = 2**16
+ROWS_AT_ONCE = 2**14
 
 
 class RowAdamW(torch.optim.AdamW):
@@ -42,14 +43,15 @@ class RowAdamW(torch.optim.AdamW):
 
     Args:
         params: parameter groups, whose lr, weight_decay, betas and eps must not change.
-        by_rows: False to update all tables whole.
+        by_rows: False to update all tables whole, as small ones are in any case.
     """
 
     def __init__(self, params: Iterable[dict[str, Any]], *, by_rows: bool = True) -> None:
         super().__init__(params, fused=True)
         for group in self.param_groups:
             for table in group["params"]:
-                if by_rows and isinstance(table, LookupTable) and group["lr"] * group["weight_decay"] <= LARGEST_DECAY:
+                pays = isinstance(table, LookupTable) and table.numel() >= SMALLEST
+                if by_rows and pays and group["lr"] * group["weight_decay"] <= LARGEST_DECAY:
                     self._take_over(table, group)
 
     def _take_over(self, table: LookupTable, group: dict[str, Any]) -> None:
@@ -149,16 +151,14 @@ class RowAdamW(torch.optim.AdamW):
         sums = missed_sums(beta1, beta2, decayed)
         step, last = int(state["step"]), state[ROW_STEPS][rows]
         average, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]  # (n, D)
-        values = table.data[rows] * _powers(1 - decayed, step - last, average)
-        root = square.sqrt()
-        for begin, end in zip(parts, [*parts[1:], step], strict=True):
-            columns = sums.moments(last.cpu().numpy(), step, begin, end)  # (5, n)
-            weight, mean, second, third, fourth = torch.from_numpy(columns).to(values)[..., None]
-            epsilon = mean * group["eps"]
-            inverse = (root + epsilon).reciprocal_()
-            share = inverse * epsilon
-            series = (share * fourth).neg_().add_(third).mul_(share).neg_().add_(second).mul_(share).mul_(share).add_(1)
-            values -= series.mul_(inverse).mul_(average).mul_(weight * group["lr"])
+        columns = sums.moments(last.cpu().numpy(), step, parts)  # (5, P, n)
+        weight, mean, second, third, fourth = torch.from_numpy(columns).to(average)[..., None]  # (P, n, 1) each
+        epsilon = mean * group["eps"]
+        inverse = (square.sqrt() + epsilon).reciprocal_()  # (P, n, D)
+        share = inverse * epsilon
+        series = (share * fourth).neg_().add_(third).mul_(share).neg_().add_(second).mul_(share).mul_(share).add_(1)
+        moved = series.mul_(inverse).mul_(weight * group["lr"]).sum(0).mul_(average)  # (n, D)
+        values = table.data[rows].mul_(_powers(1 - decayed, step - last, average)).sub_(moved)
         table.data[rows] = values
         state["exp_avg"][rows] = average * _powers(beta1, step - last, average)
         state["exp_avg_sq"][rows] = square * _powers(beta2, step - last, average)
@@ -191,30 +191,28 @@ class MissedSums:
         self.powers = self.ratios ** np.arange(NEGLIGIBLE + 1)[:, None]
         self.tails = np.zeros((0, 5))
 
-    def moments(self, last: npt.NDArray[np.int32], step: int, begin: int, end: int) -> npt.NDArray[np.float64]:
-        """For rows last updated at ``last`` (n,), over the missed steps after ``begin`` up to ``end`` of them: (5, n).
+    def moments(self, last: npt.NDArray[np.int32], step: int, parts: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Sums over parts of the missed steps, which begin after ``parts`` (P,) of them; the last one ends at ``step``.
 
-        The sum of the weights without lr, the mean of epsilon's factor, and its second, third and fourth central
-        moments relative to the mean. Rows that have not missed so many steps have a sum of 0.
+        For rows last updated at ``last`` (n,): (5, P, n), the sum of the weights without lr, the mean of epsilon's
+        factor, and its second, third and fourth central moments relative to the mean. Rows that have not missed so many
+        steps have a sum of 0.
         """
         if step >= len(self.tails):
             self.tails = self._tails(2 * step + NEGLIGIBLE)
         missed = step - last.astype(np.int64)  # (n,)
-        begins, ends = np.minimum(begin, missed), np.minimum(end, missed)
-        sums = self._from(last, begins) - self._from(last, ends)  # (n, 5)
-        sums[begins == ends] = 1
-        raw = (sums / sums[:, :1]).T[1:]
-        mean = raw[0]
-        second, third, fourth = (raw[power - 1] / mean**power for power in (2, 3, 4))
-        total = np.where(begins < ends, sums[:, 0] * self.delta**missed, 0.0)
+        edges = np.minimum(np.array([*parts, step])[:, None], missed)  # (P + 1, n)
+        after = self.powers[np.minimum(edges, NEGLIGIBLE)] * self.tails[last + edges]  # sums over all later steps
+        sums = after[:-1] - after[1:]  # (P, n, 5)
+        empty = edges[:-1] == edges[1:]
+        sums[empty] = 1
+        total, *raw = np.moveaxis(sums, 2, 0)
+        mean = raw[0] / total
+        second, third, fourth = (raw[power - 1] / total / mean**power for power in (2, 3, 4))
+        weight = np.where(empty, 0.0, total * self.delta**missed)
         return np.stack(
-            [total, mean, second - 1, third - 3 * second + 2, fourth - 4 * third + 6 * second - 3],
+            [weight, mean, second - 1, third - 3 * second + 2, fourth - 4 * third + 6 * second - 3],
         )
-
-    def _from(self, last: npt.NDArray[np.int32], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The sums over all steps after the first ``begins`` (n,) missed ones: (n, 5)."""
-        sums: npt.NDArray[np.float64] = self.powers[np.minimum(begins, NEGLIGIBLE)] * self.tails[last + begins]
-        return sums
 
     def _tails(self, count: int) -> npt.NDArray[np.float64]:
         """R of the steps below ``count``."""
