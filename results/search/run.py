@@ -20,14 +20,17 @@ from typing import Any
 RESULTS = Path(__file__).with_name("microlens-50k.json")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "microlens-50k"
 SEQUENCES = {"epochs": 15, "patience": 3, "batch_size": 1024}
+ATTENTION = {"epochs": 15, "patience": 3, "batch_size": 256}  # as in the configurations, whose rates are for it
 PAIRS = {"epochs": 15, "patience": 3, "batch_size": 4096}
 EVENTS = {"epochs": 6, "patience": 2, "batch_size": 512}
 BUDGETS = {
-    "gru4rec-id": SEQUENCES, "sasrec-id": SEQUENCES, "sasrec-id-v": SEQUENCES, "youtube-id": SEQUENCES,
-    "youtube-id-v": SEQUENCES, "nextitnet-id": SEQUENCES,
+    "gru4rec-id": SEQUENCES, "youtube-id": SEQUENCES, "youtube-id-v": SEQUENCES, "nextitnet-id": SEQUENCES,
+    "sasrec-id": ATTENTION, "sasrec-id-v": ATTENTION,
     "mmgcn-id": PAIRS, "mmgcn-id-v": PAIRS, "grcn-id": PAIRS, "grcn-id-v": PAIRS, "lightgcn": PAIRS, "dssm": PAIRS,
     "dssm-id-v": PAIRS,
     "deepfm": EVENTS, "nfm": EVENTS,
+    "gsasrec-id": ATTENTION, "esasrec-id": ATTENTION, "hstu-id": ATTENTION, "fmlp-id": ATTENTION,
+    "freedom": PAIRS, "lattice": PAIRS, "bm3": PAIRS, "mgcn": PAIRS,
 }  # fmt: skip
 METRIC = "valid HR@10 by epoch"
 
