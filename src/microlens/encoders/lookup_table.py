@@ -19,10 +19,10 @@ class LookupTable(nn.Parameter):
 
     def rows(self, numbers: Tensor) -> Tensor:
         """Look up ``numbers`` (...), integers below N: (..., D)."""
-        if self.before_reading is None or not torch.is_grad_enabled():
+        if self.before_reading is None:
             return functional.embedding(numbers, self)
-        self.before_reading(numbers)
-        return functional.embedding(numbers, self, sparse=True)
+        self.before_reading(numbers)  # without gradients, too: gradient caching reads rows twice
+        return functional.embedding(numbers, self, sparse=torch.is_grad_enabled())
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle the values; a copy belongs to no optimizer."""
