@@ -63,11 +63,15 @@ def warn_where_half_precision_is_slow(setting: str, half: torch.dtype, model: nn
     slow = {operation: ratio for operation, ratio in ratios.items() if ratio > CLEARLY_SLOWER}
     if slow:
         name = str(half).removeprefix("torch.")
-        listed = " and ".join(f"{operation} takes {ratio:.2g} times" for operation, ratio in slow.items())
+        listed = " and ".join(f"{operation} takes {_rounded(ratio)} times" for operation, ratio in slow.items())
         logging.getLogger("microlens").warning(
             f"{setting} is slow on this processor: {listed} as long in {name} as in float32. "
             'Set train.precision = "fp32".'
         )
+
+
+def _rounded(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 @cache
