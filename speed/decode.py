@@ -6,7 +6,8 @@ Without files it encodes two 12 s clips (540x960, 30 frames/s, about 2.7 Mb/s), 
 and one with a keyframe every 30; 365 frames, so that the wanted ones lie at many distances from their keyframes. Two
 of 40 s, in H.264 and in HEVC, have the length of a usual micro-video.
 Peers that are not installed (opencv-python-headless, decord2) are listed as absent.
-Every figure is the least of the repeats. CPU seconds count all threads; peers run with the threads they choose.
+Each way decodes in a process of its own, in turn. Every figure is the least of the repeats. CPU seconds count all
+threads; peers run with the threads they choose.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 import av
 import numpy as np
+from contestants import Turns, contestant, in_turns
 from measure import Line, cpu_seconds, print_result
 
 from microlens.media.packing import pack_images, unpack_images
@@ -141,6 +143,13 @@ def ways() -> dict[str, tuple[str | None, Callable[[Path], object]]]:
     }
 
 
+def take_turns(turns: Turns, way: str, path: str) -> None:
+    """Decode a video in one of the ways, once before the turns that are measured."""
+    _, function = ways()[way]
+    function(Path(path))
+    turns.take(lambda: function(Path(path)))
+
+
 def cost(work: Callable[[], object], repeats: int) -> dict[str, float]:
     """The least CPU and wall seconds of one call."""
     cpu, wall = [], []
@@ -156,13 +165,15 @@ def measure(path: Path, repeats: int) -> dict[str, Any]:
     """All figures of one video."""
     clip = read_clip(path, ClipSettings())
     timings: dict[str, object] = {}
-    for name, (module, function) in ways().items():
+    commands = {}
+    for name, (module, _) in ways().items():
         if module and importlib.util.find_spec(module) is None:
             timings[name] = "absent"
         elif name == "microlens sound" and not clip.info.has_sound:
             timings[name] = "no sound"
         else:
-            timings[name] = cost(lambda function=function: function(path), repeats)
+            commands[name] = contestant(take_turns, way=name, path=path)
+    timings |= {name: way.least for name, way in in_turns(commands, repeats).items()}
     value = pack_images(clip.frames)
     return {
         "video": {"codec": clip.info.codec, "width": clip.info.width, "height": clip.info.height,

@@ -2,25 +2,27 @@
 
     python speed/evaluation.py [--smoke] [--repeats 3] [--sample 512]
 
-Ours ranks all users; the original algorithm ranks a sample of them, and its cost is scaled to all. Of the sample both
-must find the same ranks, but for a neighbour's place where two scores differ by less than float32 resolves; the program
-ends with an error otherwise.
+Ours ranks all users; the original algorithm ranks a sample of them, and its cost is scaled to all. Each runs in a
+process of its own, in turn. Of the sample both must find the same ranks, but for a neighbour's place where two scores
+differ by less than float32 resolves; the program ends with an error otherwise.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, sasrec, side_by_side
+from contestants import Turns, contestant, in_turns
+from measure import MICROLENS_100K, SMOKE, Cost, Line, made_run, print_result, sasrec
 from original_algorithm import OriginalAlgorithm, original_ranks
 
 from microlens.data.split import Split
 from microlens.evaluation.ranking import rank_targets
+from microlens.runs.assembly import Experiment
 
 DIM = 64
 TIMES_FASTER = 40.0
@@ -34,30 +36,50 @@ def first_users(split: Split, count: int) -> Split:
     return replace(split, offsets=split.offsets[: count + 1], **of_users)
 
 
-def measure(folder: Path, shape: Shape, sample: int, threads: int, repeats: int) -> dict[str, Any]:
+def run_of(folder: str | Path, smoke: bool, threads: int) -> Experiment:
+    """The run of every process, with fixed weights."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return made_run(Path(folder), SMOKE if smoke else MICROLENS_100K, **sasrec(DIM, 128))
+
+
+def rank_ours(turns: Turns, folder: str, smoke: bool, threads: int) -> None:
+    """Rank the targets of all users."""
+    run = run_of(folder, smoke, threads)
+    turns.take(lambda: rank_targets(run.model, run.content, run.split, "test", run.device))
+
+
+def rank_theirs(turns: Turns, folder: str, smoke: bool, threads: int, sample: int) -> None:
+    """Rank the targets of the first users by the original algorithm."""
+    run = run_of(folder, smoke, threads)
+    turns.take(lambda: sampled_ranks(run, sample))
+
+
+def sampled_ranks(run: Experiment, sample: int) -> npt.NDArray[np.int64]:
+    """The ranks of the first users' targets by the original algorithm."""
+    users = np.arange(sample)
+    original = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
+    arrays = run.split.inputs("test", users), run.split.history("test", users), run.split.targets("test")[:sample]
+    inputs, history, targets = (torch.from_numpy(values.astype(np.int64)) for values in arrays)
+    return original_ranks(original, inputs, history, targets)
+
+
+def measure(folder: Path, smoke: bool, sample: int, threads: int, repeats: int) -> dict[str, Any]:
     """All figures with one number of threads.
 
     Raises:
         AssertionError: the ranks differ.
     """
-    torch.set_num_threads(threads)
-    run = made_run(folder, shape, **sasrec(DIM, 128))
-    users = np.arange(sample)
-    original = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
-    inputs, history, targets = (
-        torch.from_numpy(values.astype(np.int64))
-        for values in (
-            run.split.inputs("test", users), run.split.history("test", users), run.split.targets("test")[:sample],
-        )
-    )  # fmt: skip
+    run = run_of(folder, smoke, threads)
     ours = rank_targets(run.model, run.content, first_users(run.split, sample), "test", run.device)
-    theirs = original_ranks(original, inputs, history, targets)
+    theirs = sampled_ranks(run, sample)
     assert np.abs(ours - theirs).max() <= 1, "the ranks differ"
-    ways: dict[str, Callable[[], object]] = {
-        "microlens": lambda: rank_targets(run.model, run.content, run.split, "test", run.device),
-        "original algorithm": lambda: original_ranks(original, inputs, history, targets),
+    same = {"folder": folder, "smoke": smoke, "threads": threads}
+    commands = {
+        "microlens": contestant(rank_ours, **same),
+        "original algorithm": contestant(rank_theirs, **same, sample=sample),
     }
-    costs = side_by_side(ways, repeats)
+    costs = {name: way.cost for name, way in in_turns(commands, repeats).items()}
     costs["original algorithm"] = costs["original algorithm"].over(sample / run.split.num_users)
     return {
         "threads": threads,
@@ -107,11 +129,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sample", type=int, default=512, help="users that the original algorithm ranks")
     options = parser.parse_args()
-    shape, repeats, sample = (SMOKE, 1, 64) if options.smoke else (MICROLENS_100K, options.repeats, options.sample)
-    threads = [1] if options.smoke else [1, 2]
-    torch.manual_seed(0)
+    repeats, sample, threads = (1, 64, [1]) if options.smoke else (options.repeats, options.sample, [1, 2])
     with tempfile.TemporaryDirectory() as folder:
-        results = [measure(Path(folder), shape, sample, count, repeats) for count in threads]
+        results = [measure(Path(folder), options.smoke, sample, count, repeats) for count in threads]
     print_result("evaluation", options, threads, {"dim": DIM, "cases": results}, lines_of(results[0]))
 
 

@@ -1,10 +1,11 @@
 """What every family of video encoders learns end to end from random weights, printed as JSON.
 
-    python speed/families.py RUNS [--dataset datasets/demo-2x32] [--only x3d_xs ...]
+    python speed/families.py RUNS [--dataset datasets/demo-2x32] [--only x3d_xs ...] [--precision bf16]
 
 SASRec over each encoder is trained on the synthetic release, once with all weights trained and once with the encoder
 frozen as it was drawn. They never see an id, so items that nobody watched before can be found by their pixels
-only; an unskilled guess finds 10 of N items. Runs that RUNS holds already are not made again.
+only; an unskilled guess finds 10 of N items. Runs that RUNS holds already are not made again, whatever their
+precision; bf16 saves time only where the processor has instructions for it, and a warning says where it does not.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def train(name: str, tune: str, options: argparse.Namespace) -> dict[str, Any]:
         "encoder": f'{{ name = "{name}", tune = "{tune}" }}',
         "train.epochs": epochs if tune == "scratch" else FROZEN_EPOCHS,
         "train.encoder_lr": rate,
-        "train.precision": '"bf16"',
+        "train.precision": f'"{options.precision}"',
     }
     if not (output / "report.json").exists():
         command = [sys.executable, "-m", "microlens", "train", str(CONFIG)]
@@ -72,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="where the run folders go")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/demo-2x32"))
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--only", nargs="+", default=tuple(FAMILIES), choices=FAMILIES)
     options = parser.parse_args()
     rows = [train(name, tune, options) for name in options.only for tune in ("scratch", "frozen")]

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import cpu_seconds, print_result, sasrec
-from memory import peak_bytes
+from measure import cpu_seconds, peak_bytes, print_result, sasrec
 
 BATCH_SIZE, STEPS, RANKED = 128, 20, 1000
 SMOKE = {"users": 3000, "items": 300}

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 Int64 = npt.NDArray[np.int64]
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+STORED = REPOSITORY / "speed" / "results"
+ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # variables that change how memory is allocated
 PACKAGES = ("microlens", "numpy", "polars", "av", "simplejpeg", "lmdb", "torch")
 
 
@@ -103,10 +107,11 @@ def made_run(
     *,
     model: Mapping[str, Any],
     train: Mapping[str, Any],
+    encoder: str | None = "id",
     device: str = "cpu",
     output: Path | None = None,
 ) -> "Experiment":
-    """A fresh recommender on item ids, built from a configuration over a dataset prepared from made interactions.
+    """A fresh recommender, by default on item ids, built from a configuration over a dataset of made interactions.
 
     The dataset is prepared at the first call and shared by later ones with the same ``folder``.
     """
@@ -122,7 +127,7 @@ def made_run(
         "dataset": dataset,
         "output": output or folder / "run",
         "model": dict(model),
-        "encoder": {"name": "id"},
+        "encoder": encoder and {"name": encoder},
         "train": {**train, "device": device},
     }
     return build_experiment(RunConfig.model_validate(configuration))
@@ -132,6 +137,11 @@ def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
     """CPU time so far, user and system, of all threads of this process (or of its ended children)."""
     usage = resource.getrusage(who)
     return usage.ru_utime + usage.ru_stime
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def keeping_bytecode(folder: Path) -> dict[str, str]:
@@ -165,10 +175,22 @@ class Cost:
         )
 
 
+def median_cost(cpu: list[float], wall: list[float]) -> Cost:
+    """The cost of something whose repeats took these CPU and wall seconds."""
+    return Cost(
+        cpu_seconds=round(statistics.median(cpu), 5),
+        wall_seconds=round(statistics.median(wall), 5),
+        cpu_seconds_each=[round(seconds, 5) for seconds in cpu],
+    )
+
+
 def side_by_side(
     ways: Mapping[str, Callable[[], object]], repeats: int, who: int = resource.RUSAGE_SELF
 ) -> dict[str, Cost]:
     """The cost of each way, measured in turn (a, b, a, b, ...) so that a busy machine slows all of them alike.
+
+    All ways run in this process: for ways that start a process each, and for stages of ours that are not compared with
+    a peer's. What is compared with a peer runs in :func:`contestants.in_turns`.
 
     ``who`` is whose CPU time counts: this process, or its children where a way waits for a process it starts.
     """
@@ -181,14 +203,7 @@ def side_by_side(
             work()
             wall[name].append(time.perf_counter() - begin)
             cpu[name].append(cpu_seconds(who) - begin_cpu)
-    return {
-        name: Cost(
-            cpu_seconds=round(statistics.median(cpu[name]), 5),
-            wall_seconds=round(statistics.median(wall[name]), 5),
-            cpu_seconds_each=[round(seconds, 5) for seconds in cpu[name]],
-        )
-        for name in ways
-    }
+    return {name: median_cost(cpu[name], wall[name]) for name in ways}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,9 +243,6 @@ def _plain(value: object) -> object:
 
 def environment(threads: list[int]) -> dict[str, Any]:
     """The machine and the versions, without anything that says where the files lie."""
-    # Imported here: torch takes seconds and a hundred megabytes that some benchmarks do without.
-    from microlens.environment import commit
-
     return {
         "device": processor(),
         "cores": os.cpu_count(),
@@ -239,8 +251,38 @@ def environment(threads: list[int]) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "allocator": {name: Path(value).name for name, value in os.environ.items() if name.startswith(ALLOCATOR)},
         "commit": commit(),
     }
+
+
+def commit() -> str:
+    """The commit that is measured, with "+" if the package or the benchmarks have changes that are not committed.
+
+    Without a repository, or if the package that is measured lies elsewhere, it is the package's version.
+    """
+    package = find_spec("microlens")
+    if package is not None and Path(package.origin or "").resolve().is_relative_to(REPOSITORY):
+        try:
+            return git(REPOSITORY, "rev-parse", "HEAD") + ("+" if uncommitted() else "")
+        except (OSError, subprocess.CalledProcessError):
+            pass
+    return f"v{metadata.version('microlens')}"
+
+
+def uncommitted() -> str:
+    """The changes of the package and the benchmarks that are not committed, as git lists them; results do not count."""
+    return git(REPOSITORY, "status", "--porcelain", "--", "src", "speed", ":!speed/results")
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """What a git command prints.
+
+    Raises:
+        subprocess.CalledProcessError: it fails.
+    """
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def processor() -> str:

@@ -9,24 +9,17 @@ because a new process inherits the peak of the one that started it.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import MICROLENS_100K, SMOKE, Line, Shape, made_run, print_result, sasrec
+from measure import MICROLENS_100K, SMOKE, Line, Shape, made_run, peak_bytes, print_result, sasrec
 
 DIM, BATCH_SIZE = 64, 128
-MEBIBYTE = 1024**2
 LIMIT_BYTES = 1_000_000_000
 ORIGINAL_STEPS = 5
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def train_epoch(folder: Path, shape: Shape) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """Run every benchmark, keep its JSON in speed/results, and print the figures that have a line to reach.
 
+At the end it says which stored results, also of other programs, are older than the code they measure.
+
 python speed/run_all.py [--smoke] [--results FOLDER]
 """
 
@@ -11,7 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import keeping_bytecode
+import freshness
+from freshness import ages_of
+from measure import STORED, keeping_bytecode, uncommitted
 from rich.console import Console
 from rich.table import Table
 
@@ -49,10 +53,16 @@ def main() -> None:
     """Run all programs one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny data; the results need a folder of their own")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--results", type=Path, default=STORED)
     options = parser.parse_args()
-    if options.smoke and options.results == HERE / "results":
+    stores = options.results.resolve() == STORED
+    if options.smoke and stores:
         parser.error("--smoke would overwrite the full results; name another folder with --results")
+    if stores and (changes := uncommitted()):
+        parser.error(
+            f"results are stored for a commit only, and these changes are not committed:\n{changes}\n"
+            "Commit them, or name another folder with --results."
+        )
     options.results.mkdir(parents=True, exist_ok=True)
     documents = []
     with tempfile.TemporaryDirectory() as bytecode:
@@ -60,7 +70,12 @@ def main() -> None:
             print(f"{name} ...", file=sys.stderr)
             documents.append(run(name, options.smoke, keeping_bytecode(Path(bytecode))))
             write_text(options.results / f"{name}.json", json.dumps(documents[-1], indent=1) + "\n")
-    Console(width=150).print(table_of(documents))
+    console = Console(width=150)
+    console.print(table_of(documents))
+    ages = ages_of(STORED) if stores else {}
+    if not all(age.is_current for age in ages.values()):
+        console.print(freshness.table_of(ages))
+        console.print("Results marked OLD were measured with other code than the present; run their programs again.")
 
 
 if __name__ == "__main__":

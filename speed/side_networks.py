@@ -19,8 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from measure import SMOKE, Line, cpu_seconds, long_tailed_sequences, print_result, write_release
-from memory import peak_bytes
+from measure import SMOKE, Line, cpu_seconds, long_tailed_sequences, peak_bytes, print_result, write_release
 
 DIM, BATCH_SIZE, LAYERS, WIDTH = 64, 64, 7, 384
 MINILM = {"name": "minilm"}

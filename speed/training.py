@@ -2,20 +2,22 @@
 
     python speed/training.py [--smoke] [--repeats 5]
 
-Both train on the same made interactions of MicroLens-100K's shape, in batches of 128 users, with dropout. Ours is the
-whole step of the trainer, making the batch included. Before anything is timed, both compute the loss of one batch with
-the same weights and without dropout; the program ends with an error where they differ by more than 1e-4 of the value.
+Both train on the same made interactions of MicroLens-100K's shape, in batches of 128 users, with dropout, each in a
+process of its own, in turn. Ours is the whole step of the trainer, making the batch included. Before anything is timed,
+both compute the loss of one batch with the same weights and without dropout; the program ends with an error where they
+differ by more than 1e-4 of the value.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import MICROLENS_100K, SMOKE, Cost, Line, Shape, made_run, print_result, sasrec, side_by_side
+from contestants import Turns, contestant, in_turns
+from measure import MICROLENS_100K, SMOKE, Line, Shape, made_run, print_result, sasrec
 from original_algorithm import OriginalAlgorithm, OriginalTraining, collate
 
 from microlens.data.split import Split
@@ -23,6 +25,7 @@ from microlens.runs.assembly import Experiment
 from microlens.training.trainer import Trainer
 
 BATCH_SIZE = 128
+STEPS = {64: 25, 512: 3}  # a turn, by vector size
 TOLERANCE = 1e-4
 # What the original research code was measured at: user sequences a second with one thread, batches of 128 (at d = 64
 # the best of several runs).
@@ -65,28 +68,42 @@ def same_loss(folder: Path, shape: Shape, dim: int) -> dict[str, float]:
     return {"microlens": ours, "original algorithm": theirs}
 
 
-def step_costs(folder: Path, shape: Shape, dim: int, steps: int, repeats: int) -> dict[str, Cost]:
-    """The cost of a step by both, each repeat going on with new batches."""
-    run = made_run(folder, shape, **sasrec(dim, BATCH_SIZE))
-    trainer = trainer_of(run, folder)
+def train_ours(turns: Turns, folder: str, smoke: bool, dim: int, threads: int, steps: int) -> None:
+    """Steps of our trainer, every turn going on with new batches."""
+    run = run_of(folder, smoke, dim, threads)
+    trainer = trainer_of(run, Path(folder))
+    batches = endless(trainer)
+
+    def train() -> None:
+        for _ in range(steps):
+            float(trainer.step(next(batches)))
+
+    turns.take(train)
+
+
+def train_theirs(turns: Turns, folder: str, smoke: bool, dim: int, threads: int, steps: int) -> None:
+    """Steps of the original algorithm from the same weights, every turn going on with new batches."""
+    run = run_of(folder, smoke, dim, threads)
     settings, slots = run.config.train, run.split.history_length + 1
     model = OriginalAlgorithm(run.model, torch.from_numpy(run.split.train_counts))
     original = OriginalTraining(model, settings.lr, settings.weight_decay)
-    our_batches = endless(trainer)
-    their_batches = user_batches(run.split, seed=0)
+    batches = user_batches(run.split, seed=0)
 
-    def train_ours() -> None:
+    def train() -> None:
         for _ in range(steps):
-            float(trainer.step(next(our_batches)))
+            original.step(*collate(next(batches), slots))
 
-    def train_theirs() -> None:
-        for _ in range(steps):
-            original.step(*collate(next(their_batches), slots))
+    turns.take(train)
 
-    ways: dict[str, Callable[[], None]] = {"microlens": train_ours, "original algorithm": train_theirs}
-    if repeats > 1:
-        side_by_side(ways, repeats=1)  # untimed: the first run compiles modules and fills caches
-    return {name: cost.over(steps) for name, cost in side_by_side(ways, repeats).items()}
+
+def run_of(folder: str, smoke: bool, dim: int, threads: int) -> Experiment:
+    """The run of a contestant, with fixed weights."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return made_run(Path(folder), SMOKE if smoke else MICROLENS_100K, **sasrec(dim, BATCH_SIZE))
+
+
+WAYS = {"microlens": train_ours, "original algorithm": train_theirs}
 
 
 def endless(trainer: Trainer) -> Iterator[Any]:
@@ -95,15 +112,21 @@ def endless(trainer: Trainer) -> Iterator[Any]:
         yield from (batch for batch in trainer.batches() if len(batch.users) == BATCH_SIZE)
 
 
-def measure(folder: Path, shape: Shape, dim: int, threads: int, steps: int, repeats: int) -> dict[str, Any]:
+def measure(folder: Path, smoke: bool, dim: int, threads: int, repeats: int) -> dict[str, Any]:
     """All figures of one vector size and number of threads."""
     torch.set_num_threads(threads)
-    costs = step_costs(folder, shape, dim, steps, repeats)
+    loss = same_loss(folder, SMOKE if smoke else MICROLENS_100K, dim)
+    steps = 1 if smoke else STEPS[dim]
+    of_case = {"folder": folder, "smoke": smoke, "dim": dim, "threads": threads, "steps": steps}
+    turned = in_turns(
+        {name: contestant(way, **of_case) for name, way in WAYS.items()}, repeats, warm_up=0 if smoke else 1
+    )
+    costs = {name: way.cost.over(steps) for name, way in turned.items()}
     ours, theirs = costs["microlens"], costs["original algorithm"]
     return {
         "dim": dim,
         "threads": threads,
-        "loss": same_loss(folder, shape, dim),
+        "loss": loss,
         "a_step": costs,
         "sequences_per_cpu_second": {name: round(BATCH_SIZE / cost.cpu_seconds, 1) for name, cost in costs.items()},
         "sequences_per_second": {name: round(BATCH_SIZE / cost.wall_seconds, 1) for name, cost in costs.items()},
@@ -137,12 +160,11 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny data, to see that the program works")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    shape, repeats = (SMOKE, 1) if options.smoke else (MICROLENS_100K, options.repeats)
-    steps = {64: 1, 512: 1} if options.smoke else {64: 25, 512: 3}
-    threads = [1] if options.smoke else [1, 2]
+    repeats, threads = (1, [1]) if options.smoke else (options.repeats, [1, 2])
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        results = [measure(Path(folder), shape, dim, count, steps[dim], repeats) for dim in steps for count in threads]
+        cases = ((dim, count) for dim in STEPS for count in threads)
+        results = [measure(Path(folder), options.smoke, dim, count, repeats) for dim, count in cases]
     lines = [line for result in results if result["threads"] == 1 for line in lines_of(result)]
     print_result("training", options, threads, {"batch_size": BATCH_SIZE, "cases": results}, lines)
 

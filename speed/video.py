@@ -3,9 +3,10 @@
     python speed/video.py [--smoke] [--dataset FOLDER] [--repeats 3]
 
 The plain way is the original's: every slot of a batch is encoded, padding and repeats included, pixels come as
-normalised float32, and a frozen trunk is run in every step. Both train on the sequences of a prepared dataset
-(MicroLens-50K for the figures kept here; made ones of its kind without --dataset) with made clips, and compute the same
-loss of one batch, BatchNorm in eval mode and without dropout; the program ends with an error where they differ.
+normalised float32, and a frozen trunk is run in every step. Both train on the same users of a prepared dataset
+(MicroLens-50K for the figures kept here; made ones of its kind without --dataset) with made clips, each in a process of
+its own, in turn, and compute the same loss of one batch, BatchNorm in eval mode and without dropout; the program ends
+with an error where they differ.
 """
 
 import argparse
@@ -19,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Line, Shape, long_tailed_sequences, print_result, side_by_side, write_release
-from memory import peak_bytes
-from original_algorithm import OriginalAlgorithm, OriginalTraining
+from contestants import Turns, contestant, in_turns
+from measure import Int64, Line, Shape, long_tailed_sequences, peak_bytes, print_result, side_by_side, write_release
+from original_algorithm import OriginalAlgorithm, OriginalTraining, collate
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -75,11 +76,15 @@ class MadeClips(ItemContent):
         encoder.eval()
         states = encoder.frozen_state(ItemBatch(items=torch.arange(BANK), content={"clips": self.bank}))
         for number, state in enumerate(states):
-            path = folder / f"{number}.npy"
-            with RowWriter(path, state.shape, np.float16) as writer:
+            with RowWriter(folder / f"{number}.npy", state.shape, np.float16) as writer:
                 writer.write(0, state.half().numpy())
-            self.kept[f"kept.{number}"] = Rows(path)
-        encoder.use_cache("kept")
+        self.read_states(encoder, folder)
+
+    def read_states(self, encoder: ContentEncoder, folder: Path) -> None:
+        """Read the states that were kept in ``folder`` from now on, if there are any."""
+        self.kept = {f"kept.{path.stem}": Rows(path) for path in sorted(folder.glob("*.npy"))}
+        if self.kept:
+            encoder.use_cache("kept")
 
 
 class EverySlot(nn.Module):
@@ -98,17 +103,17 @@ class EverySlot(nn.Module):
 
 
 def split_of(dataset: Path | None, folder: Path, shape: Shape) -> Split:
-    """The split of a prepared dataset, or of made interactions."""
-    if dataset is None:
-        dataset = folder / "dataset"
+    """The split of a prepared dataset, or of made interactions, which are prepared at the first call."""
+    dataset = dataset or folder / "dataset"
+    if not dataset.exists():
         prepare(write_release(folder / "release", long_tailed_sequences(shape), "tsv"), dataset, Settings())
     return Dataset(dataset).split(Protocol())
 
 
-def model_of(split: Split, name: str, tune: str) -> SASRec:
+def model_of(split: Split, name: str, tune: str, clip_shape: tuple[int, int] = (FRAMES, SIZE)) -> SASRec:
     """SASRec over a video encoder with fixed random weights."""
     torch.manual_seed(0)
-    encoder = build_encoder({"name": name, "tune": tune}, {"dim": DIM, "clip_shape": (FRAMES, SIZE)})
+    encoder = build_encoder({"name": name, "tune": tune}, {"dim": DIM, "clip_shape": clip_shape})
     return SASRec(item_encoder=encoder, dim=DIM, history_length=split.history_length, dropout=0.0)
 
 
@@ -127,50 +132,103 @@ def trainer_of(split: Split, content: ItemContent, model: SASRec, folder: Path, 
     )  # fmt: skip
 
 
-def batches_of(split: Split, content: ItemContent, size: int, count: int) -> list[Batch]:
-    """The first batches of an epoch."""
-    return list(islice(train_batches(split, content, batch_size=size, seed=0, epoch=0), count))
+def users_of(split: Split, count: int) -> list[Int64]:
+    """The users of the first batches of an epoch, every batch a full one."""
+    order = np.random.default_rng(0).permutation(split.num_users)
+    return [order[start : start + BATCH_SIZE] for start in range(0, count * BATCH_SIZE, BATCH_SIZE)]
 
 
-def compare(split: Split, name: str, tune: str, folder: Path, repeats: int) -> dict[str, Any]:
-    """Seconds of a step in both ways, from the same weights and on the same batches, and their loss.
+def batch_of(split: Split, users: Int64, content: ItemContent) -> Batch:
+    """Our batch of these users."""
+    return make_batch(split.train_sequences(users), users, content)
+
+
+def slots_of(split: Split, users: Int64) -> tuple[Tensor, Tensor]:
+    """The plain way's batch of these users: every slot, and which are read."""
+    rows = [[item for item in row if item] for row in split.train_sequences(users).tolist()]
+    return collate(rows, split.history_length + 1)
+
+
+def train_ours(turns: Turns, dataset: str | None, folder: str, smoke: bool, name: str, tune: str, batches: int) -> None:
+    """Our steps, making the batches included."""
+    torch.set_num_threads(1)
+    split = split_of(dataset and Path(dataset), Path(folder), SMOKE if smoke else MADE)
+    model, content = model_of(split, name, tune), MadeClips(FRAMES, SIZE)
+    assert isinstance(model.item_encoder, ContentEncoder)
+    content.read_states(model.item_encoder, states_of(folder, name, tune))
+    trainer = trainer_of(split, content, model, Path(folder))
+    users = iter(users_of(split, batches))
+    turns.take(lambda: trainer.step(batch_of(split, next(users), content)))
+
+
+def train_plainly(
+    turns: Turns, dataset: str | None, folder: str, smoke: bool, name: str, tune: str, batches: int
+) -> None:
+    """Steps of the plain way, on batches and pixels made ahead."""
+    torch.set_num_threads(1)
+    split = split_of(dataset and Path(dataset), Path(folder), SMOKE if smoke else MADE)
+    plain = plain_model(split, model_of(split, name, tune), MadeClips(FRAMES, SIZE))
+    training = OriginalTraining(plain, lr=1e-4, weight_decay=0.1)
+    slots = iter([slots_of(split, users) for users in users_of(split, batches)])
+    turns.take(lambda: training.step(*next(slots)))
+
+
+def plain_model(split: Split, model: SASRec, content: MadeClips) -> OriginalAlgorithm:
+    """The original algorithm over every slot's clip."""
+    assert isinstance(model.item_encoder, ContentEncoder)
+    counts = torch.from_numpy(split.train_counts)
+    return OriginalAlgorithm(model, counts, EverySlot(model.item_encoder, content.bank))
+
+
+def states_of(folder: str | Path, name: str, tune: str) -> Path:
+    """Where the states of a frozen trunk are kept."""
+    return Path(folder) / f"{name}-{tune}"
+
+
+def same_loss(split: Split, name: str, tune: str, folder: Path) -> dict[str, float]:
+    """The loss of one batch in both ways, from the same weights; keeps the states of a frozen trunk for the turns.
 
     Raises:
-        AssertionError: the losses differ by more than the tolerance.
+        AssertionError: they differ by more than the tolerance.
     """
     content = MadeClips(FRAMES, SIZE)
-    ours, theirs = model_of(split, name, tune), model_of(split, name, tune)
+    ours = model_of(split, name, tune)
     assert isinstance(ours.item_encoder, ContentEncoder)
-    assert isinstance(theirs.item_encoder, ContentEncoder)
-    counts = torch.from_numpy(split.train_counts)
-    plain = OriginalAlgorithm(theirs, counts, EverySlot(theirs.item_encoder, content.bank))
+    plain = plain_model(split, model_of(split, name, tune), content)
     if ours.item_encoder.cacheable:
-        (folder / name).mkdir()
-        content.keep_states(ours.item_encoder, folder / name)
+        states_of(folder, name, tune).mkdir()
+        content.keep_states(ours.item_encoder, states_of(folder, name, tune))
     trainer = trainer_of(split, content, ours, folder)
-    batches = batches_of(split, content, BATCH_SIZE, repeats + 1)
-    slots = [(batch.sequence, (batch.targets > 0).float()) for batch in batches]
+    (users,) = users_of(split, 1)
     ours.eval()
     plain.eval()
     with torch.inference_mode():
-        losses = float(trainer.step_module.eval()(batches[0])), float(plain(*slots[0])[0])
-    tolerance = TOLERANCE * losses[1] if not content.kept else 10 * TOLERANCE * losses[1]  # float16 states
-    assert abs(losses[0] - losses[1]) <= tolerance, losses
-    training = OriginalTraining(plain, lr=1e-4, weight_decay=0.1)
-    left_plain = iter(slots)
-    users = iter(np.array_split(np.arange(split.num_users), split.num_users // BATCH_SIZE))
+        loss = float(trainer.step_module.eval()(batch_of(split, users, content)))
+        plain_loss = float(plain(*slots_of(split, users))[0])
+    tolerance = TOLERANCE if not content.kept else 10 * TOLERANCE  # float16 states
+    assert abs(loss - plain_loss) <= tolerance * plain_loss, (loss, plain_loss)
+    return {"ours": loss, "plain": plain_loss}
 
-    def step() -> None:
-        numbers = next(users)
-        trainer.step(make_batch(split.train_sequences(numbers), numbers, content))
 
-    costs = side_by_side({"ours": step, "plain": lambda: training.step(*next(left_plain))}, repeats)
+def compare(options: argparse.Namespace, split: Split, name: str, tune: str, folder: Path) -> dict[str, Any]:
+    """Seconds of a step in both ways, from the same weights and on the same users, and their loss."""
+    loss = same_loss(split, name, tune, folder)
+    batches = options.repeats + 1
+    of_case = {"dataset": options.dataset, "folder": folder, "smoke": options.smoke, "name": name, "tune": tune}
+    commands = {
+        "ours": contestant(train_ours, **of_case, batches=batches),
+        "plain": contestant(train_plainly, **of_case, batches=batches),
+    }
+    costs = {name: way.cost for name, way in in_turns(commands, options.repeats, warm_up=1).items()}
+    nothing = MadeClips(1, 1)
     return {
         **costs,
-        "loss": {"ours": losses[0], "plain": losses[1]},
+        "loss": loss,
         "speedup_cpu": costs["plain"].cpu_seconds / costs["ours"].cpu_seconds,
         "items_a_step": {
-            "ours": float(np.mean([len(batch.distinct) for batch in batches])),
+            "ours": float(
+                np.mean([len(batch_of(split, users, nothing).distinct) for users in users_of(split, batches)])
+            ),
             "plain": BATCH_SIZE * (split.history_length + 1),
         },
     }
@@ -260,12 +318,8 @@ def main() -> None:
         torch.set_num_threads(1)
         peaks = memory(options.dataset, options.smoke)
         split = split_of(options.dataset, folder, shape)
-        full = {
-            name: compare(split, name, "full", folder, options.repeats) for name in FULL[: 1 if options.smoke else None]
-        }
-        top1 = {
-            name: compare(split, name, "top1", folder, options.repeats) for name in TOP1[: 1 if options.smoke else None]
-        }
+        full = {name: compare(options, split, name, "full", folder) for name in FULL[: 1 if options.smoke else None]}
+        top1 = {name: compare(options, split, name, "top1", folder) for name in TOP1[: 1 if options.smoke else None]}
         read = reading(folder, options.repeats)
         bounds = limits()
         clips = {"frames": FRAMES, "size": SIZE, "users_a_batch": BATCH_SIZE}

@@ -1,6 +1,7 @@
 """The benchmarks run, say what they must, and compare like with like."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,140 @@ def test_absent_peers_are_named(results: dict[str, dict[str, Any]]) -> None:
         assert video["timings"][peer] == "absent" or video["timings"][peer]["cpu_seconds"] > 0
 
 
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a test import the programs."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "speed"))
+
+
+# A contestant of the protocol alone: notes its turns in a file, and takes as many seconds as it has had turns.
+SCRIPT = """
+import json, sys
+name, file = sys.argv[1:3]
+print(json.dumps({"name": name}), flush=True)
+for number, _ in enumerate(iter(sys.stdin.readline, ""), 1):
+    with open(file, "a") as notes: notes.write(name)
+    if sys.argv[3:] == [str(number)]: sys.exit(7)
+    print(json.dumps({"cpu_seconds": number, "wall_seconds": 2 * number, "peak_bytes": 10 * number}), flush=True)
+with open(file, "a") as notes: notes.write(name.upper())
+"""
+
+
+@pytest.mark.usefixtures("programs")
+def test_contestants_take_turns_and_the_first_are_not_measured(tmp_path: Path) -> None:
+    import contestants
+
+    notes = tmp_path / "notes"
+    commands = {name: [sys.executable, "-c", SCRIPT, name, str(notes)] for name in "ab"}
+    turned = contestants.in_turns(commands, 3, warm_up=1)
+    assert notes.read_text()[:8] == "abababab"
+    assert sorted(notes.read_text()[8:]) == ["A", "B"]  # both have ended
+    assert turned["b"].facts == {"name": "b"}
+    assert turned["a"].cpu_seconds == [2, 3, 4]
+    assert (turned["a"].cost.cpu_seconds, turned["a"].cost.wall_seconds, turned["a"].peak_bytes) == (3, 6, 40)
+    assert turned["a"].least == {"cpu_seconds": 2, "wall_seconds": 4}
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_contestant_that_ends_early_is_named_and_the_others_end(tmp_path: Path) -> None:
+    import contestants
+
+    notes = tmp_path / "notes"
+    commands = {
+        name: [sys.executable, "-c", SCRIPT, name, str(notes), *fails] for name, fails in [("a", ()), ("b", "2")]
+    }
+    with pytest.raises(RuntimeError, match="'b' ended with status 7 before its last turn"):
+        contestants.in_turns(commands, 3)
+    assert notes.read_text() == "abab"
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_contestant_answers_what_its_turns_take_whatever_it_prints(tmp_path: Path) -> None:
+    import contestants
+
+    (tmp_path / "way.py").write_text(
+        "def noisy(turns, number):\n print('ready?')\n turns.take(lambda: print(sum(range(number))), number=number)\n"
+    )
+    command = contestants.command_of("way", "noisy", number=1_000_000)
+    command[1:2] = ["-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(REPOSITORY / 'speed')!r}]\n"
+                    "import contestants; contestants.main()"]  # fmt: skip
+    turned = contestants.in_turns({"noisy": command}, 2)["noisy"]
+    assert turned.facts == {"number": 1_000_000}
+    assert all(0 < seconds < 10 for seconds in (*turned.cpu_seconds, *turned.wall_seconds))
+    assert len(turned.cpu_seconds) == 2
+    assert turned.peak_bytes > 1_000_000
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_result_is_current_until_what_it_measures_changes(tmp_path: Path) -> None:
+    import freshness
+    from measure import git
+
+    def commit(name: str) -> str:
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "x" if (tmp_path / name).exists() else "x")
+        git(tmp_path, "add", name)
+        git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", name)
+        return git(tmp_path, "rev-parse", "HEAD")
+
+    git(tmp_path, "init", "--quiet")
+    measured = commit("code.py")
+    commit("other.py")
+    (tmp_path / "other.py").write_text("changed")
+
+    def age(of: str) -> freshness.Age:
+        return freshness.age_of(of, ["code.py", "more"], tmp_path)
+
+    assert age(measured) == freshness.Age(commits=0, dirty=False, changed=False)
+    assert (age(measured).is_current, str(age(measured))) == (True, "current")
+    assert str(age(f"{measured}+")) == "OLD: measured with uncommitted changes"
+    (tmp_path / "code.py").write_text("changed")
+    assert str(age(measured)) == "OLD: uncommitted changes now"
+    last = commit("code.py")
+    assert str(age(measured)) == "OLD: 1 commit since"
+    assert age(last).is_current
+    (tmp_path / "more").write_text("a new file")
+    assert not age(last).is_current
+    assert str(age("0" * 40)) == "OLD: its commit is not in the history"
+
+
+@pytest.mark.usefixtures("programs")
+def test_every_stored_result_has_sources_that_exist() -> None:
+    import freshness
+
+    results = freshness.stored_results(freshness.STORED)
+    assert {path.name for path in freshness.STORED.glob("*.json")} - set(results) == {"sizing.json"}  # is computed
+    for document in results.values():
+        for source in freshness.sources_of(document["name"]):
+            assert (REPOSITORY / source).exists(), source
+
+
+@pytest.mark.usefixtures("programs")
+def test_results_are_stored_for_a_commit_only(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    import run_all
+
+    monkeypatch.setattr(run_all, "uncommitted", lambda: "M src/microlens/errors.py")
+    monkeypatch.setattr(run_all, "run", None)  # nothing is measured
+    monkeypatch.setattr(sys, "argv", ["run_all.py"])
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main()
+    assert "these changes are not committed:\nM src/microlens/errors.py" in capsys.readouterr().err
+
+
+def test_every_figure_of_speed_names_a_result() -> None:
+    readme = (REPOSITORY / "README.md").read_text().partition("## Fast and small")[2].partition("\n## ")[0]
+    rows = [line for line in readme.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 3
+    for row in rows:
+        assert any(
+            (REPOSITORY / "speed" / "results" / name).exists() for name in re.findall(r"results/(\w+\.json)\)", row)
+        ), row
+    page = (REPOSITORY / "docs" / "speed.md").read_text().partition("## On a GPU")[0]
+    rows = [line for line in page.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 3
+    for row in rows:
+        assert (REPOSITORY / "speed" / "results" / row.split("|")[2].strip(" `")).is_file(), row
+
+
 def test_a_smoke_run_never_overwrites_the_full_results() -> None:
     command = [sys.executable, "speed/run_all.py", "--smoke"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
@@ -131,8 +266,8 @@ def test_a_case_that_fails_is_recorded_and_the_next_is_measured(monkeypatch: pyt
     assert dict(program.run_part(bench, lambda _: iter(cases)))["other"] == {"skipped": "no time left"}
 
 
-def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(REPOSITORY, "speed")))
+@pytest.mark.usefixtures("programs")
+def test_made_interactions_have_the_shape_they_claim() -> None:
     import measure
     import numpy as np
 
@@ -148,7 +283,9 @@ def test_made_interactions_have_the_shape_they_claim(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.published
-@pytest.mark.parametrize("program", ["feed", "feed_page", "best_items", "dry_run", "growth", "recommend"])
+@pytest.mark.parametrize(
+    "program", ["feed", "feed_page", "best_items", "dry_run", "growth", "recommend", "step_options"]
+)
 def test_programs_measure_at_tiny_size(program: str) -> None:
     if program == "feed_page" and not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("Chromium is not installed (apt-get install chromium)")

@@ -49,11 +49,11 @@ def transformer_cases(bench: Bench) -> Iterator[Case]:
 
 
 def compiled_cases(bench: Bench) -> Iterator[Case]:
-    """The network trained whole with train.accelerate: channels-last weights and torch.compile."""
+    """The network trained whole with train.channels_last and train.compile."""
     if bench.sizes.compiles:
         yield (
-            f"{bench.sizes.network} full, accelerate, parts of 64",
-            lambda: full(bench, bench.sizes.network, bench.sizes.users, 64, "contiguous", accelerate=True),
+            f"{bench.sizes.network} full, bf16, compiled, parts of 64, channels-last",
+            lambda: full(bench, bench.sizes.network, bench.sizes.users, 64, "channels-last", compile=True),
         )
 
 

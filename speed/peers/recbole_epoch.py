@@ -1,15 +1,9 @@
-"""Seconds of RecBole's training epochs, printed as JSON; run by the peers' own Python.
+"""RecBole's training epochs as a contestant; imported by RecBole's own Python only (recbole.txt)."""
 
-python recbole_epoch.py MODEL FOLDER EPOCHS THREADS
-
-``FOLDER`` holds ``bench/bench.inter``. The last two items of a user are held out, as in our protocol.
-"""
-
-import json
-import sys
-import time
+import os
 
 import torch
+from contestants import Turns
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
@@ -22,9 +16,12 @@ SETTINGS = {
 }
 
 
-def main() -> None:
-    """Train and time."""
-    name, folder, epochs, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+def train(turns: Turns, name: str, folder: str, epochs: int, threads: int) -> None:
+    """Epochs of the model ``name``, over ``bench/bench.inter`` in ``folder``, where RecBole's logs go, too.
+
+    The last two items of a user are held out, as in our protocol.
+    """
+    os.chdir(folder)
     torch.set_num_threads(threads)
     settings = {
         "data_path": folder,
@@ -44,15 +41,10 @@ def main() -> None:
     config = Config(model=name, dataset="bench", config_dict=settings)
     init_seed(0, True)
     dataset = create_dataset(config)
-    train, _, _ = data_preparation(config, dataset)
-    trainer = get_trainer(config["MODEL_TYPE"], name)(config, get_model(name)(config, train._dataset))
-    seconds = []
+    data, _, _ = data_preparation(config, dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], name)(config, get_model(name)(config, data._dataset))
+    turns.ready(targets=len(data._dataset))
     for epoch in range(epochs):
-        start = time.perf_counter()
-        trainer._train_epoch(train, epoch)
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds_per_epoch": min(seconds), "targets": len(train._dataset)}))
-
-
-if __name__ == "__main__":
-    main()
+        turns.begin()
+        trainer._train_epoch(data, epoch)
+        turns.end()

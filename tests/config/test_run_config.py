@@ -188,6 +188,7 @@ def test_everything_that_changes_numbers_is_in_the_hash(tmp_path: Path) -> None:
         "model.dim=32", "model.blocks=1", "encoder.name=id",
         "encoder.towers=[]", "train.epochs=3", "train.batch_size=4", "train.lr=1", "train.encoder_lr=1",
         "train.weight_decay=0", "train.clip_norm=1", "train.patience=1", "train.select=NDCG@10", "train.precision=bf16",
+        "train.compile=true", "train.channels_last=true",
     ]  # fmt: skip
     hashes = {load(tmp_path, override).hash for override in overrides} | {load(tmp_path).hash}
     assert len(hashes) == len(overrides) + 1
@@ -196,6 +197,34 @@ def test_everything_that_changes_numbers_is_in_the_hash(tmp_path: Path) -> None:
 
 def test_defaults_written_out_have_the_same_hash(tmp_path: Path) -> None:
     assert load(tmp_path, "seed=42", "train.epochs=50", "model.dim=64").hash == load(tmp_path).hash
+
+
+def test_accelerate_of_earlier_versions_became_three_options(tmp_path: Path) -> None:
+    for former in ("train.accelerate=true", "parts=[{model={name='sasrec'}, train={accelerate=true}}]"):
+        with pytest.raises(InputError) as refused:
+            load(tmp_path, former)
+        assert str(refused.value).endswith(
+            "train.accelerate is unknown; it became three options: train.compile = true, train.channels_last = true, "
+            'train.precision = "bf16".'
+        )
+
+
+def test_configurations_of_earlier_runs_are_translated_and_keep_their_hash(tmp_path: Path) -> None:
+    path, former = tmp_path / "config.toml", tmp_path / "former.toml"
+    text = load(tmp_path).toml()
+    path.write_text(text)
+    former.write_text(text.replace("compile = false\nchannels_last = false", "accelerate = false"))
+    assert former.read_text() != text
+    assert RunConfig.load(former) == RunConfig.load(path)
+    assert RunConfig.load(path).hash == "32ea75090a93"  # as version 0.2 has it
+    former.write_text(text.replace("compile = false\nchannels_last = false", "accelerate = true"))
+    translated = RunConfig.load(former, of_run=True)
+    assert (translated.train.compile, translated.train.channels_last, translated.train.precision) == (
+        True, True, "bf16",
+    )  # fmt: skip
+    assert translated.hash == "c72d546200c9"
+    with pytest.raises(InputError, match=r"former.toml: train.accelerate is unknown; it became three options"):
+        RunConfig.load(former)
 
 
 def test_a_number_that_is_written_as_an_integer_is_the_same_number(tmp_path: Path) -> None:
@@ -329,7 +358,7 @@ def test_nothing_is_guessed_where_nothing_is_close(tmp_path: Path, key: str) -> 
 def test_a_name_is_close_by_its_letters_or_its_beginning() -> None:
     assert nearest("blcoks", ["blocks", "heads"]) == "did you mean 'blocks'?"
     assert nearest("bert", ["bert_small", "id"]) == "did you mean 'bert_small'?"
-    assert nearest("learning_rate", ["accelerate", "lr"]) == "accepted: accelerate, lr."
+    assert nearest("learning_rate", ["compile", "lr"]) == "accepted: compile, lr."
 
 
 def test_every_option_is_among_the_words_that_lead_to_options() -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from microlens.config.run_config import RunConfig
 from microlens.encoders import precision
-from microlens.encoders.precision import HALF, keep_convolutions_in_float32
+from microlens.encoders.precision import HALF, keep_convolutions_in_float32, warn_where_half_precision_is_slow
 from microlens.encoders.video.depthwise import DepthwiseConv3d
 from microlens.runs.assembly import build_experiment
 from microlens.training.trainer import Trainer
@@ -123,36 +122,39 @@ def test_a_layer_kept_in_float32_is_the_same_layer() -> None:
     assert network.to("meta")(x.to("meta")).shape == (1, 3, 1, 2, 2)
 
 
+IN_BF16 = 'train.precision = "bf16" is slow on this processor: '
+AS_LONG = 'as long in bfloat16 as in float32. Set train.precision = "fp32".'
+
+
 @pytest.mark.parametrize(
-    ("setting", "times", "said"),
+    ("precision_set", "encoder", "product", "convolution", "said"),
     [
-        (
-            {"precision": "bf16"},
-            30.0,
-            'train.precision = "bf16" makes training slower on this processor: .* in bfloat16 ',
-        ),
-        (
-            {"precision": "fp16"},
-            30.0,
-            'train.precision = "fp16" makes training slower on this processor: .* in float16 ',
-        ),
-        ({"accelerate": True}, 30.0, "train.accelerate makes training slower on this processor: .* in bfloat16 "),
-        ({"precision": "bf16"}, 0.5, None),
-        ({"precision": "fp32"}, 30.0, None),
+        ("bf16", "id", 30.0, 30.0, f"{IN_BF16}a matrix product takes 30 times {AS_LONG}"),
+        ("bf16", "sound_cnn", 147.3, 4.44, f"{IN_BF16}a matrix product takes 147 times and a convolution takes 4.4 "
+         f"times {AS_LONG}"),
+        ("bf16", "sound_cnn", 0.3, 4.0, f"{IN_BF16}a convolution takes 4 times {AS_LONG}"),
+        ("fp16", "id", 30.0, 1.0, 'train.precision = "fp16" is slow on this processor: a matrix product takes 30 times '
+         'as long in float16 as in float32. Set train.precision = "fp32".'),
+        ("bf16", "id", 0.5, 30.0, None),
+        ("fp32", "sound_cnn", 30.0, 30.0, None),
     ],
-)
+)  # fmt: skip
 def test_half_precision_is_warned_of_where_it_is_slower(
-    setting: dict[str, object], times: float, said: str | None, video_dataset: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    precision_set: str, encoder: str, product: float, convolution: float, said: str | None, video_dataset: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(precision, "_times_slower", lambda half: times)
+    def measured(half: torch.dtype, *, convolution: bool = False, times: float = convolution) -> float:
+        return times if convolution else product
+
+    monkeypatch.setattr(precision, "times_slower", measured)
+    monkeypatch.setattr(precision, "_rounds_every_picture", lambda half: False)
     config = RunConfig.model_validate(
         {
             "dataset": video_dataset,
             "output": tmp_path,
             "model": {"name": "sasrec", "dim": 8},
-            "encoder": {"name": "id"},
-            "train": {"device": "cpu", **setting},
+            "encoder": {"name": encoder},
+            "train": {"device": "cpu", "precision": precision_set},
         }
     )
     run = build_experiment(config)
@@ -160,14 +162,24 @@ def test_half_precision_is_warned_of_where_it_is_slower(
         Trainer(
             run.model, run.split, run.content, config.train, seed=1, folder=tmp_path, device=run.device, identity={}
         )
-    if said:
-        (record,) = caplog.records
-        assert re.match(said + "takes 30 times as long as in float32 here. Leave the setting out.", record.getMessage())
-    else:
-        assert not caplog.records
+    assert [record.getMessage() for record in caplog.records] == ([said] if said else [])
 
 
-def test_what_is_slow_is_found_by_a_race(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutions_that_stay_in_float32_are_not_held_against_half_precision(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "times_slower", lambda half, convolution=False: 30.0 if convolution else 0.5)
+    network = nn.Sequential(nn.Conv3d(2, 3, 3), nn.Linear(3, 3))
+    keep_convolutions_in_float32(network, torch.bfloat16)
+    warn_where_half_precision_is_slow("x", torch.bfloat16, network)
+    assert not caplog.records
+    warn_where_half_precision_is_slow("x", torch.bfloat16, nn.Conv2d(2, 3, 3))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("convolution", [False, True])
+def test_what_is_slow_is_found_by_a_race(convolution: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < precision.times_slower(torch.bfloat16, convolution=convolution) < float("inf")
     clock = iter([0.0, 9.0, 9.0, 10.0, 10.0, 13.0, 20.0, 21.0, 100.0, 160.0, 200.0, 205.0, 300.0, 305.0, 400.0, 405.0])
     monkeypatch.setattr(precision.time, "perf_counter", lambda: next(clock))
-    assert precision._times_slower.__wrapped__(torch.bfloat16) == 5.0
+    assert precision.times_slower.__wrapped__(torch.bfloat16, convolution=convolution) == 5.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import microlens as ml
+from microlens.files.run_manifest import replace_text
 from tests.conftest import REPOSITORY
 
 
@@ -43,5 +44,19 @@ def test_the_same_configuration_reads_the_finished_run(folder: Path, monkeypatch
     config = ml.RunConfig.load(
         folder / "run" / "config.toml", [f'dataset="{folder / "dataset"}"', f'output="{folder / "run"}"']
     )
+    monkeypatch.setattr("microlens.runs.train.Trainer", None)  # nothing is trained
+    assert ml.train(config).provenance["packages"]["microlens"] == "0.1.0"
+
+
+def test_a_run_that_was_accelerated_opens_and_can_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, path = folder / "run", folder / "run" / "config.toml"
+    replace_text(run, "config.toml", path.read_text().replace("accelerate = false", "accelerate = true"))
+    opened = ml.load(run, dataset=folder / "dataset")
+    assert opened.config.train.compile
+    assert opened.evaluate()["metrics"] == json.loads((run / "report.json").read_text())["metrics"]
+    monkeypatch.chdir(folder)
+    text = path.read_text().replace("accelerate = true", "compile = true\nchannels_last = true")
+    (folder / "now.toml").write_text(text.replace('"fp32"', '"bf16"'))
+    config = ml.RunConfig.load(folder / "now.toml", [f'dataset="{folder / "dataset"}"', f'output="{run}"'])
     monkeypatch.setattr("microlens.runs.train.Trainer", None)  # nothing is trained
     assert ml.train(config).provenance["packages"]["microlens"] == "0.1.0"

@@ -269,25 +269,46 @@ def test_frozen_links_run_without_a_graph(video_dataset: Path, tmp_path: Path) -
 
 # All users' 12 items in two equal parts, so that one network is compiled, for one shape.
 COMPILED = {"name": "sound_cnn", "tune": "top1"}
+FASTER = {"precision": "bf16", "compile": True, "channels_last": True}
 COMPILED_ONCE = {"batch_size": 24, "micro_batch": 6, "cache": False}
+
+
+def trainer_of(run: Experiment, folder: Path) -> Trainer:
+    return Trainer(
+        run.model, run.split, run.content, run.config.train, seed=1, folder=folder, device=run.device, identity={}
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inside torch.compile
-def test_acceleration_keeps_the_loss(video_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compilation_keeps_the_loss(video_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # its processes would each load PyTorch
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function, real=torch.compile: compiled.append(1) or real(function))
     losses = {}
-    for accelerate in (False, True):
-        config = config_of(video_dataset, tmp_path, COMPILED, accelerate=accelerate, **COMPILED_ONCE)
-        run = build_experiment(config)
+    for setting in (False, True):
+        run = build_experiment(config_of(video_dataset, tmp_path, COMPILED, compile=setting, **COMPILED_ONCE))
         batch = one_batch(run, batch_size=24)
         assert list(equal_parts(len(batch.distinct), 6)) == [(0, 6), (6, 12)]
-        trainer = Trainer(
-            run.model, run.split, run.content, config.train, seed=1, folder=tmp_path, device=run.device, identity={}
-        )
-        losses[accelerate] = float(trainer.step(batch))
-    assert losses[True] != losses[False]
-    assert losses[True] == pytest.approx(losses[False], rel=0.02)
+        losses[setting] = float(trainer_of(run, tmp_path).step(batch))
+        assert len(compiled) == setting
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
+def test_channels_last_lays_out_the_weights_and_keeps_the_loss(video_dataset: Path, tmp_path: Path) -> None:
+    losses = {}
+    for setting in (False, True):
+        run = build_experiment(config_of(video_dataset, tmp_path, {"name": "sound_cnn"}, channels_last=setting))
+        trainer = trainer_of(run, tmp_path)
+        last = [
+            module.weight.is_contiguous(memory_format=torch.channels_last)
+            for module in run.model.modules()
+            if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1) and module.in_channels > 1
+        ]
+        assert last
+        assert set(last) == {setting}
+        losses[setting] = float(trainer.step(one_batch(run)))
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: Path, tmp_path: Path) -> None:
@@ -303,10 +324,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(video_dataset: P
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is:DeprecationWarning")  # torch.compile's own
-@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"accelerate": True, **COMPILED_ONCE}])
-def test_a_whole_run_in_half_precision(video_dataset: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {**FASTER, **COMPILED_ONCE}])
+def test_a_whole_run_with_what_makes_steps_faster(
+    video_dataset: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
     """A sound encoder under torch.compile, and convolutions over time in bfloat16, up to the report with its costs."""
-    encoder = COMPILED if "accelerate" in settings else {"name": "slowfast_r50"}
+    encoder = COMPILED if "compile" in settings else {"name": "slowfast_r50"}
     report = train(config_of(video_dataset, tmp_path / "run", encoder, **settings))
     assert report.cost["multiply_adds_per_item"] > 0
     assert load(tmp_path / "run").evaluate()["metrics"] == report.metrics

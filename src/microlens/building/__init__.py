@@ -184,7 +184,8 @@ OPTION_NAMED: dict[str, str] = {
         "train.select": "select metric valid_metric monitor",
         "train.precision": "precision amp fp16 bf16 mixed_precision",
         "train.device": "device gpu gpus cuda use_cuda use_gpu gpu_id",
-        "train.accelerate": "accelerate compile",
+        "train.compile": "compile torch_compile",
+        "train.channels_last": "channels_last memory_format",
         "train.micro_batch": "micro_batch micro_batch_size",
         "train.norm_batch": "norm_batch",
         "train.negatives": "negatives",
@@ -200,6 +201,10 @@ OPTION_NAMED: dict[str, str] = {
     }.items()
     for word in words.split()
 }
+# What became of options of earlier versions.
+FORMER_OPTIONS = {
+    "accelerate": 'it became three options: train.compile = true, train.channels_last = true, train.precision = "bf16".'
+}
 _ALWAYS_THERE = {"model.name", "model.dim", "encoder.name"}  # options of every model and encoder
 
 
@@ -213,6 +218,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:
     """Like :func:`nearest`, for an option of a configuration table; options of other tables get their full name.
 
+    For an option that an earlier version had, return what became of it.
+
     Args:
         name: unknown name.
         accepted: options of the table.
@@ -220,6 +227,8 @@ def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:
     """
     names = sorted(accepted)
     word = name.lower().replace("-", "_")
+    if word in FORMER_OPTIONS:
+        return FORMER_OPTIONS[word]
     option = OPTION_NAMED.get(word)
     same = [known for known in names if option is not None and OPTION_NAMED.get(known) == option]
     if same:

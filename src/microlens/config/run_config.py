@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from microlens.building import LARGEST, nearest_option
 from microlens.config.assignments import assign
+from microlens.config.former_options import hashed_as_before, translate_former_options
 from microlens.config.toml_files import check_values, read_toml
 from microlens.errors import InputError, shown
 from microlens.files.writing import digest_of
@@ -89,11 +90,12 @@ class TrainSection(Section):
     """Training options.
 
     Learning rates and weight decay form the paper's two groups: parameters that read raw content use ``encoder_lr``
-    without weight decay, all others ``lr`` with ``weight_decay``. ``accelerate`` means bf16, channels-last and
-    torch.compile. For ``micro_batch`` and ``norm_batch`` see
-    :func:`microlens.training.gradient_caching.encode_in_parts`. ``negatives`` selects whether a target is ranked among
-    the items of all processes or of its own, and ``cache`` caches the outputs of frozen trunks. ``loss`` is one of
-    :mod:`microlens.training.losses`; losses with sampling draw ``num_negatives`` items for each target, or for each
+    without weight decay, all others ``lr`` with ``weight_decay``. Three options may make steps faster, each by itself:
+    ``precision`` of the computations, ``compile`` runs the trained part of content encoders through torch.compile, and
+    ``channels_last`` lays out the weights of their convolutions in that order. For ``micro_batch`` and ``norm_batch``
+    see :func:`microlens.training.gradient_caching.encode_in_parts`. ``negatives`` selects whether a target is ranked
+    among the items of all processes or of its own, and ``cache`` caches the outputs of frozen trunks. ``loss`` is one
+    of :mod:`microlens.training.losses`; losses with sampling draw ``num_negatives`` items for each target, or for each
     batch with the sampled softmax. ``likelihood`` is for models whose scores are log-probabilities, ``own`` is the loss
     that a model defines itself. ``gbce_calibration`` is t of gBCE.
     ``start_from`` is the ``best.safetensors`` of a run, possibly on other data, whose weights initialize this run,
@@ -110,7 +112,8 @@ class TrainSection(Section):
     select: Literal["HR@10", "NDCG@10", "HR@20", "NDCG@20"] = "HR@10"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    accelerate: bool = False
+    compile: bool = False
+    channels_last: bool = False
     micro_batch: int = Field(default=64, ge=1, le=MOST)
     norm_batch: int = Field(default=64, ge=2, le=MOST)
     negatives: Literal["all-processes", "own-process"] = "all-processes"
@@ -195,14 +198,20 @@ class RunConfig(Section):
     tune: dict[str, Range] = {}
 
     @classmethod
-    def load(cls, path: Path, overrides: list[str] | None = None) -> Self:
+    def load(cls, path: Path, overrides: list[str] | None = None, *, of_run: bool = False) -> Self:
         """Read a TOML file and apply ``key=value`` overrides.
+
+        Args:
+            path: the file.
+            overrides: assignments to dotted keys.
+            of_run: a run wrote the file, perhaps in an earlier version, whose options are then translated.
 
         Raises:
             InputError: the file is missing or not TOML, a key is unknown (the message names the nearest), or a value is
                 invalid.
         """
         table = read_toml(path)
+        translate_former_options(table, of_run=of_run)
         for override in overrides or []:
             assign(table, override)
         check_values(path, table)
@@ -275,6 +284,8 @@ class RunConfig(Section):
             for name, value in added.items():
                 if content[section][name] == value:
                     del content[section][name]
+        for train in [content["train"], *(part["train"] for part in content["parts"])]:
+            hashed_as_before(train)
         if not self.parts:
             del content["parts"]
         return digest_of(content)[:12]

@@ -71,5 +71,8 @@ class ItemEncoder(nn.Module, ABC):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [ContentGroup(trained)] if self.needs and trained else []
 
-    def accelerate(self) -> None:
-        """Prepare for ``train.accelerate``: change memory layouts or compile; no-op by default."""
+    def use_channels_last(self) -> None:
+        """Lay out weights for ``train.channels_last``; no-op by default."""
+
+    def compile_trained_part(self) -> None:
+        """Prepare for ``train.compile``; no-op by default."""

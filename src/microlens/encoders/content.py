@@ -164,13 +164,16 @@ class ContentEncoder(ItemEncoder):
         """Read the outputs of the frozen stages from ``NAME.0``, ``NAME.1``, ... of a batch's content, if present."""
         self._cache = name
 
-    def accelerate(self) -> None:
-        """Convert weights to channels-last and compile the trained part; this slows down the first steps."""
+    def use_channels_last(self) -> None:
+        """Convert the weights of convolutions to channels-last, the order in which pixels are already on a CPU."""
         for module in self.trunk.modules():
             if isinstance(module, nn.Conv3d):
                 module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
             elif isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def compile_trained_part(self) -> None:
+        """Run the trained part through torch.compile, which takes a minute or more in the first steps."""
         self._trained_part = torch.compile(self.trained_part)
 
     @property

@@ -2,10 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CLEARLY_SLOWER = 1.5  # ratio to float32; above the noise that other load adds to a measured millisecond
@@ -49,27 +51,53 @@ def _rounds_every_picture(half: torch.dtype) -> bool:
     return bool(gradient != 4096)
 
 
-def warn_where_half_precision_is_slow(setting: str, half: torch.dtype) -> None:
-    """Log a warning if ``setting``, which makes the CPU compute in ``half``, is slower than float32."""
-    times = _times_slower(half)
-    if times > CLEARLY_SLOWER:
+def warn_where_half_precision_is_slow(setting: str, half: torch.dtype, model: nn.Module) -> None:
+    """Log a warning if ``setting``, by which the CPU computes ``model`` in ``half``, is slower than float32 here."""
+    convolves = any(
+        isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not isinstance(module, _InFloat32)
+        for module in model.modules()
+    )
+    ratios = {"a matrix product": times_slower(half)}
+    if convolves:
+        ratios["a convolution"] = times_slower(half, convolution=True)
+    slow = {operation: ratio for operation, ratio in ratios.items() if ratio > CLEARLY_SLOWER}
+    if slow:
         name = str(half).removeprefix("torch.")
+        listed = " and ".join(f"{operation} takes {_rounded(ratio)} times" for operation, ratio in slow.items())
         logging.getLogger("microlens").warning(
-            f"{setting} makes training slower on this processor: a matrix product in {name} takes {times:.0f} times as "
-            "long as in float32 here. Leave the setting out."
+            f"{setting} is slow on this processor: {listed} as long in {name} as in float32. "
+            'Set train.precision = "fp32".'
         )
 
 
+def _rounded(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
 @cache
-def _times_slower(half: torch.dtype) -> float:
-    """The ratio of the times of a small matrix product in ``half`` and in float32, each the best of a few."""
+def times_slower(half: torch.dtype, *, convolution: bool = False) -> float:
+    """The time of a small matrix product, or convolution, in ``half`` over that in float32; below 1 where it pays.
+
+    Each time is the best of a few. The measurement takes at most some tenths of a second, once per process.
+    """
     best = {}
     for dtype in (torch.float32, half):
-        factor = torch.ones(256, 256, dtype=dtype)
+        work = _convolution(dtype) if convolution else _matrix_product(dtype)
         times = []
         for _ in range(4):  # the first one includes setup
             started = time.perf_counter()
-            factor @ factor
+            work()
             times.append(time.perf_counter() - started)
         best[dtype] = min(times)
     return best[half] / best[torch.float32]
+
+
+def _matrix_product(dtype: torch.dtype) -> Callable[[], Tensor]:
+    factor = torch.ones(256, 256, dtype=dtype)
+    return lambda: factor @ factor
+
+
+def _convolution(dtype: torch.dtype) -> Callable[[], Tensor]:
+    pictures = torch.ones(8, 64, 14, 14, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.ones(64, 64, 3, 3, dtype=dtype)
+    return lambda: functional.conv2d(pictures, weight)

@@ -119,7 +119,7 @@ def open_data(run: ComparedRun, dataset: Path | None = None) -> tuple[Dataset, S
     Raises:
         InputError: the dataset is missing, or is not the one that the run was trained on.
     """
-    config = RunConfig.load(run.folder / CONFIG)
+    config = RunConfig.load(run.folder / CONFIG, of_run=True)
     data = find_dataset(run.folder, config.dataset, run.report.provenance["data_hash"], dataset)
     return data, data.split(Protocol(**config.protocol.model_dump()))
 

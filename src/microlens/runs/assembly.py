@@ -230,7 +230,7 @@ def read_config(folder: Path) -> RunConfig:
     check(folder, CONFIG)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is not a run folder (no {CONFIG}); make one with: microlens train CONFIG")
-    return RunConfig.load(folder / CONFIG).model_copy(update={"output": folder})
+    return RunConfig.load(folder / CONFIG, of_run=True).model_copy(update={"output": folder})
 
 
 def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool = False) -> Experiment:

@@ -51,7 +51,7 @@ def _holds_a_run(folder: Path) -> bool:
     if not (folder / CONFIG).is_file() or not (folder / ENVIRONMENT).is_file():
         return False
     try:
-        RunConfig.load(folder / CONFIG)
+        RunConfig.load(folder / CONFIG, of_run=True)
     except InputError:
         return False
     return True

@@ -237,7 +237,7 @@ def _check_same_run(run: Experiment) -> None:
     check(folder, CONFIG)
     if not (folder / CONFIG).exists():
         return
-    there = RunConfig.load(folder / CONFIG)
+    there = RunConfig.load(folder / CONFIG, of_run=True)
     if there.hash != run.config.hash:
         raise InputError(f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {WAY_OUT}")
     last = folder / LAST

@@ -102,18 +102,19 @@ class Trainer:
         # Other processes' gradients are averaged as dense arrays, and a GPU updates whole tables faster than rows.
         by_rows = device.type == "cpu" and self.process.world_size == 1
         self.optimizer = RowAdamW(self._parameter_groups(), by_rows=by_rows)
-        self.precision = "bf16" if settings.accelerate else settings.precision
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         if device.type == "cpu" and not model.item_encoder.sees_content:
             keep_freed_memory()
-        if device.type == "cpu" and self.precision != "fp32":
-            keep_convolutions_in_float32(model, HALF[self.precision])
+        if device.type == "cpu" and settings.precision != "fp32":
+            half = HALF[settings.precision]
+            keep_convolutions_in_float32(model, half)
             if self.process.rank == 0:
-                setting = "train.accelerate" if settings.accelerate else f'train.precision = "{self.precision}"'
-                warn_where_half_precision_is_slow(setting, HALF[self.precision])
-        if settings.accelerate:
-            for tower in model.item_encoder.towers():
-                tower.accelerate()
+                warn_where_half_precision_is_slow(f'train.precision = "{settings.precision}"', half, model)
+        for tower in model.item_encoder.towers():
+            if settings.channels_last:
+                tower.use_channels_last()
+            if settings.compile:
+                tower.compile_trained_part()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         settings = self.settings
@@ -143,7 +144,7 @@ class Trainer:
             InputError: the loss is not finite.
         """
         self.model.train()
-        precision = HALF.get(self.precision)
+        precision = HALF.get(self.settings.precision)
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             loss = self.step_module(batch.to(self.device))
         self.optimizer.zero_grad()
