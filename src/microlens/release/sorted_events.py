@@ -17,7 +17,7 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.release.events import Events
 from microlens.release.ids import TextIds
-from microlens.release.sorted_runs import Appearances, Run, positions_among, read_between, splitters, write_run
+from microlens.release.sorted_runs import Appearances, Run, positions_among_own, read_between, splitters, write_run
 from microlens.release.stable_order import sort_stably
 from microlens.release.timestamps import in_milliseconds
 
@@ -103,7 +103,7 @@ class SortedEvents:
         """Sort the events of some users, given by run: user and number of events, items and times."""
         user_ids = users["user"].unique().sort()
         self._num_users += len(user_ids)
-        positions = positions_among(users["user"], user_ids)
+        positions = positions_among_own(users["user"], user_ids)
         user, item = np.repeat(positions, users["count"].to_numpy()), self._item_numbers[items]
         if (positions[1:] < positions[:-1]).any():
             user, order = sort_stably(user)

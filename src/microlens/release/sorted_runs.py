@@ -112,7 +112,33 @@ def _keys(column: pl.Series) -> tuple[pl.Series | None, Int32 | Int64]:
     if column.dtype != pl.String:
         return None, column.to_numpy()
     texts = column.unique().sort()
-    return texts, positions_among(column, texts)
+    return texts, positions_among_own(column, texts)
+
+
+def positions_among_own(values: pl.Series, distinct: pl.Series) -> Int32:
+    """The index of each of ``values`` (E,) in ``distinct`` (n,), its distinct values in ascending order: (E,)."""
+    positions = _positions_by_hash(values, distinct) if values.dtype == pl.String and len(values) else None
+    return positions_among(values, distinct) if positions is None else positions
+
+
+def _positions_by_hash(column: pl.Series, texts: pl.Series) -> Int32 | None:
+    """The index of each of ``column`` (E,) among its distinct ``texts`` (n,): (E,); None if two of them share a hash.
+
+    Where no two do, the texts and the column are in one order when each is sorted by hash. Looking up a million texts
+    one by one, as :func:`positions_among` does, takes five times as long.
+    """
+    hashes_of_texts = texts.hash().to_numpy()
+    by_hash = np.argsort(hashes_of_texts)
+    ordered = hashes_of_texts[by_hash]
+    if (ordered[1:] == ordered[:-1]).any():
+        return None
+    hashes = column.hash().to_numpy()
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    rank = np.cumsum(np.append(False, hashes[1:] != hashes[:-1]))  # among distinct hashes
+    positions = np.empty(len(column), np.int32)
+    positions[order] = by_hash[rank]
+    return positions
 
 
 def write_run(path: Path, frame: pl.DataFrame, items: Appearances) -> Run:
