@@ -201,6 +201,14 @@ def test_events_read_twice_are_the_same(tmp_path: Path) -> None:
     ]
 
 
+def test_texts_that_share_a_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(f"u{n * 7 % 11}", f"v{n * 5 % 13}", n % 3) for n in range(80)]
+    (tmp_path / "x_pairs.csv").write_text(HEADER + "".join(f"{user},{item},{time}\n" for user, item, time in rows))
+    monkeypatch.setattr(pl.Series, "hash", lambda self: self.str.len_bytes().cast(pl.UInt64))
+    pairs = pairs_of(open_events(tmp_path / "x_pairs.csv"), 30)
+    assert pairs.with_ids().rows() == sort_in_a_loop(rows)[0]
+
+
 def test_memory_bounds_the_number_of_events() -> None:
     assert 0 < rows_within(LEAST_MEMORY) < rows_within(2 * LEAST_MEMORY)
     assert rows_within(LEAST_MEMORY) <= rows_within(None)

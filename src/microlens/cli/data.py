@@ -107,8 +107,8 @@ def prepare(
     """Check, index and decode a release into a dataset folder; a restart resumes an interrupted preparation."""
     from microlens.data.prepare import prepare as prepare_release
     from microlens.engines.choice import choose_engine
+    from microlens.media.clip_settings import ClipSettings
     from microlens.media.decoding import Settings
-    from microlens.media.reading import ClipSettings
     from microlens.media.sound import SoundSettings
 
     settings = Settings(

@@ -16,6 +16,7 @@ from microlens.data.interactions import ARRAYS, Int64, Interactions, ItemIds
 from microlens.data.manifest import PREPARE_AGAIN, read_manifest
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split, make_split
+from microlens.data.stored_split import FEWEST_EVENTS, stored_split
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.release.ids import Id, positions_of
@@ -258,8 +259,12 @@ class Dataset:
         return item
 
     def split(self, protocol: Protocol) -> Split:
-        """Split the interactions according to ``protocol``."""
-        return make_split(self.interactions, protocol, self._without(protocol.require))
+        """Split the interactions according to ``protocol``; a large split is stored in the dataset folder."""
+        interactions, excluded = self.interactions, self._without(protocol.require)
+        if interactions.num_events < FEWEST_EVENTS:
+            return make_split(interactions, protocol, excluded)
+        folder = self.folder / "splits" / protocol.hash
+        return stored_split(folder, self.checksum, interactions, protocol, excluded)
 
     def _without(self, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
         """Boolean mask (N+1,) of the item numbers that lack one of ``kinds``."""

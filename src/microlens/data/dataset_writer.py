@@ -24,7 +24,6 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress, shown_bar
 from microlens.files.writing import MARK, digest_of, write_text
 from microlens.media.decoding import Settings, Task
-from microlens.media.shots import require_detector
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 from microlens.release.sorted_events import rows_within
@@ -56,6 +55,8 @@ def write_dataset(
     if folder.exists():
         return _open_finished(folder, source, settings)
     if settings.clips.frames == "shots":
+        from microlens.media.shots import require_detector  # slow to import
+
         require_detector()
     rows = rows_within(memory)
     events = source.events()

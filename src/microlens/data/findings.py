@@ -23,6 +23,7 @@ from microlens.release.given_split import GivenSplit
 from microlens.release.ids import Id
 from microlens.release.media_files import MediaFiles
 
+_OF_VIDEOS = ("duration", "width", "height", "fps", "codec")
 _TOLD = ("title", "tag", "likes", "views")  # optional columns of item tables
 
 
@@ -173,17 +174,19 @@ def _name(item: Id, outcome: Outcome, media: Mapping[str, MediaFiles]) -> str:
 
 
 def _media_columns(keys: list[int], outcomes: list[Outcome]) -> list[pl.Series]:
-    columns = []
-    for kind in MEDIA:
-        stored = {outcome.item_id for outcome in outcomes if outcome.kind == kind and outcome.stored}
-        columns.append(pl.Series(kind, [key in stored for key in keys], pl.Boolean))
-    info = {outcome.item_id: outcome.info for outcome in outcomes if outcome.kind == "clips"}
-    columns += [
-        pl.Series(name, [info.get(key, {}).get(name) for key in keys], ITEM_COLUMNS[name])
-        for name in ("duration", "width", "height", "fps", "codec")
-    ]
-    faults: dict[int, list[str]] = {}
+    """What decoding tells about the items ``keys`` (N,): columns (N,) of :data:`ITEM_COLUMNS`."""
+    told: dict[int, dict[str, Any]] = {}
     for outcome in outcomes:
-        faults.setdefault(outcome.item_id, []).extend(f"{outcome.kind}: {fault}" for fault in outcome.faults)
-    columns.append(pl.Series("faults", [faults.get(key, []) for key in keys], ITEM_COLUMNS["faults"]))
-    return columns
+        row = told.setdefault(outcome.item_id, {"key": outcome.item_id, "faults": []})
+        row[outcome.kind] = outcome.stored or row.get(outcome.kind, False)
+        row["faults"] += (f"{outcome.kind}: {fault}" for fault in outcome.faults)
+        if outcome.kind == "clips":
+            row |= {name: outcome.info.get(name) for name in _OF_VIDEOS}
+    types = {name: ITEM_COLUMNS[name] for name in (*MEDIA, *_OF_VIDEOS, "faults")}
+    rows = pl.DataFrame(list(told.values()), {"key": pl.Int64(), **types})
+    # A join, because a list of faults made item by item is slow where most have none.
+    columns = pl.DataFrame({"key": keys}).join(rows, on="key", how="left", maintain_order="left").drop("key")
+    absent = {**dict.fromkeys(MEDIA, False), "faults": []}
+    return columns.with_columns(
+        pl.col(name).fill_null(pl.lit(value, types[name])) for name, value in absent.items()
+    ).get_columns()

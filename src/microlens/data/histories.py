@@ -49,8 +49,10 @@ class Histories:
 
     def last(self, users: Int64, length: int | None = None) -> Int32:
         """The last ``length`` items of ``users`` (B,), or all of them, left-padded with 0: (B, length)."""
-        width = int(np.diff(self.offsets)[users].max(initial=1)) if length is None else length
-        positions = self.offsets[users + 1][:, None] - np.arange(width, 0, -1)
-        real = positions >= self.offsets[users][:, None]
-        items = np.append(self.items, np.int32(0))  # so that index -1 is padding, also without items
-        return np.where(real, items[np.where(real, positions, -1)], np.int32(0))
+        begins, ends = self.offsets[users], self.offsets[users + 1]
+        width = int((ends - begins).max(initial=1)) if length is None else length
+        positions = ends[:, None] - np.arange(width, 0, -1)
+        real = positions >= begins[:, None]
+        last = np.zeros(real.shape, np.int32)
+        last[real] = self.items[positions[real]]
+        return last

@@ -10,7 +10,7 @@ import polars as pl
 
 from microlens.data.arrays import ArrayWriter
 from microlens.data.interactions import ARRAYS, Int64, Interactions
-from microlens.data.parquet_tables import write_table
+from microlens.data.parquet_tables import ROWS, write_table
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split, nobody_left
 from microlens.errors import InputError
@@ -79,7 +79,8 @@ def write_interactions(ordered: SortedEvents, folder: Path, on_progress: OnProgr
                 users.write_parquet(folder / f"{number}.part.parquet")
                 if on_progress:
                     on_progress(summary.events_read, ordered.num_events)
-                yield _with_ids(part, ordered.item_ids)
+                yield from _with_ids(part, ordered.item_ids)
+                del part  # before the next one is made
 
         write_table(rows(), folder / "interactions.parquet")
     pieces = sorted(folder.glob(PIECES), key=lambda path: int(path.name.partition(".")[0]))
@@ -88,13 +89,18 @@ def write_interactions(ordered: SortedEvents, folder: Path, on_progress: OnProgr
     return summary.described(ordered.notes)
 
 
-def _with_ids(part: Part, item_ids: pl.Series) -> pl.DataFrame:
+def _with_ids(part: Part, item_ids: pl.Series) -> Iterator[pl.DataFrame]:
     """The events of a part: columns user, item and timestamp."""
-    users = np.repeat(np.arange(len(part.user_ids)), np.diff(part.offsets))
-    times = pl.Series("timestamp", part.times)
-    return pl.DataFrame(
-        [part.user_ids.gather(users).alias("user"), item_ids.gather(part.items - 1).alias("item"), times]
-    )
+    users = np.repeat(np.arange(len(part.user_ids), dtype=np.int32), np.diff(part.offsets))
+    for start in range(0, len(users), ROWS):
+        here = slice(start, start + ROWS)
+        yield pl.DataFrame(
+            [
+                part.user_ids.gather(users[here]).alias("user"),
+                item_ids.gather(part.items[here] - 1).alias("item"),
+                pl.Series("timestamp", part.times[here]),
+            ]
+        )
 
 
 class _Arrays:

@@ -13,7 +13,6 @@ from microlens.errors import InputError
 from microlens.files.json_files import parse_json
 from microlens.media.decoding import Outcome, Result, Settings, Task, decode, lost
 from microlens.media.processes import Killed
-from microlens.media.reading import VideoInfo
 from microlens.media.store import Store, StoreWriter, rewrite_in_order
 
 _ITEMS_PER_COMMIT = 64
@@ -100,6 +99,8 @@ def _read_outcomes(log: Path, kinds: Container[str]) -> dict[tuple[str, int], Ou
     done: dict[tuple[str, int], Outcome] = {}
     if not log.exists():
         return done
+    from microlens.media.reading import VideoInfo  # slow to import
+
     whole = []
     for line in log.read_bytes().split(b"\n")[:-1]:  # the last line may be incomplete after a kill
         with suppress(InputError):  # unreadable lines are decoded again

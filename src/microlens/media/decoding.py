@@ -9,8 +9,8 @@ from microlens.errors import InputError
 from microlens.files.addresses import StoredFile, local_copy
 from microlens.files.writing import sha256
 from microlens.media.array_packing import pack_array
+from microlens.media.clip_settings import ClipSettings, Crop
 from microlens.media.packing import pack_images
-from microlens.media.reading import ClipSettings, Crop, MediaFault, faults_of, read_clip, read_cover
 from microlens.media.sound import SoundSettings, read_log_mel
 
 NO_SOUND = "no sound track"
@@ -84,6 +84,8 @@ def lost(task: Task, fault: str) -> Result:
 
 
 def _decode_file(task: Task, path: Path, settings: Settings) -> Result:
+    from microlens.media.reading import MediaFault, faults_of, read_clip, read_cover  # slow to import
+
     try:
         with faults_of(path):
             file = _file(path)

@@ -6,7 +6,6 @@ references unless they are selected, which leaves the selected ones exact to the
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Literal, TypeAlias
 
 import av
 import numpy as np
@@ -14,8 +13,6 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from microlens.media.timeline import Timeline, Times
-
-Sampling: TypeAlias = Literal["spread", "middle", "keyframes", "shots"]
 
 # Byte of the HEVC configuration box (MPEG-4 part 14) whose bits 3..5 hold the number of temporal layers.
 _HEVC_LAYERS_BYTE = 21

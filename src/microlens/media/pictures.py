@@ -1,15 +1,15 @@
 """Conversion of pictures to the square input of networks: size limit, scaling, cropping and rotation."""
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from microlens.media.clip_settings import Crop
 from microlens.media.faults import MediaFault
 from microlens.media.orientation import Orientation
 
-Crop: TypeAlias = Literal["squash", "center"]
 Pixels: TypeAlias = NDArray[np.uint8]
 
 # More than any camera's video has; a decoded picture of this size takes about 300 MB.

@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import av
 import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from microlens.errors import InputError
+from microlens.media.clip_settings import ClipSettings, Crop
 from microlens.media.covers import StoredPicture, decode_picture
 from microlens.media.faults import MediaFault, faults_of
-from microlens.media.frames import FrameDecoder, Sampling, frames_at_centres, frames_in_the_middle
+from microlens.media.frames import FrameDecoder, frames_at_centres, frames_in_the_middle
 from microlens.media.orientation import frame_orientation
-from microlens.media.pictures import MAX_PIXELS, Crop, Pixels, limit_size, miniature, square
+from microlens.media.pictures import MAX_PIXELS, Pixels, limit_size, miniature, square
 from microlens.media.shots import HEIGHT, WIDTH, find_shots, frames_of_shots
 from microlens.media.streams import Film, picture_streams, read_film
 from microlens.media.timeline import Timeline, read_timeline
@@ -37,36 +36,6 @@ _MAX_COVER_BYTES = 2**28
 
 # Damage is reported through MediaFault and Clip.faults, not by FFmpeg on stderr.
 av.logging.set_level(av.logging.PANIC)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipSettings:
-    """How a video is converted to a clip.
-
-    frames: `spread` selects the frame on screen at the centre of each of F equal parts of the video's duration;
-    `middle` F consecutive frames around the middle one, as the original research code; `keyframes` the keyframes
-    nearest to the centres, without decoding anything else; `shots` frames of as many shots as possible, see
-    :mod:`microlens.media.shots`, for which the whole video is decoded. num_frames: F. size: H = W in pixels. crop:
-    `squash` scales the whole picture to a square; `center` scales the short side and crops the centre.
-
-    Raises:
-        InputError: a value is not accepted.
-    """
-
-    frames: Sampling = "spread"
-    num_frames: int = 5
-    size: int = 224
-    crop: Crop = "squash"
-
-    def __post_init__(self) -> None:
-        if self.frames not in get_args(Sampling):
-            raise InputError(f"clip settings: frames is {self.frames!r}; accepted are {', '.join(get_args(Sampling))}")
-        if self.crop not in get_args(Crop):
-            raise InputError(f"clip settings: crop is {self.crop!r}; accepted are {', '.join(get_args(Crop))}")
-        if not 1 <= self.num_frames <= 1024:
-            raise InputError(f"clip settings: num_frames is {self.num_frames}; accepted are 1 to 1024")
-        if not 8 <= self.size <= 4096:
-            raise InputError(f"clip settings: size is {self.size}; accepted are 8 to 4096 pixels")
 
 
 @dataclass(frozen=True, kw_only=True)

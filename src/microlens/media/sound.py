@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microlens.errors import InputError
-from microlens.media.reading import faults_of
-from microlens.media.sound_track import Sound, read_sound
+
+if TYPE_CHECKING:
+    from microlens.media.sound_track import Sound
 
 LogMel: TypeAlias = NDArray[np.uint8]
 Energy: TypeAlias = NDArray[np.floating]
@@ -84,6 +85,9 @@ def read_log_mel(path: Path, settings: SoundSettings) -> LogMel:
     Raises:
         MediaFault: the file has no sound track, there is no decoder for it, or nothing can be decoded.
     """
+    from microlens.media.faults import faults_of  # slow to import
+    from microlens.media.sound_track import read_sound
+
     with faults_of(path):
         sound = read_sound(path, settings.seconds, settings.sample_rate)
         return _bytes(_energy_of(sound, settings))
@@ -98,7 +102,7 @@ def log_mel(samples: NDArray[np.float32], settings: SoundSettings) -> LogMel:
     return _bytes(_energy(samples, settings))
 
 
-def _energy_of(sound: Sound, settings: SoundSettings) -> Energy:
+def _energy_of(sound: "Sound", settings: SoundSettings) -> Energy:
     """Energies (T, num_mels) of the mix; bands in which the C channels cancel use the channels' energies instead."""
     energy = _energy(sound.mix, settings)
     if len(sound.channels) == 1:

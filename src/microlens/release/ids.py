@@ -64,17 +64,6 @@ def why_no_id(value: str | None, *, text: bool) -> str:
     return f"'{shown(value)}' {f'has more than {LONGEST:,} characters' if too_long else 'holds control characters'}"
 
 
-def numbered(column: pl.Series) -> tuple[pl.Series, pl.Series | None]:
-    """Convert ids (E,) to integer keys (E,); also return the distinct text ids of the keys 1, 2, ..., ascending.
-
-    Integer ids are their own keys; None is returned instead of text ids.
-    """
-    if column.dtype != pl.String:
-        return column, None
-    distinct = column.unique().sort()
-    return column.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64) + 1, distinct
-
-
 def positions_of(wanted: Sequence[object], among: pl.Series) -> npt.NDArray[np.int64]:
     """The index (n,) of each of ``wanted`` (n,) in the ascending ids ``among``; -1 if it is not in there.
 

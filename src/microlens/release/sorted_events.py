@@ -17,15 +17,17 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.release.events import Events
 from microlens.release.ids import TextIds
-from microlens.release.sorted_runs import Appearances, Run, positions_among, read_between, splitters, write_run
+from microlens.release.sorted_runs import Appearances, Run, positions_among_own, read_between, splitters, write_run
+from microlens.release.stable_order import sort_stably
 from microlens.release.timestamps import in_milliseconds
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Times = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 LEAST_MEMORY = 500_000_000
 _FIXED_BYTES = 350_000_000  # the interpreter, libraries and a block of text
 _BYTES_TO_SORT = 130  # of one event, with all copies; measured
-_MOST_ROWS = 1 << 23  # more are not faster
+_MOST_ROWS = 1 << 22  # more are not faster
 _BYTES_PER_EVENT = 24  # in a batch with integer ids
 
 
@@ -95,34 +97,43 @@ class SortedEvents:
         bounds = [run.bounds(ends) for run in self._runs]
         for index in range(len(ends) + 1):
             slices = [(run, cuts[index], cuts[index + 1]) for run, cuts in zip(self._runs, bounds, strict=True)]
-            part = self._part(*read_between(slices))
-            self._num_users += len(part.user_ids)
-            yield part
+            yield self._part(*read_between(slices))
 
-    def _part(self, users: pl.DataFrame, items: Int32, times: pl.Series | None) -> Part:
+    def _part(self, users: pl.DataFrame, items: Int32, times: Times | None) -> Part:
         """Sort the events of some users, given by run: user and number of events, items and times."""
         user_ids = users["user"].unique().sort()
-        positions = positions_among(users["user"], user_ids)
-        user = np.repeat(positions, users["count"].to_numpy())
-        columns = {"user": user, "item": self._item_numbers[items], **({} if times is None else {"time": times})}
-        by_user = pl.DataFrame(columns)
+        self._num_users += len(user_ids)
+        positions = positions_among_own(users["user"], user_ids)
+        user, item = np.repeat(positions, users["count"].to_numpy()), self._item_numbers[items]
         if (positions[1:] < positions[:-1]).any():
-            by_user = by_user.sort("user", maintain_order=True)
-        frame, backwards = _in_time_order(by_user)
-        kept = _first_of_each(frame["user"].to_numpy(), frame["item"].to_numpy(), len(self.item_ids) + 1)
-        found = frame.filter(kept) if kept is not None else frame
-        time = pl.col("time")
-        if times is not None:
-            time = in_milliseconds(time, self._events.unit, decimal=times.dtype == pl.Float64)
-        lengths = np.bincount(found["user"].to_numpy(), minlength=len(user_ids))
+            user, order = sort_stably(user)
+            item = item[order]
+            if times is not None:
+                times = times[order]
+        if times is None:
+            times, backwards = _positions(user, len(user_ids)), 0
+        else:
+            by_time, backwards = _in_time_order(user, times)
+            if by_time is not None:
+                item, times = item[by_time], times[by_time]
+            times = self._in_milliseconds(times)
+        kept = _first_of_each(user, item, len(self.item_ids) + 1)
+        repeated = 0
+        if kept is not None:
+            repeated = len(kept) - int(np.count_nonzero(kept))
+            user, item, times = user[kept], item[kept], times[kept]
         return Part(
             user_ids=user_ids,
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            items=found["item"].to_numpy(),
-            times=found.select(time).to_series().to_numpy(),
-            repeated=len(frame) - len(found),
+            offsets=_offsets(user, len(user_ids)),
+            items=item,
+            times=times,
+            repeated=repeated,
             out_of_order=backwards,
         )
+
+    def _in_milliseconds(self, times: Times) -> Int64:
+        time = in_milliseconds(pl.col("time"), self._events.unit, decimal=times.dtype.kind == "f")
+        return pl.DataFrame({"time": times}).select(time).to_series().to_numpy()
 
 
 def rows_within(memory: int | None) -> int:
@@ -152,15 +163,28 @@ def _gathered(events: Events, rows: int) -> Iterator[pl.DataFrame]:
     yield pl.concat(held, how="vertical_relaxed")
 
 
-def _in_time_order(by_user: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """The events (sorted by user) of each user by time, or without times numbered; and how many were misplaced."""
-    same_user = pl.col("user") == pl.col("user").shift()
-    if "time" not in by_user.columns:
-        index = pl.int_range(pl.len())
-        begins = pl.when(same_user.fill_null(value=False)).then(None).otherwise(index).forward_fill()
-        return by_user.with_columns(time=index - begins), 0
-    backwards = int(by_user.select((same_user & (pl.col("time") < pl.col("time").shift())).sum()).item())
-    return (by_user.sort("user", "time", maintain_order=True) if backwards else by_user), backwards
+def _offsets(users: Int32, num_users: int) -> Int64:
+    """Where the events of each user begin, and the end of all: (U+1,); ``users`` (E,) are ascending."""
+    return np.concatenate([[0], np.cumsum(np.bincount(users, minlength=num_users))])
+
+
+def _positions(users: Int32, num_users: int) -> Int64:
+    """The position of each event in the sequence of its user: (E,); ``users`` (E,) are ascending."""
+    return np.arange(len(users)) - _offsets(users, num_users)[users]
+
+
+def _in_time_order(users: Int32, times: Times) -> tuple[npt.NDArray[np.intp] | None, int]:
+    """The order (E,) of events by user, then time, then position, and how many were misplaced; None if none were.
+
+    Args:
+        users: (E,) ascending.
+        times: (E,).
+    """
+    backwards = int(np.count_nonzero((users[1:] == users[:-1]) & (times[1:] < times[:-1])))
+    if not backwards:
+        return None, 0
+    by_time = sort_stably(times)[1]
+    return by_time[sort_stably(users[by_time])[1]], backwards
 
 
 def _first_of_each(users: Int32, items: Int32, size: int) -> npt.NDArray[np.bool_] | None:
@@ -171,12 +195,10 @@ def _first_of_each(users: Int32, items: Int32, size: int) -> npt.NDArray[np.bool
         items: (E,) below ``size``.
         size: number of item numbers.
     """
-    pairs = users.astype(np.int64) * size + items
-    order = np.argsort(pairs, kind="stable")
-    ordered = pairs[order]
+    ordered, order = sort_stably(users.astype(np.int64) * size + items)
     again = order[1:][ordered[1:] == ordered[:-1]]
     if not len(again):
         return None
-    kept = np.ones(len(pairs), bool)
+    kept = np.ones(len(users), bool)
     kept[again] = False
     return kept

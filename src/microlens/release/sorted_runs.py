@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from microlens.release.ids import numbered
+from microlens.release.stable_order import sort_stably
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -40,11 +41,11 @@ class Run:
         """Items of the events from ``start`` to ``end``, numbered in order of appearance."""
         return np.fromfile(f"{self.path}.items", np.int32, end - start, offset=4 * start)
 
-    def times(self, start: int, end: int) -> pl.Series | None:
+    def times(self, start: int, end: int) -> npt.NDArray[Any] | None:
         """Times of the events from ``start`` to ``end``, if there are any."""
         if self.time is None:
             return None
-        return pl.Series("time", np.fromfile(f"{self.path}.times", self.time, end - start, offset=8 * start))
+        return np.fromfile(f"{self.path}.times", self.time, end - start, offset=8 * start)
 
     def bounds(self, ends: pl.Series) -> list[Bounds]:
         """The bounds of the parts that end with the users ``ends``, and of the last part."""
@@ -106,21 +107,64 @@ def positions_among(values: pl.Series, among: pl.Series) -> Int32:
     return positions
 
 
+def _keys(column: pl.Series) -> tuple[pl.Series | None, Int32 | Int64]:
+    """Integers in the order of ids (E,): the ids themselves, or the index of each among the distinct texts (n,)."""
+    if column.dtype != pl.String:
+        return None, column.to_numpy()
+    texts = column.unique().sort()
+    return texts, positions_among_own(column, texts)
+
+
+def positions_among_own(values: pl.Series, distinct: pl.Series) -> Int32:
+    """The index of each of ``values`` (E,) in ``distinct`` (n,), its distinct values in ascending order: (E,)."""
+    positions = _positions_by_hash(values, distinct) if values.dtype == pl.String and len(values) else None
+    return positions_among(values, distinct) if positions is None else positions
+
+
+def _positions_by_hash(column: pl.Series, texts: pl.Series) -> Int32 | None:
+    """The index of each of ``column`` (E,) among its distinct ``texts`` (n,): (E,); None if two of them share a hash.
+
+    Where no two do, the texts and the column are in one order when each is sorted by hash. Looking up a million texts
+    one by one, as :func:`positions_among` does, takes five times as long.
+    """
+    hashes_of_texts = texts.hash().to_numpy()
+    by_hash = np.argsort(hashes_of_texts)
+    ordered = hashes_of_texts[by_hash]
+    if (ordered[1:] == ordered[:-1]).any():
+        return None
+    hashes = column.hash().to_numpy()
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    rank = np.cumsum(np.append(False, hashes[1:] != hashes[:-1]))  # among distinct hashes
+    positions = np.empty(len(column), np.int32)
+    positions[order] = by_hash[rank]
+    return positions
+
+
 def write_run(path: Path, frame: pl.DataFrame, items: Appearances) -> Run:
-    """Write the run ``path`` of events, columns user, item and perhaps timestamp; ``items`` numbers the items."""
-    keys, texts = numbered(frame["user"])
-    frame = frame.with_columns(keys).sort("user", maintain_order=True)
-    users = frame["user"].rle().struct.unnest().select(pl.col("value").alias("user"), pl.col("len").alias("count"))
-    if texts is not None:
-        users = users.with_columns(texts.alias("user"))
+    """Write the run ``path`` of events, columns user, item and perhaps timestamp; ``items`` numbers the items.
+
+    The columns are taken out of ``frame`` one by one, because ids that are text take most of the memory.
+    """
+    numbers = items.numbers_of(frame.drop_in_place("item"))
+    texts, keys = _keys(frame.drop_in_place("user"))
+    ordered, order = sort_stably(keys)
+    del keys
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    users = pl.DataFrame(
+        {
+            "user": ordered[begins] if texts is None else texts,
+            "count": np.diff(begins, append=len(ordered)).astype(np.uint32),
+        }
+    )
     users.write_parquet(f"{path}.users.parquet", compression="uncompressed", row_group_size=_ROW_GROUP)
-    items.numbers_of(frame["item"]).tofile(f"{path}.items")
+    numbers[order].tofile(f"{path}.items")
     time = None
     if "timestamp" in frame.columns:
         times = frame["timestamp"].to_numpy()
-        times.tofile(f"{path}.times")
+        times[order].tofile(f"{path}.times")
         time = times.dtype
-    return Run(path=path, num_users=len(users), num_events=len(frame), time=time)
+    return Run(path=path, num_users=len(users), num_events=len(order), time=time)
 
 
 def splitters(runs: Sequence[Run], rows: int) -> pl.Series:
@@ -137,10 +181,10 @@ def splitters(runs: Sequence[Run], rows: int) -> pl.Series:
     return pl.concat(samples).sort()[most - 1 :: most].unique().sort()
 
 
-def read_between(slices: Sequence[tuple[Run, Bounds, Bounds]]) -> tuple[pl.DataFrame, Int32, pl.Series | None]:
-    """Concatenate slices of runs: users with their number of events, items, and times as Int64 or Float64."""
+def read_between(slices: Sequence[tuple[Run, Bounds, Bounds]]) -> tuple[pl.DataFrame, Int32, npt.NDArray[Any] | None]:
+    """Concatenate slices of runs: users with their number of events, items, and times, integers or decimals."""
     users = pl.concat([run.users(start[0], end[0]) for run, start, end in slices])
     items = np.concatenate([run.items(start[1], end[1]) for run, start, end in slices])
     times = [run.times(start[1], end[1]) for run, start, end in slices]
-    found = [series for series in times if series is not None]
-    return users, items, pl.concat([one.to_frame() for one in found], how="vertical_relaxed")["time"] if found else None
+    found = [values for values in times if values is not None]
+    return users, items, np.concatenate(found) if found else None
