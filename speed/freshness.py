@@ -21,7 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 SOURCE = "src/microlens"
-STEP = ("training", "data/batches.py", "data/examples.py", "data/negatives.py", "data/split.py", "environment.py")
+STEP = (
+    "training",
+    "data/batches.py",
+    "data/examples.py",
+    "data/negatives.py",
+    "data/split.py",
+    "data/histories.py",
+    "environment.py",
+)
 SASREC = ("recommenders/base.py", "recommenders/packed.py", "recommenders/attention.py", "recommenders/sasrec.py")
 RANKING = (
     "evaluation/ranking.py",
