@@ -34,7 +34,7 @@ def red(check: Check) -> None:
 
 def test_gradients_that_are_not_zeroed(make_dataset: test_trainer.MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> None:
-        test_trainer.test_step_equals_a_step_written_by_hand(make_dataset)
+        test_trainer.test_step_equals_a_step_written_by_hand(make_dataset, monkeypatch, items=20, by_rows=False)
 
     check()
     build = Trainer.__init__
