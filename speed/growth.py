@@ -27,11 +27,11 @@ SIZES = {
 }
 SMOKE = {"items": [300, 600], "users": [3000, 4000], "dim": [16, 32]}
 COSTS = {
-    "prepare": ("prepare", "cpu_seconds", "data prepare, CPU s"),
-    "open": ("dataset, split and model", "cpu_seconds", "open, split, model, CPU s"),
-    "step": ("step", "cpu_seconds", "a training step, CPU s"),
-    "user ranked": ("user ranked", "cpu_seconds", "ranking a user, CPU s"),
-    "memory": ("user ranked", "peak_gigabytes", "peak memory, GB"),
+    "prepare": ("prepare", "cpu_seconds", "data prepare, s"),
+    "open": ("dataset, split and model", "cpu_seconds", "open, split, model, s"),
+    "step": ("step", "cpu_seconds", "a training step, s"),
+    "user ranked": ("user ranked", "cpu_seconds", "ranking a user, s"),
+    "memory": ("user ranked", "peak_gigabytes", "peak memory, bytes"),
 }
 AXES = {"items": "items", "users": "users", "dim": "size of vectors"}
 PRODUCT = 2048
@@ -92,14 +92,27 @@ def shares(curves: dict[str, Any], rate: float) -> dict[str, float]:
 def draw(results: dict[str, Any], picture: Path) -> None:
     """Draw every cost over every quantity, with the exponents."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=(10, 11), layout="constrained")
     grid = figure.subplots(len(COSTS), len(AXES), sharey="row", sharex="col", squeeze=False)
     for row, (cost, (_, _, label)) in zip(grid, COSTS.items(), strict=True):
         for axes, (name, quantity) in zip(row, AXES.items(), strict=True):
             curve = results["growth"][name]
-            axes.loglog(curve["sizes"], curve["costs"][cost], "o-", color="#2b6cb0", markersize=4)
+            axes.loglog(
+                curve["sizes"],
+                np.array(curve["costs"][cost]) * (1e9 if cost == "memory" else 1),
+                "o-",
+                color="#2b6cb0",
+                markersize=4,
+            )
             axes.set_title(f"exponent {curve['exponents'][cost]:.2f}", fontsize=9, loc="left")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(EngFormatter(sep=""))
+                axis.set_minor_locator(NullLocator())
+            if name == "dim":
+                axes.set_xticks(curve["sizes"], map(str, curve["sizes"]))
             axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
             if name == "items":

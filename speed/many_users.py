@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from measure import cpu_seconds, peak_bytes, print_result, sasrec
 
-BATCH_SIZE, STEPS, RANKED = 128, 20, 1000
+BATCH_SIZE, STEPS, RANKED = 128, 20, 8192
 SMOKE = {"users": 3000, "items": 300}
 
 
@@ -46,7 +46,7 @@ def train_and_rank(folder: Path, dim: int, loss: str) -> dict[str, Any]:
     from training import trainer_of
 
     from microlens.config.run_config import RunConfig
-    from microlens.evaluation.ranking import encode_catalogue, known_before, rank_of_target, score_users
+    from microlens.evaluation.ranking import encode_catalogue, known_before, ranks_of
     from microlens.runs.assembly import build_experiment
 
     torch.set_num_threads(1)
@@ -78,9 +78,7 @@ def train_and_rank(folder: Path, dim: int, loss: str) -> dict[str, Any]:
     end("catalogue")
     chosen = np.random.default_rng(0).permutation(len(run.split.targets("test")))[:RANKED]
     users, targets = run.split.target_users("test")[chosen], torch.from_numpy(run.split.targets("test")[chosen]).long()
-    with torch.inference_mode():
-        for scored in score_users(run.model, catalogue, users, known_before(run.split, "test", users)):
-            rank_of_target(scored.scores, targets[scored.rows], scored.seen)
+    ranks_of(run.model, catalogue, users, targets, lambda some: known_before(run.split, "test", some))
     end("user ranked", len(chosen))
     counts = {"users": run.split.num_users, "items": run.split.num_items, "interactions": run.split.num_events}
     return {**counts, "stages": stages}

@@ -222,12 +222,30 @@ def rank_targets(
     catalogue = encode_catalogue(model, content, split.num_items, device, process)
     users = split.target_users(part)[process.rank :: process.world_size]
     targets = torch.from_numpy(split.targets(part)[process.rank :: process.world_size].astype(np.int64)).to(device)
+    ranks = ranks_of(model, catalogue, users, targets, lambda rows: known_before(split, part, rows), on_progress)
+    return gather_interleaved(ranks, len(split.targets(part)), process).numpy()
+
+
+@torch.inference_mode()
+def ranks_of(
+    model: Recommender,
+    catalogue: Tensor,
+    users: Int64,
+    targets: Tensor,
+    histories_of: Callable[[Int64], Callable[[slice], tuple[Int32, Int32]]],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """The rank of each target (U,) among all items that its user has not seen: (U,) from 1, int64.
+
+    Arguments and errors as of :func:`score_users`, but for ``histories_of``, which gives the histories of users in
+    another order.
+    """
     # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
     ranks = torch.empty(len(users), dtype=torch.int64)
-    if model.dot_product and device.type == "cpu":
+    if model.dot_product and catalogue.device.type == "cpu":
         order = targets.argsort(stable=True)  # users with near targets come together, see ranks_in_blocks
         users, targets = users[order.numpy()], targets[order]
-        for chunk in states_of_users(model, catalogue, users, known_before(split, part, users), on_progress):
+        for chunk in states_of_users(model, catalogue, users, histories_of(users), on_progress):
             if cannot_overflow(chunk.states, catalogue):
                 found = ranks_in_blocks(chunk.states, catalogue, targets[chunk.rows], chunk.seen)
             else:
@@ -235,9 +253,9 @@ def rank_targets(
                 found = rank_of_target(scored.scores, targets[chunk.rows], chunk.seen)
             ranks[order[chunk.rows]] = found
     else:
-        for scored in score_users(model, catalogue, users, known_before(split, part, users), on_progress):
+        for scored in score_users(model, catalogue, users, histories_of(users), on_progress):
             ranks[scored.rows] = rank_of_target(scored.scores, targets[scored.rows], scored.seen)
-    return gather_interleaved(ranks, len(split.targets(part)), process).numpy()
+    return ranks
 
 
 def known_before(split: Split, part: Part, users: Int64) -> Callable[[slice], tuple[Int32, Int32]]:
