@@ -65,11 +65,16 @@ def grow(sizes: dict[str, list[int]]) -> dict[str, Any]:
     first["users"] = sizes["users"][min(1, len(sizes["users"]) - 1)]
     curves: dict[str, Any] = {}
     for name, values in sizes.items():
-        points = [measured(**{**first, name: value}) for value in values]
+        others = {other: value for other, value in first.items() if other != name}
+        if name == "items":
+            others["users"] = sizes["users"][-1]  # items that nobody has used are not in the dataset
+        points = [measured(**{**others, name: value}) for value in values]
+        if name != "dim":
+            values = [point[name] for point in points]
         costs = {cost: [point["stages"][stage][key] for point in points] for cost, (stage, key, _) in COSTS.items()}
         curves[name] = {
             "sizes": values,
-            "others": {other: value for other, value in first.items() if other != name},
+            "others": others,
             "costs": costs,
             "exponents": {cost: exponent(values, found) for cost, found in costs.items()},
         }
