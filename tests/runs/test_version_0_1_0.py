@@ -8,6 +8,8 @@ import pytest
 
 import microlens as ml
 from microlens.files.run_manifest import replace_text
+from microlens.files.writing import MARK
+from microlens.runs.folder import claim_run_folder
 from tests.conftest import REPOSITORY
 
 
@@ -53,6 +55,8 @@ def test_a_run_that_was_accelerated_opens_and_can_go_on(folder: Path, monkeypatc
     replace_text(run, "config.toml", path.read_text().replace("accelerate = false", "accelerate = true"))
     opened = ml.load(run, dataset=folder / "dataset")
     assert opened.config.train.compile
+    (run / MARK).unlink()  # as in runs of the first version
+    claim_run_folder(run)
     assert opened.evaluate()["metrics"] == json.loads((run / "report.json").read_text())["metrics"]
     monkeypatch.chdir(folder)
     text = path.read_text().replace("accelerate = true", "compile = true\nchannels_last = true")
