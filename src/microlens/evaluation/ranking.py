@@ -237,8 +237,19 @@ def ranks_of(
 ) -> Tensor:
     """The rank of each target (U,) among all items that its user has not seen: (U,) from 1, int64.
 
-    Arguments and errors as of :func:`score_users`, but for ``histories_of``, which gives the histories of users in
-    another order.
+    On a CPU, users whose targets are near each other are ranked together, if scores are dot products; see
+    :func:`microlens.evaluation.block_ranking.ranks_in_blocks`.
+
+    Args:
+        model: the recommender, in eval mode.
+        catalogue: (C, D) item vectors, padding first; see :func:`encode_catalogue`.
+        users: (U,) user numbers.
+        targets: (U,) item numbers.
+        histories_of: gives for users in any order what :func:`score_users` takes as ``histories``.
+        on_progress: called with (users done, users).
+
+    Raises:
+        InputError: the state of a user or a score is NaN or infinite.
     """
     # One array from the start: small results kept between rows of scores would scatter over the heap and hold it open.
     ranks = torch.empty(len(users), dtype=torch.int64)
