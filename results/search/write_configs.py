@@ -29,14 +29,14 @@ def tuned(row: str, text: str, trials: list[dict[str, Any]]) -> str:
     values = dict(best["options"])
     values["train.batch_size"], values["train.patience"] = BUDGETS[row]["batch_size"], PATIENCE
     values["train.epochs"] = 2 * int(epochs[1])
-    if values.get("train.loss") != "bpr":
-        values.pop("train.num_negatives", None)
     text = text.partition("\n[tune]")[0].rstrip() + "\n"
     comment = f"# {text[2 : text.index(chr(10))].rstrip('.')}; settings of the best of {len(trials)} trials"
     comment += f" ({100 * max(best[METRIC]):.2f} % valid HR@10), see results/search.\n"
     text = comment + text.partition("\n")[2].replace(f'/{row}"', f'/{row}-tuned"')
     for name, value in values.items():
         text = with_value(text, *name.split("."), json.dumps(rounded(value)))
+    if values.get("train.loss") not in {None, "bpr"}:  # the loss that won samples no items
+        text = re.sub(r"^num_negatives = .*\n", "", text, flags=re.MULTILINE)
     return text
 
 
