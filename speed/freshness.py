@@ -2,12 +2,13 @@
 
     python speed/freshness.py [--results FOLDER]
 
-Every result names the commit that it was measured at. It is current as long as no commit since, and no change that is
-not committed, touches the files that its program measures; a result from a tree with uncommitted changes is never
-current. The status is 1 if any result is not current.
+Every result names the commit that it was measured at. It is current as long as the code of the files that its program
+measures is the same; their comments, docstrings and line breaks may differ. A result from a tree with uncommitted
+changes is never current. The status is 1 if any result is not current.
 """
 
 import argparse
+import ast
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from measure import REPOSITORY, STORED, git
 from rich.console import Console
 from rich.table import Table
 
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 SOURCE = "src/microlens"
 STEP = (
     "training",
@@ -92,8 +94,9 @@ def sources_of(program: str) -> list[str]:
 class Age:
     """How a result stands to the present code.
 
-    ``commits`` since the result that touch its sources, None if its commit is not in the history; ``dirty`` if it was
-    measured with uncommitted changes, ``changed`` if there are such changes to its sources now.
+    ``commits`` since the result that touch its sources, 0 if their code is the same, and None if its commit is not in
+    the history; ``dirty`` if it was measured with uncommitted changes, ``changed`` if there are such changes to its
+    sources now.
     """
 
     commits: int | None
@@ -122,7 +125,33 @@ def age_of(commit: str, sources: Sequence[str], repository: Path = REPOSITORY) -
         commits = int(git(repository, "rev-list", "--count", f"{commit}..HEAD", "--", *sources))
     except subprocess.CalledProcessError:
         return Age(None, dirty, changed)
+    if not any(_code_differs(repository, commit, path) for path in _touched(repository, commit, sources)):
+        return Age(0, dirty, changed=False)
     return Age(commits, dirty, changed)
+
+
+def _touched(repository: Path, commit: str, sources: Sequence[str]) -> list[str]:
+    """The files that are not as in the commit, and new ones."""
+    known = git(repository, "diff", "--name-only", "--no-renames", commit, "--", *sources)
+    new = git(repository, "ls-files", "--others", "--exclude-standard", "--", *sources)
+    return [*known.splitlines(), *new.splitlines()]
+
+
+def _code_differs(repository: Path, commit: str, path: str) -> bool:
+    try:
+        before, now = git(repository, "show", f"{commit}:{path}"), (repository / path).read_text(encoding="utf-8")
+        return not path.endswith(".py") or _code(before) != _code(now)
+    except (subprocess.CalledProcessError, FileNotFoundError, SyntaxError):  # not in the commit, removed, or no Python
+        return True
+
+
+def _code(text: str) -> str:
+    """The syntax tree without docstrings."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
 
 
 def stored_results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -156,8 +156,9 @@ def test_a_result_is_current_until_what_it_measures_changes(tmp_path: Path) -> N
     import freshness
     from measure import git
 
-    def commit(name: str) -> str:
-        (tmp_path / name).write_text((tmp_path / name).read_text() + "x" if (tmp_path / name).exists() else "x")
+    def commit(name: str, text: str | None = None) -> str:
+        before = (tmp_path / name).read_text() if (tmp_path / name).exists() else ""
+        (tmp_path / name).write_text(f"{before}x" if text is None else text)
         git(tmp_path, "add", name)
         git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", name)
         return git(tmp_path, "rev-parse", "HEAD")
@@ -177,6 +178,8 @@ def test_a_result_is_current_until_what_it_measures_changes(tmp_path: Path) -> N
     assert str(age(measured)) == "OLD: uncommitted changes now"
     last = commit("code.py")
     assert str(age(measured)) == "OLD: 1 commit since"
+    assert age(last).is_current
+    commit("code.py", f'"""What it does."""\n{(tmp_path / "code.py").read_text()}  # why\n')
     assert age(last).is_current
     (tmp_path / "more").write_text("a new file")
     assert not age(last).is_current
