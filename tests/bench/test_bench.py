@@ -17,7 +17,7 @@ import pytest
 from microlens.bench import Choices, Runner, collect, dataset_folder, markdown, read_bench, read_results, sheets
 from microlens.bench import runner as runner_module
 from microlens.bench.page import write_table_page
-from microlens.bench.reading import table_names
+from microlens.bench.reading import NO_CONFIGURATION, table_names
 from microlens.bench.rows import Bench
 from microlens.bench.sheets import fitting
 from microlens.data.prepare import prepare
@@ -206,6 +206,12 @@ def test_the_row_of_the_paper_is_beside_ours(dataset: Path, configs: Path, tmp_p
     bench = read(named.absolute(), configs)
     assert bench.published["dataset"] == "MicroLens-100K"  # what the folder is, not what a link to it is called
     assert bench.published["rows"]["SASRec"] == {"HR@10": 0.0909, "NDCG@10": 0.0517, "HR@20": 0.1278, "NDCG@20": 0.061}
+
+
+def test_an_optional_row_without_configuration_is_not_missed(dataset: Path, configs: Path) -> None:
+    left_out = read(dataset, configs).left_out
+    assert left_out["NFM"] == NO_CONFIGURATION
+    assert "NFM, tuned" not in left_out
 
 
 def test_a_table_follows_the_protocol_that_it_is_told(dataset: Path, configs: Path) -> None:

@@ -87,15 +87,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
         mixed=choices.mix,
         protocol=choices.protocol,
     )
-    wanted = _wanted(declared, choices.only)
-    for group in declared["groups"]:
-        for row in group["rows"]:
-            if row["name"] in wanted:
-                reason = reader.obstacle(group, row)
-                if reason is None:
-                    bench.rows.append(reader.row(group, row))
-                else:
-                    bench.left_out[row["name"]] = reason
+    _add_rows(bench, reader, _wanted(declared, choices.only))
     if not bench.rows and set(bench.left_out.values()) != {NO_CONFIGURATION}:
         raise InputError(f"no row of the table '{name}' can be made: {next(iter(bench.left_out.values()))}")
     if not bench.rows:
@@ -180,6 +172,17 @@ def _smallest(part: PartSection) -> PartSection:
     """A part of a fusion with the options of ``SMOKE``."""
     model, train = part.model.model_copy(update={"dim": _SMOKE_DIM}), part.train.model_copy(update=_SMOKE_TRAIN)
     return part.model_copy(update={"model": model, "train": train})
+
+
+def _add_rows(bench: Bench, reader: _Reader, wanted: set[str]) -> None:
+    """Add the wanted rows to a table, or to its ``left_out`` where they cannot be run."""
+    declared = [(group, row) for group in reader.declared["groups"] for row in group["rows"] if row["name"] in wanted]
+    for group, row in declared:
+        reason = reader.obstacle(group, row)
+        if reason is None:
+            bench.rows.append(reader.row(group, row))
+        elif reason != NO_CONFIGURATION or not row.get("optional"):
+            bench.left_out[row["name"]] = reason
 
 
 def _config_name(group: dict[str, Any], row: dict[str, Any]) -> str:
