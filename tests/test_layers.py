@@ -13,7 +13,7 @@ from tests.conftest import write_pairs
 PACKAGE = Path(microlens.__file__).parent
 # A module imports from its own package and from the layers above its own in this list.
 LAYERS = [
-    {"errors"},
+    {"cores", "errors"},
     {"building", "files"},
     {"config", "environment"},
     {"media"},

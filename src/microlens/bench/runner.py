@@ -1,9 +1,7 @@
 """Training of the missing runs of a table, each in a separate process."""
 
 import json
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +11,7 @@ from threading import Event
 
 from microlens.bench import worker
 from microlens.bench.rows import Bench, Job
+from microlens.cores import available_cores
 from microlens.errors import InputError
 from microlens.files.writing import lock_folder
 from microlens.runs.folder import claim_run_folder
@@ -43,8 +42,7 @@ class Runner:
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.stop = Event()
         self.failed: dict[str, str] = {}
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        self.threads = max(1, cores // jobs) if jobs > 1 else None
+        self.threads = max(1, available_cores() // jobs) if jobs > 1 else None
 
     def run(self) -> dict[str, str]:
         """Train the missing runs.

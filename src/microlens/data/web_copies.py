@@ -1,6 +1,5 @@
 """Copies of a dataset's videos for browsers, which the feed serves."""
 
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from microlens.cores import available_cores
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress, counting_bar
@@ -72,7 +72,7 @@ def write_web_copies(
     folder.mkdir(exist_ok=True)
     bar = counting_bar("videos") if progress and on_progress is None else nullcontext(on_progress)
     with lock_folder(folder), bar as show:
-        outcomes = copy_all(list(missing), workers or os.cpu_count() or 1, show)
+        outcomes = copy_all(list(missing), workers or available_cores(), show)
     faults = [
         (missing[task], task.source, fault, outcome.written)
         for task, outcome in outcomes.items()

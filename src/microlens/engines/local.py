@@ -1,10 +1,10 @@
 """The engine of a single machine."""
 
-import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
+from microlens.cores import available_cores
 from microlens.engines.base import Engine
 from microlens.media.processes import Killed, work
 
@@ -20,7 +20,7 @@ class LocalEngine(Engine):
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or available_cores()
 
     def map_items(self, function: Callable[[T], R], items: Sequence[T]) -> Generator[tuple[T, R | Killed]]:
         """Apply ``function`` to each item in worker processes; see :meth:`Engine.map_items`."""

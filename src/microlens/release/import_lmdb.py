@@ -1,6 +1,5 @@
 """Media files of a release from an LMDB file of the original code."""
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
+from microlens.cores import available_cores
 from microlens.errors import InputError
 from microlens.files.writing import atomic_write
 from microlens.media.original_values import Kind, unpack_original
@@ -79,7 +79,7 @@ def import_lmdb(
     left = [item for item in items if not _target(folder, kind, item).exists()]
     folded, faults, done = 0, {}, len(items) - len(left)
     write = partial(_import_item, store=store, folder=folder, kind=kind)
-    with closing(work(write, left, workers or os.cpu_count() or 1)) as answers:
+    with closing(work(write, left, workers or available_cores())) as answers:
         for item, answer in answers:
             result = _Result(fault=f"reading it {answer.how}") if isinstance(answer, Killed) else answer
             folded += result.folded

@@ -6,12 +6,12 @@ long tail and is independent of content. New items are published after the launc
 only, as the last interactions of some users: ids can learn the old items, and only content can rank the new ones.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from microlens.cores import available_cores
 from microlens.errors import InputError
 from microlens.files.writing import check_is_new, renamed_when_complete
 from microlens.media.processes import Killed, work
@@ -71,7 +71,7 @@ def _write_media(folder: Path, world: World, workers: int | None) -> Iterator[No
         (folder / name).mkdir(exist_ok=True)
     items = list(enumerate((world.look(item) for item in range(len(world.is_new))), start=1))
     write = partial(_write_item, folder)
-    workers = workers or min(os.cpu_count() or 1, 1 + len(items) // _ITEMS_WORTH_A_PROCESS)
+    workers = workers or min(available_cores(), 1 + len(items) // _ITEMS_WORTH_A_PROCESS)
     if workers == 1:
         yield from map(write, items)
         return

@@ -1,7 +1,6 @@
 """Kinetics-400 classification with video networks, to verify weights: classes of a video, accuracy over a folder."""
 
 import difflib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from microlens.building import pick
+from microlens.cores import available_cores
 from microlens.data.batches import ItemBatch
 from microlens.distributed import local_device
 from microlens.encoders import ENCODERS
@@ -137,7 +137,7 @@ def classification_accuracy(
     videos = _labelled_videos(folder)
     ranks: list[Tensor] = []
     faults: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(videos), VIDEOS_AT_ONCE):
             some = videos[start : start + VIDEOS_AT_ONCE]
             clips: list[Clip] = []

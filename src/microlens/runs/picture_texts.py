@@ -1,7 +1,6 @@
 """Texts in the pictures of all items as a file for text encoders, with their provenance."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 import microlens
+from microlens.cores import available_cores
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError
 from microlens.files.json_files import read_json, resumed_log
@@ -115,7 +115,7 @@ def write_picture_texts(
     with lock_folder(working):
         if not path.exists():
             read = read_stored_texts if release is None else read_file_texts
-            found = _recognise(read, tasks, working / _LOG, workers or os.cpu_count() or 1, on_progress)
+            found = _recognise(read, tasks, working / _LOG, workers or available_cores(), on_progress)
             _write(path, dataset, found, identity)
         remove_folder(working, (_LOG,))
     note = read_json(path.with_suffix(".json"), dict[str, Any], f"remove {path} to read the texts again")
