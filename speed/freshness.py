@@ -32,7 +32,13 @@ STEP = (
     "data/histories.py",
     "environment.py",
 )
-SASREC = ("recommenders/base.py", "recommenders/packed.py", "recommenders/attention.py", "recommenders/sasrec.py")
+SASREC = (
+    "recommenders/base.py",
+    "recommenders/packed.py",
+    "recommenders/attention.py",
+    "recommenders/dropout.py",
+    "recommenders/sasrec.py",
+)
 RANKING = (
     "evaluation/ranking.py",
     "evaluation/block_ranking.py",
@@ -71,6 +77,7 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "per_item": (*READING, "media/decoding.py", "verification/media_files.py", "data/prepare.py"),
     "recommend": ("cli", "runs/run.py", "runs/recommend.py", "runs/assembly.py", "evaluation/ranking.py"),
     "side_networks": (*STEP, "encoders/text.py", "encoders/frozen_sequences.py", "data/feature_sequences.py"),
+    "step_shares": (*STEP, *SASREC, "encoders/base.py", "encoders/trunk.py", "encoders/video"),
     "step_options": (*STEP, *VIDEOS, "encoders/precision.py"),
     "subsets": ("subsets",),
     "training": (*STEP, *SASREC),

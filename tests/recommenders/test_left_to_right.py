@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional
 
 from microlens.building import build
 from microlens.data.content import ItemContent
@@ -20,6 +19,7 @@ from microlens.errors import InputError
 from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.ranking import rank_targets
 from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.gru4rec import GRU4Rec
 from microlens.recommenders.nextitnet import NORM_EPS, NextItNet
 from microlens.recommenders.padding import LeftToRight, Padding
@@ -130,7 +130,7 @@ def test_dropout_falls_on_what_gru4rec_reads_and_nowhere_else() -> None:
     model = GRU4Rec(item_encoder=IdEncoder(num_items=N, dim=D), dim=D, blocks=2, dropout=0.5)
     users, history, vectors = torch.arange(1), padded([L]), torch.randn(1, L, D)
     torch.manual_seed(1)
-    dropped = functional.dropout(vectors, 0.5)
+    dropped = Dropout(0.5)(vectors)
     torch.manual_seed(1)
     states = model.train().encode_users(users, history, vectors)
     torch.testing.assert_close(states, model.eval().encode_users(users, history, dropped), rtol=0, atol=1e-6)

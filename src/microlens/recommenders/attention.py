@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
+from microlens.recommenders.dropout import Dropout
+
 NORM_EPS = 1e-6
 HIDDEN = -1e4  # logit of a masked key: its exponential is zero, and the value fits half precision
 
@@ -20,7 +22,7 @@ class TransformerBlock(nn.Module):
         self.expand = nn.Linear(dim, 4 * dim)
         self.contract = nn.Linear(4 * dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for linear in (self.expand, self.contract):
             init.xavier_normal_(linear.weight)
             init.zeros_(linear.bias)
@@ -44,7 +46,7 @@ class CausalAttention(nn.Module):
         self.heads = heads
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for part in self.query_key_value.weight.chunk(3):
             init.xavier_normal_(part)
         init.xavier_normal_(self.output.weight)

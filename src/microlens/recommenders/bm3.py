@@ -9,6 +9,7 @@ from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.encoders.lookup_table import LookupTable
 from microlens.recommenders.adjacency import Adjacency, id_rows, mean_over_layers
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import ProjectedFeatures, load_modalities, mean_square
 
@@ -68,7 +69,7 @@ class BM3(GraphRecommender):
                 "least 1, 0 and 0 are needed"
             )
         self.layers, self.alignment_weight, self.regularization = layers, alignment_weight, regularization
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.adjacency = Adjacency(train_pairs, num_users, num_items)
         self.user_table = LookupTable(init.xavier_normal_(Tensor(num_users, dim)))
         self.projections = nn.ModuleList(

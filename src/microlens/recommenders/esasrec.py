@@ -6,6 +6,7 @@ from torch.nn import functional, init
 
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.attention import NORM_EPS, CausalAttention, attention_mask
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.packed import PackedRecommender, at_positions, check_sizes
 
 
@@ -41,7 +42,7 @@ class ESASRec(PackedRecommender):
         check_sizes(dim, blocks, heads)
         self.heads = heads
         self.positions = nn.Parameter(init.xavier_normal_(Tensor(history_length, dim)))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList([LiGRBlock(dim, heads, dropout) for _ in range(blocks)])
 
     def packed_states(self, history: Tensor, vectors: Tensor, real: Tensor, kept: Tensor | None) -> Tensor:
@@ -69,7 +70,7 @@ class LiGRBlock(nn.Module):
         self.expand = nn.Linear(dim, 8 * dim, bias=False)  # the half through SiLU, then the other
         self.contract = nn.Linear(4 * dim, dim, bias=False)
         self.feed_forward_gate = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for half in self.expand.weight.chunk(2):
             init.xavier_normal_(half)
         init.xavier_normal_(self.contract.weight)

@@ -6,6 +6,7 @@ from torch.nn import functional, init
 
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.attention import NORM_EPS
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.packed import PackedRecommender, at_positions, check_sizes
 
 
@@ -39,7 +40,7 @@ class FMLP(PackedRecommender):
         check_sizes(dim, blocks, heads=1)
         self.positions = nn.Parameter(init.xavier_normal_(Tensor(history_length, dim)))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList([FilterBlock(dim, history_length, dropout) for _ in range(blocks)])
 
     def packed_states(self, history: Tensor, vectors: Tensor, real: Tensor, kept: Tensor | None) -> Tensor:
@@ -62,7 +63,7 @@ class FilterBlock(nn.Module):
         self.expand = nn.Linear(dim, 4 * dim)
         self.contract = nn.Linear(4 * dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for linear in (self.expand, self.contract):
             init.xavier_normal_(linear.weight)
             init.zeros_(linear.bias)

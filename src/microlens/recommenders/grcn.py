@@ -11,6 +11,7 @@ from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.adjacency import Adjacency, weighted_sums
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import Modality, id_vectors, mean_square, modalities_of
 
@@ -79,7 +80,7 @@ class GRCN(GraphRecommender):
                 "are needed"
             )
         self.regularization = regularization
-        self.layers, self.routings, self.dropout = layers, routings, nn.Dropout(dropout)
+        self.layers, self.routings, self.dropout = layers, routings, Dropout(dropout)
         self.edges = Edges(train_pairs, num_users, num_items)
         self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
         self.modalities = nn.ModuleList(modalities_of(features, item_ids, dim, num_users))

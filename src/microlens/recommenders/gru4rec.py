@@ -6,6 +6,7 @@ from torch.nn import init
 from torch.nn.utils.rnn import PackedSequence
 
 from microlens.encoders.base import ItemEncoder
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.padding import LeftToRight, Padding
 
 
@@ -35,7 +36,7 @@ class GRU4Rec(LeftToRight):
         super().__init__(item_encoder, padding)
         if blocks < 1:
             raise ValueError(f"blocks = {blocks}: must be at least 1")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.GRU(dim, dim, blocks, bias=False)
         for name, weight in self.layers.named_parameters():
             if name.endswith("_l0"):  # layer 0 only, as in the original

@@ -8,6 +8,7 @@ from torch.nn import functional, init
 
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.attention import HIDDEN, NORM_EPS
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.packed import PackedRecommender, at_positions, check_sizes
 
 
@@ -41,7 +42,7 @@ class HSTU(PackedRecommender):
         super().__init__(item_encoder, temperature)
         check_sizes(dim, blocks, heads)
         self.positions = nn.Parameter(init.trunc_normal_(Tensor(history_length, dim), std=dim**-0.5))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList([TransductionUnit(dim, history_length, heads, dropout) for _ in range(blocks)])
 
     def packed_states(self, history: Tensor, vectors: Tensor, real: Tensor, kept: Tensor | None) -> Tensor:
@@ -71,7 +72,7 @@ class TransductionUnit(nn.Module):
         self.distances = nn.Parameter(init.normal_(Tensor(history_length), std=0.02))  # b of distance 0, 1, ...
         self.output = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS, elementwise_affine=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         init.normal_(self.project.weight, std=0.02)
         init.xavier_uniform_(self.output.weight)
         init.zeros_(self.output.bias)

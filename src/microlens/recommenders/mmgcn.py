@@ -10,6 +10,7 @@ from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.adjacency import Adjacency
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import Modality, id_vectors, mean_square, modalities_of
 
@@ -114,7 +115,7 @@ class Convolution(nn.Module):
     def __init__(self, dim: int, combination: Combination, dropout: float) -> None:
         super().__init__()
         self.concat = combination == "concat"
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.received = nn.Linear(dim, dim, bias=False)  # W1
         self.own = nn.Linear(dim, dim)  # W2, b2
         self.combined = nn.Linear(2 * dim if self.concat else dim, dim)  # W3, b3

@@ -5,6 +5,7 @@ from torch.nn import init
 
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.attention import NORM_EPS, TransformerBlock, attention_mask
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.packed import PackedRecommender, at_positions, check_sizes
 
 
@@ -40,7 +41,7 @@ class SASRec(PackedRecommender):
         self.heads = heads
         self.positions = nn.Parameter(init.xavier_normal_(Tensor(history_length, dim)))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList([TransformerBlock(dim, heads, dropout) for _ in range(blocks)])
 
     def packed_states(self, history: Tensor, vectors: Tensor, real: Tensor, kept: Tensor | None) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
+from microlens.recommenders.dropout import Dropout
+
 NORM_EPS = 1e-6
 BUCKETS = 32
 FURTHEST = 128  # distances from here on share a bucket
@@ -26,7 +28,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, head_size: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.heads, self.dropout = heads, Dropout(dropout)
         inner = heads * head_size
         self.query, self.key, self.value = (nn.Linear(dim, inner, bias=False) for _ in range(3))
         self.output = nn.Linear(inner, dim, bias=False)
@@ -79,7 +81,7 @@ class FeedForward(nn.Module):
         self.norm = nn.RMSNorm(dim, eps=NORM_EPS)
         self.expand = nn.Linear(dim, hidden, bias=False)
         self.contract = nn.Linear(hidden, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         init.normal_(self.expand.weight, std=dim**-0.5)
         init.normal_(self.contract.weight, std=hidden**-0.5)
 
@@ -98,7 +100,7 @@ class EncoderBlock(nn.Module):
         self.norm = nn.RMSNorm(dim, eps=NORM_EPS)
         self.attention = Attention(dim, heads, head_size, dropout)
         self.feed_forward = FeedForward(dim, hidden, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         """(Q, T, D) to (Q, T, D), with a bias (Q, H, T, T) that hides padding."""
@@ -117,7 +119,7 @@ class DecoderBlock(nn.Module):
         self.attention = Attention(dim, heads, head_size, dropout)
         self.cross_attention = Attention(dim, heads, head_size, dropout)
         self.feed_forward = FeedForward(dim, hidden, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, states: Tensor, before: list[KeysAndValues], bias: Tensor, read: KeysAndValues, mask: Tensor

@@ -11,6 +11,7 @@ from microlens.data.interactions import ItemIds
 from microlens.data.item_codes import load_codes
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.code_trie import CodeTrie, TrieLevel
+from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.fitted import ItemNumbers
 from microlens.recommenders.t5 import BUCKETS, NORM_EPS, DecoderBlock, EncoderBlock, KeysAndValues, distance_buckets
 
@@ -100,7 +101,7 @@ class TIGER(Recommender):
         self.encoder_bias = nn.Parameter(init.normal_(torch.empty(heads, BUCKETS), std=dim**-0.5))
         self.decoder_bias = nn.Parameter(init.normal_(torch.empty(heads, len(self.sizes)), std=dim**-0.5))
         self.encoder_norm, self.decoder_norm = nn.RMSNorm(dim, eps=NORM_EPS), nn.RMSNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = max(feed_forward, *self.sizes, (1 + len(self.sizes)) * heads * head_size)
         self.cached = 2 * layers * heads * head_size * sum(len(level.codes) for level in self._levels()[:-1])
 

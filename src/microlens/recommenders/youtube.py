@@ -6,6 +6,7 @@ from torch.nn import init
 
 from microlens.encoders.base import ItemEncoder
 from microlens.recommenders.base import Recommender
+from microlens.recommenders.dropout import Dropout
 
 
 class YouTube(Recommender):
@@ -22,7 +23,7 @@ class YouTube(Recommender):
 
     def __init__(self, *, item_encoder: ItemEncoder, dim: int, dropout: float = 0.1) -> None:
         super().__init__(item_encoder)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.hidden = nn.Linear(dim, 2 * dim)
         self.output = nn.Linear(2 * dim, dim)
         for linear in (self.hidden, self.output):
