@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from run import BUDGETS, METRIC, RESULTS
-from write_configs import rounded, winner
+from write_configs import rounded, settings_of, winner
 
 COLUMNS, WIDTH, HEIGHT = 4, 11.0, 1.9
 BEST, OTHER = "#2b6cb0", "#9aa5b0"
@@ -30,10 +30,7 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
             continue
         best = winner(trials)
         curve = best[METRIC]
-        options = dict(best["options"])
-        if options.get("train.loss") != "bpr":
-            options.pop("train.num_negatives", None)
-        settings = ", ".join(f"{name.partition('.')[2]} {rounded(value)}" for name, value in options.items())
+        settings = ", ".join(f"{name.partition('.')[2]} {rounded(value)}" for name, value in settings_of(best).items())
         pruned = sum(trial["state"] == "pruned" for trial in trials)
         minutes = sum(trial["seconds"] for trial in trials) / 60
         lines.append(

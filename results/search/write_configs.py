@@ -21,12 +21,20 @@ def winner(trials: list[dict[str, Any]]) -> dict[str, Any]:
     return max(trials, key=lambda trial: max(trial[METRIC]))
 
 
+def settings_of(trial: dict[str, Any]) -> dict[str, Any]:
+    """The options of a trial that have an effect: a softmax loss samples no negatives."""
+    options = dict(trial["options"])
+    if options.get("train.loss") not in {None, "bpr"}:
+        options.pop("train.num_negatives", None)
+    return options
+
+
 def tuned(row: str, text: str, trials: list[dict[str, Any]]) -> str:
     """The configuration ``text`` of a row with the options of the winner, without its ranges."""
     best = winner(trials)
     epochs = re.search(r"^epochs = (\d+)$", text, re.MULTILINE)
     assert epochs is not None
-    values = dict(best["options"])
+    values = settings_of(best)
     values["train.batch_size"], values["train.patience"] = BUDGETS[row]["batch_size"], PATIENCE
     values["train.epochs"] = 2 * int(epochs[1])
     text = text.partition("\n[tune]")[0].rstrip() + "\n"
@@ -35,7 +43,7 @@ def tuned(row: str, text: str, trials: list[dict[str, Any]]) -> str:
     text = comment + text.partition("\n")[2].replace(f'/{row}"', f'/{row}-tuned"')
     for name, value in values.items():
         text = with_value(text, *name.split("."), json.dumps(rounded(value)))
-    if values.get("train.loss") not in {None, "bpr"}:  # the loss that won samples no items
+    if values.get("train.loss") not in {None, "bpr"}:
         text = re.sub(r"^num_negatives = .*\n", "", text, flags=re.MULTILINE)
     return text
 

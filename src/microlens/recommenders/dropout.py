@@ -7,11 +7,11 @@ _LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """:class:`torch.nn.Dropout` (Srivastava et al. 2014) with masks that take a quarter of the time on a CPU.
+    """:class:`torch.nn.Dropout` (Srivastava et al. 2014), in less than half the time on a CPU.
 
-    PyTorch draws a random number for every element there, which took up to a fifth of a training step. Here a 64-bit
-    number decides on four elements. The rate is rounded to a multiple of 2^-16, and the factor of the kept elements is
-    that of the rounded rate, so that the mean does not change. On other devices this is PyTorch's dropout.
+    PyTorch draws a random number for every element there; here a 64-bit number decides on four elements. The rate is
+    rounded to a multiple of 2^-16, and kept elements are scaled by the rounded rate, so that the mean does not change.
+    On other devices this is PyTorch's dropout.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name nn.Dropout gives it
