@@ -12,8 +12,6 @@ from torch import Tensor
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
 from microlens.media.packing import pack_images, unpack_images
-from microlens.media.reading import MediaFault, read_clip, read_cover
-from microlens.media.sound import read_log_mel
 
 WHAT_IS_READ = {"title": "title", "tag": "tag", "clips": "video", "covers": "cover", "sound": "video"}
 """What a new item has to have, by what encoders read of it; see :attr:`ItemEncoder.reads_of_new`."""
@@ -72,6 +70,9 @@ def read_new_content(item: NewItem, kinds: frozenset[str], settings: Settings) -
 
 
 def _read(kind: str, path: Path, settings: Settings) -> Bytes:
+    from microlens.media.reading import MediaFault, read_clip, read_cover  # slow to import
+    from microlens.media.sound import read_log_mel
+
     try:
         if kind == "clips":
             return unpack_images(pack_images(read_clip(path, settings.clips).frames))

@@ -11,7 +11,6 @@ from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import wrap_file
 from torch import Tensor, nn
@@ -131,6 +130,8 @@ def download(official: Official) -> Path:
     """
     path = official.path
     if not path.exists():
+        from filelock import FileLock  # slow to import
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_name(f".{path.name}.lock")):

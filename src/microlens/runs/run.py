@@ -20,7 +20,6 @@ from microlens.runs.added_items import EncodedItem
 from microlens.runs.assembly import Experiment, open_experiment, read_config
 from microlens.runs.display import extraction_display
 from microlens.runs.recommend import Ranker
-from microlens.runs.train import evaluate
 from microlens.runs.write_lists import write_lists
 
 Id = int | str
@@ -174,6 +173,8 @@ class Run:
 
     def evaluate(self) -> dict[str, Any]:
         """Rank the validation and test targets again; returns metrics, intervals and counts as in the report."""
+        from microlens.runs.train import evaluate  # here, because lists need nothing of the training
+
         with self._bar("targets") as on_progress:
             return evaluate(self.experiment, on_progress)
 
