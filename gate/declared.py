@@ -19,13 +19,21 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A model with its options; ``small`` rows are also part of the gate's short form."""
+    """A model with its options.
+
+    Attributes:
+        seeds: the number of runs, with seeds from 42; the row's metrics are their means.
+        seed_deviation: standard deviation of NDCG@10 between seeds, as a fraction of its mean, where measured.
+        small: the row is also part of the gate's short form.
+    """
 
     name: str
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     features: str | None = None
     published: Figure | None = None
+    seeds: int = 1
+    seed_deviation: float = 0.0
     small: bool = False
 
 

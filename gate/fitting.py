@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from microlens.errors import InputError
 from microlens.files.writing import digest_of, sha256
 from microlens.recommenders import RECOMMENDERS
 
+SEED = 42
 KEPT = ("NDCG@10", "Recall@10", "HR@10")
 
 
@@ -49,23 +51,29 @@ def _without_media(release: Path, folder: Path) -> Path:
 
 
 def fitted(row: Row, protocol: dict[str, Any], dataset: Path, work: Path) -> dict[str, Any]:
-    """Fit a row, or read its finished run: test metrics, seconds, epochs and provenance."""
+    """Fit a row, or read its finished runs: mean test metrics over its seeds, seconds, epochs and provenance."""
     name = digest_of([asdict(row), protocol])[:12]
     options = dict(row.options)
     if row.features == "tags":
         options["features"] = str(_tag_features(dataset))
-    run = ml.fit(dataset, row.model, output=work / "runs" / name, protocol=protocol, **options)
-    report = run.report
-    test, cost = report.metrics["test"]["all"], report.cost
+    seeds = range(SEED, SEED + row.seeds)
+    reports = [
+        ml.fit(
+            dataset, row.model, output=work / "runs" / f"{name}-{seed}", protocol=protocol, seed=seed, **options
+        ).report
+        for seed in seeds
+    ]
+    tests, costs = [report.metrics["test"]["all"] for report in reports], [report.cost for report in reports]
     return {
-        "metrics": {metric: round(test[metric], 6) for metric in KEPT if metric in test},
+        "metrics": {name: round(mean(test[name] for test in tests), 6) for name in KEPT if name in tests[0]},
         "options": row.options,
         "depends_on_seed": RECOMMENDERS[row.model].depends_on_seed,
-        "protocol": report.protocol["hash"],
-        "device": cost["device"],
-        "epochs": cost["epochs"],
-        "seconds": round(cost["epochs"] * cost["seconds_per_epoch"], 1),
-        **{key: report.provenance[key] for key in ("seed", "commit", "data_hash")},
+        "protocol": reports[0].protocol["hash"],
+        "device": costs[0]["device"],
+        "epochs": [cost["epochs"] for cost in costs],
+        "seconds": round(sum(cost["epochs"] * cost["seconds_per_epoch"] for cost in costs), 1),
+        "seeds": list(seeds),
+        **{key: reports[0].provenance[key] for key in ("commit", "data_hash")},
     }
 
 

@@ -61,6 +61,15 @@ def test_a_row_away_from_the_last_run_fails(last: float, deterministic: bool) ->
     assert "away from the last run's" in fault
 
 
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_a_row_may_move_by_three_deviations_of_its_mean_over_seeds(seeds: int) -> None:
+    found, row = {"NDCG@10": 0.2, "Recall@10": 0.2}, replace(ROW, seeds=seeds, seed_deviation=0.04 * seeds**0.5)
+    assert faults_of(row, found, POPULARITY, {"NDCG@10": 0.226}, deterministic=False) == []
+    for last in (0.174, 0.25):
+        (fault,) = faults_of(row, found, POPULARITY, {"NDCG@10": last}, deterministic=False)
+        assert "more than 12.0% away" in fault
+
+
 def test_data_that_is_not_the_declared_one_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "ml-100k"
     source.mkdir()
