@@ -16,9 +16,10 @@ from microlens.data.batches import ItemBatch
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDERS
+from microlens.recommenders.adjacency import Adjacency, weighted_sums
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.graph import GraphRecommender
-from microlens.recommenders.grcn import GRCN, Edges, edge_products
+from microlens.recommenders.grcn import GRCN
 from microlens.recommenders.vbpr import VBPR
 from microlens.training.step import TrainingStep
 from tests.reference import multimodal_graphs as loops
@@ -172,8 +173,10 @@ def summed_modalities(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) 
 
 
 def summed_neighbours(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
-    bag = functional.embedding_bag
-    monkeypatch.setattr(functional, "embedding_bag", lambda *values, mode: bag(*values, mode="sum"))
+    def sums(self: Adjacency, vectors: torch.Tensor) -> torch.Tensor:
+        return weighted_sums(vectors, self.neighbours, torch.ones(len(self.neighbours)), self.offsets[:-1])
+
+    monkeypatch.setattr(Adjacency, "means", sums)
 
 
 def without_ids(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
@@ -368,25 +371,3 @@ def test_gradients_reach_every_parameter(name: str, modalities: int, tmp_path: P
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.any(), parameter_name
-
-
-def test_gradients_of_edge_products_are_numerically_right() -> None:
-    pairs = (torch.tensor([user for user, _ in PAIRS]), torch.tensor([item for _, item in PAIRS]))
-    edges = Edges(pairs, U, N).double()
-    users, items = (torch.randn(count, 70, dtype=torch.double, requires_grad=True) for count in (U, N))
-    expected = torch.stack([users[user] @ items[item] for user, item in sorted(set(FROM_ZERO))])
-    torch.testing.assert_close(edge_products(users, items, edges), expected)
-    assert torch.autograd.gradcheck(lambda a, b: edge_products(a, b, edges), (users, items))
-
-
-def test_dropout_works_in_training_alone(name: str, tmp_path: Path) -> None:
-    plain, dropping = small_graph(name, tmp_path, 1), small_graph(name, tmp_path, 1, dropout=0.5)
-    torch.testing.assert_close(dropping.node_vectors(EVERYONE), plain.node_vectors(EVERYONE))
-    assert not torch.equal(dropping.train().node_vectors(EVERYONE), plain.node_vectors(EVERYONE))
-
-
-def test_no_layers_and_negative_weights_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="layers = 0"):
-        small(name, tmp_path, 0, layers=0)
-    with pytest.raises(InputError, match=r"regularization = -0\.5"):
-        small(name, tmp_path, 0, regularization=-0.5)

@@ -1,9 +1,12 @@
 """The user-item graph as sparse rows, sums over the neighbours of nodes, and linear propagation."""
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from microlens.data.batches import ItemBatch
@@ -47,6 +50,12 @@ class Adjacency(nn.Module):
         positions += (self.offsets[nodes] - begins).repeat_interleave(lengths)
         return self.neighbours[positions], self.weights[positions], begins
 
+    def means(self, vectors: Tensor) -> Tensor:
+        """The means of the vectors (U + N, D) of each node's neighbours, 0 where there are none: (U + N, D)."""
+        degrees = self.offsets.diff()  # (U + N,)
+        shares = degrees.to(vectors.dtype).reciprocal().repeat_interleave(degrees, output_size=len(self.neighbours))
+        return weighted_sums(vectors, self.neighbours, shares, self.offsets[:-1])
+
 
 def distinct_nodes(count: int, *nodes: Tensor) -> Tensor:
     """The distinct nodes below ``count``, ascending, by marking them or, where they are few, by sorting."""
@@ -75,10 +84,87 @@ def _few(nodes: int, count: int) -> bool:
 
 def weighted_sums(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor) -> Tensor:
     """Weighted sums of the rows ``indices`` (E,) of ``vectors`` (m, D), in segments from ``begins`` (n,): (n, D)."""
-    summed: Tensor = functional.embedding_bag(
-        indices, vectors, begins, mode="sum", per_sample_weights=weights.to(vectors.dtype)
-    )
+    summed: Tensor = _WeightedSums.apply(vectors, indices, weights.to(vectors.dtype), begins)  # type: ignore[no-untyped-call]
     return summed
+
+
+def edge_products(receivers: Tensor, senders: Tensor, indices: Tensor, begins: Tensor) -> Tensor:
+    """Dot products along edges: of ``receivers`` (n, D) with the rows ``indices`` (E,) of ``senders`` (m, D), (E,).
+
+    The edges of each receiver are a segment, from ``begins`` (n,). Half precision becomes float32.
+    """
+    dtype = torch.promote_types(torch.promote_types(receivers.dtype, senders.dtype), torch.float32)
+    products: Tensor = _EdgeProducts.apply(receivers.to(dtype), senders.to(dtype), indices, begins)  # type: ignore[no-untyped-call]
+    return products
+
+
+class _WeightedSums(torch.autograd.Function):
+    """Sums whose gradients are sums and products along the same edges; PyTorch's own adds edge by edge."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors, indices, weights, begins)
+        return _sums(vectors, indices, weights, begins)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+        vectors, indices, weights, begins = ctx.saved_tensors
+        of_vectors, _, of_weights, _ = ctx.needs_input_grad
+        return (
+            _sums_back(gradient, indices, weights, begins, len(vectors)) if of_vectors else None,
+            None,
+            _products(gradient, vectors, indices, begins) if of_weights else None,
+            None,
+        )
+
+
+class _EdgeProducts(torch.autograd.Function):
+    """Products without a stored vector per edge, in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, receivers: Tensor, senders: Tensor, indices: Tensor, begins: Tensor) -> Tensor:
+        ctx.save_for_backward(receivers, senders, indices, begins)
+        return _products(receivers, senders, indices, begins)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        receivers, senders, indices, begins = ctx.saved_tensors
+        of_receivers, of_senders, _, _ = ctx.needs_input_grad
+        return (
+            _sums(senders, indices, gradient, begins) if of_receivers else None,
+            _sums_back(receivers, indices, gradient, begins, len(senders)) if of_senders else None,
+            None,
+            None,
+        )
+
+
+def _sums(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor) -> Tensor:
+    return functional.embedding_bag(indices, vectors, begins, mode="sum", per_sample_weights=weights)
+
+
+def _sums_back(vectors: Tensor, indices: Tensor, weights: Tensor, begins: Tensor, count: int) -> Tensor:
+    """Sums over the same edges in the other direction: of ``vectors`` (n, D) at each of the ``count`` indices."""
+    lengths = functional.pad(begins, (0, 1), value=len(indices)).diff()  # (n,)
+    receivers = torch.repeat_interleave(lengths, output_size=len(indices))  # (E,)
+    order = indices.argsort(stable=True)
+    ends = torch.bincount(indices, minlength=count).cumsum(0)  # (count,)
+    return _sums(vectors, receivers[order], weights[order], functional.pad(ends, (1, 0))[:-1])
+
+
+def _products(receivers: Tensor, senders: Tensor, indices: Tensor, begins: Tensor) -> Tensor:
+    # A sparse tensor holds at most as many values as it has cells, too few where tiny graphs repeat edges.
+    more = max(0, -(-len(indices) // max(1, len(senders))) - len(receivers))
+    offsets = functional.pad(begins, (0, 1 + more), value=len(indices))  # (n+1,)
+    rows = functional.pad(receivers, (0, 0, 0, more))  # (n, D)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)  # PyTorch calls it beta
+        edges = torch.sparse_csr_tensor(
+            offsets, indices, rows.new_zeros(len(indices)), (len(rows), len(senders)), check_invariants=False
+        )
+    products: Tensor = torch.sparse.sampled_addmm(edges, rows, senders.t(), beta=0.0).values()
+    return products
 
 
 def mean_over_layers(nodes: Tensor, layers: int, adjacency: Adjacency, initial: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,21 +1,16 @@
 """GRCN (Wei et al. 2020, arXiv 2111.02036): id vectors convolved over a graph with refined edge weights."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional, init
 
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.adjacency import Adjacency, weighted_sums
+from microlens.recommenders.adjacency import Adjacency, edge_products, weighted_sums
 from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import Modality, id_vectors, mean_square, modalities_of
-
-COLUMNS = 64  # vector columns gathered per edge at a time
 
 
 class GRCN(GraphRecommender):
@@ -93,7 +88,7 @@ class GRCN(GraphRecommender):
         routed = [
             self._route(users, items) for users, items in starts or [(ids[: self.num_users], ids[self.num_users :])]
         ]
-        shares = [self.edges.shares(edge_products(users, items, self.edges)) for users, items in routed]  # (2T,) each
+        shares = [self.edges.shares(self.edges.products(users, items)) for users, items in routed]  # (2T,) each
         weights = self._weights(torch.stack(shares))  # (2T,)
         layer = total = ids
         for _ in range(self.layers):
@@ -115,7 +110,7 @@ class GRCN(GraphRecommender):
         """Run the routing on prototypes (U, D) and item vectors (N, D): both after routing, of unit length."""
         users, items = functional.normalize(users), functional.normalize(items)
         for _ in range(self.routings):
-            shares = self.edges.shares_of_users(edge_products(users, items, self.edges))  # (T,)
+            shares = self.edges.shares_of_users(self.edges.products(users, items))  # (T,)
             users = functional.normalize(users + self.edges.sums_for_users(items, shares))
         return users, items
 
@@ -180,10 +175,9 @@ class Edges(nn.Module):
         """Sum item vectors (N, D) per user, weighted by the ``weights`` (T,) of user edges: (U, D)."""
         return weighted_sums(items, self.items, weights, self.offsets[: self.num_users])
 
-    def sums_for_items(self, users: Tensor, weights: Tensor) -> Tensor:
-        """Sum user vectors (U, D) per item, weighted by the ``weights`` (T,) of user edges: (N, D)."""
-        begins = self.offsets[self.num_users : -1] - len(self.by_item)
-        return weighted_sums(users, self.users[self.by_item], weights[self.by_item], begins)
+    def products(self, users: Tensor, items: Tensor) -> Tensor:
+        """The dot product of user (U, D) and item (N, D) vectors along each user edge: (T,)."""
+        return edge_products(users, items, self.items, self.offsets[: self.num_users])
 
     def shares_of_users(self, products: Tensor) -> Tensor:
         """Softmax of ``products`` (T,) over the edges of each user: (T,). Products are in [-1, 1]."""
@@ -197,29 +191,3 @@ class Edges(nn.Module):
 def _shares(products: Tensor, owners: Tensor, count: int) -> Tensor:
     powers = products.exp()  # no overflow: products are in [-1, 1]
     return powers / powers.new_zeros(count).index_add(0, owners, powers).index_select(0, owners)
-
-
-class _EdgeProducts(torch.autograd.Function):
-    """Edge-wise dot products without a stored vector per edge; gradients are segment sums, not scatters per edge."""
-
-    @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, edges: Edges) -> Tensor:
-        ctx.save_for_backward(users, items)
-        ctx.edges = edges
-        products = users.new_zeros(len(edges.by_item))  # (T,)
-        for begin in range(0, users.shape[1], COLUMNS):
-            user, item = (vectors[:, begin : begin + COLUMNS] for vectors in (users, items))  # (U, c), (N, c)
-            products += (user.index_select(0, edges.users) * item.index_select(0, edges.items)).sum(1)
-        return products
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        users, items = ctx.saved_tensors
-        return ctx.edges.sums_for_users(items, gradient), ctx.edges.sums_for_items(users, gradient), None
-
-
-def edge_products(users: Tensor, items: Tensor, edges: Edges) -> Tensor:
-    """The dot product of user (U, D) and item (N, D) vectors along each user edge: (T,)."""
-    products: Tensor = _EdgeProducts.apply(users, items, edges)  # type: ignore[no-untyped-call]
-    return products

@@ -126,9 +126,7 @@ class Convolution(nn.Module):
 
     def forward(self, vectors: Tensor, ids: Tensor, adjacency: Adjacency) -> Tensor:
         """Compute x(l) from x(l-1) and e, for all nodes: all (U + N, D)."""
-        means = functional.embedding_bag(
-            adjacency.neighbours, self.dropout(vectors), adjacency.offsets[:-1], mode="mean"
-        )  # W1 of the mean equals the mean of W1, with fewer products
+        means = adjacency.means(self.dropout(vectors))  # W1 of the mean equals the mean of W1, with fewer products
         received = functional.leaky_relu(self.received(means))  # h
         own = functional.leaky_relu(self.own(vectors)) + ids  # x-hat
         if self.concat:
