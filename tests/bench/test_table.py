@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import microlens as ml
+from microlens.bench.cells import listed
 from microlens.data.dataset import Dataset
 from tests.bench.test_bench import configs, dataset
 
@@ -33,3 +34,8 @@ def test_rows_that_fail_are_named(dataset: Path, configs: Path, tmp_path: Path) 
         ml.table("baseline", dataset, configs=configs, output=tmp_path / "out", only=["ease"])
     with pytest.raises(ml.InputError, match="there is no table 'baselin'; did you mean 'baseline'"):
         ml.table("baselin", dataset)
+
+
+def test_names_with_commas_stay_apart() -> None:
+    assert listed(["DSSM", "NFM"]) == "DSSM, NFM"
+    assert listed(["DSSM", "NFM, tuned"]) == "DSSM; NFM, tuned"

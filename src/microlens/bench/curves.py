@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from microlens.bench.cells import listed
 from microlens.bench.rows import Job
 from microlens.evaluation.report import Report, read_epochs
 
@@ -57,4 +58,4 @@ def _range(numbers: list[int]) -> str:
 def cut_off_notes(rows: list[Row]) -> list[str]:
     """The note that explains the mark, if a row has it."""
     names = [row["name"] for row in rows if cut_off(row)]
-    return [f"{CUT_OFF} The best epoch is the last, so training was cut off: {', '.join(names)}."] if names else []
+    return [f"{CUT_OFF} The best epoch is the last, so training was cut off: {listed(names)}."] if names else []

@@ -11,6 +11,7 @@ from microlens.bench.cells import (
     beyond_cell,
     billions,
     duration,
+    listed,
     metrics_published,
     millions,
     of_cohort,
@@ -213,7 +214,7 @@ def _missing(missing: dict[str, str]) -> list[str]:
     for name, why in missing.items():
         by_reason.setdefault(why, []).append(name)
     return [
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing: {why}" + "." * (not why.endswith("."))
+        f"{listed(names)} {'is' if len(names) == 1 else 'are'} missing: {why}" + "." * (not why.endswith("."))
         for why, names in by_reason.items()
     ]
 

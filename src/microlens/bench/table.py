@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from microlens.bench.cells import listed
 from microlens.bench.formats import FORMATS, markdown
 from microlens.bench.reading import Choices, dataset_folder, read_bench
 from microlens.bench.results import collect, write_json
@@ -140,4 +141,4 @@ def make_table(bench: Bench, *, jobs: int, minutes: float | None, html: bool, on
 
 def failed_rows(names: Sequence[str]) -> InputError:
     """The error that names the rows that failed."""
-    return InputError(f"{len(names)} rows failed ({', '.join(names)}); log.txt in their folders says why.")
+    return InputError(f"{len(names)} rows failed ({listed(names)}); log.txt in their folders says why.")
