@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microlens.recommenders.adjacency import Adjacency, edge_products, weighted_sums
+from microlens.recommenders.adjacency import Adjacency, edge_products, neighbourhood, weighted_sums
 
 D = 5
 INDICES = torch.tensor([3, 0, 3, 3, 1, 0, 4])  # an edge may occur twice; sender 2 has none
@@ -79,14 +79,31 @@ def test_products_of_half_precision_are_those_of_float32() -> None:
     torch.testing.assert_close(half, edge_products(receivers.bfloat16().float(), senders.float(), INDICES, BEGINS))
 
 
-def test_means_over_neighbours_equal_a_loop() -> None:
+@pytest.mark.parametrize("layers", [1, 2])
+def test_hops_reach_the_means_and_sums_of_the_whole_graph(layers: int) -> None:
     users, items = [0, 0, 1, 3, 3], [1, 2, 2, 1, 3]  # user 2 and item 4 have no neighbours
     graph = Adjacency((torch.tensor(users), torch.tensor(items)), num_users=4, num_items=4)
-    vectors = random(8, D)
-    expected = torch.zeros(8, D, dtype=torch.double)
     edges = [(user, 3 + item) for user, item in zip(users, items, strict=True)]
-    for node in range(8):
-        others = [b if a == node else a for a, b in edges if node in (a, b)]
-        if others:
-            expected[node] = torch.stack([vectors[other] for other in others]).mean(0)
-    torch.testing.assert_close(graph.means(vectors), expected)
+    weights, shares = torch.zeros(8, 8, dtype=torch.double), torch.zeros(8, 8, dtype=torch.double)
+    degree = [sum(node in edge for edge in edges) for node in range(8)]
+    for one, other in [*edges, *(edge[::-1] for edge in edges)]:
+        weights[one, other] = (degree[one] * degree[other]) ** -0.5
+        shares[one, other] = 1 / degree[one]
+    start, wanted = random(8, D), torch.tensor([7, 0, 2, 0])
+    for name, matrix in (("sums", weights), ("means", shares)):
+        first, hops = neighbourhood(wanted, layers, graph)
+        vectors, expected = start[first], start
+        for hop in hops:
+            torch.testing.assert_close(vectors[hop.own], expected[hop.nodes])
+            vectors, expected = getattr(hop, name)(vectors), matrix @ expected
+        assert hops[-1].nodes.tolist() == [0, 2, 7]
+        torch.testing.assert_close(
+            vectors, expected[[0, 2, 7]], rtol=1e-6, atol=1e-6
+        )  # the graph's weights are float32
+
+
+def test_one_hop_needs_the_nodes_and_their_neighbours_alone() -> None:
+    graph = Adjacency((torch.tensor([0, 0, 1, 3]), torch.tensor([1, 2, 2, 3])), num_users=4, num_items=4)
+    first, (hop,) = neighbourhood(torch.tensor([0]), 1, graph)
+    assert first.tolist() == [0, 4, 5]
+    assert hop.senders.tolist() == [1, 2]

@@ -16,7 +16,7 @@ from microlens.data.batches import ItemBatch
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.recommenders import RECOMMENDERS
-from microlens.recommenders.adjacency import Adjacency, weighted_sums
+from microlens.recommenders.adjacency import Hop, weighted_sums
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.grcn import GRCN
@@ -173,10 +173,10 @@ def summed_modalities(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) 
 
 
 def summed_neighbours(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:
-    def sums(self: Adjacency, vectors: torch.Tensor) -> torch.Tensor:
-        return weighted_sums(vectors, self.neighbours, torch.ones(len(self.neighbours)), self.offsets[:-1])
+    def sums(hop: Hop, vectors: torch.Tensor) -> torch.Tensor:
+        return weighted_sums(vectors, hop.senders, torch.ones(len(hop.senders)), hop.begins)
 
-    monkeypatch.setattr(Adjacency, "means", sums)
+    monkeypatch.setattr(Hop, "means", sums)
 
 
 def without_ids(monkeypatch: pytest.MonkeyPatch, model: GraphRecommender) -> None:

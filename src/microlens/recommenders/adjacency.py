@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,12 +50,6 @@ class Adjacency(nn.Module):
         positions = torch.arange(int(lengths.sum()), device=nodes.device)  # (E,)
         positions += (self.offsets[nodes] - begins).repeat_interleave(lengths)
         return self.neighbours[positions], self.weights[positions], begins
-
-    def means(self, vectors: Tensor) -> Tensor:
-        """The means of the vectors (U + N, D) of each node's neighbours, 0 where there are none: (U + N, D)."""
-        degrees = self.offsets.diff()  # (U + N,)
-        shares = degrees.to(vectors.dtype).reciprocal().repeat_interleave(degrees, output_size=len(self.neighbours))
-        return weighted_sums(vectors, self.neighbours, shares, self.offsets[:-1])
 
 
 def distinct_nodes(count: int, *nodes: Tensor) -> Tensor:
@@ -167,6 +162,53 @@ def _products(receivers: Tensor, senders: Tensor, indices: Tensor, begins: Tenso
     return products
 
 
+@dataclass(frozen=True)
+class Hop:
+    """A propagation from inner nodes (m,) to outer ones (n,) that are among them, both ascending.
+
+    Attributes:
+        nodes: (n,) the outer nodes.
+        own: (n,) the position of each outer node among the inner nodes.
+        senders: (E,) the position of the neighbour among the inner nodes, of each edge.
+        weights: (E,) those of the adjacency.
+        begins: (n,) the start of each outer node's edges.
+    """
+
+    nodes: Tensor
+    own: Tensor
+    senders: Tensor
+    weights: Tensor
+    begins: Tensor
+
+    def sums(self, vectors: Tensor) -> Tensor:
+        """Sum the inner vectors (m, D) of each outer node's neighbours, weighted by the adjacency: (n, D)."""
+        return weighted_sums(vectors, self.senders, self.weights, self.begins)
+
+    def means(self, vectors: Tensor) -> Tensor:
+        """The mean of the inner vectors (m, D) of each outer node's neighbours, 0 without any: (n, D)."""
+        degrees = functional.pad(self.begins, (0, 1), value=len(self.senders)).diff()  # (n,)
+        shares = degrees.to(vectors.dtype).reciprocal().repeat_interleave(degrees, output_size=len(self.senders))
+        return weighted_sums(vectors, self.senders, shares, self.begins)
+
+
+def neighbourhood(nodes: Tensor, layers: int, adjacency: Adjacency) -> tuple[Tensor, list[Hop]]:
+    """What ``nodes`` (n,), with repeats allowed, depend on through ``layers`` propagations, at least 1.
+
+    Returns:
+        The nodes whose initial vectors are needed, ascending, and the propagations in order. The last one ends at the
+        distinct ``nodes``.
+    """
+    count = len(adjacency.offsets) - 1
+    outer, hops = distinct_nodes(count, nodes), []
+    for _ in range(layers):
+        neighbours, weights, begins = adjacency.rows(outer)
+        inner = distinct_nodes(count, outer, neighbours)
+        own, senders = indices_in(inner, outer, count), indices_in(inner, neighbours, count)
+        hops.append(Hop(outer, own, senders, weights, begins))
+        outer = inner
+    return outer, hops[::-1]
+
+
 def mean_over_layers(nodes: Tensor, layers: int, adjacency: Adjacency, initial: Callable[[Tensor], Tensor]) -> Tensor:
     """The rows of the mean of E(0), ..., E(layers) with E(k+1) = A E(k): (n, D).
 
@@ -179,16 +221,12 @@ def mean_over_layers(nodes: Tensor, layers: int, adjacency: Adjacency, initial: 
         initial: computes the rows of E(0) of distinct ascending nodes.
     """
     count = len(adjacency.offsets) - 1
-    needed = [distinct_nodes(count, nodes)]  # nodes of E(layers), ..., of E(0)
-    edges = []
-    for _ in range(layers):
-        edges.append(adjacency.rows(needed[-1]))
-        needed.append(distinct_nodes(count, needed[-1], edges[-1][0]))
-    vectors = initial(needed[-1])  # (len(needed[-1]), D)
-    total = vectors[indices_in(needed[-1], nodes, count)]  # (n, D)
-    for inner, outer, (neighbours, weights, begins) in zip(needed[:0:-1], needed[-2::-1], reversed(edges), strict=True):
-        vectors = weighted_sums(vectors, indices_in(inner, neighbours, count), weights, begins)
-        total = total + vectors[indices_in(outer, nodes, count)]
+    first, hops = neighbourhood(nodes, layers, adjacency)
+    vectors = initial(first)  # (len(first), D)
+    total = vectors[indices_in(first, nodes, count)]  # (n, D)
+    for hop in hops:
+        vectors = hop.sums(vectors)
+        total = total + vectors[indices_in(hop.nodes, nodes, count)]
     return total / (layers + 1)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional, init
 from microlens.data.batches import ItemBatch
 from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
-from microlens.recommenders.adjacency import Adjacency
+from microlens.recommenders.adjacency import Adjacency, Hop, indices_in, neighbourhood
 from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.graph import GraphRecommender
 from microlens.recommenders.modalities import Modality, id_vectors, mean_square, modalities_of
@@ -80,15 +80,19 @@ class MMGCN(GraphRecommender):
 
     def node_vectors(self, nodes: Tensor) -> Tensor:
         """The mean over modalities of the last layer's rows of ``nodes`` (n,): (n, D)."""
-        ids = id_vectors(self.user_table, self.item_encoder, self.num_items)
+        first, hops = neighbourhood(nodes, self.layers, self.adjacency)
+        ids = id_vectors(self.user_table, self.item_encoder, self.num_items)  # (U + N, D)
+        ids_of_hops = [ids.index_select(0, hop.nodes) for hop in hops]
         starts = [_initial_vectors(modality) for modality in self.modalities] or [ids]
         lasts = []
         for modality, start in enumerate(starts):
-            vectors = functional.normalize(start)
-            for convolution in self.convolutions[modality * self.layers : (modality + 1) * self.layers]:
-                vectors = convolution(vectors, ids, self.adjacency)
+            vectors = functional.normalize(start.index_select(0, first))
+            convolutions = self.convolutions[modality * self.layers : (modality + 1) * self.layers]
+            for convolution, hop, own_ids in zip(convolutions, hops, ids_of_hops, strict=True):
+                vectors = convolution(vectors, own_ids, hop)
             lasts.append(vectors)
-        return functional.embedding(nodes, torch.stack(lasts).mean(0))
+        positions = indices_in(hops[-1].nodes, nodes, len(ids))
+        return functional.embedding(positions, torch.stack(lasts).mean(0))
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """``regularization`` times the mean squares of the batch's ids and of the users' vectors of each modality."""
@@ -124,11 +128,11 @@ class Convolution(nn.Module):
         for linear in (self.own, self.combined):
             init.zeros_(linear.bias)
 
-    def forward(self, vectors: Tensor, ids: Tensor, adjacency: Adjacency) -> Tensor:
-        """Compute x(l) from x(l-1) and e, for all nodes: all (U + N, D)."""
-        means = adjacency.means(self.dropout(vectors))  # W1 of the mean equals the mean of W1, with fewer products
+    def forward(self, vectors: Tensor, ids: Tensor, hop: Hop) -> Tensor:
+        """Compute x(l) of the outer nodes, (n, D), from x(l-1) of the inner ones (m, D) and e of the outer ones."""
+        means = hop.means(self.dropout(vectors))  # W1 of the mean equals the mean of W1, with fewer products
         received = functional.leaky_relu(self.received(means))  # h
-        own = functional.leaky_relu(self.own(vectors)) + ids  # x-hat
+        own = functional.leaky_relu(self.own(vectors.index_select(0, hop.own))) + ids  # x-hat
         if self.concat:
             return functional.leaky_relu(self.combined(torch.cat([received, own], 1)))
         return functional.leaky_relu(self.combined(received) + own)
