@@ -2,8 +2,8 @@
 
     python results/search/write_configs.py [--trials 8]
 
-The batch size is that of the trials, because the learning rate was found with it. Training may last twice as many
-epochs as in the searched configuration, with five epochs of patience, so that no row is cut short.
+The batch size is that of the trials, because the learning rate was found with it. Training may last several times the
+epochs of a trial, fewer where they cost most, with five epochs of patience, so that no row is cut short.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from typing import Any
 from run import BUDGETS, CONFIGS, METRIC, RESULTS
 
 PATIENCE = 5
+EPOCHS = 60
+FEWER_EPOCHS = {"nfm": 8, "deepfm": 8, "mmgcn-id": 10, "mmgcn-id-v": 10, "grcn-id": 16, "grcn-id-v": 16}
 
 
 def winner(trials: list[dict[str, Any]]) -> dict[str, Any]:
@@ -32,11 +34,9 @@ def settings_of(trial: dict[str, Any]) -> dict[str, Any]:
 def tuned(row: str, text: str, trials: list[dict[str, Any]]) -> str:
     """The configuration ``text`` of a row with the options of the winner, without its ranges."""
     best = winner(trials)
-    epochs = re.search(r"^epochs = (\d+)$", text, re.MULTILINE)
-    assert epochs is not None
     values = settings_of(best)
     values["train.batch_size"], values["train.patience"] = BUDGETS[row]["batch_size"], PATIENCE
-    values["train.epochs"] = 2 * int(epochs[1])
+    values["train.epochs"] = FEWER_EPOCHS.get(row, EPOCHS)
     text = text.partition("\n[tune]")[0].rstrip() + "\n"
     comment = f"# {text[2 : text.index(chr(10))].rstrip('.')}; settings of the best of {len(trials)} trials"
     comment += f" ({100 * max(best[METRIC]):.2f} % valid HR@10), see results/search.\n"
