@@ -79,6 +79,19 @@ def test_products_of_half_precision_are_those_of_float32() -> None:
     torch.testing.assert_close(half, edge_products(receivers.bfloat16().float(), senders.float(), INDICES, BEGINS))
 
 
+def test_gradients_of_half_precision_are_those_of_float32_rounded() -> None:
+    gradients = []
+    for dtype in (torch.bfloat16, torch.float32):
+        torch.manual_seed(1)
+        vectors, weights = torch.randn(SENDERS, D).bfloat16(), torch.randn(len(INDICES)).bfloat16()
+        inputs = vectors.to(dtype).requires_grad_(), weights.to(dtype).requires_grad_()
+        weighted_sums(inputs[0], INDICES, inputs[1], BEGINS).sum().backward()
+        gradients.append([value.grad.float() for value in inputs if value.grad is not None])
+    for half, single in zip(*gradients, strict=True):
+        torch.testing.assert_close(half, single, rtol=0.02, atol=0.02)
+    assert len(gradients[0]) == 2
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_hops_reach_the_means_and_sums_of_the_whole_graph(layers: int) -> None:
     users, items = [0, 0, 1, 3, 3], [1, 2, 2, 1, 3]  # user 2 and item 4 have no neighbours

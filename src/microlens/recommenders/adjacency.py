@@ -109,7 +109,7 @@ class _WeightedSums(torch.autograd.Function):
         return (
             _sums_back(gradient, indices, weights, begins, len(vectors)) if of_vectors else None,
             None,
-            _products(gradient, vectors, indices, begins) if of_weights else None,
+            _products(gradient, vectors, indices, begins).to(weights.dtype) if of_weights else None,
             None,
         )
 
@@ -152,13 +152,14 @@ def _products(receivers: Tensor, senders: Tensor, indices: Tensor, begins: Tenso
     # A sparse tensor holds at most as many values as it has cells, too few where tiny graphs repeat edges.
     more = max(0, -(-len(indices) // max(1, len(senders))) - len(receivers))
     offsets = functional.pad(begins, (0, 1 + more), value=len(indices))  # (n+1,)
-    rows = functional.pad(receivers, (0, 0, 0, more))  # (n, D)
+    dtype = torch.promote_types(receivers.dtype, torch.float32)  # half precision is not supported
+    rows = functional.pad(receivers.to(dtype), (0, 0, 0, more))  # (n, D)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)  # PyTorch calls it beta
         edges = torch.sparse_csr_tensor(
             offsets, indices, rows.new_zeros(len(indices)), (len(rows), len(senders)), check_invariants=False
         )
-    products: Tensor = torch.sparse.sampled_addmm(edges, rows, senders.t(), beta=0.0).values()
+    products: Tensor = torch.sparse.sampled_addmm(edges, rows, senders.to(dtype).t(), beta=0.0).values()
     return products
 
 
