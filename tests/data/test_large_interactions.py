@@ -218,7 +218,7 @@ def test_pairs_in_parquet_make_the_same_dataset(tmp_path: Path, small_parts: Non
     found = prepare(tmp_path / "packed", tmp_path / "found")
     for name in TABLES[:2] + TABLES[3:]:
         assert (found.folder / name).read_bytes() == (expected.folder / name).read_bytes()
-    assert "x_pairs.parquet: not read are the columns rating" in found.manifest["notes"]
+    assert "x_pairs.parquet: columns not read: rating" in found.manifest["notes"]
 
 
 def drop_column(path: Path) -> None:

@@ -297,7 +297,7 @@ def test_nested_media_and_odd_tables_are_read_and_named(release: Path, tmp_path:
     assert sources[-1] == "Video/part_1/7100000000000000101.MP4"
     assert manifest["counts"]["out_of_order"] == 5
     assert manifest["notes"] == [
-        "Odd_Pairs.csv: not read are the columns rating",
+        "Odd_Pairs.csv: columns not read: rating",
         "Odd_Pairs.csv: timestamps are seconds; they are stored in milliseconds",
         "odd_titles.csv was read as GB18030, such as '标题'",
     ]

@@ -85,7 +85,7 @@ def test_movielens(tmp_path: Path, layout: str) -> None:
     ]
     assert (done.format, done.users, done.items, done.interactions) == ("movielens", 2, 2, 3)
     assert (done.titles, done.tags) == (2, 1)
-    assert "not read are README" in done.notes
+    assert "not read: README" in done.notes
 
 
 def test_pairs_keep_the_order_of_the_file_and_texts_are_written_in_utf_8(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_recbole(tmp_path: Path) -> None:
     events = [("u1", "x2", 978300760000), ("u1", "x,1", 978302109000), ("ü 2", "x2", 978302000000)]
     titles = [("x,1", 'Ami, "le" (2001)'), ("x2", "B")]
     assert read(tmp_path / "out") == (events, {"title": titles, "tag": [("x,1", "Sci-Fi"), ("x3", "Action")]})
-    assert {"not read are ab.user", "ab.inter: not read are the columns rating"} <= set(done.notes)
+    assert {"not read: ab.user", "ab.inter: columns not read: rating"} <= set(done.notes)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "x_pairs.csv").write_text(",user_id,item_id,rating,timestamp\n0,1,2,4.5,1672531200000\n")
     pairs = read_pairs(tmp_path / "x_pairs.csv")
     assert pairs.events.rows() == [(1, 2, DAY)]
-    assert pairs.notes == ("x_pairs.csv: not read are the columns without a name, rating",)
+    assert pairs.notes == ("x_pairs.csv: columns not read: without a name, rating",)
 
 
 @pytest.mark.parametrize("header", ["", HEADER])

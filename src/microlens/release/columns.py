@@ -52,7 +52,7 @@ def note_of_ignored(name: str, columns: Sequence[str]) -> list[str]:
         return []
     names = ", ".join(shown(column, 20) or "without a name" for column in columns[:5])
     more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
-    return [f"{name}: not read are the columns {names}{more}"]
+    return [f"{name}: columns not read: {names}{more}"]
 
 
 def split_line(line: str, separator: str) -> list[str]:

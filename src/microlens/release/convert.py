@@ -126,4 +126,4 @@ def _unread(source: Path, tables: Tables, name: str) -> list[str]:
     )
     names = sorted(path.name for path in beside if path.is_file() and path not in tables.files)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return [f"not read are {', '.join(names[:5])}{more}"] if names else []
+    return [f"not read: {', '.join(names[:5])}{more}"] if names else []

@@ -172,4 +172,4 @@ def _read_items(path: Path) -> Tables:
 
 def _note(path: Path, header: _Header, positions: dict[str, int | None]) -> list[str]:
     unread = [shown(name, 20) for place, name in enumerate(header.names) if place not in positions.values()]
-    return [f"{path.name}: not read are the columns {', '.join(unread)}"] if unread else []
+    return [f"{path.name}: columns not read: {', '.join(unread)}"] if unread else []
