@@ -67,6 +67,7 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "feed": ("feed",),
     "feed_page": ("feed/page", "feed/server"),
     "gpu": (*STEP, *SASREC, *VIDEOS, *RANKING),
+    "graph_edges": ("recommenders/adjacency.py",),
     "growth": (*STEP, *SASREC, *RANKING, "data/prepare.py"),
     "interactions": PREPARING,
     "interactions_scale": PREPARING,
