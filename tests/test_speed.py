@@ -271,6 +271,41 @@ def test_a_case_that_fails_is_recorded_and_the_next_is_measured(monkeypatch: pyt
     assert dict(program.run_part(bench, lambda _: iter(cases)))["other"] == {"skipped": "no time left"}
 
 
+@pytest.mark.parametrize(("away", "on_cpu", "within"), [(9e-5, 0.0, True), (2e-4, 0.0, False), (2e-4, 1.1e-4, True)])
+def test_a_gradient_may_differ_by_the_tolerance_or_by_what_a_cpu_differs_from_itself(
+    away: float, on_cpu: float, within: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    import time
+
+    import torch
+
+    from speed.gpu import parity
+    from speed.gpu.bench import TINY, Bench
+
+    gradients = iter([torch.ones(1), torch.ones(1) + on_cpu, torch.ones(1) + away])
+    monkeypatch.setattr(parity, "loss_and_gradient", lambda *arguments: (1.0, next(gradients).double()))
+    bench = Bench(device=torch.device("cpu"), sizes=TINY, folder=Path(), ends=time.monotonic() + 60, cores=1)
+    if within:
+        figures = parity.differences(bench, None, None, "fp32")  # type: ignore[arg-type]
+        assert figures["gradient_difference"] == pytest.approx(away, rel=1e-2)
+    else:
+        with pytest.raises(AssertionError, match="beyond the tolerance"):
+            parity.differences(bench, None, None, "fp32")  # type: ignore[arg-type]
+
+
+def test_two_ways_on_the_cpu_leave_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    import torch
+
+    from speed.gpu.parity import without_onednn
+
+    before = torch.backends.mkldnn.enabled
+    with without_onednn():
+        assert not torch.backends.mkldnn.enabled
+    assert torch.backends.mkldnn.enabled == before
+
+
 @pytest.mark.usefixtures("programs")
 def test_made_interactions_have_the_shape_they_claim() -> None:
     import measure
