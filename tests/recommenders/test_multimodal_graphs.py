@@ -371,3 +371,16 @@ def test_gradients_reach_every_parameter(name: str, modalities: int, tmp_path: P
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.any(), parameter_name
+
+
+def test_dropout_works_in_training_alone(name: str, tmp_path: Path) -> None:
+    plain, dropping = small_graph(name, tmp_path, 1), small_graph(name, tmp_path, 1, dropout=0.5)
+    torch.testing.assert_close(dropping.node_vectors(EVERYONE), plain.node_vectors(EVERYONE))
+    assert not torch.equal(dropping.train().node_vectors(EVERYONE), plain.node_vectors(EVERYONE))
+
+
+def test_no_layers_and_negative_weights_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="layers = 0"):
+        small(name, tmp_path, 0, layers=0)
+    with pytest.raises(InputError, match=r"regularization = -0\.5"):
+        small(name, tmp_path, 0, regularization=-0.5)
