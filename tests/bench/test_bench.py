@@ -208,7 +208,7 @@ def test_the_row_of_the_paper_is_beside_ours(dataset: Path, configs: Path, tmp_p
     assert bench.published["rows"]["SASRec"] == {"HR@10": 0.0909, "NDCG@10": 0.0517, "HR@20": 0.1278, "NDCG@20": 0.061}
 
 
-def test_an_optional_row_without_configuration_is_not_missed(dataset: Path, configs: Path) -> None:
+def test_a_tuned_row_without_configuration_is_not_missed(dataset: Path, configs: Path) -> None:
     left_out = read(dataset, configs).left_out
     assert left_out["NFM"] == NO_CONFIGURATION
     assert "NFM, tuned" not in left_out

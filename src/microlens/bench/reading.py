@@ -74,7 +74,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
         raise InputError(f"there is no table '{name}'; {nearest(name, table_names())}")
     if choices.protocol not in NAMED_PROTOCOLS:
         raise InputError(f"there is no protocol '{choices.protocol}'; {nearest(choices.protocol, NAMED_PROTOCOLS)}")
-    declared = tomllib.loads((files(__package__) / "tables" / f"{name}.toml").read_text(encoding="utf-8"))
+    declared = _declared(name)
     reader = _Reader(declared, dataset, choices)
     bench = Bench(
         name=name,
@@ -97,6 +97,20 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
     if not choices.mix:
         _refuse_mixed_protocols(bench.rows, by_group=declared.get("protocol_by_group", False))
     return bench
+
+
+def _declared(name: str) -> dict[str, Any]:
+    """The declaration of a table, in which a row with ``tuned = CONFIG`` is followed by a row of its own for CONFIG."""
+    declared = tomllib.loads((files(__package__) / "tables" / f"{name}.toml").read_text(encoding="utf-8"))
+    for group in declared["groups"]:
+        group["rows"] = [one for row in group["rows"] for one in _with_tuned(row)]
+    return declared
+
+
+def _with_tuned(row: dict[str, Any]) -> list[dict[str, Any]]:
+    if "tuned" not in row:
+        return [row]
+    return [row, {"name": f"{row['name']}, tuned", "config": row["tuned"], "optional": True}]
 
 
 class _Reader:
