@@ -402,11 +402,13 @@ def test_weights_are_random_official_or_a_file(server: Server, tmp_path: Path, m
     before = {name: value.clone() for name, value in network.state_dict().items()}
     bring_weights(network, "random", Official("http://127.0.0.1:1/never"), Tuning())
     assert_holds(network, before)
+    assert not network.pretrained
     official = server.official("net.pth")
     official.path.parent.mkdir(parents=True)
     write_torch(state, official.path)
     bring_weights(network, "default", official, Tuning())
     assert_holds(network, state)
+    assert network.pretrained
     monkeypatch.setenv("HOME", str(tmp_path))
     write_torch(state, tmp_path / "w")
     bring_weights(network, "~/w.pth", official, Tuning())

@@ -36,6 +36,7 @@ from microlens.release.synthetic import write_release
 from microlens.runs import feature_files
 from microlens.runs.assembly import build_experiment
 from microlens.runs.feature_files import FeatureFiles, write_features
+from microlens.runs.train import train
 from microlens.training import extraction as extraction
 from microlens.training.trunk_cache import frozen_digest
 from tests.conftest import REPOSITORY
@@ -142,6 +143,33 @@ def test_random_weights_are_those_of_a_run_with_the_seed(dataset: Path) -> None:
     tower = build_experiment(RunConfig.model_validate(table)).model.item_encoder
     assert isinstance(tower, ContentEncoder)
     assert write_features(dataset, "x3d_xs", seed=9).provenance["trunk_state"] == frozen_digest(tower)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ({"tune": "frozen"}, True),
+        ({"tune": "top1"}, True),
+        ({"tune": "scratch"}, False),
+        ({"tune": "top1", "weights": "FILE"}, False),
+    ],
+)
+def test_training_says_that_frozen_stages_are_random(
+    dataset: Path,
+    tmp_path: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    encoder: dict[str, Any],
+    said: bool,
+) -> None:
+    if "weights" in encoder:
+        encoder = encoder | {"weights": str(weights)}
+    table = {
+        "dataset": dataset, "output": tmp_path / "run", "model": {"name": "sasrec", "dim": 8},
+        "encoder": {"name": "x3d_xs", **encoder}, "train": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+    }  # fmt: skip
+    train(RunConfig.model_validate(table), progress=True)
+    assert ("stages that are not trained keep random weights" in " ".join(capsys.readouterr().out.split())) == said
 
 
 def config_lines(told: str) -> dict[str, Any]:

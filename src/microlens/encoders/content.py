@@ -160,6 +160,11 @@ class ContentEncoder(ItemEncoder):
         """True if the frozen stages give an item the same output in every step."""
         return self.frozen_links > 0 and self.tuning.batchnorm == "eval"
 
+    @property
+    def keeps_random_weights(self) -> bool:
+        """True if stages that are not trained have random weights."""
+        return not self.trunk.pretrained and (self.frozen_links > 0 or self.tuning.regime == "lora")
+
     def use_cache(self, name: str) -> None:
         """Read the outputs of the frozen stages from ``NAME.0``, ``NAME.1``, ... of a batch's content, if present."""
         self._cache = name

@@ -213,6 +213,7 @@ def bring_pretrained(trunk: HuggingFaceTrunk, model: PretrainedModel, weights: W
     if weights != "random":
         path, state = model.weights()
         fit_state_dict(trunk, path, trunk.translate(state), trunk.foreign)
+        trunk.pretrained = True
 
 
 def set_pixel_statistics(trunk: HuggingFaceTrunk, model: PretrainedModel) -> None:

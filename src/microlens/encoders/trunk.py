@@ -31,7 +31,8 @@ class Trunk(nn.Module, ABC):
     the original code left a softmax after the classifier. ``mean`` and ``std`` are the expected pixel statistics.
     ``foreign`` lists prefixes of names in official weight files that are not part of the trunk (decoders, other heads).
     ``pools_every_stage`` is true if :meth:`pool` also takes the hidden states of earlier stages, which are then as wide
-    as the last one; ``separates_frames`` is true if :meth:`pool_frames` exists.
+    as the last one; ``separates_frames`` is true if :meth:`pool_frames` exists. ``pretrained`` is true once weights of
+    a file have been loaded.
     """
 
     feature_dim: int
@@ -43,6 +44,7 @@ class Trunk(nn.Module, ABC):
     foreign: tuple[str, ...] = ()
     pools_every_stage: bool = False
     separates_frames: bool = False
+    pretrained: bool = False
 
     def begin(self, content: Tensor) -> Hidden:
         """The first hidden state, computed without parameters from normalised pixels (M, 3, F, H, W), token ids, ..."""

@@ -116,6 +116,7 @@ def bring_weights(trunk: Trunk, weights: str, official: WeightsFile, tuning: Tun
     if weights != "random":
         path = official.obtain() if weights == "default" else Path(weights).expanduser()
         load_weights(trunk, path, ignored=trunk.foreign, translate=trunk.translate)
+        trunk.pretrained = True
 
 
 def download(official: Official) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat
+from torch import nn
 
 from microlens import environment
 from microlens.config.run_config import NOT_IN_HASH, RunConfig
@@ -20,6 +21,7 @@ from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part
 from microlens.distributed import process_group, wait_for_all
+from microlens.encoders.content import ContentEncoder
 from microlens.environment import refuse_too_large_to_train
 from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
@@ -176,11 +178,19 @@ def _fit(run: Experiment, process: Process, show: bool) -> Progress:
     with TrainingDisplay(trainer, run.config.output, progress=show) as display:
         if resumed:
             display.say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
+        elif not run.config.train.start_from:
+            for name in _random_and_frozen(run.model):
+                display.say(f"{name}: stages that are not trained keep random weights (the encoder's option weights).")
         # A service that fails is said even where nothing else is shown.
         say = display.say if show else warnings.warn
         with tracked(run.config if process.rank == 0 else None, say) as track:
             trainer.fit(display.step, _both(display.epoch, track))
     return trainer.progress
+
+
+def _random_and_frozen(model: nn.Module) -> list[str]:
+    encoders = (module for module in model.modules() if isinstance(module, ContentEncoder))
+    return sorted({type(encoder.trunk).__name__ for encoder in encoders if encoder.keeps_random_weights})
 
 
 def _both(show: OnEpoch, track: OnEpoch) -> OnEpoch:
