@@ -21,6 +21,7 @@ from microlens.bench.reading import NO_CONFIGURATION, table_names
 from microlens.bench.rows import Bench
 from microlens.bench.sheets import fitting
 from microlens.data.prepare import prepare
+from microlens.data.protocol import NAMED_PROTOCOLS
 from microlens.errors import InputError
 from microlens.evaluation.metrics import all_metrics, paired_differences
 from microlens.evaluation.report import read_ranks
@@ -458,3 +459,10 @@ def test_work_is_shared_between_rows(video_dataset: Path, tmp_path: Path) -> Non
     assert Runner(read_bench("encoders", folder, wider), jobs=1, on_row=note).run() == {}
     assert len(trained) == 2
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()} == caches
+
+
+def test_the_help_names_every_protocol() -> None:
+    said = "".join(run_command("bench", "--help")[1].split())  # lines break at hyphens, too
+    listed = re.search(r"Protocolofallrows:(.*?)or(given-recbole)\.", said)
+    assert listed
+    assert {*listed[1].split(","), listed[2]} == set(NAMED_PROTOCOLS)

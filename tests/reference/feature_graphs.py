@@ -1,7 +1,7 @@
 """FREEDOM, BM3, LATTICE and MGCN derived again, in float64 NumPy: one node, one neighbour and one modality at a time.
 
 Written from the equations of the papers and, where these leave something out, from what the authors' implementations
-do (enoche/MMRec at a75d89a):
+do (enoche/MMRec at a75d89a, MGCN at a5b713d):
 
 - FREEDOM (Zhou and Shen 2023): an item's neighbours are the K items of the highest cosine, itself among them; all
   have the same weight; the item graph starts from the id vectors and adds its last layer; the user-item graph is

@@ -31,7 +31,10 @@ def bench(
     html: Annotated[bool, typer.Option("--html", help="Also write a self-contained HTML page.")] = False,
     protocol: Annotated[
         str,
-        typer.Option(help="Protocol of all rows: paper, whole-histories, random, global-time, cold-items or given."),
+        typer.Option(
+            help="Protocol of all rows: paper, whole-histories, random, recbole, global-time, cold-items, given or "
+            "given-recbole."
+        ),
     ] = "paper",
     mix: Annotated[bool, typer.Option("--mix", help="Allow different protocols in one table.")] = False,
     smoke: Annotated[

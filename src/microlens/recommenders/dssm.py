@@ -19,7 +19,8 @@ class DSSM(Recommender):
         dim: D, the size of user and item vectors.
         num_users: U.
         reject_own: exclude a user's other training items from the negatives. The original code, which ranks a target
-            among the batch's other targets, does not exclude them.
+            among the batch's other targets, does not exclude them. No effect on losses that draw negatives for each
+            target (bpr, bce, gbce), which never draw these items.
     """
 
     examples = "pairs"

@@ -12,8 +12,8 @@ from microlens.recommenders.packed import PackedRecommender, at_positions, check
 class SASRec(PackedRecommender):
     """Causal self-attention over the history's item vectors and learned positions (Kang and McAuley 2018).
 
-    Blocks are post-norm. gSASRec (Petrov and Macdonald 2023, arXiv 2308.07192) is this model trained with
-    ``train.loss = "gbce"``.
+    Blocks are post-norm. With ``train.loss = "gbce"`` this is gSASRec (Petrov and Macdonald 2023, arXiv 2308.07192) but
+    for the blocks of its authors' code.
 
     Args:
         item_encoder: item tower with output size ``dim``.

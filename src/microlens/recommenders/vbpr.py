@@ -29,7 +29,8 @@ class VBPR(Recommender):
         num_items: N.
         item_ids: (N+1,) the id of each item number.
         reject_own: exclude a user's other training items from the negatives. The original code, which ranks a target
-            among the batch's other targets, does not exclude them.
+            among the batch's other targets, does not exclude them. No effect on losses that draw negatives for each
+            target (bpr, bce, gbce), which never draw these items.
     """
 
     examples = "pairs"
