@@ -466,3 +466,9 @@ def test_the_help_names_every_protocol() -> None:
     listed = re.search(r"Protocolofallrows:(.*?)or(given-recbole)\.", said)
     assert listed
     assert {*listed[1].split(","), listed[2]} == set(NAMED_PROTOCOLS)
+
+
+def test_an_unknown_table_is_named_before_anything_is_asked_for() -> None:
+    status, _, said = run_command("bench", "clasical")
+    assert status == 2
+    assert "there is no table 'clasical'; did you mean 'classical'?" in " ".join(said.split())

@@ -84,6 +84,15 @@ def test_what_a_killed_process_left_of_a_file_is_overwritten(tmp_path: Path) -> 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.json": "{}"}
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").mkdir()
+    with pytest.raises(InputError, match=r"list\.csv is a folder; name a file\."), atomic_write(tmp_path / "list.csv"):
+        pass
+    with pytest.raises(OSError, match="No such file") as refused, atomic_write(tmp_path / "no" / "x.csv") as temporary:
+        temporary.write_text("")
+    assert refused.value.filename == str(tmp_path / "no" / "x.csv")
+
+
 def test_a_lock_leaves_the_content_of_a_file_of_its_name(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("mine")
     refused = pytest.raises(InputError, match="being written by another process")

@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def page(runs: list[Path]) -> str:
     path = runs[0].parent / "reports" / "page.html"
-    write_page(path, runs)
+    write_page(str(path), [str(run) for run in runs])  # as a script names them
     return path.read_text()
 
 

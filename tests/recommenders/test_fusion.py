@@ -23,6 +23,7 @@ from microlens.evaluation.ranking import rank_targets
 from microlens.recommenders.fusion import Fusion, best_listed, log_ranks
 from microlens.recommenders.fusion import Part as TrainedPart
 from microlens.recommenders.sasrec import SASRec
+from microlens.runs import new_items
 from microlens.runs.added_items import EncodedItem, encode_new_item
 from microlens.runs.assembly import open_experiment
 from microlens.runs.new_items import new_item_curve
@@ -217,6 +218,19 @@ def test_the_command_draws_the_curve(run: Run, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout)["fusion"]["known"] == new_item_curve(run)["known"].to_list()
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_curve_is_drawn_as_a_png_only(run: Run, tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["new-items", str(run.folder), "--figure", str(tmp_path / "curve.jpg")])
+    assert isinstance(found.exception, InputError)
+    assert "ends in '.jpg'; accepted: .png" in str(found.exception)
+    assert not list(tmp_path.glob("curve*"))
+
+
+def test_targets_that_never_leave_the_list_give_no_offset(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = np.array([1.0, 2.0, np.inf, np.inf, np.inf, np.inf]), np.array([0.5])
+    monkeypatch.setattr(new_items, "_limits", lambda *arguments: limits)
+    assert new_item_curve(run)["offset"].to_list() == [-np.inf, 0.0, np.nextafter(1.0, 0), np.nextafter(2.0, 0)]
 
 
 def test_where_every_target_is_new_the_likelihood_raises_new_items(dataset: Path, tmp_path: Path) -> None:

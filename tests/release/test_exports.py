@@ -221,6 +221,16 @@ def test_positions_of_a_dataset_without_times_are_not_taken_for_times(tmp_path: 
     assert path.read_text() == "1\t5 4 3 2 1\n2\t1 2 3 4 5\n"
 
 
+def test_a_dropped_repeat_does_not_make_times_of_positions(tmp_path: Path) -> None:
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "x_pairs.tsv").write_text("1\t5 4 5 3 2 1\n2\t1 2 3 4 5 1\n")
+    prepare(tmp_path / "release", tmp_path / "dataset")
+    assert not Dataset(tmp_path / "dataset").interactions.has_times
+    ml.convert(tmp_path / "dataset", tmp_path / "out")
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.read_text() == "1\t5 4 3 2 1\n2\t1 2 3 4 5\n"
+
+
 def test_features_of_mmrec_come_with_the_ids_of_their_rows(tmp_path: Path) -> None:
     source = tmp_path / "mm"
     source.mkdir()

@@ -11,6 +11,7 @@ import pytest
 
 import microlens as ml
 from microlens.config.run_config import RunConfig
+from microlens.data.feature_matrix import load_features
 from microlens.data.item_codes import load_codes
 from microlens.errors import InputError
 from microlens.quantization import rqvae
@@ -19,6 +20,8 @@ from microlens.quantization.report import break_ties
 from microlens.runs import code_files
 from microlens.runs.assembly import build_experiment
 from microlens.runs.code_files import write_codes
+from microlens.runs.list_metrics import summarise
+from microlens.runs.train import train
 from tests.conftest import random_sequences
 from tests.data.test_prepare import run_command
 
@@ -140,11 +143,33 @@ def test_the_printed_configuration_can_be_built(
         ({"levels": 0}, "levels = 0"),
         ({"method": "k-means"}, "did you mean 'kmeans'"),
         ({"method": "rqvae", "epochs": 0, "codes": 4}, "epochs = 0"),
+        ({"seed": -1}, "seed is -1; it must be a whole number, at least 0"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(features: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ml.write_codes(features, **arguments)
+
+
+def test_codes_are_no_features(features: Path, make_dataset: Callable[[list[list[int]]], Path], tmp_path: Path) -> None:
+    codes = write_codes(features, **SMALL).path
+    for read in (lambda: load_features(codes, np.arange(1, 31)), lambda: write_codes(codes, **SMALL)):
+        with pytest.raises(InputError, match="holds codes of items, which are no features"):
+            read()
+    dataset = make_dataset(random_sequences(20, 12))
+    codes = write_codes(write_features(dataset / "features", np.arange(1, 13), "b"), **SMALL, out=dataset / "features")
+    codes.path.rename(dataset / "features" / "a.npy")  # the first by name
+    for suffix in (".ids.npy", ".json"):
+        codes.path.with_suffix(suffix).rename(dataset / "features" / f"a{suffix}")
+    config = RunConfig.model_validate({"dataset": dataset, "output": tmp_path / "run", "model": {"name": "popularity"}})
+    train(config)
+    assert summarise(config.output)["features"] == "b.npy"
+
+
+def test_values_that_overflow_are_said_in_a_sentence(features: Path) -> None:
+    np.save(features, np.load(features) * np.float32(1e25))
+    with pytest.raises(InputError, match=r"the loss of the RQ-VAE is (nan|inf) in epoch 1; scale the features\.$"):
+        write_codes(features, method="rqvae", **SMALL)
 
 
 def test_a_feature_file_that_is_missing_is_refused(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_the_same_call_again_reads_and_another_is_refused(data: ml.Dataset, tmp_
         ({"encoder": {"tune": "full"}}, "has no name"),
         ({"encoder": "x3d"}, "encoder.name is 'x3d', which is unknown"),
         ({"protocol": {"max_histori": 3}}, "protocol.max_histori is unknown"),
+        ({"protocol": 5}, "protocol is 5; expected a table such as {'split': 'random'}"),
+        ({"parts": ["sasrec"]}, "a part is 'sasrec'; expected a table such as"),
     ],
 )
 def test_wrong_options_are_named_without_a_file(
@@ -98,6 +100,21 @@ def test_wrong_options_are_named_without_a_file(
         ml.fit(data, "sasrec", output=tmp_path / "run", **options)
     assert sentence in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_protocol_is_an_object_or_a_table(data: ml.Dataset, tmp_path: Path) -> None:
+    fields = {"max_history": 6, "split": "random", "max_length": 0}
+    runs = [
+        ml.fit(data, "popularity", output=tmp_path / str(number), protocol=protocol)
+        for number, protocol in enumerate([fields, ml.Protocol(**fields)])
+    ]
+    assert runs[0].config.hash == runs[1].config.hash
+
+
+@pytest.mark.parametrize("field", ["split", "candidates", "masked", "ties"])
+def test_words_of_a_protocol_are_checked(field: str) -> None:
+    with pytest.raises(ml.InputError, match=f"protocol.{field} is 'nope'; accepted: \""):
+        ml.Protocol(**{field: "nope"})
 
 
 @pytest.mark.parametrize("name", sorted(RECOMMENDERS))

@@ -159,11 +159,14 @@ def test_the_command_writes_the_lists_of_many_users(id_run: Path, tmp_path: Path
     out, wanted = tmp_path / "lists.parquet", tmp_path / "users.txt"
     status, told, _ = run_command("recommend", id_run, "--users", "all", "--out", out, "-k", "2")
     assert status == 0
-    assert "2 items for each of 12 users" in told
+    assert "up to 2 items for each of 12 users" in told
     assert pl.read_parquet(out).equals(load(id_run).recommend(k=2))
     wanted.write_text("3\n\n9\n")
     assert run_command("recommend", id_run, "--users", wanted, "--out", out, "-k", "2")[0] == 0
     assert pl.read_parquet(out)["user"].to_list() == [3, 3, 9, 9]
+    wanted.write_text("9\n3\n", encoding="utf-8-sig")  # as editors on Windows save it
+    assert run_command("recommend", id_run, "--users", wanted, "--out", out, "-k", "2")[0] == 0
+    assert pl.read_parquet(out)["user"].to_list() == [9, 9, 3, 3]
 
 
 def test_k_items_with_their_titles(id_run: Path) -> None:
@@ -185,13 +188,52 @@ def test_k_items_with_their_titles(id_run: Path) -> None:
         ({"history": "1,2"}, "history is '1,2'; it takes a list of ids"),
         ({"history": [1, 99]}, "item 99 is not among the 14 items of this run."),
         ({"history": [0]}, "item 0 is not among the 14 items"),
-        ({"history": [1], "k": 0}, "k is 0; it must be at least 1."),
+        ({"history": [1], "k": 0}, "k is 0; it must be a whole number, at least 1."),
+        ({"history": [1], "k": 2.5}, "k is 2.5; it must be a whole number, at least 1."),
+        ({"history": [1], "k": True}, "k is True; it must be a whole number, at least 1."),
+        ({"users": 7.5}, "users is 7.5; it takes a list of ids"),
+        ({"history": [1], "new_items": NewItem(title="a")}, "it takes a list such as [NewItem(title='...')]."),
+        ({"history": [1], "new_items": ["a"]}, "new_items is ['a']; it takes a list"),
     ],
 )
 def test_whom_nobody_knows_is_refused(id_run: Path, request_: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError) as refused:
         load(id_run).recommend(**request_)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody can write")
+@pytest.mark.parametrize(
+    "command", [("vectors", "--out", "/proc/v.parquet"), ("recommend", "--users", "all", "--out", "/proc/v.parquet")]
+)
+def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(id_run: Path, command: tuple[str, ...]) -> None:
+    status, _, told = run_command(command[0], id_run, *command[1:])
+    assert status == 2
+    assert told.count("\n") == 1
+    assert "/proc/" in told
+
+
+def test_nobody_gets_nothing(id_run: Path, tmp_path: Path) -> None:
+    run = load(id_run)
+    some, none = run.recommend(users=[1], k=3), run.recommend(users=[], k=3)
+    assert none.is_empty()
+    assert none.schema == some.schema
+    for suffix, read in ((".csv", pl.read_csv), (".parquet", pl.read_parquet)):
+        assert run.write_recommendations(tmp_path / f"none{suffix}", users=[], k=3) == 0
+        assert read(tmp_path / f"none{suffix}").columns == some.columns
+    assert run.recommend(users=np.array([1, 2]), k=np.int64(3)).height == 6
+
+
+@pytest.mark.parametrize("k", [0, 1.5, True, "3"])
+def test_similar_items_are_a_whole_number(id_run: Path, k: Any) -> None:
+    with pytest.raises(InputError, match="it must be a whole number, at least 1"):
+        load(id_run).similar(1, k=k)
+
+
+@pytest.mark.parametrize("items", [10, "10", None])
+def test_numbers_of_items_take_a_list(id_run: Path, items: Any) -> None:
+    with pytest.raises(InputError, match="it takes a list of ids"):
+        load(id_run).dataset.item_numbers(items)
 
 
 @pytest.mark.parametrize(
@@ -372,6 +414,8 @@ def test_what_a_run_misses_of_a_new_item_is_said(
             ("--add-video", "x.mp4"),
             "x.mp4 cannot be ranked by this run, which ranks new items by title: it has no title",
         ),
+        ("words", ("--add-title", ""), "an item of which nothing is known cannot be ranked by this run"),
+        ("words", ("--add-title", "  "), "an item of which nothing is known cannot be ranked by this run"),
         (
             "video",
             ("--add-title", "A title"),

@@ -133,6 +133,13 @@ def test_a_trial_killed_after_its_last_epoch_still_counts_once(
     )
 
 
+@pytest.mark.parametrize("name", ["dataset", "protocol.split", "protocol.seed", "output", "seed", "track.wandb"])
+def test_trials_differ_in_the_model_alone(make_dataset: MakeDataset, name: str) -> None:
+    path = write_config(make_dataset(LEARNABLE), f'"{name}" = {{ choices = ["random", "leave-one-out"] }}')
+    with pytest.raises(InputError, match=f"tune.'{name}': trials have to differ in the model alone"):
+        tune.Search(path)
+
+
 def test_a_full_disk_and_a_damaged_study_are_said_in_a_sentence(
     make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -416,5 +416,9 @@ def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_pat
         ("a checkpoint of another model", {"train": {"start_from": best}, "model": {"dim": 16}}),
         ("this model has a vector per user", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
     ):
+        config = config_of(source.dataset, message.split()[0], **sections)
         with pytest.raises(InputError, match=message):
-            train(config_of(source.dataset, message.split()[0], **sections))
+            train(config)
+        # Nothing was trained, so the folder is free for the corrected configuration.
+        corrected = config.model_copy(update={"train": config.train.model_copy(update={"start_from": None})})
+        assert train(corrected).cost["epochs"]

@@ -73,12 +73,28 @@ def test_rows_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     broken = FEATURES.copy()
     broken[5, 3] = np.nan
     a, b = saved(tmp_path / "a.npy", FEATURES), saved(tmp_path / "b.npy", 2 * broken)
-    assert compare_features(a, b).verdict == "B is A times 2"
+    found = compare_features(a, b)
+    assert found.verdict == "B is A times 2; rows with NaN or infinity are left out, 0 of A and 1 of B"
+    assert (found.rows, found.not_finite) == (N - 1, (0, 1))
+    ids = np.arange(N)
+    a, b = saved(a, broken, ids), saved(b, np.where(broken > 3, np.inf, broken), ids)
+    found = compare_features(a, b)
+    infinite = int((np.isnan(broken) | (broken > 3)).any(axis=1).sum())
+    assert (found.rows, found.not_finite) == (N - infinite, (1, infinite))
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_too_few_rows_are_counted(tmp_path: Path, with_ids: bool) -> None:
+    ids = np.arange(2) if with_ids else None
+    a = saved(tmp_path / "a.npy", FEATURES[:2], ids)
+    by = "ids" if with_ids else "row numbers"
+    with pytest.raises(InputError, match=f"of their 2 and 2 rows, 2 can be paired by {by}; at least 3 finite ones"):
+        compare_features(a, a)
 
 
 def test_files_that_cannot_be_paired_or_read(tmp_path: Path) -> None:
     a, b = saved(tmp_path / "a.npy", FEATURES), saved(tmp_path / "b.npy", RNG.normal(size=(40, 3)))
-    with pytest.raises(InputError, match="cannot be compared: they have 600 and 40 rows, no ids and no equal rows"):
+    with pytest.raises(InputError, match="of their 600 and 40 rows, 0 can be paired by row numbers"):
         compare_features(a, b)
     np.save(tmp_path / "b.npy", np.array([{"no": "pickles"}]), allow_pickle=True)
     with pytest.raises(InputError, match=r"b\.npy is not a \.npy array of numbers"):
@@ -122,6 +138,37 @@ def test_official_features_get_their_ids(tmp_path: Path) -> None:
     assert adopt_features(source, tmp_path / "out" / "image.npy") == N
     read = load_features(tmp_path / "out" / "image.npy", np.array([1, N, 7]))
     np.testing.assert_array_equal(read, FEATURES[[0, N - 1, 6]])
+
+
+@pytest.mark.parametrize("first_id", [2**63 - N + 1, 2**63, -(2**63) - 1, 2**70])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_ids_beyond_64_bits_are_refused(tmp_path: Path, first_id: int, mapped: bool) -> None:
+    mapping = tmp_path / "map.csv"
+    mapping.write_text("copy_item,official_item\n1,2\n")
+    source = saved(tmp_path / "official.npy", FEATURES)
+    with pytest.raises(InputError, match=f"the first id is {first_id}"):
+        adopt_features(source, tmp_path / "o.npy", first_id=first_id, mapping=mapping if mapped else None)
+    assert not list(tmp_path.glob("o.*"))
+    last = adopt_features(source, tmp_path / "o.npy", first_id=2**63 - N)
+    assert np.load(tmp_path / "o.ids.npy")[last - 1] == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+def test_rows_that_nothing_can_read_are_not_written(tmp_path: Path, value: float) -> None:
+    values = FEATURES.astype(np.float64)
+    values[41, 3] = value
+    np.save(tmp_path / "official.npy", values)
+    with pytest.raises(InputError, match=r"official\.npy: row 42 holds NaN, infinity or a value beyond float32"):
+        adopt_features(tmp_path / "official.npy", tmp_path / "o.npy")
+    assert not list(tmp_path.glob("o.*"))
+
+
+def test_ids_of_others_are_not_overwritten(tmp_path: Path) -> None:
+    source = saved(tmp_path / "official.npy", FEATURES)
+    np.save(tmp_path / "o.ids.npy", np.arange(3))
+    with pytest.raises(InputError, match=r"o\.ids\.npy exists already"):
+        adopt_features(source, tmp_path / "o.npy")
+    assert len(np.load(tmp_path / "o.ids.npy")) == 3
 
 
 def test_features_of_a_permuted_copy_get_the_official_ids(tmp_path: Path) -> None:

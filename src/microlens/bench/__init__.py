@@ -1,7 +1,7 @@
 """Tables of runs: declared row by row, trained where missing, and compared on the same users."""
 
 from microlens.bench.formats import FORMATS, markdown
-from microlens.bench.reading import Choices, dataset_folder, read_bench, table_names
+from microlens.bench.reading import Choices, check_table, dataset_folder, read_bench, table_names
 from microlens.bench.results import collect, read_results
 from microlens.bench.rows import Bench, Job, Row
 from microlens.bench.runner import Runner
@@ -15,6 +15,7 @@ __all__ = [
     "Row",
     "Runner",
     "Sheet",
+    "check_table",
     "collect",
     "dataset_folder",
     "markdown",

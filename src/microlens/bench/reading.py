@@ -24,6 +24,16 @@ def table_names() -> list[str]:
     return sorted(Path(entry.name).stem for entry in (files(__package__) / "tables").iterdir())
 
 
+def check_table(name: str) -> None:
+    """Check that a table has this name.
+
+    Raises:
+        InputError: none has.
+    """
+    if name not in table_names():
+        raise InputError(f"there is no table '{name}'; {nearest(name, table_names())}")
+
+
 def dataset_folder(dataset: str) -> Path:
     """The folder of a dataset, given as a path or by its name in ``datasets/``."""
     path = Path(dataset)
@@ -70,8 +80,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
             not load; or rows to be compared follow different protocols.
     """
     choices = choices or Choices()
-    if name not in table_names():
-        raise InputError(f"there is no table '{name}'; {nearest(name, table_names())}")
+    check_table(name)
     if choices.protocol not in NAMED_PROTOCOLS:
         raise InputError(f"there is no protocol '{choices.protocol}'; {nearest(choices.protocol, NAMED_PROTOCOLS)}")
     declared = _declared(name)

@@ -42,9 +42,10 @@ def bench(
     ] = False,
 ) -> None:
     """Train the missing rows of a table, each in its own process, and print the table with the paper's numbers."""
-    from microlens.bench import Choices
+    from microlens.bench import Choices, check_table
     from microlens.cli.run_tables import run_tables
 
+    check_table(table)
     if dataset is None and not smoke:
         raise InputError("no dataset given; choose one with --dataset, or try --smoke.")
     if budget is not None and not budget > 0:  # also rejects NaN

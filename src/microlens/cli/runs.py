@@ -112,8 +112,8 @@ def recommend(
     ] = None,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, such as 1,2,3.")] = None,
     add_video: Annotated[Path | None, typer.Option(help="The video of a new item to rank among the items.")] = None,
-    add_title: Annotated[str, typer.Option(help="The title of the new item.")] = "",
-    add_tag: Annotated[str, typer.Option(help="The tag of the new item.")] = "",
+    add_title: Annotated[str | None, typer.Option(help="The title of the new item.")] = None,
+    add_tag: Annotated[str | None, typer.Option(help="The tag of the new item.")] = None,
     add_cover: Annotated[Path | None, typer.Option(help="The cover of the new item.")] = None,
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="Number of items per user.")] = 10,
     out: Annotated[Path | None, typer.Option(help="Output file: .parquet, .csv or .jsonl.")] = None,
@@ -131,8 +131,8 @@ def recommend(
     from microlens.data.new_items import NewItem
     from microlens.runs.run import load
 
-    new = [NewItem(title=add_title, tag=add_tag, video=add_video, cover=add_cover)]
-    new = [item for item in new if item != NewItem()]
+    described = any(given is not None for given in (add_title, add_tag, add_video, add_cover))
+    new = [NewItem(title=add_title or "", tag=add_tag or "", video=add_video, cover=add_cover)] if described else []
     if new and out is not None:
         raise InputError("a new item is ranked for one --user or --history, not for --users.")
     opened = load(run, dataset, progress=True)
@@ -141,7 +141,7 @@ def recommend(
 
         check_suffix(out)
         count = opened.write_recommendations(out, None if users == "all" else read_ids(Path(str(users))), k=k)
-        console.print(f"{out} is written: {k} items for each of {count:,} users.")
+        console.print(f"{out} is written: up to {k} items for each of {count:,} users.")
         return
     if user is not None:
         read = opened.history(user)
@@ -214,6 +214,10 @@ def new_items(
     from microlens.cli.terminal_tables import frame_table
     from microlens.runs.new_items import new_item_curve
 
+    if figure is not None:
+        from microlens.runs.write_lists import check_suffix
+
+        check_suffix(figure, (".png",))
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run) for run in runs]
@@ -251,7 +255,7 @@ def read_ids(path: Path) -> list[str]:
         InputError: the file cannot be read or contains no id.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise InputError(f"--users {path}: expected all, or a text file with one user id per line.") from None
     ids = [line.strip() for line in lines if line.strip()]

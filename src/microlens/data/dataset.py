@@ -240,6 +240,8 @@ class Dataset:
         Raises:
             InputError: an item is unknown; the message names the first.
         """
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise InputError(f"items is {items!r}; it takes a list of ids, such as [{items!r}].")
         wanted = list(items)
         indices = positions_of(wanted, self.item_ids)
         if (indices < 0).any():

@@ -1,5 +1,6 @@
 """Matrices of frozen feature vectors, matched to items by id."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,25 @@ def load_features(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32
     of additional items: integers or, for datasets with text ids, text of fixed width.
 
     Raises:
-        InputError: a file is missing, damaged, or of another shape or type; an id occurs twice; an item has no row; or
-            a needed value is not a finite float32.
+        InputError: a file is missing, damaged, or of another shape or type; it holds codes; an id occurs twice; an item
+            has no row; or a needed value is not a finite float32.
     """
+    if holds_codes(Path(path)):
+        raise InputError(f"{path} holds codes of items, which are no features; name the file they were made from.")
+    return load_matrix(path, item_ids)
+
+
+def holds_codes(path: Path) -> bool:
+    """True if the record beside ``path`` says that it was written by ``microlens features codes``."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # no record of ours
+    return isinstance(record, dict) and record.keys() >= {"method", "levels", "codes"}
+
+
+def load_matrix(path: str | Path, item_ids: ItemIds) -> npt.NDArray[np.float32]:
+    """Load the rows of ``item_ids`` (N,) as :func:`load_features` does, of a matrix of features or codes."""
     matrix_path = Path(path)
     matrix, positions = matched_rows(matrix_path, item_ids, ndim=2)
     with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is rejected below

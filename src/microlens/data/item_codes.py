@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from microlens.data.feature_matrix import load_features
+from microlens.data.feature_matrix import load_matrix
 from microlens.data.interactions import Int64, ItemIds
 from microlens.errors import InputError
 
@@ -21,7 +21,7 @@ def load_codes(path: str | Path, item_ids: ItemIds) -> Int64:
         InputError: see :func:`microlens.data.feature_matrix.load_features`; or a value is no whole number from 0 to
             65,535, or two items have the same codes.
     """
-    values = load_features(path, item_ids)
+    values = load_matrix(path, item_ids)
     whole = (values == np.floor(values)) & (values >= 0) & (values <= LARGEST_CODE)
     if not whole.all():
         row, column = np.argwhere(~whole)[0]

@@ -38,12 +38,16 @@ class NewItem:
     @property
     def name(self) -> str:
         """Its title, or else the path of its video or cover."""
-        return self.title or str(self.video or self.cover or "an item of which nothing is known")
+        return self.title.strip() or str(self.video or self.cover or "an item of which nothing is known")
 
     def lacks(self, reads: Iterable[str]) -> list[str]:
         """What is missing of what encoders read, in words; see :attr:`ItemEncoder.reads_of_new`."""
         wanted = {WHAT_IS_READ[kind] for kind in reads}
-        return [name for name in dict.fromkeys(WHAT_IS_READ.values()) if name in wanted and not getattr(self, name)]
+        return [name for name in dict.fromkeys(WHAT_IS_READ.values()) if name in wanted and not self._has(name)]
+
+    def _has(self, name: str) -> bool:
+        value = getattr(self, name)
+        return bool(value.strip() if isinstance(value, str) else value)
 
 
 def read_new_content(item: NewItem, kinds: frozenset[str], settings: Settings) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from microlens.errors import InputError
 from microlens.files.writing import digest_of
@@ -45,6 +45,7 @@ class Protocol:
         Raises:
             InputError: one of these does not hold, or a number is out of range.
         """
+        self._check_words()
         for name, most in (
             *(("max_history", MOST_HISTORY), ("seed", 2**63 - 1)),
             *((name, MOST) for name in ("min_length", "max_length", "min_item_count")),
@@ -77,6 +78,13 @@ class Protocol:
                 'protocol.split is "global-time", which must not use later interactions, as a cut to the last items '
                 "and a count of all interactions do: set protocol.max_length = 0 and protocol.min_item_count = 0."
             )
+
+    def _check_words(self) -> None:
+        for name, kind in get_type_hints(Protocol).items():
+            accepted = get_args(kind) if get_origin(kind) is Literal else ()
+            if accepted and getattr(self, name) not in accepted:
+                names = ", ".join(f'"{one}"' for one in accepted)
+                raise InputError(f"protocol.{name} is {getattr(self, name)!r}; accepted: {names}.")
 
     @property
     def hash(self) -> str:

@@ -23,13 +23,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it is renamed to ``path`` at the end of the block, or removed on errors.
 
     The name identifies temporary files of this package: one left by a killed process is overwritten, others are not.
+
+    Raises:
+        InputError: ``path`` is a folder.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file.")
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None and Path(os.fsdecode(error.filename)) == temporary:
+            error.filename = str(path)  # the file that the user named
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

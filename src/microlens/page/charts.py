@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
+from microlens.errors import InputError
 from microlens.files.writing import atomic_write
 from microlens.page.bars import Bar, percent
 
@@ -195,7 +196,13 @@ def plain_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write ``figure`` as a PNG file."""
+    """Write ``figure`` as a PNG file.
+
+    Raises:
+        InputError: ``path`` does not end with .png.
+    """
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} does not end with .png; charts are written as PNG.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, facecolor="white")

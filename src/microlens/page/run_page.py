@@ -1,5 +1,6 @@
 """The page that compares finished runs."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from microlens.page.overview import panels, verdict
 from microlens.page.users import users_section
 
 
-def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> None:
+def write_page(path: str | Path, runs: Sequence[str | Path], dataset: str | Path | None = None) -> None:
     """Write a self-contained HTML page that compares the run folders ``runs``.
 
     Args:
@@ -25,11 +26,12 @@ def write_page(path: Path, runs: list[Path], dataset: Path | None = None) -> Non
         InputError: matplotlib is not installed; ``path`` is a folder; there are no runs or more than the page has
             colours for; one is unfinished or its data gone; or they differ in protocol or data.
     """
+    path, folders = Path(path), [Path(run) for run in runs]
     require_page(path)
     from microlens.page.figures import group_figure, training_figures  # matplotlib: only pages need it
 
-    compared = read_runs(runs)
-    data, split = open_data(compared[0], dataset)
+    compared = read_runs(folders)
+    data, split = open_data(compared[0], None if dataset is None else Path(dataset))
     guess = chance(split)
     values = {
         "title": f"{escape(compared[0].report.dataset)}: which run recommends best",

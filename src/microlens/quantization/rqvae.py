@@ -130,7 +130,7 @@ def train_rqvae(
         for rows in torch.split(_order(len(tensor), seed, epoch), BATCH):
             loss = model.loss(tensor[rows])
             if not loss.isfinite():
-                raise InputError(f"the loss of the RQ-VAE is {float(loss)} in epoch {epoch + 1}; scale the features.")
+                raise InputError(f"the loss of the RQ-VAE is {loss.item()} in epoch {epoch + 1}; scale the features.")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

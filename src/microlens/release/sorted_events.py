@@ -110,9 +110,8 @@ class SortedEvents:
             item = item[order]
             if times is not None:
                 times = times[order]
-        if times is None:
-            times, backwards = _positions(user, len(user_ids)), 0
-        else:
+        backwards = 0
+        if times is not None:
             by_time, backwards = _in_time_order(user, times)
             if by_time is not None:
                 item, times = item[by_time], times[by_time]
@@ -121,7 +120,10 @@ class SortedEvents:
         repeated = 0
         if kept is not None:
             repeated = len(kept) - int(np.count_nonzero(kept))
-            user, item, times = user[kept], item[kept], times[kept]
+            user, item = user[kept], item[kept]
+            times = times if times is None else times[kept]
+        if times is None:  # without gaps where a repeat was dropped, which would pass for times
+            times = _positions(user, len(user_ids))
         return Part(
             user_ids=user_ids,
             offsets=_offsets(user, len(user_ids)),

@@ -60,7 +60,7 @@ def encode_new_item(run: Experiment, item: NewItem) -> Tensor:
 
 
 def _name(item: NewItem) -> str:
-    return str(item.video or item.cover or f"'{item.title}'")
+    return str(item.video or item.cover or (f"'{item.title}'" if item.title.strip() else item.name))
 
 
 def _why_not(run: Experiment) -> str:

@@ -98,6 +98,8 @@ def write_codes(
         InputError: a file is missing or damaged, an argument is out of range, or files of the same name were made from
             other inputs.
     """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must be a whole number, at least 0.")
     features = Path(features)
     quantize = pick(_METHODS, method, "method")
     item_ids, vectors = load_all_features(features)
@@ -123,6 +125,8 @@ def write_codes(
             given: dict[str, Any] = {"epochs": epochs, "saved": working / _TRAINING} if method == "rqvae" else {}
             try:
                 found = quantize(vectors, levels=levels, num_codes=codes, seed=seed, on_progress=on_progress, **given)
+            except InputError:
+                raise
             except ValueError as error:
                 raise InputError(f"{error}.") from None
             is_new = _without_train_interactions(opened, item_ids) if opened else None

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from microlens.building.registry import path_of
-from microlens.config.run_config import RunConfig, TrainSection
+from microlens.config.run_config import ProtocolSection, RunConfig, TrainSection
 from microlens.data.dataset import Dataset
+from microlens.data.protocol import Protocol
 from microlens.encoders import ENCODERS
 from microlens.encoders.base import ItemEncoder
 from microlens.errors import InputError
@@ -26,7 +27,7 @@ def fit(
     output: str | Path,
     encoder: Encoder | None = None,
     parts: Sequence[Mapping[str, Any]] = (),
-    protocol: Mapping[str, Any] | None = None,
+    protocol: Protocol | Mapping[str, Any] | None = None,
     seed: int = 42,
     fresh: bool = False,
     progress: bool = False,
@@ -45,7 +46,8 @@ def fit(
             default, models that need an encoder use ids.
         parts: the recommenders that the model "fusion" combines, as tables of a configuration:
             ``{"model": {"name": "sasrec"}, "encoder": {"name": "id"}, "train": {"epochs": 20}}``.
-        protocol: fields of :class:`microlens.data.protocol.Protocol`; by default, the protocol of the paper.
+        protocol: a :class:`microlens.data.protocol.Protocol`, or a table of its fields; by default, the protocol of the
+            paper.
         seed: seed of the initial weights and of the order of users.
         fresh: delete the files of an earlier run in the run folder and start again.
         progress: show a progress bar and one line per epoch.
@@ -63,12 +65,14 @@ def fit(
         "seed": seed,
         "model": {"name": name},
         "train": {},
-        "parts": [dict(part) for part in parts],
+        "parts": [_table(part, "a part", {"model": {"name": "popularity"}}) for part in parts],
     }
     for key, value in options.items():
         table["train" if key in TrainSection.model_fields else "model"][key] = value
-    if protocol is not None:
-        table["protocol"] = dict(protocol)
+    if isinstance(protocol, Protocol):
+        table["protocol"] = {name: getattr(protocol, name) for name in ProtocolSection.model_fields}
+    elif protocol is not None:
+        table["protocol"] = _table(protocol, "protocol", {"split": "random"})
     if encoder is not None:
         table["encoder"] = _encoder_table(encoder)
     elif takes_encoder(RECOMMENDER_REGISTRY.find(name, "model")):
@@ -76,6 +80,12 @@ def fit(
     config = RunConfig.of(table)
     train(config, fresh=fresh, progress=progress)
     return Run(config.output, config.dataset, progress=progress)
+
+
+def _table(given: Any, what: str, example: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} is {given!r}; expected a table such as {example!r}.")
+    return dict(given)
 
 
 def _encoder_table(encoder: Encoder) -> dict[str, Any]:

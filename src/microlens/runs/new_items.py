@@ -43,8 +43,8 @@ def new_item_curve(
     """
     known, new = _limits(run if isinstance(run, Run) else Run(run), part, k, on_progress)
     hits = np.sort(known[known > -np.inf])
-    largest = [np.nextafter(hits[int(loss * len(hits))], -np.inf) for loss in LOSSES if len(hits)]
-    offsets = np.unique([-np.inf, 0.0, *(offset for offset in largest if offset < np.inf)])
+    lost = [hits[int(loss * len(hits))] for loss in LOSSES if len(hits)]
+    offsets = np.unique([-np.inf, 0.0, *(np.nextafter(limit, -np.inf) for limit in lost if limit < np.inf)])
     reached = np.stack([known > offset for offset in offsets])  # (O, Q)
     return pl.DataFrame(
         {

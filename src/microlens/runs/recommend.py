@@ -157,7 +157,7 @@ class Ranker:
         self._require_users(history is not None)
         histories = self.histories if history is None else Histories.of([history])
         users = np.array([0]) if users is None else users
-        parts: list[pl.DataFrame] = []
+        parts = [_lists(torch.empty(0, 0), torch.empty(0, 0, dtype=torch.int64), 0)]
         rows = users if history is None else np.array([0])
         for scored in self._walk(histories, users, rows, on_progress):
             scores = scored.candidates()

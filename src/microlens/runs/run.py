@@ -1,9 +1,10 @@
 """A trained run: report, recommendations and vectors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from html import escape
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Run:
         if users is not None and history is not None:
             raise InputError("recommend takes users or a history, not both.")
         _check_k(k)
-        new = [*new_items, *([] if add_video is None else [NewItem(video=Path(add_video))])]
+        new = [*_described(new_items), *([] if add_video is None else [NewItem(video=Path(add_video))])]
         ranker = self._ranker.with_new([EncodedItem(item, self._ranker.encode(item)) for item in new])
         if history is not None:
             return ranker.table(k, history=ranker.item_numbers(_listed(history, "history")))
@@ -218,11 +219,17 @@ def _everyone(ranker: Ranker) -> npt.NDArray[np.int64]:
 
 def _listed(ids: Sequence[Id], name: str) -> list[Id]:
     """Return the ids as a list; reject a single id, because a string would be read as a sequence of letters."""
-    if isinstance(ids, (str, int)):
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise InputError(f"{name} is {ids!r}; it takes a list of ids, such as {name}=[{ids!r}].")
     return list(ids)
 
 
+def _described(items: Sequence[NewItem]) -> list[NewItem]:
+    if not isinstance(items, Iterable) or not all(isinstance(item, NewItem) for item in items):
+        raise InputError(f"new_items is {items!r}; it takes a list such as [NewItem(title='...')].")
+    return list(items)
+
+
 def _check_k(k: int) -> None:
-    if k < 1:
-        raise InputError(f"k is {k}; it must be at least 1.")
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise InputError(f"k is {k!r}; it must be a whole number, at least 1.")

@@ -242,11 +242,14 @@ def _report(run: Experiment, progress: Progress, process: Process) -> Report:
     return report
 
 
+_OF_TRAINING = (BEST, LAST, REPORT)
+
+
 def _check_same_run(run: Experiment) -> None:
     folder = run.config.output
     check(folder, CONFIG)
-    if not (folder / CONFIG).exists():
-        return
+    if not (folder / CONFIG).exists() or not any((folder / name).exists() for name in _OF_TRAINING):
+        return  # nothing has been trained yet
     there = RunConfig.load(folder / CONFIG, of_run=True)
     if there.hash != run.config.hash:
         raise InputError(f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {WAY_OUT}")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,18 @@ class EndedTrial:
     seconds: float
 
 
+_SEARCHABLE = ("model", "encoder", "train", "parts")
+
+
+def _check_searchable(ranges: Mapping[str, Any]) -> None:
+    for name in ranges:
+        if name.partition(".")[0] not in _SEARCHABLE:
+            raise InputError(
+                f"tune.'{name}': trials have to differ in the model alone, on the same data under the same protocol; "
+                f"accepted are options of {', '.join(_SEARCHABLE)}."
+            )
+
+
 class Search:
     """Searches the ranges of a configuration's ``[tune]`` table with TPE (Bergstra et al. 2011).
 
@@ -82,6 +94,7 @@ class Search:
                 f"{path} has no [tune] table; add ranges to it, such as "
                 '"train.lr" = { low = 1e-4, high = 1e-2, log = true }.'
             )
+        _check_searchable(self.base.tune)
         self.base.model_copy(update={"output": self.output}).check_output()
         for values in ({name: range_.ends[end] for name, range_ in self.base.tune.items()} for end in (0, 1)):
             build_experiment(self._config(values))  # fail early if it cannot be built

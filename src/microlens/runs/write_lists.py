@@ -54,13 +54,13 @@ def write_vectors(path: Path, vectors: pl.DataFrame) -> int:
         InputError: the suffix is not .parquet, or the folder does not exist.
     """
     check_suffix(path, (".parquet",))
-    with atomic_write(path) as temporary:
-        vectors.write_parquet(temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # errors of polars name no file
+        vectors.write_parquet(file)
     return len(vectors)
 
 
 def _chunks(ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None) -> Iterator[pl.DataFrame]:
-    for start in range(0, len(users), CHUNK):
+    for start in range(0, max(1, len(users)), CHUNK):  # one chunk without rows has the columns
 
         def moved(done: int, _: int, start: int = start) -> None:
             if on_progress is not None:

@@ -1,6 +1,8 @@
 """Feature files of others: whether two can be from the same encoder, and turning one into a file that is read here."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from microlens.verification.linear_relations import LINEAR, Relation, relation
 Matrix = NDArray[np.float64]
 
 _MOST_ROWS = 4096
+_LEAST_PAIRS = 3
+_MOST_ID = 2**63 - 1
 _FEW = 0.1
 _ISOLATED = 0.5  # of all rows, those whose neighbours in the order of norms are the furthest
 _MAPPED = ("copy_item", "official_item")
@@ -33,6 +37,7 @@ class FeatureComparison:
         aligned_by: how rows were paired: "ids", "row numbers", "equal rows" or "norms".
         in_order: True if rows with the same number or id are paired.
         rows: number of pairs that the numbers are of.
+        not_finite: number of rows of A and of B that hold NaN or infinity, and are in no pair.
         numbers: of the relation, see :class:`microlens.verification.linear_relations.Relation`; and the share of rows
             of A that occur in B.
     """
@@ -43,6 +48,7 @@ class FeatureComparison:
     aligned_by: str
     in_order: bool
     rows: int
+    not_finite: tuple[int, int]
     numbers: dict[str, float | None]
 
 
@@ -60,26 +66,30 @@ def compare_features(a: str | Path, b: str | Path) -> FeatureComparison:
     shapes = (first.values.shape, second.values.shape)
     common = _share_of_equal_rows(first.values, second.values)
     aligned_by, pairs = _pairs(first, second)
-    found = _related(first, second, pairs) if len(pairs) else None
+    pairs = _finite(first, second, pairs)
+    found = _related(first, second, pairs)
     in_order = True
     if found is None or found.kind not in LINEAR:
         for by, others in (("equal rows", _equal_rows(first, second)), ("norms", _by_norms(first, second))):
-            other = _related(first, second, others) if len(others) > 2 else None
+            others = _finite(first, second, others)
+            other = _related(first, second, others)
             if other is not None and other.kind in LINEAR:
                 aligned_by, pairs, found, in_order = by, others, other, False
                 break
     if found is None:
         raise InputError(
-            f"{a} and {b} cannot be compared: they have {shapes[0][0]:,} and {shapes[1][0]:,} rows, no ids and no "
-            "equal rows."
+            f"{a} and {b} cannot be compared: of their {shapes[0][0]:,} and {shapes[1][0]:,} rows, {len(pairs)} can be "
+            f"paired by {aligned_by}; at least {_LEAST_PAIRS} finite ones are needed."
         )
+    not_finite = (int(np.sum(~first.finite)), int(np.sum(~second.finite)))
     return FeatureComparison(
-        verdict=_sentence(found, in_order=in_order),
+        verdict=_sentence(found, not_finite, in_order=in_order),
         same_encoder=found.kind in LINEAR,
         shapes=shapes,
         aligned_by=aligned_by,
         in_order=in_order,
         rows=min(len(pairs), _MOST_ROWS),
+        not_finite=not_finite,
         numbers={**asdict(found.numbers), "equal_rows": common},
     )
 
@@ -98,16 +108,19 @@ def adopt_features(source: str | Path, out: str | Path, *, first_id: int = 1, ma
         The number of rows written.
 
     Raises:
-        InputError: a file is missing or damaged, ``out`` exists or does not end with ``.npy``, the mapping names an id
-            twice, or none of its ids has a row.
+        InputError: a file is missing or damaged, ``out`` exists or does not end with ``.npy``, an id is no 64-bit
+            integer, the mapping names an id twice, none of its ids has a row, or a row to write holds NaN, infinity or
+            a value beyond float32.
     """
     source, out = Path(source), Path(out)
     if out.suffix != ".npy":
         raise InputError(f"{out} does not end with .npy; name the file of the matrix.")
-    if out.exists():
-        raise InputError(f"{out} exists already; name a file that does not.")
+    for path in (out, out.with_suffix(".ids.npy")):
+        if path.exists():
+            raise InputError(f"{path} exists already; name a file that does not.")
     matrix = open_array(source, ndim=2)
     rows, ids = _rows_and_ids(len(matrix), first_id, Path(mapping) if mapping is not None else None)
+    _check_finite(source, matrix, rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     for path, values in ((out.with_suffix(".ids.npy"), ids), (out, matrix[rows])):
         with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -119,6 +132,12 @@ def adopt_features(source: str | Path, out: str | Path, *, first_id: int = 1, ma
 class _Features:
     values: NDArray[Any]
     ids: NDArray[Any] | None
+
+    @cached_property
+    def finite(self) -> NDArray[np.bool_]:
+        """True for the rows without NaN and infinity: (N,)."""
+        parts = [np.isfinite(part).all(axis=1) for part in _blocks(self.values)]
+        return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def _read(path: Path) -> _Features:
@@ -141,14 +160,36 @@ def _pairs(a: _Features, b: _Features) -> tuple[str, NDArray[np.int64]]:
     return "row numbers", np.repeat(np.arange(number)[:, None], 2, axis=1)
 
 
+def _finite(a: _Features, b: _Features, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The pairs of which both rows are finite."""
+    return pairs[a.finite[pairs[:, 0]] & b.finite[pairs[:, 1]]]
+
+
 def _related(a: _Features, b: _Features, pairs: NDArray[np.int64]) -> Relation | None:
-    """The relation of a sample of the pairs whose values are finite; None if these are fewer than three."""
+    """The relation of a sample of finite pairs; None if there are fewer than three."""
+    if len(pairs) < _LEAST_PAIRS:
+        return None
     if len(pairs) > _MOST_ROWS:
         chosen = np.random.default_rng(0).choice(len(pairs), _MOST_ROWS, replace=False)
         pairs = pairs[np.sort(chosen)]
-    left, right = a.values[pairs[:, 0]].astype(np.float64), b.values[pairs[:, 1]].astype(np.float64)
-    finite = np.isfinite(left).all(axis=1) & np.isfinite(right).all(axis=1)
-    return relation(left[finite], right[finite]) if finite.sum() > 2 else None
+    return relation(a.values[pairs[:, 0]].astype(np.float64), b.values[pairs[:, 1]].astype(np.float64))
+
+
+def _blocks(matrix: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The rows of a matrix that may be larger than memory, some at a time."""
+    for start in range(0, len(matrix), _MOST_ROWS):
+        yield matrix[start : start + _MOST_ROWS]
+
+
+def _check_finite(path: Path, matrix: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
+        for part in _blocks(rows):
+            broken = ~np.isfinite(np.asarray(matrix[part], np.float32)).all(axis=1)
+            if broken.any():
+                row = int(part[np.argmax(broken)])
+                raise InputError(
+                    f"{path}: row {row + 1} holds NaN, infinity or a value beyond float32; compute it again."
+                )
 
 
 def _keys(values: NDArray[Any]) -> pl.Series:
@@ -191,17 +232,24 @@ def _by_norms(a: _Features, b: _Features) -> NDArray[np.int64]:
     return np.stack([orders[0][isolated], orders[1][isolated]], axis=1)
 
 
-def _sentence(found: Relation, *, in_order: bool) -> str:
-    return found.sentence if in_order else f"{found.sentence}; the rows are in another order"
+def _sentence(found: Relation, not_finite: tuple[int, int], *, in_order: bool) -> str:
+    sentence = found.sentence if in_order else f"{found.sentence}; the rows are in another order"
+    if not any(not_finite):
+        return sentence
+    return f"{sentence}; rows with NaN or infinity are left out, {not_finite[0]:,} of A and {not_finite[1]:,} of B"
 
 
 def _rows_and_ids(number: int, first_id: int, mapping: Path | None) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The rows to write (R,) and their ids (R,)."""
+    last_id = first_id + number - 1
+    if first_id < -_MOST_ID - 1 or last_id > _MOST_ID:
+        raise InputError(f"the first id is {first_id} and the last one would be {last_id}; ids are 64-bit integers.")
     rows = np.arange(number)
     if mapping is None:
         return rows, rows + first_id
     table = _read_mapping(mapping)
-    known = table.with_columns(row=pl.col(_MAPPED[0]) - first_id).filter(pl.col("row").is_between(0, number - 1))
+    known = table.filter(pl.col(_MAPPED[0]).is_between(first_id, last_id))
+    known = known.with_columns(row=pl.col(_MAPPED[0]) - first_id)
     if known.is_empty():
         raise InputError(f"{mapping} names no item with a row; the first row is of item {first_id}.")
     known = known.sort("row")
