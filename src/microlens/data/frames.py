@@ -14,7 +14,15 @@ from microlens.data.source import Origin, Source, Table
 from microlens.errors import InputError
 from microlens.release.events import Events
 from microlens.release.folder import MEDIA
-from microlens.release.frame_columns import columns_of, count_column, id_column, ids_like, text_column, time_column
+from microlens.release.frame_columns import (
+    columns_of,
+    count_column,
+    id_column,
+    ids_like,
+    is_missing,
+    text_column,
+    time_column,
+)
 from microlens.release.frame_events import FrameEvents
 from microlens.release.ids import Id, TextIds
 from microlens.release.media_files import MediaFiles, find_media, name_of
@@ -127,7 +135,7 @@ def _of_paths(name: str, paths: Iterable[tuple[Id, Any]]) -> MediaFiles:
     """Files given by item, the first if an item has several; named relative to their common folder."""
     by_item: dict[Id, Path] = {}
     for item, path in paths:
-        if path is None or path != path or path == "":  # NaN, as pandas has it, is no path
+        if is_missing(path) or path == "":
             continue
         if not isinstance(path, (str, os.PathLike)):
             raise InputError(f"{name} of item {item} is {path!r}; accepted are paths of files.")

@@ -88,7 +88,7 @@ def id_column(column: pl.Series, argument: str, first_row: int = 0) -> pl.Series
         whole = column.cast(pl.Int64, strict=False)
         return column.cast(pl.String) if whole.has_nulls() else whole
     if kind == pl.Object:
-        column = pl.Series(column.name, [str(value) for value in column], pl.String)
+        column = _written(column)
     elif kind not in (pl.String, pl.Categorical, pl.Enum):
         raise InputError(f"column '{column.name}' of {argument} holds {kind}; accepted are integers, text and UUIDs.")
     written = column.cast(pl.String)
@@ -170,13 +170,25 @@ def _naming_rows(name: str, argument: str) -> Iterator[None]:
 def text_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
     """Convert a column to single-line text, null where missing; also return 0, the number of unreadable values.
 
+    Whole decimal numbers are written as integers.
+
     Raises:
         InputError: the column cannot be read as text.
     """
-    if column.dtype == pl.Null or isinstance(column.dtype, (pl.Categorical, pl.Enum)) or column.dtype.is_numeric():
+    kind, missing = column.dtype, _missing(column)
+    if missing.all():
+        column = column.clear(len(column)).cast(pl.String)
+    elif kind == pl.Object:
+        column = _written(column)
+    elif kind.is_float():
+        # pandas turns integers into floats where one is missing
+        whole = (column.floor() == column) & (column.abs() <= _MOST_EXACT)
+        integers_of = column.cast(pl.Int64, strict=False).cast(pl.String)
+        column = integers_of.zip_with(whole, column.cast(pl.String)).set(missing, None)
+    elif isinstance(kind, (pl.Categorical, pl.Enum)) or kind.is_numeric():
         column = column.cast(pl.String)
     if column.dtype != pl.String:
-        raise InputError(f"column '{column.name}' of {argument} holds {column.dtype}; accepted is text.")
+        raise InputError(f"column '{column.name}' of {argument} holds {kind}; accepted is text.")
     return column.str.replace_all(r"[\r\n]+", " ").str.strip_chars(), 0
 
 
@@ -186,10 +198,14 @@ def count_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
     Raises:
         InputError: the column contains neither numbers nor text.
     """
+    if _missing(column).all():
+        return column.clear(len(column)).cast(pl.Int64), 0
+    if column.dtype == pl.Object:
+        column = _written(column)
     kind = column.dtype
     if kind == pl.String:
         read = column.to_frame().select(integers(pl.first())).to_series()
-    elif kind.is_numeric() or kind == pl.Null:
+    elif kind.is_numeric():
         whole = pl.when(pl.first() == pl.first().floor()).then(pl.first()) if kind.is_float() else pl.first()
         read = column.to_frame().select(whole.cast(pl.Int64, strict=False)).to_series()
     else:
@@ -197,7 +213,28 @@ def count_column(column: pl.Series, argument: str) -> tuple[pl.Series, int]:
     return read, int((read.is_null() & ~_missing(column)).sum())
 
 
+def _written(column: pl.Series) -> pl.Series:
+    """The values of a column of several types as text, whole decimal numbers as integers, null where missing."""
+    values = [None if is_missing(value) else value for value in column]
+    return pl.Series(column.name, [None if value is None else _text(value) for value in values], pl.String)
+
+
+def _text(value: Any) -> str:
+    whole = isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) <= _MOST_EXACT
+    return str(int(value) if whole else value)
+
+
+def is_missing(value: Any) -> bool:
+    """True for None, NaN, and the values that pandas has for missing ones (NA, NaT)."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # pandas.NA is neither equal to itself nor unequal, and arrays are both
+        return type(value).__name__ == "NAType"
+
+
 def _missing(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.Object:
+        return pl.Series(column.name, [is_missing(value) for value in column], pl.Boolean)
     missing = column.is_null()
     return missing | column.is_nan().fill_null(value=False) if column.dtype.is_float() else missing
 
