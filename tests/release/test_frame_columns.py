@@ -108,3 +108,42 @@ def test_a_missing_path_is_no_path(tmp_path: Path, missing: Callable[[Any], Any]
     for number, covers in enumerate((lost, pandas.Series(lost, dtype=object), "cover")):
         made = Dataset.from_frame(events, tmp_path / str(number), items=items, covers=covers, workers=1)
         assert [fault["item"] for fault in made.manifest["faults"]] == [1]
+
+
+def test_columns_that_pandas_numbers(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (make setup)")
+    events = pandas.DataFrame([(u, i, 1_700_000_000 + i) for u in range(9) for i in range(6)])
+    items = pandas.DataFrame([("zero", 0), ("one", 1)]).rename(columns={0: "title"})
+    made = Dataset.from_frame(events, tmp_path / "data", user=0, item=1, time=2, items=items)
+    assert made.items["title"].to_list()[:2] == ["zero", "one"]
+    swapped = pandas.DataFrame([(0, "zero"), (1, "one")]).rename(columns={1: "title"})
+    made = Dataset.from_frame(events, tmp_path / "first", user="0", item=1, time="2", items=swapped, item_id=0)
+    assert made.items["title"].to_list()[:2] == ["zero", "one"]
+    with pytest.raises(InputError, match="the frame has no column '3'; its columns are 0, 1, 2"):
+        Dataset.from_frame(events, tmp_path / "none", user=3, item=1)
+    with pytest.raises(InputError, match="the frame has 2 columns '0'; its columns are 0, 0, 2"):
+        Dataset.from_frame(events.rename(columns={1: "0"}), tmp_path / "none", user=0, item=2)
+    twice = items.assign(other="x").rename(columns={"other": "title"})
+    with pytest.raises(InputError, match="items has 2 columns 'title'"):
+        Dataset.from_frame(events, tmp_path / "none", user=0, item=1, items=twice)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (make setup)")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (make setup)")
+    events = pl.DataFrame({"user": [u for u in range(9) for _ in range(6)], "item": [*range(6)] * 9})
+    for wrong, kind in (
+        (pandas.Series([1, 2], name="user"), "Series"),
+        (pl.Series("user", [1, 2]), "Series"),
+        (pyarrow.chunked_array([[1, 2]]), "ChunkedArray"),
+        ({"user": [1]}, "dict"),
+        ("events.csv", "str"),
+        (None, "NoneType"),
+    ):
+        with pytest.raises(InputError, match=f"the frame is of type {kind}.* accepted is a polars or pandas DataFrame"):
+            Dataset.from_frame(wrong, tmp_path / "data")
+        if wrong is not None:
+            with pytest.raises(InputError, match=f"items is of type {kind}.* accepted is a polars or pandas DataFrame"):
+                Dataset.from_frame(events, tmp_path / "data", items=wrong)
+    assert not list(tmp_path.iterdir())

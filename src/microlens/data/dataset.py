@@ -75,11 +75,11 @@ class Dataset:
         frame: Any,
         folder: str | Path,
         *,
-        user: str = "user",
-        item: str = "item",
-        time: str | None = None,
+        user: str | int = "user",
+        item: str | int = "item",
+        time: str | int | None = None,
         items: Any = None,
-        item_id: str | None = None,
+        item_id: str | int | None = None,
         videos: str | Path | Mapping[Any, Any] | None = None,
         covers: str | Path | Mapping[Any, Any] | None = None,
         sounds: str | Path | Mapping[Any, Any] | None = None,
@@ -96,7 +96,7 @@ class Dataset:
         Args:
             frame: one row per interaction.
             folder: dataset folder.
-            user: column of user ids: integers, text or UUIDs.
+            user: column of user ids: integers, text or UUIDs. Columns that pandas numbers have their number.
             item: column of item ids.
             time: column of times: numbers (seconds, milliseconds, microseconds or nanoseconds since 1970, recognized by
                 magnitude), datetimes or ISO 8601 text. None if each user's rows are already in order of time.
@@ -122,9 +122,9 @@ class Dataset:
         source = FrameSource(
             name or folder.resolve().name,
             frame,
-            (user, item, time),
+            (str(user), str(item), None if time is None else str(time)),
             items,
-            item_id or item,
+            str(item if item_id is None else item_id),
             {"clips": videos, "covers": covers, "sound": sounds},
         )
         return write_dataset(source, folder, settings, workers=workers, progress=progress)

@@ -24,6 +24,8 @@ _DATETIMES = "times are datetimes, those without a zone taken as UTC; they are s
 def columns_of(frame: Any, names: Sequence[str], argument: str, optional: Sequence[str] = ()) -> pl.DataFrame:
     """Select the columns ``names`` of a frame, and those of ``optional`` that exist.
 
+    Columns that pandas numbers, as ``read_csv(header=None)`` does, are called by their numbers as text.
+
     Args:
         frame: polars or pandas data frame, or an object with the Arrow C stream interface.
         names: required columns.
@@ -36,16 +38,28 @@ def columns_of(frame: Any, names: Sequence[str], argument: str, optional: Sequen
     pandas = sys.modules.get("pandas")
     of_pandas = pandas is not None and isinstance(frame, pandas.DataFrame)
     if not of_pandas and not isinstance(frame, pl.DataFrame):
-        if not hasattr(frame, "__arrow_c_stream__"):
-            raise InputError(f"{argument} is of type {type(frame).__name__}; accepted is {_FRAMES}.")
-        frame = pl.DataFrame(frame)
-    there = [name for name in frame.columns if isinstance(name, str)]
-    for name in names:
+        frame = _from_arrow(frame, argument)
+    there = [str(name) for name in frame.columns]
+    wanted = dict.fromkeys([*names, *(name for name in optional if name in there)])
+    for name in wanted:
         if there.count(name) != 1:
             fault = f"{there.count(name)} columns" if name in there else "no column"
             raise InputError(f"{argument} has {fault} '{name}'; its columns are {one_line(', '.join(there))}.")
-    wanted = dict.fromkeys([*names, *(name for name in optional if name in there)])
-    return pl.DataFrame([_from_pandas(frame[name]) if of_pandas else frame[name] for name in wanted])
+    places = [there.index(name) for name in wanted]
+    return pl.DataFrame([_from_pandas(frame.iloc[:, at]) if of_pandas else frame.to_series(at) for at in places])
+
+
+def _from_arrow(frame: Any, argument: str) -> pl.DataFrame:
+    """Convert an object that exports a stream of tables; that of one column, such as a Series, is none."""
+    if isinstance(frame, pl.Series) or not hasattr(frame, "__arrow_c_stream__"):
+        raise InputError(f"{argument} is of type {type(frame).__name__}; accepted is {_FRAMES}.")
+    try:
+        return pl.DataFrame(frame)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{argument} is of type {type(frame).__name__} and is no table ({one_line(str(error), 100)}); accepted is "
+            f"{_FRAMES}."
+        ) from None
 
 
 def _from_pandas(column: Any) -> pl.Series:
