@@ -10,6 +10,7 @@ from microlens.release.folder import holds_pairs
 from microlens.release.formats import FORMATS, format_of, interactions_in
 from microlens.release.formats.tables import Tables
 from microlens.release.given_split import PARTS
+from microlens.release.text_files import unpacked_name
 from microlens.release.whole_release import read_release
 
 RELEASE = "release"
@@ -121,9 +122,12 @@ def _unread(source: Path, tables: Tables, name: str) -> list[str]:
     """A note on files of the folder, or with the name of the file, that were not read."""
     if name in _WHOLE_FOLDERS:
         return []
-    beside = (
-        source.iterdir() if source.is_dir() else (path for path in source.parent.iterdir() if path.stem == source.stem)
+    stems = {Path(unpacked_name(source)).stem, tables.name}
+    entries = (
+        source.iterdir()
+        if source.is_dir()
+        else (path for path in source.parent.iterdir() if Path(unpacked_name(path)).stem in stems)
     )
-    names = sorted(path.name for path in beside if path.is_file() and path not in tables.files)
+    names = sorted(path.name for path in entries if path.is_file() and path not in tables.files)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return [f"not read: {', '.join(names[:5])}{more}"] if names else []

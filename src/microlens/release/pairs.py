@@ -18,7 +18,7 @@ from microlens.release.ids import TextIds
 from microlens.release.parquet_events import ParquetEvents
 from microlens.release.sorted_events import SortedEvents
 from microlens.release.text_blocks import BLOCK_BYTES, open_blocks
-from microlens.release.text_files import TextFile, first_line
+from microlens.release.text_files import TextFile, first_line, unpacked_name
 
 _SUFFIX_OF_SEQUENCES, _PARQUET = ".tsv", ".parquet"
 _ROWS = 1 << 22  # of a part
@@ -112,7 +112,7 @@ def pairs_of(events: Events, rows: int = _ROWS) -> Pairs:
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    return Path(unpacked_name(path).lower()).suffix
 
 
 def _is_sequence(path: Path, line: str) -> bool:

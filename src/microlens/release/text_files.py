@@ -34,6 +34,7 @@ NO_TEXT = {
     b"%PDF": "a PDF file",
 }
 MOST_TIMES_PACKED = 300  # maximum compression ratio; a table of numbers reaches 4, gzip at most about 1,000
+_PACKED = ".gz"
 _PIECE = 1 << 20
 _LONGEST_HEADER = 1 << 16  # bytes; only the beginning of a longer line is examined
 
@@ -120,6 +121,18 @@ def beginning_of(path: Path) -> str:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return ""
     return found[2] if found else ""
+
+
+def unpacked_name(path: Path) -> str:
+    """The name of a file without the suffix ``.gz``; :func:`read_text` reads it with and without."""
+    stem = path.name[: -len(_PACKED)]
+    return stem if stem and path.name.lower().endswith(_PACKED) else path.name
+
+
+def beside(path: Path, name: str) -> Path | None:
+    """The file ``name`` in the folder of ``path``, plain or else packed (``name.gz``); None if there is none."""
+    candidates = (path.with_name(name), path.with_name(name + _PACKED))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def shown(text: str, most: int = 80) -> str:

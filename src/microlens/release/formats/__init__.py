@@ -12,7 +12,7 @@ from microlens.release.formats.parquet import INTERACTIONS, read_parquet
 from microlens.release.formats.recbole import parts_beside, read_recbole
 from microlens.release.formats.s3rec import read_s3rec
 from microlens.release.formats.tables import Tables
-from microlens.release.text_files import TextFile, beginning_of, first_line
+from microlens.release.text_files import TextFile, beginning_of, first_line, unpacked_name
 
 _INTEGER = r"-?\d+"
 _DECIMAL = r"\d+(\.\d*)?"
@@ -27,9 +27,10 @@ class Format:
     Args:
         accepted: description for messages.
         read: reads the dataset whose file of interactions is given.
-        files: glob patterns of this file in a folder, in lower case.
+        files: glob patterns of this file in a folder, in lower case; a text file may also be packed (``.gz``).
         first_line: regular expression of its first line, for files of any name.
         needs_line: a file with the right name is of this format only if its first line is, too.
+        is_text: the file is a text file.
     """
 
     accepted: str
@@ -37,10 +38,12 @@ class Format:
     files: tuple[str, ...]
     first_line: str = r"(?!)"
     needs_line: bool = False
+    is_text: bool = True
 
     def is_named(self, path: Path) -> bool:
         """True if the name of ``path`` tells that it is a file of this format."""
-        named = path.is_file() and any(Path(path.name.lower()).match(pattern) for pattern in self.files)
+        name = Path((unpacked_name(path) if self.is_text else path.name).lower())
+        named = path.is_file() and any(name.match(pattern) for pattern in self.files)
         return named and (not self.needs_line or re.fullmatch(self.first_line, beginning_of(path)) is not None)
 
 
@@ -68,11 +71,13 @@ FORMATS: dict[str, Format] = {
         accepted="Parquet tables (a file of interactions, or the folder of interactions.parquet)",
         read=read_parquet,
         files=(INTERACTIONS,),
+        is_text=False,
     ),
     "huggingface": Format(
         accepted="datasets that the library datasets stored (the folder)",
         read=read_huggingface,
         files=STATES,
+        is_text=False,
     ),
     "movielens": Format(
         accepted="MovieLens' own files (the folder of u.data, ratings.dat or ratings.csv, or that file)",
@@ -103,7 +108,13 @@ def interactions_in(folder: Path, name: str | None = None) -> list[tuple[Path, s
     named = [(path, found) for path in entries if (found := named_format(path)) is not None]
     chosen = [(path, found) for path, found in named if name in (None, found)]
     parts = {part for path, found in chosen if found == "recbole" for part in (parts_beside(path) or ())[1:]}
-    return [(path, found) for path, found in chosen if path not in parts]
+    plain = {path for path, _ in chosen if unpacked_name(path) == path.name}
+    # Of a file and its packed copy, the file is read.
+    return [
+        (path, found)
+        for path, found in chosen
+        if path not in parts and (path in plain or path.with_name(unpacked_name(path)) not in plain)
+    ]
 
 
 def format_of_line(line: str) -> str | None:

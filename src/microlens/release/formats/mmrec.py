@@ -9,7 +9,7 @@ from microlens.errors import InputError
 from microlens.release.columns import ITEM, TIME, USER, columns_by_name
 from microlens.release.formats.tables import Tables, read_cells, read_events
 from microlens.release.given_split import part_numbers
-from microlens.release.text_files import first_line, read_text, shown
+from microlens.release.text_files import first_line, read_text, shown, unpacked_name
 
 ACCEPTED = "the columns userID and itemID, perhaps timestamp, and x_label (0, 1 or 2), separated by tabs"
 _LABEL = ("xlabel",)
@@ -40,7 +40,7 @@ def read_mmrec(path: Path) -> Tables:
     events, notes = read_events(text, cells.with_columns(labels), ACCEPTED)
     features = tuple(sorted(path.parent.glob("*_feat.npy")))
     return Tables(
-        name=path.stem,
+        name=Path(unpacked_name(path)).stem,
         files=(path, *features),
         events=events,
         features=features,

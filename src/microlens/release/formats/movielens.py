@@ -13,7 +13,7 @@ from microlens.errors import InputError
 from microlens.release.columns import ITEM, TAG, TIME, TITLE, USER, columns_by_name
 from microlens.release.formats.tables import Tables, filled, read_cells, read_events
 from microlens.release.item_table import Form, read_rows
-from microlens.release.text_files import TextFile, first_line, read_text, shown
+from microlens.release.text_files import TextFile, beside, first_line, read_text, shown, unpacked_name
 
 ACCEPTED = (
     "user, item, rating and timestamp in each row, separated by tabs (u.data), '::' (ratings.dat) or, under the header "
@@ -21,6 +21,7 @@ ACCEPTED = (
 )
 _RATINGS = ("user", "item", "rating", "timestamp")
 _OLD_ENCODING = "latin-1"
+_GENRES = "u.genre"
 _NO_GENRE = ("unknown", "(no genres listed)")
 _MOVIES = Form(columns={"item": ITEM, "title": TITLE, "tag": TAG}, keys=("item",), text="title")
 _BEFORE_GENRES = ("item", "title", "release date", "video release date", "address")
@@ -50,14 +51,15 @@ def read_movielens(path: Path) -> Tables:
         raise InputError(f"{path} is empty; expected {ACCEPTED}.")
     layout = _layout(found[2])
     events, notes = read_events(text, _read_ratings(text, layout, found[1], found[2]), ACCEPTED)
-    name = path.resolve().parent.name if path.name == layout.ratings else path.stem
-    films = path.with_name(layout.films)
-    if not films.is_file():
+    written = unpacked_name(path)
+    name = path.resolve().parent.name if written == layout.ratings else Path(written).stem
+    films = beside(path, layout.films)
+    if films is None:
         return Tables(name=name, files=(path,), events=events, notes=(*text.notes, *notes))
     table, more = layout.read_films(films)
     return Tables(
         name=name,
-        files=(path, films, films.with_name("u.genre")),
+        files=(path, films, *([genres] if (genres := beside(path, _GENRES)) else [])),
         events=events,
         titles=filled(table, "title"),
         tags=filled(table.filter(~pl.col("tag").is_in(_NO_GENRE)), "tag"),
@@ -86,7 +88,7 @@ def _read_ratings(text: TextFile, layout: _Layout, first: int, line: str) -> pl.
 def _read_films_with_flags(path: Path) -> tuple[pl.DataFrame, list[str]]:
     """Films of ``u.item``, whose genres are columns of 0 and 1 in the order of ``u.genre``."""
     text = read_text(path, _OLD_ENCODING)
-    genres = _genres(path.with_name("u.genre"))
+    genres = _genres(beside(path, _GENRES))
     found = first_line(text.content)
     width = found[2].count("|") + 1 if found else 0
     flags = genres if genres and width == len(_BEFORE_GENRES) + len(genres) else None
@@ -100,9 +102,9 @@ def _read_films_with_flags(path: Path) -> tuple[pl.DataFrame, list[str]]:
     return cells.select("item", "title", tag.alias("tag")), text.notes
 
 
-def _genres(path: Path) -> list[str]:
+def _genres(path: Path | None) -> list[str]:
     """The genres in ``u.genre``, lines such as Action|1, in order of their numbers; empty if there is no such file."""
-    if not path.is_file():
+    if path is None:
         return []
     text, accepted = read_text(path, _OLD_ENCODING), "lines such as Action|1"
     cells = read_cells(text, "|", ("genre", "number"), accepted)

@@ -15,7 +15,7 @@ from microlens.release.columns import ITEM, LIKES, TAG, TIME, TITLE, USER, VIEWS
 from microlens.release.formats.tables import Tables, counts, filled, read_cells, read_events, text_ids_of
 from microlens.release.given_split import PARTS
 from microlens.release.ids import TextIds
-from microlens.release.text_files import TextFile, first_line, read_text, shown
+from microlens.release.text_files import TextFile, beside, first_line, read_text, shown, unpacked_name
 
 ACCEPTED = (
     "a header such as user_id:token TAB item_id:token TAB timestamp:float with the types token, token_seq, float and "
@@ -50,7 +50,7 @@ class _Header:
 
 
 def read_recbole(path: Path) -> Tables:
-    """Read a ``.inter`` file and, if there is one, the ``.item`` file of the same name.
+    """Read a ``.inter`` file and, if there is one, the ``.item`` file of the same name, each plain or packed (``.gz``).
 
     If ``NAME.train.inter``, ``NAME.valid.inter`` and ``NAME.test.inter`` are given by the first of them, they are read
     together, as a split.
@@ -66,13 +66,13 @@ def read_recbole(path: Path) -> Tables:
     files: tuple[Path, ...]
     if parts is None:
         events, notes = _read_events(path)
-        name = path.stem
+        name = Path(unpacked_name(path)).stem
     else:
         events, notes = _read_parts(parts)
-        name = _PART.sub("", path.name)
+        name = _PART.sub("", unpacked_name(path))
     files = parts or (path,)
-    described = path.with_name(f"{name}.item")
-    if not described.is_file():
+    described = beside(path, f"{name}.item")
+    if described is None:
         return Tables(name=name, files=files, events=events, notes=notes)
     items = _read_items(described)
     return replace(items, name=name, files=(*files, described), events=events, notes=(*notes, *items.notes))
@@ -80,9 +80,13 @@ def read_recbole(path: Path) -> Tables:
 
 def parts_beside(path: Path) -> tuple[Path, ...] | None:
     """The files of a split (train, valid, test) if ``path`` is its train part, else None."""
-    found = _PART.search(path.name)
-    paths = tuple(path.with_name(_PART.sub(f".{part}.inter", path.name)) for part in PARTS)
-    return paths if found and found["part"] == PARTS[0] and all(one.is_file() for one in paths) else None
+    written = unpacked_name(path)
+    found = _PART.search(written)
+    if found is None or found["part"] != PARTS[0]:
+        return None
+    others = [beside(path, _PART.sub(f".{part}.inter", written)) for part in PARTS[1:]]
+    paths = (path, *(one for one in others if one is not None))
+    return paths if len(paths) == len(PARTS) else None
 
 
 def _read_parts(paths: tuple[Path, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -160,7 +164,7 @@ def _read_items(path: Path) -> Tables:
         cells = cells.with_columns(pl.col("tag").str.strip_chars().str.split(" ").list.first())
     titles, tags = (filled(cells, name) if name in cells.columns else None for name in ("title", "tag"))
     return Tables(
-        name=path.stem,
+        name=Path(unpacked_name(path)).stem,
         files=(path,),
         events=pl.DataFrame(),
         titles=titles,

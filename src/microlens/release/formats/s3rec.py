@@ -6,7 +6,7 @@ import polars as pl
 
 from microlens.errors import InputError
 from microlens.release.formats.tables import Tables, read_events
-from microlens.release.text_files import lines_of, read_text
+from microlens.release.text_files import lines_of, read_text, unpacked_name
 
 ACCEPTED = "a user and the user's items separated by blanks in each line, oldest first"
 
@@ -31,4 +31,4 @@ def read_s3rec(path: Path) -> Tables:
         raise InputError(f"{path}, line {line}: '{user}' has no items; expected {ACCEPTED}.")
     cells = rows.with_columns(pl.col("item").str.split(" ")).explode("item").filter(pl.col("item") != "")
     events, notes = read_events(text, cells, ACCEPTED)
-    return Tables(name=path.stem, files=(path,), events=events, notes=(*text.notes, *notes))
+    return Tables(name=Path(unpacked_name(path)).stem, files=(path,), events=events, notes=(*text.notes, *notes))
