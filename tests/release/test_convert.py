@@ -200,6 +200,7 @@ def test_text_ids_of_s3rec_need_the_format(tmp_path: Path) -> None:
         ("x.inter", INTER.encode() + b"1\tb\xe9\t3\t978300760\n", "line 2: the byte 0xe9 is not UTF-8"),
         ("x.inter", "user_id:token\titem_id_list:token_seq\titem_id:token\n", "line 1: 'item_id_list' holds sequences"),
         ("x.inter", "user_id:token\titem_id:token\n1\ta b\n", r"x\.inter: the item id 'a b' holds a blank"),
+        ("x.inter", INTER + "1\t2\t3\t2023-01-01T08:00+24:00\n", r"line 2: '.*' has an impossible time zone"),
         ("u.data", "\n \n", r"u\.data is empty; expected user, item, rating and timestamp"),
         ("u.data", U_DATA + "1 2 3 978300760\n", "line 4: 1 column instead of 4"),
         ("u.data", U_DATA + "1\t2\t3\tx\n", "line 4: 'x' is not a time"),

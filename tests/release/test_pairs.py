@@ -1,6 +1,7 @@
 """Reading interactions: what users really have, and what is refused."""
 
 import gzip
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +124,7 @@ DAY = 1_672_531_200_000  # the first of 2023, in milliseconds
         (("2023-01-01 00:00:00", "2023-01-02"), (DAY, DAY + 86_400_000), "ISO 8601, taken as UTC"),
         (("2023-01-01T08:00+08:00", "2022-12-31 19:00:01-0500"), (DAY, DAY + 1000), "ISO 8601, stored"),
         (("1969-12-31", "1970-01-01"), (-86_400_000, 0), "ISO 8601"),
+        (("2023-01-01T23:59+23:59", "2022-12-31T00:02-2359"), (DAY, DAY + 60_000), "ISO 8601"),
         (("3", "100000"), (3, 100_000), "they are kept as they are"),
         ((str(LEAST), str(MOST)), (LEAST, MOST), "they are kept as they are"),
         ((str(LEAST), "1672531200000", str(MOST)), (LEAST, DAY, MOST), None),
@@ -150,6 +152,13 @@ def test_times_become_milliseconds_and_what_they_were_is_said(
         (("2023-01-01", "1672531200"), "line 3: '1672531200' has another format than '2023-01-01' above"),
         (("2023-01-01T00:00:00Z", "2023-01-01T00:00:00"), "line 3: '2023-01-01T00:00:00' has a time zone, or has none"),
         (("2023-01-01", "2023-02-30"), "line 3: '2023-02-30' is not a time"),
+        *(
+            (
+                ("2023-01-01T08:00:00-23:59", f"2023-01-01T08:00:00{zone}"),
+                rf"line 3: '2023-01-01T08:00:00{re.escape(zone)}' has an impossible time zone",
+            )
+            for zone in ("+25:00", "+24:00", "-24", "+99:99", "+0060", " +00:75", "-23:60")
+        ),
         (
             ("31/12/2023",),
             "line 2: '31/12/2023' is not a time; expected times in one format: whole or decimal numbers",

@@ -190,6 +190,8 @@ def test_a_time_window_is_given_in_iso_8601_too(release: Path, tmp_path: Path) -
         ({}, "no condition is given"),
         ({"warm": 0}, "warm is 0; it must be at least 1"),
         ({"start": "yesterday"}, "start: 'yesterday' is not a time"),
+        ({"start": "2020-01-01T00:00+25:00"}, "start: '.*' has an impossible time zone"),
+        ({"end": "2020-01-01T00:00-00:60"}, "end: '.*' has an impossible time zone"),
         ({"user_core": 4}, "nothing of .* is left after the step 'users with 4"),
     ],
 )

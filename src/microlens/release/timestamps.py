@@ -19,6 +19,7 @@ _ISO = (
 # A number is a time in a unit if it falls between 1989 and 2103; the ranges of the units do not overlap.
 _EARLIEST, _LATEST = 600_000_000, 4_200_000_000
 _UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
+_MOST_HOURS, _MOST_MINUTES = 23, 59  # of a time zone, as in Python's datetime
 _INT64 = 1 << 63
 _ROUNDED_UP = _INT64 - 512  # integers from here on are 2**63 as decimals
 
@@ -198,14 +199,17 @@ class _Format:
         parts = text.str.extract_groups(_ISO).struct.unnest()
         same_zone = parts["zone"].is_not_null() == self.has_zone
         _require(same_zone, f"has a time zone, or has none, unlike '{self.first}' above", text, rows)
+        hours, minutes = (parts[name].fill_null("0").cast(pl.Int64) for name in ("hours", "minutes"))
+        possible = (hours <= _MOST_HOURS) & (minutes <= _MOST_MINUTES)
+        _require(possible, "has an impossible time zone (at most 23 hours and 59 minutes)", text, rows)
         clock = pl.concat_str(
             pl.col("day").str.replace_all("/", "-"),
             pl.lit(" "),
             pl.col("minute").fill_null("00:00"),
             pl.col("second").fill_null(":00").str.replace(",", "."),
         ).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
-        ahead = pl.col("hours").fill_null("0").cast(pl.Int64) * 60 + pl.col("minutes").fill_null("0").cast(pl.Int64)
-        ahead = pl.when(pl.col("sign") == "-").then(-ahead).otherwise(ahead)
+        size = hours * 60 + minutes
+        ahead = pl.when(pl.col("sign") == "-").then(-size).otherwise(size)
         moments = parts.select((clock.cast(pl.Int64) - ahead * 60_000_000).alias("timestamp")).to_series()
         _require(moments.is_not_null(), "is not a time", text, rows)
         return moments
