@@ -463,7 +463,7 @@ def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
     [
         ({"users": 9}, "users is 9; a synthetic release accepts 10 or more."),
         ({"items": 11}, "items is 11; a synthetic release accepts 12 or more."),
-        ({"seed": -1}, "seed is -1; a synthetic release accepts 0 or more."),
+        ({"seed": -1}, "seed is -1; accepted are integers from 0 to 9,223,372,036,854,775,807."),
         ({"workers": 0}, "workers is 0; a synthetic release accepts 1 or more."),
     ],
 )

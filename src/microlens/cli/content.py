@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from microlens.cli.engine_options import EngineOption, RayAddressOption
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.output import bar, console
 from microlens.errors import InputError
+from microlens.seeds import LARGEST_SEED
 
 
 def features(

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from microlens.cli.engine_options import EngineOption, RayAddressOption
-from microlens.cli.output import LARGEST_SEED, bar, console, size_in_bytes
+from microlens.cli.output import bar, console, size_in_bytes
+from microlens.seeds import LARGEST_SEED
 
 
 def synth(
     out: Annotated[Path, typer.Argument(help="Output folder of the release.")],
     users: Annotated[int, typer.Option(max=100_000_000, help="Number of users.")] = 2000,
     items: Annotated[int, typer.Option(max=10_000_000, help="Number of videos.")] = 400,
-    seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Seed of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all random numbers.")] = 0,
     interactions_only: Annotated[
         bool,
         typer.Option("--interactions-only", help="Write interactions only, of any number, in the shape of MicroLens."),

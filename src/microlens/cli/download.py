@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microlens.cli.engine_options import EngineOption, RayAddressOption
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.output import bar, console
 from microlens.errors import InputError
+from microlens.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -33,7 +34,7 @@ def download(
     items: Annotated[
         str | None, typer.Option(help="Items of covers and videos: a number of random ones, or a file of ids.")
     ] = None,
-    seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Seed of the random items.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random items.")] = 0,
     mirror: Annotated[str | None, typer.Option(help="Base address in place of the official one.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of files at a time.")] = 8,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and its size.")] = False,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.output import bar, console
+from microlens.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from microlens.quantization.report import CodeReport

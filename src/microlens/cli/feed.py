@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.output import bar, console
 from microlens.feed import DEFAULT_EVENTS, require_packages
+from microlens.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from microlens.feed.off_policy import PolicyEstimate

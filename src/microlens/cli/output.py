@@ -8,7 +8,6 @@ import typer
 from microlens.runs.terminal import Console
 
 console = Console()
-LARGEST_SEED = 2**63 - 1  # accepted by NumPy, PyTorch and JSON alike
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microlens.cli.output import LARGEST_SEED, bar, console
+from microlens.cli.output import bar, console
 from microlens.errors import InputError
+from microlens.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from microlens.subsets.subset import Subset
@@ -71,7 +72,7 @@ def sample_release(
     release: _Release,
     out: _Out,
     users: Annotated[int, typer.Option(min=1, max=_LARGEST, help="Number of users.")],
-    seed: Annotated[int, typer.Option(max=LARGEST_SEED, help="Seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draw.")] = 0,
     renumber: _Renumber = False,
 ) -> None:
     """Write all interactions of some users, drawn at random, with the titles, tags and media of their items."""

@@ -26,6 +26,7 @@ from microlens.engines.local import LocalEngine
 from microlens.errors import InputError
 from microlens.files.addresses import absolute, is_address
 from microlens.files.writing import write_text
+from microlens.seeds import checked_seed
 
 READ_BY_PREPARE = ("pairs", "titles", "tags", "likes", "comments", "readme", "covers", "videos")
 """The kinds that are fetched by default."""
@@ -126,6 +127,7 @@ def plan_release(
 
 
 def _job(name: str, out: Path | str, only: Sequence[str] | None, items: Choice, seed: int, jobs: int) -> _Job:
+    seed = checked_seed(seed)
     chosen = find_set(name)
     if wrong := sorted(set(only or ()) - set(chosen.kinds)):
         raise InputError(f"{chosen.title} has no {wrong[0]}; its kinds are {', '.join(chosen.kinds)}.")

@@ -17,6 +17,7 @@ import polars as pl
 from microlens.files.progress_bar import OnProgress
 from microlens.files.writing import renamed_when_complete
 from microlens.release.synthetic_world import check_minimum
+from microlens.seeds import checked_seed
 
 Int64 = npt.NDArray[np.int64]
 MEAN_LENGTH = 7.2
@@ -50,11 +51,12 @@ def write_interactions_only(
         The number of interactions, some of which repeat an item of the user.
 
     Raises:
-        InputError: ``folder`` exists, ``folder.partial`` holds other files, or a number is below its minimum.
+        InputError: ``folder`` exists, ``folder.partial`` holds other files, or a number is not accepted.
     """
     check_minimum("users", users, 1)
     check_minimum("items", items, 1)
     check_minimum("mean_length", mean_length, SHORTEST)
+    seed = checked_seed(seed)
     with renamed_when_complete(folder, (_NAME,)) as unfinished:
         offsets = _offsets(users, mean_length, seed)
         with (unfinished / _NAME).open("wb") as file:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from microlens.errors import InputError
 from microlens.release.synthetic_media import ATTRIBUTES, COLOURS, Look
+from microlens.seeds import checked_seed
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -74,11 +75,11 @@ def build_world(users: int = 2000, items: int = 400, seed: int = 0) -> World:
     """Draw items, preferences and interactions; writes nothing.
 
     Raises:
-        InputError: there are too few users or items, or the seed is negative.
+        InputError: there are too few users or items, or ``seed`` is no seed.
     """
     check_minimum("users", users, LEAST_USERS)
     check_minimum("items", items, LEAST_ITEMS)
-    check_minimum("seed", seed, 0)
+    seed = checked_seed(seed)
     rng = np.random.default_rng([seed])
     is_new = np.zeros(items, dtype=np.bool_)
     is_new[rng.choice(items, max(2, round(NEW_ITEMS * items)), replace=False)] = True

@@ -10,6 +10,7 @@ from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.files.writing import check_is_new
 from microlens.release.whole_release import read_release
+from microlens.seeds import checked_seed
 from microlens.subsets.subset import Step, Subset, write_subset
 
 
@@ -17,8 +18,9 @@ def sample_users(events: pl.DataFrame, users: int, seed: int) -> pl.DataFrame:
     """All events of ``users`` users drawn at random, in order.
 
     Raises:
-        InputError: there are fewer users.
+        InputError: there are fewer users, or ``seed`` is no seed.
     """
+    seed = checked_seed(seed)
     everyone = events["user"].unique().sort()
     if not 1 <= users <= len(everyone):
         raise InputError(f"users is {users}; the release has {len(everyone):,} users.")
@@ -49,9 +51,11 @@ def sample_release(
         on_progress: called with (done, total) media files.
 
     Raises:
-        InputError: the release cannot be read or has fewer users, or ``out`` exists. Nothing is written in these cases.
+        InputError: the release cannot be read or has fewer users, ``seed`` is no seed, or ``out`` exists. Nothing is
+            written in these cases.
     """
     check_is_new(Path(out))
+    seed = checked_seed(seed)
     tables = read_release(Path(release))
     events = sample_users(tables.events, users, seed)
     steps = [Step.of("release", tables.events), Step.of(f"{users:,} users drawn at random, seed {seed}", events)]
