@@ -453,8 +453,9 @@ def test_a_thesis_in_a_folder_of_ours_survives_too(tmp_path: Path, monkeypatch: 
 
 
 def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"exists already; name a folder that does not\."):
-        write_release(tmp_path)
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(InputError, match=r"exists already; name a folder that does not\."):
+            write_release(folder)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,6 +56,13 @@ def test_what_is_no_release_is_refused(tmp_path: Path) -> None:
         write_interactions_only(tmp_path / "x", users=5, items=5)
 
 
+def test_the_folder_may_be_text(tmp_path: Path) -> None:
+    assert write_interactions_only(str(tmp_path / "x"), users=5, items=5) >= 25
+    assert (tmp_path / "x" / "synthetic_pairs.csv").is_file()
+    with pytest.raises(InputError, match="x exists already"):
+        write_interactions_only(str(tmp_path / "x"), users=5, items=5)
+
+
 def test_the_command_writes_them(tmp_path: Path) -> None:
     options = ("--interactions-only", "--users", "30", "--items", "9", "--mean-length", "6")
     status, told, _ = run_command("data", "synth", tmp_path / "out", *options)

@@ -2,7 +2,9 @@
 
 import shutil
 from collections import Counter
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -185,13 +187,51 @@ def test_a_time_window_is_given_in_iso_8601_too(release: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (datetime(2020, 9, 13, 12, 26, 42, tzinfo=UTC), datetime(2020, 9, 13, 12, 26, 45, tzinfo=UTC)),
+        (datetime(2020, 9, 13, 12, 26, 42), datetime(2020, 9, 13, 12, 26, 45)),
+        (datetime(2020, 9, 13, 12, 26, 41, 999_000, UTC), datetime(2020, 9, 13, 12, 26, 44, 1000, UTC)),
+        (
+            datetime(2020, 9, 13, 20, 26, 42, tzinfo=timezone(timedelta(hours=8))),
+            datetime(2020, 9, 13, 7, 26, 45, tzinfo=timezone(timedelta(hours=-5))),
+        ),
+        (1_600_000_002, 1_600_000_004.5),
+        (np.int64(1_600_000_002_000), np.float64(1_600_000_004.5)),
+        ("1600000002", datetime(2020, 9, 13, 12, 26, 45, tzinfo=UTC)),
+    ],
+)
+def test_a_time_window_is_given_in_any_form(release: Path, tmp_path: Path, start: Any, end: Any) -> None:
+    ml.filter_release(release, tmp_path / "out", start=start, end=end)
+    assert [time for _, _, time in rows_of(read_release(tmp_path / "out").events)] == [
+        1_600_000_000_000 + 1000 * second for second in (2, 3, 4)
+    ]
+
+
+def test_a_time_window_of_dates_and_of_pandas(release: Path, tmp_path: Path) -> None:
+    ml.filter_release(release, tmp_path / "day", start=date(2020, 9, 13), end=date(2020, 9, 14))
+    assert len(read_release(tmp_path / "day").events) == len(PAIRS)
+    with pytest.raises(InputError, match=r"nothing of .* is left after the step 'from 2020-09-14'"):
+        ml.filter_release(release, tmp_path / "later", start=date(2020, 9, 14))
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (make setup)")
+    ml.filter_release(release, tmp_path / "out", start=pandas.Timestamp("2020-09-13 12:26:46"))
+    assert len(read_release(tmp_path / "out").events) == 3
+    with pytest.raises(InputError, match="start=NaT is not a time"):
+        ml.filter_release(release, tmp_path / "missing", start=pandas.NaT)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "no condition is given"),
+        ({}, "no condition is given that could remove anything; name start, end, or a number above 1 for warm"),
+        ({"warm": 1, "user_core": 1}, "no condition is given that could remove anything"),
+        ({"start": [2020]}, r"start=\[2020\] is not a time; accepted are dates, datetimes, and times in one format"),
+        ({"start": True}, "start=True is not a time"),
+        ({"end": float("nan")}, "end='nan' is not a time"),
         ({"warm": 0}, "warm is 0; it must be at least 1"),
-        ({"start": "yesterday"}, "start: 'yesterday' is not a time"),
-        ({"start": "2020-01-01T00:00+25:00"}, "start: '.*' has an impossible time zone"),
-        ({"end": "2020-01-01T00:00-00:60"}, "end: '.*' has an impossible time zone"),
+        ({"start": "yesterday"}, "start='yesterday' is not a time"),
+        ({"start": "2020-01-01T00:00+25:00"}, "start='.*' has an impossible time zone"),
+        ({"end": "2020-01-01T00:00-00:60"}, "end='.*' has an impossible time zone"),
         ({"user_core": 4}, "nothing of .* is left after the step 'users with 4"),
     ],
 )
@@ -236,5 +276,15 @@ def test_the_commands(release: Path, tmp_path: Path) -> None:
     status, out, _ = run_command("data", "sample", release, tmp_path / "few", "--users", 2)
     assert "2 users drawn at random, seed 0: 2 users" in out
     assert "Next: microlens data prepare" in out
+    for conditions, sentence in (
+        ((), "no condition is given that could remove anything; name --from, --to, or a number above 1 for --warm, "
+             "--min-length, --k-core, --user-core or --item-core."),
+        (("--warm", 1, "--k-core", 1), "no condition is given that could remove anything; name --from, --to, or a "),
+        (("--from", "2024-13-01"), "microlens: --from '2024-13-01' is not a time; accepted are times in one format"),
+        (("--to", "soon"), "microlens: --to 'soon' is not a time; accepted are"),
+        (("--to", ""), "microlens: --to '' is not a time; accepted are"),
+    ):  # fmt: skip
+        status, _, error = run_command("data", "filter", release, tmp_path / "none", *conditions)
+        assert (status, sentence in error) == (2, True), error
     status, _, error = run_command("data", "filter", release, tmp_path / "both", "--k-core", 2, "--user-core", 2)
     assert (status, "--k-core is given beside" in error) == (2, True)

@@ -1,6 +1,7 @@
 """The command line. Commands import what they need when they run, so that help and data commands start quickly."""
 
 import gc
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -88,6 +89,11 @@ _FLAGS = {
     "source=DATASET": "--source DATASET",
     "mix=True": "--mix",
     "users=[ID]": "--user ID",
+    "start='": "--from '",
+    "end='": "--to '",
+    "start, end, or a number above 1 for warm, min_length, user_core or item_core": (
+        "--from, --to, or a number above 1 for --warm, --min-length, --k-core, --user-core or --item-core"
+    ),
 }
 # click's UsageError, the base class of all errors in arguments; newer versions of typer have a copy of their own.
 _UsageError = typer.BadParameter.__bases__[0]
@@ -133,6 +139,6 @@ def _usage(error: Any) -> str:
 
 def _fail(sentence: str, status: int = 2) -> NoReturn:
     for argument, flag in _FLAGS.items():
-        sentence = sentence.replace(argument, flag)
+        sentence = re.sub(rf"(?<![\w-]){re.escape(argument)}", flag, sentence)
     Console(stderr=True).print(f"microlens: {one_line(sentence)}")
     sys.exit(status)

@@ -29,7 +29,7 @@ _WRITTEN = (
 
 
 def write_release(
-    folder: Path,
+    folder: str | Path,
     *,
     users: int = 2000,
     items: int = 400,
@@ -51,6 +51,7 @@ def write_release(
         InputError: `folder` exists, `folder.partial` holds other files, an argument is below its minimum, or worker
             processes do not start.
     """
+    folder = Path(folder)
     check_is_new(folder)
     if workers is not None:
         check_minimum("workers", workers, 1)

@@ -29,7 +29,7 @@ _NAME = "synthetic_pairs.csv"
 
 
 def write_interactions_only(
-    folder: Path,
+    folder: str | Path,
     *,
     users: int,
     items: int,
@@ -53,6 +53,7 @@ def write_interactions_only(
     Raises:
         InputError: ``folder`` exists, ``folder.partial`` holds other files, or a number is not accepted.
     """
+    folder = Path(folder)
     check_minimum("users", users, 1)
     check_minimum("items", items, 1)
     check_minimum("mean_length", mean_length, SHORTEST)

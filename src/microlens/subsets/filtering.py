@@ -12,22 +12,22 @@ from microlens.files.writing import check_is_new
 from microlens.release.whole_release import read_release
 from microlens.subsets.k_core import Numbers, frequent, k_core
 from microlens.subsets.subset import Step, Subset, write_subset
-from microlens.subsets.windows import in_window, moment
+from microlens.subsets.windows import Moment, in_window, moment
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """Conditions on the interactions of a release, applied in this order.
 
-    1. Interactions before ``start`` (a number or ISO 8601), or not before ``end``, are removed.
+    1. Interactions before ``start`` (see :data:`microlens.subsets.windows.Moment`), or not before ``end``, are removed.
     2. Items with fewer than ``warm`` interactions are removed, once, as in the paper's Warm-20.
     3. Users with fewer than ``min_length`` interactions are removed, once.
     4. Users with fewer than ``user_core`` and items with fewer than ``item_core`` interactions are removed until none
        is left, so that the result is a k-core.
     """
 
-    start: str | None = None
-    end: str | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     warm: int = 1
     min_length: int = 1
     user_core: int = 1
@@ -43,7 +43,10 @@ class Filter:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not self._conditions():
-            raise InputError("no condition is given; name at least one of start, end, warm, min_length and k_core.")
+            raise InputError(
+                "no condition is given that could remove anything; name start, end, or a number above 1 for warm, "
+                "min_length, user_core or item_core."
+            )
 
     def _conditions(self) -> bool:
         cores = (self.warm, self.min_length, self.user_core, self.item_core)
@@ -71,7 +74,7 @@ class Filter:
         if "timestamp" not in events.columns:
             raise InputError("the release has no timestamps, so it has no time window; it needs NAME_pairs.csv.")
         start, end = (
-            None if text is None else moment(text, name) for name, text in (("start", self.start), ("end", self.end))
+            None if at is None else moment(at, name) for name, at in (("start", self.start), ("end", self.end))
         )
         return events.filter(in_window(events["timestamp"], start, end))
 
@@ -89,8 +92,8 @@ def filter_release(
     release: str | Path,
     out: str | Path,
     *,
-    start: str | None = None,
-    end: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
     warm: int = 1,
     min_length: int = 1,
     user_core: int = 1,
@@ -105,7 +108,8 @@ def filter_release(
     Args:
         release: release folder.
         out: folder of the new release; must not exist.
-        start: keep interactions from this time on: a number as in the release, or ISO 8601 such as 2023-01-31.
+        start: keep interactions from this time on: a number as in the release, ISO 8601 such as 2023-01-31, or a date
+            or datetime, in UTC if it has no time zone.
         end: keep interactions before this time.
         warm: then remove items with fewer interactions, once.
         min_length: then remove users with fewer interactions, once.
