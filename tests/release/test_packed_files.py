@@ -80,3 +80,42 @@ def test_preparing_a_packed_source_names_the_command(tmp_path: Path) -> None:
     for kind, hinted in (("recbole", "RecBole's"), ("mmrec", "MMRec's"), ("movielens 1m", "MovieLens'")):
         with pytest.raises(InputError, match=f"microlens data convert reads {hinted}"):
             find_release(write(tmp_path / kind, packed(DATASETS[kind], "all")))
+
+
+DAMAGES = {
+    "only the mark": lambda whole: whole[:2],
+    "cut in the header": lambda whole: whole[:7],
+    "cut in the middle": lambda whole: whole[: len(whole) // 2],
+    "cut at the end": lambda whole: whole[:-1],
+    "no gzip": lambda whole: whole[:2] + b"no gzip",
+    "another byte": lambda whole: whole[:20] + bytes([whole[20] ^ 255]) + whole[21:],
+    "another checksum": lambda whole: whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:],
+    "more behind it": lambda whole: whole + b"more",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", DATASETS)
+def test_a_damaged_file_is_called_so(tmp_path: Path, kind: str, damage: str) -> None:
+    first, text = next(iter(DATASETS[kind].items()))
+    rows = text.splitlines(keepends=True)[-1] * 9000  # more than is looked at to recognise a format
+    for number, content in enumerate((text, text + rows)):
+        broken = DAMAGES[damage](gzip.compress(content))
+        for name in (first, f"{first}.gz", "mine.txt", "mine.gz"):
+            source = write(tmp_path / f"{number} {name}", {**packed(DATASETS[kind], "all"), name: broken}) / name
+            with pytest.raises(InputError, match=r" is a damaged gzip file \(.+\); copy it again\.$") as caught:
+                convert(source, tmp_path / "out")
+            assert str(source) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("which", [0, -1])
+@pytest.mark.parametrize("kind", sorted(DATASETS.keys() - {"s3rec"}))
+def test_a_damaged_file_of_a_folder_is_called_so(tmp_path: Path, kind: str, which: int, damage: str) -> None:
+    files = packed(DATASETS[kind], "all")
+    name = [name for name in files if not name.endswith(".user.gz")][which]
+    source = write(tmp_path / "data", files | {name: DAMAGES[damage](files[name])})
+    with pytest.raises(InputError, match=rf"{name} is a damaged gzip file"):
+        convert(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from microlens.release.folder import holds_pairs
 from microlens.release.formats import FORMATS, format_of, interactions_in
 from microlens.release.formats.tables import Tables
 from microlens.release.given_split import PARTS
-from microlens.release.text_files import unpacked_name
+from microlens.release.text_files import check_beginning, unpacked_name
 from microlens.release.whole_release import read_release
 
 RELEASE = "release"
@@ -93,6 +93,7 @@ def _read(source: Path, name: str | None) -> tuple[Tables, str]:
         return _read_folder(source, name)
     found = name or format_of(source)
     if found is None:
+        check_beginning(source)  # a damaged file does not tell its format
         raise InputError(f"{source} is in no known format; accepted are {_ACCEPTED}.")
     return FORMATS[found].read(source), found
 

@@ -35,6 +35,7 @@ NO_TEXT = {
 }
 MOST_TIMES_PACKED = 300  # maximum compression ratio; a table of numbers reaches 4, gzip at most about 1,000
 _PACKED = ".gz"
+_DAMAGES = (EOFError, zlib.error, gzip.BadGzipFile)
 _PIECE = 1 << 20
 _LONGEST_HEADER = 1 << 16  # bytes; only the beginning of a longer line is examined
 
@@ -113,14 +114,15 @@ def first_line(content: bytes) -> tuple[int, int, str] | None:
 
 def beginning_of(path: Path) -> str:
     """The first non-blank line of a file, or its beginning; empty if the file is blank or a damaged gzip file."""
-    with path.open("rb") as file:
-        is_packed = file.read(len(GZIP)) == GZIP
     try:
-        with gzip.open(path) if is_packed else path.open("rb") as file:
-            found = first_line(file.read(_LONGEST_HEADER).removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n"))
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return _beginning(path)
+    except InputError:
         return ""
-    return found[2] if found else ""
+
+
+def check_beginning(path: Path) -> None:
+    """Raise InputError if a file is a gzip file whose beginning is damaged."""
+    _beginning(path)
 
 
 def unpacked_name(path: Path) -> str:
@@ -141,6 +143,21 @@ def shown(text: str, most: int = 80) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in cut)
 
 
+def _beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        is_packed = file.read(len(GZIP)) == GZIP
+    try:
+        with gzip.open(path) if is_packed else path.open("rb") as file:
+            found = first_line(file.read(_LONGEST_HEADER).removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n"))
+    except _DAMAGES as error:
+        raise _damaged(path, error) from None
+    return found[2] if found else ""
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is a damaged gzip file ({shown(str(error))}); copy it again.")
+
+
 def _unpacked(path: Path, raw: bytes) -> bytes:
     most = max(1 << 26, MOST_TIMES_PACKED * len(raw))
     pieces, size = [], 0
@@ -151,8 +168,8 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
                 size += len(piece)
                 if size > most:
                     raise InputError(f"{path} unpacks to more than {MOST_TIMES_PACKED} times its size; unpack it.")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a damaged gzip file ({shown(str(error))}); copy it again.") from None
+    except _DAMAGES as error:
+        raise _damaged(path, error) from None
     return b"".join(pieces)
 
 
