@@ -105,6 +105,7 @@ def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, name: str, c
     assert len(str(caught.value)) < len(str(tmp_path)) + 400
 
 
+ARABIC = "+08:00".translate({ord("0"): 0x660, ord("8"): 0x668})  # digits that int() reads, and polars does not
 DAY = 1_672_531_200_000  # the first of 2023, in milliseconds
 
 
@@ -163,6 +164,11 @@ def test_times_become_milliseconds_and_what_they_were_is_said(
             ("31/12/2023",),
             "line 2: '31/12/2023' is not a time; expected times in one format: whole or decimal numbers",
         ),
+        *(
+            (("2023-01-01T08:00:00Z", time), "line 3: '.*' is not a time")
+            for time in (f"2023-01-01T08:00:00{ARABIC}", f"2023-01-01T08:00:00.{ARABIC[1]}Z", ARABIC[1:3] * 5)
+        ),
+        (("5.5", f"5.{ARABIC[2]}"), "line 3: '.*' is not a time"),
         (("5", ""), "line 3: '' is not a time"),
         (("nan", "5"), "line 2: 'nan' is not a time"),
         (("1e30", "5"), "line 2: '1e30' is beyond 64-bit integers"),

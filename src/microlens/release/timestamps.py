@@ -9,12 +9,13 @@ ACCEPTED = (
     "ISO 8601 such as 2024-05-31T12:00:00Z"
 )
 
-_WHOLE = r"^[+-]?\d+(\.0*)?$"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+# Digits are written as [0-9]: \d is also those of other scripts, which are not parsed.
+_WHOLE = r"^[+-]?[0-9]+(\.0*)?$"
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 _ISO = (
-    r"^(?<day>\d{4}[-/]\d{1,2}[-/]\d{1,2})"
-    r"(?:[T ](?<minute>\d{1,2}:\d\d)(?<second>:\d\d(?:[.,]\d{1,9})?)?"
-    r"(?<zone> ?(?:Z|UTC|GMT|(?<sign>[+-])(?<hours>\d\d)(?::?(?<minutes>\d\d))?))?)?$"
+    r"^(?<day>[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2})"
+    r"(?:[T ](?<minute>[0-9]{1,2}:[0-9]{2})(?<second>:[0-9]{2}(?:[.,][0-9]{1,9})?)?"
+    r"(?<zone> ?(?:Z|UTC|GMT|(?<sign>[+-])(?<hours>[0-9]{2})(?::?(?<minutes>[0-9]{2}))?))?)?$"
 )
 # A number is a time in a unit if it falls between 1989 and 2103; the ranges of the units do not overlap.
 _EARLIEST, _LATEST = 600_000_000, 4_200_000_000
