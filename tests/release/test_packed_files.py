@@ -82,6 +82,19 @@ def test_preparing_a_packed_source_names_the_command(tmp_path: Path) -> None:
             find_release(write(tmp_path / kind, packed(DATASETS[kind], "all")))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("kind", DATASETS)
+def test_a_format_is_recognised_in_every_encoding(tmp_path: Path, kind: str, encoding: str) -> None:
+    first, text = next(iter(DATASETS[kind].items()))
+    plain = convert(write(tmp_path / "plain", {"mine.txt": text}) / "mine.txt", tmp_path / "expected")
+    written = text.decode().encode(encoding)
+    for number, content in enumerate((written, gzip.compress(written))):
+        for name in ("mine.txt", first):
+            source = write(tmp_path / f"{number} {name}", {name: content}) / name
+            done = convert(source, tmp_path / f"out {number} {name}")
+            assert (done.format, done.interactions) == (plain.format, plain.interactions)
+
+
 DAMAGES = {
     "only the mark": lambda whole: whole[:2],
     "cut in the header": lambda whole: whole[:7],

@@ -148,9 +148,14 @@ def _beginning(path: Path) -> str:
         is_packed = file.read(len(GZIP)) == GZIP
     try:
         with gzip.open(path) if is_packed else path.open("rb") as file:
-            found = first_line(file.read(_LONGEST_HEADER).removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n"))
+            content = file.read(_LONGEST_HEADER)
     except _DAMAGES as error:
         raise _damaged(path, error) from None
+    mark, encoding = next(((mark, name) for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), (b"", "utf-8"))
+    content = content[len(mark) :]
+    if encoding != "utf-8":
+        content = content.decode(encoding, "ignore").encode()
+    found = first_line(content.replace(b"\r", b"\n"))
     return found[2] if found else ""
 
 
