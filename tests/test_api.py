@@ -1,8 +1,13 @@
 """What users rely on: a change here is a change for them, and has to be meant."""
 
+import dataclasses
+import inspect
 import re
 import shlex
+import typing
+from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,3 +176,22 @@ def test_commands_that_do_not_exist_are_not_accepted(line: str) -> None:
     with pytest.raises(Exception, match=r"(?i)(no such|missing|valid integer)"):
         parse(shlex.split(line))
     assert run_command(*line.split())[0] == 2
+
+
+def functions_of(value: Any) -> Iterator[Any]:
+    """A function, or what a class is made with and its own functions."""
+    if inspect.isfunction(value):
+        yield value
+    elif inspect.isclass(value) and not dataclasses.is_dataclass(value):
+        members = [one for name, one in vars(value).items() if name == "__init__" or not name.startswith("_")]
+        yield from (one.__func__ if isinstance(one, (classmethod, staticmethod)) else one for one in members)
+
+
+@pytest.mark.parametrize("name", sorted(microlens.__all__))
+def test_paths_may_be_text(name: str) -> None:
+    for function in functions_of(getattr(microlens, name)):
+        if not inspect.isfunction(function):
+            continue
+        for parameter, kind in typing.get_type_hints(function).items():
+            accepted = [kind, *typing.get_args(kind)]
+            assert parameter == "return" or Path not in accepted or str in accepted, f"{name}, {parameter}: {kind}"

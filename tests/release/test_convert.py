@@ -161,7 +161,7 @@ def test_a_tag_that_is_no_sequence_is_kept_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("1 5 3 5 4\n2 5\n", [(1, 5, 0), (1, 3, 1), (1, 4, 3), (2, 5, 0)]),  # S3-Rec
+        ("1 5 3 5 4\n2 5\n", [(1, 5, 0), (1, 3, 1), (1, 4, 2), (2, 5, 0)]),  # S3-Rec
         ("1 5\n2 5\n1 3\n", [(1, 5, 0), (1, 3, 1), (2, 5, 0)]),  # SASRec
         ("\ufeff1 5 3 \r\n\r\n2  5\r\n", [(1, 5, 0), (1, 3, 1), (2, 5, 0)]),
     ],

@@ -207,7 +207,7 @@ def test_lines_of_one_user_follow_one_another(tmp_path: Path) -> None:
     path = tmp_path / "x_pairs.tsv"
     path.write_text("1\t100 101\n2\t100 103\n1\t105 100 102\n0\t9\n1\t104\n")
     pairs = read_pairs(path)
-    of_first = [(1, 100, 0), (1, 101, 1), (1, 105, 2), (1, 102, 4), (1, 104, 5)]
+    of_first = [(1, 100, 0), (1, 101, 1), (1, 105, 2), (1, 102, 3), (1, 104, 4)]
     assert pairs.events.rows() == [(0, 9, 0), *of_first, (2, 100, 0), (2, 103, 1)]
     assert (pairs.repeated, pairs.out_of_order) == (1, 0)
     assert pairs.notes == ("x_pairs.tsv: lines of a user who had one before, appended to it: 2",)

@@ -92,9 +92,11 @@ def test_sequences_are_those_of_a_loop(
     sequences: dict[int, list[int]] = {}
     for user, items in lines:
         sequences.setdefault(user, []).extend(items)
-    rows = [(user, item, position) for user, items in sequences.items() for position, item in enumerate(items)]
+    kept = {user: list(dict.fromkeys(items)) for user, items in sequences.items()}
+    rows = [(user, item, position) for user, items in kept.items() for position, item in enumerate(items)]
     pairs = pairs_of(open_events(path, sizes[0]), sizes[1])
-    assert pairs.events.rows() == sort_in_a_loop(rows)[0]
+    assert pairs.events.rows() == sorted(rows, key=lambda row: (row[0], row[2]))
+    assert pairs.repeated == sum(map(len, sequences.values())) - len(rows)
     again = len(lines) - len(sequences)
     assert pairs.notes == (
         (f"x_pairs.tsv: lines of a user who had one before, appended to it: {again}",) if again else ()

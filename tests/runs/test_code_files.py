@@ -143,7 +143,7 @@ def test_the_printed_configuration_can_be_built(
         ({"levels": 0}, "levels = 0"),
         ({"method": "k-means"}, "did you mean 'kmeans'"),
         ({"method": "rqvae", "epochs": 0, "codes": 4}, "epochs = 0"),
-        ({"seed": -1}, "seed is -1; it must be a whole number, at least 0"),
+        ({"seed": -1}, "seed is -1; accepted are integers from 0 to"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(features: Path, arguments: dict[str, Any], message: str) -> None:

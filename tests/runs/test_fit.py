@@ -111,6 +111,13 @@ def test_a_protocol_is_an_object_or_a_table(data: ml.Dataset, tmp_path: Path) ->
     assert runs[0].config.hash == runs[1].config.hash
 
 
+@pytest.mark.parametrize("field", ["min_length", "max_length", "max_history", "min_item_count", "seed"])
+def test_numbers_of_a_protocol_are_checked(field: str) -> None:
+    for value in (-1, 2**63, "5", 5.5, True, None):
+        with pytest.raises(ml.InputError, match=f"protocol.{field} is {value!r}; it must be"):
+            ml.Protocol(**{field: value})
+
+
 @pytest.mark.parametrize("field", ["split", "candidates", "masked", "ties"])
 def test_words_of_a_protocol_are_checked(field: str) -> None:
     with pytest.raises(ml.InputError, match=f"protocol.{field} is 'nope'; accepted: \""):

@@ -198,7 +198,7 @@ class RunConfig(Section):
     tune: dict[str, Range] = {}
 
     @classmethod
-    def load(cls, path: Path, overrides: list[str] | None = None, *, of_run: bool = False) -> Self:
+    def load(cls, path: str | Path, overrides: list[str] | None = None, *, of_run: bool = False) -> Self:
         """Read a TOML file and apply ``key=value`` overrides.
 
         Args:
@@ -210,6 +210,7 @@ class RunConfig(Section):
             InputError: the file is missing or not TOML, a key is unknown (the message names the nearest), or a value is
                 invalid.
         """
+        path = Path(path)
         table = read_toml(path)
         translate_former_options(table, of_run=of_run)
         for override in overrides or []:
@@ -265,11 +266,11 @@ class RunConfig(Section):
             for number, part in enumerate(self.parts)
         ]
 
-    def on_dataset(self, dataset: Path) -> Self:
+    def on_dataset(self, dataset: str | Path) -> Self:
         """The same run on a dataset in another folder; paths inside the dataset are adapted."""
         written, moved = (json.dumps(str(folder), ensure_ascii=False)[:-1] for folder in (self.dataset, dataset))
         text = self.model_dump_json().replace(f"{written}/", f"{moved}/")
-        return self.model_validate_json(text, strict=True).model_copy(update={"dataset": dataset})
+        return self.model_validate_json(text, strict=True).model_copy(update={"dataset": Path(dataset)})
 
     def toml(self) -> str:
         """The resolved configuration as TOML."""

@@ -12,6 +12,7 @@ Holdout = Literal["leave-one-out", "random", "global-time", "cold-items", "given
 ADDED_LATER: dict[str, Any] = {"min_item_count": 0, "seed": 0}
 MOST_HISTORY = 10_000  # items; sequences in a batch are this long
 MOST = 2**31 - 1
+_COUNTS = ("min_length", "max_length", "min_item_count")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +47,7 @@ class Protocol:
             InputError: one of these does not hold, or a number is out of range.
         """
         self._check_words()
-        for name, most in (
-            *(("max_history", MOST_HISTORY), ("seed", 2**63 - 1)),
-            *((name, MOST) for name in ("min_length", "max_length", "min_item_count")),
-        ):
-            if getattr(self, name) > most:
-                raise InputError(f"protocol.{name} is {getattr(self, name)}; it must be at most {most:,}.")
+        self._check_numbers()
         if self.min_length < 3:
             raise InputError(f"protocol.min_length is {self.min_length}; a train, validation and test item need 3.")
         if self.max_length and self.max_length < self.min_length:
@@ -61,8 +57,6 @@ class Protocol:
             )
         if self.max_history < 1:
             raise InputError(f"protocol.max_history is {self.max_history}; at least 1 is needed.")
-        if self.min_item_count < 0:
-            raise InputError(f"protocol.min_item_count is {self.min_item_count}; it must be 0 or more.")
         if self.masked == "train-and-validation" and self.split in ONE_AFTER_ANOTHER:
             raise InputError(
                 f'protocol.masked is "train-and-validation", but with protocol.split = "{self.split}" validation items '
@@ -85,6 +79,16 @@ class Protocol:
             if accepted and getattr(self, name) not in accepted:
                 names = ", ".join(f'"{one}"' for one in accepted)
                 raise InputError(f"protocol.{name} is {getattr(self, name)!r}; accepted: {names}.")
+
+    def _check_numbers(self) -> None:
+        for name, most in (("max_history", MOST_HISTORY), ("seed", 2**63 - 1), *((name, MOST) for name in _COUNTS)):
+            value: Any = getattr(self, name)
+            if not hasattr(value, "__index__") or isinstance(value, bool):
+                raise InputError(f"protocol.{name} is {value!r}; it must be a whole number.")
+            if value > most:
+                raise InputError(f"protocol.{name} is {value}; it must be at most {most:,}.")
+            if value < 0:
+                raise InputError(f"protocol.{name} is {value}; it must be 0 or more.")
 
     @property
     def hash(self) -> str:

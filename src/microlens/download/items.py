@@ -7,7 +7,7 @@ from pathlib import Path
 from microlens.download.registry import ReleaseSet
 from microlens.errors import InputError, shown
 
-Choice = int | Path | Iterable[int] | None
+Choice = int | str | Path | Iterable[int] | None
 """A number of random items, a file with an item id a line, the ids themselves, or all items."""
 
 
@@ -35,11 +35,13 @@ def choose_items(choice: Choice, population: Iterable[int], seed: int) -> list[i
     """
     if choice is None:
         return sorted(population)
-    if isinstance(choice, Path):
-        return _read_ids(choice)
+    if isinstance(choice, (str, Path)):
+        return _read_ids(Path(choice))
     if not isinstance(choice, int):
         return sorted(set(choice))
     everything = sorted(population)
+    if choice < 1:
+        raise InputError(f"{choice:,} items are asked for; at least 1 is needed.")
     if choice > len(everything):
         raise InputError(f"{choice:,} items are asked for, and there are {len(everything):,}.")
     return sorted(random.Random(seed).sample(everything, choice))

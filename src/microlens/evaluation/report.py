@@ -163,11 +163,12 @@ def read_ranks(folder: Path) -> dict[Part, tuple[Int64, Int64]]:
     return read
 
 
-def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
+def check_run(folder: str | Path) -> tuple[dict[str, State], list[str]]:
     """Check a run folder: the state of each file, by name, and a sentence for each problem.
 
     See :func:`microlens.files.run_manifest.states`; a report must also agree with the ranks beside it.
     """
+    folder = Path(folder)
     files: dict[str, State] = {}
     try:
         files = states(folder)
@@ -179,12 +180,13 @@ def check_run(folder: Path) -> tuple[dict[str, State], list[str]]:
     return files, found
 
 
-def adopt_run(folder: Path) -> None:
+def adopt_run(folder: str | Path) -> None:
     """Write the manifest of a run folder of an earlier version, which has none, from its current files.
 
     Raises:
         InputError: there is a manifest, or the report does not agree with the ranks beside it.
     """
+    folder = Path(folder)
     if (folder / REPORT).exists():
         Report.parsed(folder)
     adopt(folder)

@@ -28,11 +28,11 @@ _ROWS = 1 << 22  # of a part
 class Pairs:
     """The events of a release, sorted by user, then time, then position in the file.
 
-    ``events`` has the integer columns user, item and timestamp (milliseconds; the position in the user's sequence for a
-    file of sequences). If user ids are text, the column user numbers them from 1, and ``user_ids`` (U,) holds the ids
-    in this order, ascending; if they are integers, it is None. Items likewise. ``repeated`` counts later repeats of a
-    (user, item) pair, which were dropped; ``out_of_order`` counts events listed in the file before an earlier event of
-    the same user; ``notes`` describes choices made in reading the file.
+    ``events`` has the integer columns user, item and timestamp (milliseconds; for a file of sequences, the position in
+    the user's sequence without repeats). If user ids are text, the column user numbers them from 1, and ``user_ids``
+    (U,) holds the ids in this order, ascending; if they are integers, it is None. Items likewise. ``repeated`` counts
+    later repeats of a (user, item) pair, which were dropped; ``out_of_order`` counts events listed in the file before
+    an earlier event of the same user; ``notes`` describes choices made in reading the file.
     """
 
     events: pl.DataFrame

@@ -34,6 +34,7 @@ from microlens.files.writing import (
 from microlens.quantization.kmeans import Float32, Quantized, random_codes, residual_kmeans
 from microlens.quantization.report import CodeReport, break_ties, report_codes
 from microlens.quantization.rqvae import train_rqvae
+from microlens.seeds import checked_seed
 
 Method = Literal["kmeans", "balanced-kmeans", "rqvae", "random"]
 
@@ -73,7 +74,7 @@ def write_codes(
     seed: int = 0,
     epochs: int = 60,
     dataset: str | Path | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> CodeFiles:
     """Quantise the features of every item into codes, or read those made before.
@@ -98,8 +99,7 @@ def write_codes(
         InputError: a file is missing or damaged, an argument is out of range, or files of the same name were made from
             other inputs.
     """
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be a whole number, at least 0.")
+    seed = checked_seed(seed)
     features = Path(features)
     quantize = pick(_METHODS, method, "method")
     item_ids, vectors = load_all_features(features)
@@ -115,7 +115,7 @@ def write_codes(
         "microlens": microlens.__version__,
     }
     identity = {**named, "features_sha256": sha256(features)}  # in no name: another machine's features differ in bits
-    out = out or features.parent
+    out = features.parent if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{features.stem}-{method}-{digest_of(named)[:12]}.npy"
     working = out / f".{path.stem}.partial"

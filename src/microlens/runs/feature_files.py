@@ -60,13 +60,13 @@ READERS = 4  # threads that decode stored images
 
 
 def write_features(
-    folder: Path,
+    folder: str | Path,
     encoder: str,
     *,
     weights: str | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     missing: Literal["error", "skip"] = "error",
     layers: Layers | None = None,
     per_frame: bool = False,
@@ -96,7 +96,7 @@ def write_features(
         InputError: the encoder, an option or the weights are invalid, content is missing, or files of the same name
             were computed from other inputs.
     """
-    vectors = VectorsPerItem(layers=layers, per_frame=per_frame)
+    folder, vectors = Path(folder), VectorsPerItem(layers=layers, per_frame=per_frame)
     dataset = Dataset(folder)
     tower, chosen = _frozen_tower(dataset, encoder, weights, seed, options or {})
     compute = vectors.compute(tower, encoder)
@@ -105,7 +105,7 @@ def write_features(
     numbers, left_out = _with_content(dataset, encoder, tower.needs, missing)
     item_keys = dataset.interactions.item_ids[numbers]
     identity = _identity(dataset, tower, encoder, options or {}, item_keys[1:]) | vectors.identity(tower)
-    out = out or folder / "features"
+    out = folder / "features" if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{encoder.replace(':', '.')}-{_digest(identity)}.npy"
     working = out / f".{path.stem}.partial"

@@ -74,7 +74,7 @@ def write_picture_texts(
     *,
     source: Source = "cover",
     release: str | Path | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> PictureTexts:
@@ -108,7 +108,7 @@ def write_picture_texts(
         "recogniser": f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}",
         "microlens": microlens.__version__,
     }
-    out = out or dataset.folder / "features"
+    out = dataset.folder / "features" if out is None else Path(out)
     path = out / f"ocr-{digest_of(identity)[:12]}.parquet"
     working = out / f".{path.stem}.partial"
     claim_folder(working)

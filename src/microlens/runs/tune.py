@@ -85,10 +85,10 @@ class Search:
             search.
     """
 
-    def __init__(self, path: Path, overrides: list[str] | None = None, output: Path | None = None) -> None:
-        self.path, self.overrides = path, overrides or []
-        self.base = RunConfig.load(path, self.overrides)
-        self.output = output or self.base.output / "tune"
+    def __init__(self, path: str | Path, overrides: list[str] | None = None, output: str | Path | None = None) -> None:
+        self.path, self.overrides = Path(path), overrides or []
+        self.base = RunConfig.load(self.path, self.overrides)
+        self.output = self.base.output / "tune" if output is None else Path(output)
         if not self.base.tune:
             raise InputError(
                 f"{path} has no [tune] table; add ranges to it, such as "
