@@ -116,6 +116,7 @@ def test_numbers_of_a_protocol_are_checked(field: str) -> None:
     for value in (-1, 2**63, "5", 5.5, True, None):
         with pytest.raises(ml.InputError, match=f"protocol.{field} is {value!r}; it must be"):
             ml.Protocol(**{field: value})
+    assert ml.Protocol(**{field: np.int64(13)}).hash == ml.Protocol(**{field: 13}).hash
 
 
 @pytest.mark.parametrize("field", ["split", "candidates", "masked", "ties"])

@@ -89,6 +89,7 @@ class Protocol:
                 raise InputError(f"protocol.{name} is {value}; it must be at most {most:,}.")
             if value < 0:
                 raise InputError(f"protocol.{name} is {value}; it must be 0 or more.")
+            object.__setattr__(self, name, int(value))  # NumPy's integers have no JSON, so no hash
 
     @property
     def hash(self) -> str:
