@@ -70,7 +70,7 @@ COMMANDS: dict[str, list[str]] = {
     ],
     "similar": ["RUN", "ITEM", "-k/--top", "--dataset"],
     "vectors": ["RUN", "--out", "--video", "--dataset"],
-    "compare": ["RUNS", "--metric"],
+    "compare": ["RUNS", "--metric", "--json"],
     "new-items": ["RUNS", "--test", "-k/--top", "--figure", "--json"],
     "report": ["RUNS", "--html", "--dataset"],
     "tune": ["CONFIG", "--trials", "--minutes", "--set", "--output"],

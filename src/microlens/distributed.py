@@ -14,10 +14,16 @@ from microlens.errors import InputError
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Process]:
-    """Join the process group of torchrun (gloo on CPUs, nccl on GPUs); a single process does nothing."""
+    """Join the process group of torchrun (gloo on CPUs, nccl on GPUs); a single process does nothing.
+
+    Within a group that was joined before, it is that group.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Process()
+        return
+    if distributed.is_initialized():
+        yield Process(distributed.get_rank(), world_size)
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

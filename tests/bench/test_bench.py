@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from microlens.bench import Choices, Runner, collect, dataset_folder, markdown, 
 from microlens.bench import runner as runner_module
 from microlens.bench.page import write_table_page
 from microlens.bench.reading import NO_CONFIGURATION, table_names
+from microlens.bench.results import feature_files
 from microlens.bench.rows import Bench
 from microlens.bench.sheets import fitting
+from microlens.config.run_config import RunConfig
 from microlens.data.prepare import prepare
 from microlens.data.protocol import NAMED_PROTOCOLS
 from microlens.errors import InputError
@@ -472,3 +475,24 @@ def test_an_unknown_table_is_named_before_anything_is_asked_for() -> None:
     status, _, said = run_command("bench", "clasical")
     assert status == 2
     assert "there is no table 'clasical'; did you mean 'classical'?" in " ".join(said.split())
+
+
+def test_all_tables_have_a_name_of_their_own() -> None:
+    assert run_command("bench", "all")[2] == "microlens: no dataset given; choose one with --dataset, or try --smoke.\n"
+    assert "all" not in table_names()
+
+
+def test_unknown_rows_are_told_names_that_can_be_told_apart(dataset: Path, configs: Path) -> None:
+    with pytest.raises(InputError, match=r"accepted: .*; BPR-MF; BPR-MF, tuned; "):
+        read(dataset, configs, "zzzzzzzzzzzz")
+
+
+def test_files_of_parts_and_codes_are_listed(tmp_path: Path) -> None:
+    for name, record in (("v", {"encoder": "x3d_xs"}), ("c", {"method": "rqvae", "levels": 3, "codes": 256})):
+        np.save(tmp_path / f"{name}.npy", np.zeros((2, 2)))
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    knn = {"model": {"name": "content_knn", "features": str(tmp_path / "v.npy")}}
+    tiger = {"model": {"name": "tiger", "codes": str(tmp_path / "c.npy")}}
+    table = {"dataset": "d", "output": "o", "model": {"name": "fusion"}, "parts": [knn, tiger]}
+    found = feature_files(SimpleNamespace(config=RunConfig.of(table)))  # type: ignore[arg-type]
+    assert found == [{"file": "v.npy", "encoder": "x3d_xs"}, {"file": "c.npy", "codes": "rqvae"}]

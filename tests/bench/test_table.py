@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import microlens as ml
-from microlens.bench.cells import listed
+from microlens.building import listed
 from microlens.data.dataset import Dataset
 from tests.bench.test_bench import configs, dataset
 

@@ -115,6 +115,12 @@ def test_a_test_and_its_interval_agree() -> None:
     assert decisions == {True, False}
 
 
+def test_a_difference_that_every_user_has_is_certain() -> None:
+    for mean, p in ((0.0, 1.0), (0.5, 0.0), (-0.5, 0.0)):
+        found = estimate(np.full((1, 7), mean))
+        assert (found.p, found.interval) == (p, (mean, mean))
+
+
 def test_who_has_enough_seeds() -> None:
     assert [enough_seeds(seeds, True) for seeds in (1, 2, 3, 4)] == [False, False, True, True]
     assert enough_seeds(1, False)

@@ -31,6 +31,7 @@ from microlens.runs.recommend import Ranker
 from microlens.runs.run import Run, load
 from microlens.runs.train import train
 from tests.conftest import write_pairs
+from tests.training.test_trainer import train_in_two_processes
 
 KINDS, OLD, NEW = 6, 25, 3  # kinds of items; old and new items of each
 
@@ -231,6 +232,44 @@ def test_targets_that_never_leave_the_list_give_no_offset(run: Run, monkeypatch:
     limits = np.array([1.0, 2.0, np.inf, np.inf, np.inf, np.inf]), np.array([0.5])
     monkeypatch.setattr(new_items, "_limits", lambda *arguments: limits)
     assert new_item_curve(run)["offset"].to_list() == [-np.inf, 0.0, np.nextafter(1.0, 0), np.nextafter(2.0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"model": {"name": "sasrek"}}, "model.name is 'sasrek'"),
+        ({"model": {"name": "sasrec", "blockz": 2}, "encoder": {"name": "id"}}, "model.blockz is unknown"),
+        ({"model": {"name": "sasrec"}}, "needs an item encoder"),
+        (
+            {"model": {"name": "sasrec"}, "encoder": {"name": "id"}, "train": {"lr": 1e30, "epochs": 2}},
+            "try a smaller train.lr",
+        ),
+    ],
+)
+def test_errors_name_the_part(dataset: Path, tmp_path: Path, part: dict[str, object], said: str) -> None:
+    table = {"dataset": str(dataset), "output": str(tmp_path / "run"), "model": {"name": "fusion"}}
+    config = RunConfig.of({**table, "parts": [{"model": {"name": "co_visitation"}}, part]})
+    with pytest.raises(InputError) as refused:
+        train(config)
+    name = part["model"]["name"]  # type: ignore[index]
+    assert str(refused.value).startswith(f"part 2 of the fusion ({name}): ")
+    assert said in str(refused.value)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_parts_one_after_the_other(dataset: Path, tmp_path: Path) -> None:
+    """They stay in one group, and find what one process finds, up to the order of sums."""
+    found = []
+    for number, output in enumerate([tmp_path / "one", tmp_path / "two"]):
+        table = config_of(dataset, output, listed=20).model_dump(mode="json")
+        table["parts"][0]["model"]["dropout"] = 0.0
+        config = RunConfig.of(table)
+        if number:
+            train_in_two_processes(config, tmp_path)
+        else:
+            train(config)
+        found.append(load(config.output).report.metrics["test"]["all"])
+    assert found[0] == pytest.approx(found[1], abs=0.01)
 
 
 def test_where_every_target_is_new_the_likelihood_raises_new_items(dataset: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Comparing runs: those that differ in the seed alone are one configuration, and the error counts their seeds."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,21 @@ def test_the_command_says_what_one_seed_leaves_out(runs: list[ml.Run]) -> None:
     told = CliRunner().invoke(app, ["compare", *folders[:2]]).output
     assert "One seed of sasrec-0: intervals and p are over users only" in " ".join(told.split())
     assert "One seed" not in CliRunner().invoke(app, ["compare", *folders]).output
+
+
+def test_no_column_is_cut_in_a_pipe(runs: list[ml.Run]) -> None:
+    folders = [str(run.folder) for run in runs]
+    told = CliRunner().invoke(app, ["compare", *folders]).output
+    assert "\u2026" not in told
+    found = ml.compare(runs)
+    for name in found.columns:
+        assert name in told
+    listed = json.loads(CliRunner().invoke(app, ["compare", *folders, "--json"]).output)
+    assert listed == found.to_dicts()
+
+
+def test_the_correction_is_said_where_there_is_one(runs: list[ml.Run]) -> None:
+    other = ml.fit(runs[0].dataset, "markov", output=runs[0].folder.parent / "markov")
+    folders = [str(run.folder) for run in (*runs, other)]
+    assert "p: with Holm's correction" in CliRunner().invoke(app, ["compare", *folders]).output
+    assert "Holm" not in CliRunner().invoke(app, ["compare", *folders[:-1]]).output

@@ -133,10 +133,18 @@ def test_a_trial_killed_after_its_last_epoch_still_counts_once(
     )
 
 
-@pytest.mark.parametrize("name", ["dataset", "protocol.split", "protocol.seed", "output", "seed", "track.wandb"])
+@pytest.mark.parametrize(
+    "name", ["dataset", "protocol.split", "protocol.seed", "output", "seed", "track.wandb", "parts.0.model.dim"]
+)
 def test_trials_differ_in_the_model_alone(make_dataset: MakeDataset, name: str) -> None:
     path = write_config(make_dataset(LEARNABLE), f'"{name}" = {{ choices = ["random", "leave-one-out"] }}')
     with pytest.raises(InputError, match=f"tune.'{name}': trials have to differ in the model alone"):
+        tune.Search(path)
+
+
+def test_trials_are_compared_by_one_metric(make_dataset: MakeDataset) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.select" = { choices = ["HR@10", "NDCG@20"] }')
+    with pytest.raises(InputError, match=r"it is the metric that trials are compared by; set it in \[train\]"):
         tune.Search(path)
 
 

@@ -1,6 +1,6 @@
 """Formatting of the cells of a sheet, from a row of a table's JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from microlens.bench.differences import significant
@@ -9,11 +9,6 @@ from microlens.evaluation.report import POPULARITY_GROUPS
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names of rows in a sentence, apart where they contain commas themselves."""
-    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def metrics_published(results: dict[str, Any]) -> list[str]:

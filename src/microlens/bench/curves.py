@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from microlens.bench.cells import listed
 from microlens.bench.rows import Job
+from microlens.building import listed
 from microlens.evaluation.report import Report, read_epochs
 
 Row = dict[str, Any]

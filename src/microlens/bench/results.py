@@ -15,6 +15,7 @@ from microlens.bench.differences import Ranking, add_differences, winners
 from microlens.bench.rows import COST, Bench, Job, Row
 from microlens.cost.table9 import table_9
 from microlens.data.dataset import Dataset
+from microlens.data.feature_matrix import holds_codes
 from microlens.data.interactions import Int64
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split
@@ -26,6 +27,7 @@ from microlens.evaluation.significance import intervals, mean_metrics
 from microlens.files.json_files import read_json
 from microlens.files.writing import digest_of, write_text
 from microlens.runs.assembly import depends_on_seed
+from microlens.runs.input_files import named_files
 from microlens.runs.list_metrics import read_beyond
 
 # Estimated power draw of a busy server core and of a data-centre GPU at the wall, without cooling.
@@ -220,28 +222,24 @@ def _counted_costs() -> list[dict[str, Any]] | None:
 
 
 def feature_files(row: Row) -> list[dict[str, str]]:
-    """The frozen features that a row reads, with the encoder that ``NAME.json`` beside them names, if any."""
-    found: list[dict[str, str]] = []
-    tables = [row.config.model.options(), row.config.encoder.model_dump() if row.config.encoder else {}]
-    while tables:
-        for value in tables.pop().values():
-            values = value if isinstance(value, list) else [value]
-            tables += [entry for entry in values if isinstance(entry, dict)]
-            paths = [Path(entry) for entry in values if isinstance(entry, str) and entry.endswith(".npy")]
-            found += [{"file": path.name, "encoder": _maker(path)} for path in paths]
-    return found
+    """The frozen features that a row and its parts read, with the encoder that ``NAME.json`` beside them names, if any.
+
+    Codes of items have the method that made them, ``codes``, in place of the encoder.
+    """
+    paths = dict.fromkeys(path for path in named_files(row.config).values() if path.suffix == ".npy")
+    return [{"file": path.name, **_maker(path)} for path in paths]
 
 
-def _maker(path: Path) -> str:
+def _maker(path: Path) -> dict[str, str]:
     provenance = path.with_suffix(".json")
-    if not provenance.is_file():
-        return "unknown"
     try:
-        return read_json(provenance, _Maker, "").encoder
+        made = read_json(provenance, _Maker, "") if provenance.is_file() else _Maker()
     except InputError:  # a file written by another program
-        return "unknown"
+        made = _Maker()
+    return {"codes": made.method} if holds_codes(path) else {"encoder": made.encoder}
 
 
 @dataclass(frozen=True)
 class _Maker:
     encoder: str = "unknown"
+    method: str = "unknown"

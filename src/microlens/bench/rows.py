@@ -11,6 +11,7 @@ from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
 from microlens.evaluation.report import Report, read_epochs
 from microlens.files.run_manifest import BEYOND, REPORT, check
+from microlens.runs.input_files import check_inputs
 
 MOST_SEEDS = 10
 COST = (
@@ -56,6 +57,7 @@ class Job:
         found = provenance["config_hash"], provenance["data_hash"], provenance["packages"]["microlens"]
         if found != (self.config.hash, self.data_hash, microlens.__version__):
             return None
+        check_inputs(self.folder, self.config)
         lacking = next((name for name in COST if name not in report.cost), None)
         if lacking is not None:
             raise InputError(f"{self.folder / REPORT} is damaged (cost.{lacking} is missing); remove the folder.")

@@ -11,7 +11,6 @@ from microlens.bench.cells import (
     beyond_cell,
     billions,
     duration,
-    listed,
     metrics_published,
     millions,
     of_cohort,
@@ -26,6 +25,7 @@ from microlens.bench.cells import (
 )
 from microlens.bench.curves import cut_off_notes, epoch_count, trainings
 from microlens.bench.seed_notes import interval_notes
+from microlens.building import listed
 from microlens.data.protocol import described
 from microlens.evaluation.metrics import METRICS, OF_SEVERAL
 from microlens.evaluation.report import POPULARITY_GROUPS
@@ -197,8 +197,11 @@ def notes(results: dict[str, Any]) -> list[str]:
         )
     faults = [row for row in results["rows"] if row["published_fault"]]
     lines += [f"{row['name']}: the paper's row is {row['published_fault']}." for row in faults]
-    made = {(file["file"], file["encoder"]) for row in results["rows"] for file in row["features"]}
-    lines += [f"V: {file}, made by the encoder {encoder}." for file, encoder in sorted(made)]
+    files = [file for row in results["rows"] for file in row["features"]]
+    lines += sorted(
+        {f"V: {file['file']}, made by the encoder {file['encoder']}." for file in files if "encoder" in file}
+    )
+    lines += sorted({f"Codes: {file['file']}, made by {file['codes']}." for file in files if "codes" in file})
     lines += _missing(results["missing"])
     if len(results["protocols"]) > 1:
         lines.append("This table mixes several protocols; only numbers of the same protocol are comparable.")

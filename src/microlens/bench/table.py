@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from microlens.bench.cells import listed
 from microlens.bench.formats import FORMATS, markdown
 from microlens.bench.reading import Choices, dataset_folder, read_bench
 from microlens.bench.results import collect, write_json
 from microlens.bench.rows import Bench
 from microlens.bench.runner import OnRow, Runner
 from microlens.bench.sheets import Sheet, sheets
+from microlens.building import listed
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError, printable
 from microlens.files.writing import write_text

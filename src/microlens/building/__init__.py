@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any, TypeVar, get_type_hints
 
@@ -212,7 +212,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` if a known name is similar, else the list of accepted names."""
     names = sorted(known)
     found = _nearest(name, names)
-    return f"did you mean '{found}'?" if found else f"accepted: {', '.join(names) or 'nothing'}."
+    return f"did you mean '{found}'?" if found else f"accepted: {listed(names) or 'nothing'}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, apart where they contain commas themselves."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def nearest_option(name: str, accepted: Iterable[str], table: str) -> str:

@@ -45,7 +45,8 @@ def bench(
     from microlens.bench import Choices, check_table
     from microlens.cli.run_tables import run_tables
 
-    check_table(table)
+    if table != "all":
+        check_table(table)
     if dataset is None and not smoke:
         raise InputError("no dataset given; choose one with --dataset, or try --smoke.")
     if budget is not None and not budget > 0:  # also rejects NaN

@@ -98,6 +98,9 @@ def evaluate(
         _show_metrics(measured["metrics"], measured["num_targets"])
 
 
+_WIDE = 400
+
+
 def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: dict[str, dict[str, int]]) -> None:
     from microlens.cli.terminal_tables import metrics_table
 
@@ -185,16 +188,26 @@ def vectors(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
     metric: Annotated[list[str] | None, typer.Option(help="A metric, such as HR@10; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare runs user by user: differences to the first run, with confidence intervals and a paired test.
 
-    Runs that differ only in their seed are averaged and count as one.
+    Runs that differ only in their seed are averaged and count as one. The p-values have Holm's correction for the
+    number of runs that are compared with the first.
     """
     from microlens.cli.terminal_tables import frame_table
     from microlens.runs.compare import compare as compare_runs
+    from microlens.runs.terminal import Console
 
     frame = compare_runs(runs, metric or ("HR@10", "NDCG@10"))
-    console.print(frame_table(frame))
+    if as_json:
+        typer.echo(json.dumps(frame.to_dicts(), indent=1))
+        return
+    # In a file or a pipe, no column is cut.
+    wide = console if console.is_terminal else Console(file=console.file, width=_WIDE)
+    wide.print(frame_table(frame))
+    if len(frame["run"].unique()) > 2:
+        console.print("p: with Holm's correction for the number of runs that are compared with the first.")
     single = frame.filter(frame["seeds"] == 1)["run"].unique(maintain_order=True)
     if len(single):
         console.print(

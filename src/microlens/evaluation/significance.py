@@ -52,8 +52,10 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """The two-sided p-value of a mean of 0; 1 if nothing varies."""
-        return 2 * float(stdtr(self.freedom, -abs(self.mean) / self.error)) if self.error else 1.0
+        """The two-sided p-value of a mean of 0; if nothing varies, 1 for a mean of 0 and else 0."""
+        if not self.error:
+            return float(not self.mean)
+        return 2 * float(stdtr(self.freedom, -abs(self.mean) / self.error))
 
 
 def estimate(ours: Floats, theirs: Floats | None = None) -> Estimate:

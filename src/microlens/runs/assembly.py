@@ -1,7 +1,8 @@
 """Builds the objects that a configuration describes."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from microlens.recommenders.fusion import Part
 from microlens.runs.catalogue_vectors import catalogue_vectors
 from microlens.runs.dataset_location import find_dataset
 from microlens.runs.display import extraction_display
+from microlens.runs.input_files import check_inputs
 from microlens.training import checkpoint
 from microlens.training.trunk_cache import use_trunk_caches
 
@@ -165,8 +167,20 @@ def _trained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
 
 def _untrained_parts(config: RunConfig, dataset: Dataset) -> list[Part]:
     """The recommenders of a fusion with initial weights, and no item vectors."""
-    runs = [build_experiment(part, dataset) for part in config.part_configs()]
+    runs = []
+    for number, part in enumerate(config.part_configs()):
+        with errors_of_part(number, part):
+            runs.append(build_experiment(part, dataset))
     return [Part(run.model, torch.zeros(run.split.num_items + 1, 1)) for run in runs]
+
+
+@contextmanager
+def errors_of_part(number: int, part: RunConfig) -> Iterator[None]:
+    """Say in errors of the block which part of a fusion they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"part {number + 1} of the fusion ({part.model.name}): {error}") from None
 
 
 def depends_on_seed(config: RunConfig) -> bool:
@@ -250,7 +264,9 @@ def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool
     data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
     data = find_dataset(folder, config.dataset, data_hash, dataset)
     cpu = None if torch.cuda.is_available() else torch.device("cpu")  # the run may come from a machine with a GPU
-    run = replace(build_experiment(config.on_dataset(data.folder), data, cpu), config=config)
+    placed = config.on_dataset(data.folder)
+    check_inputs(folder, placed)
+    run = replace(build_experiment(placed, data, cpu), config=config)
     load_best(run)
     run.model.eval()
     use_caches(run, progress=progress)

@@ -20,7 +20,7 @@ from microlens.data.batches import Process
 from microlens.data.examples import Examples
 from microlens.data.interactions import Int64
 from microlens.data.split import Part
-from microlens.distributed import process_group, wait_for_all
+from microlens.distributed import local_device, process_group, wait_for_all
 from microlens.encoders.content import ContentEncoder
 from microlens.environment import refuse_too_large_to_train
 from microlens.errors import InputError
@@ -37,9 +37,18 @@ from microlens.files.run_manifest import (
     replace_text,
     replaced,
 )
-from microlens.runs.assembly import Experiment, build_experiment, check_revision, check_weights, load_best, use_caches
+from microlens.runs.assembly import (
+    Experiment,
+    build_experiment,
+    check_revision,
+    check_weights,
+    errors_of_part,
+    load_best,
+    use_caches,
+)
 from microlens.runs.dataset_location import location_of
 from microlens.runs.folder import clear_run_folder, held_run_folder
+from microlens.runs.input_files import INPUTS, check_inputs, input_digests
 from microlens.runs.tracking import OnEpoch, tracked
 from microlens.runs.training_display import TrainingDisplay
 from microlens.training import checkpoint
@@ -63,15 +72,20 @@ def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> 
     config.check_output()
     if config.parts:
         build_experiment(config, untrained_parts=True)  # so that no part is trained for a fusion that cannot be built
-    parts = [train(part, fresh=fresh, progress=progress) for part in config.part_configs()]
-    run = build_experiment(config)  # before anything is written
-    folder = config.output
-    with process_group(run.device) as process, held_run_folder(folder) if process.rank == 0 else nullcontext():
-        if fresh and process.rank == 0:
-            clear_run_folder(folder)
-        wait_for_all(process)
-        of_parts = sum(float(report.cost["seconds"]) for report in parts)
-        return _train(run, process, progress and process.rank == 0, of_parts)
+    with process_group(local_device(config.train.device)) as process:
+        parts = []
+        for number, part in enumerate(config.part_configs()):
+            with errors_of_part(number, part):
+                parts.append(train(part, fresh=fresh, progress=progress))
+        wait_for_all(process)  # until rank 0 has written the reports of all parts
+        run = build_experiment(config)  # before anything is written
+        folder = config.output
+        with held_run_folder(folder) if process.rank == 0 else nullcontext():
+            if fresh and process.rank == 0:
+                clear_run_folder(folder)
+            wait_for_all(process)
+            of_parts = sum(float(report.cost["seconds"]) for report in parts)
+            return _train(run, process, progress and process.rank == 0, of_parts)
 
 
 def _train(run: Experiment, process: Process, show: bool, of_parts: float) -> Report:
@@ -84,7 +98,11 @@ def _train(run: Experiment, process: Process, show: bool, of_parts: float) -> Re
         return report
     if process.rank == 0:
         replace_text(folder, CONFIG, config.toml())
-        facts = {**environment.describe(run.device), "dataset": location_of(config.dataset, folder)}
+        facts = {
+            **environment.describe(run.device),
+            "dataset": location_of(config.dataset, folder),
+            INPUTS: input_digests(config),
+        }
         replace_text(folder, ENVIRONMENT, json.dumps(facts, indent=1) + "\n")
     use_caches(run, process, progress=show)
     progress = Progress()
@@ -253,6 +271,7 @@ def _check_same_run(run: Experiment) -> None:
     there = RunConfig.load(folder / CONFIG, of_run=True)
     if there.hash != run.config.hash:
         raise InputError(f"{folder} holds a run of another configuration ({_difference(there, run.config)}); {WAY_OUT}")
+    check_inputs(folder, run.config)
     last = folder / LAST
     if last.exists():
         check(folder, LAST)

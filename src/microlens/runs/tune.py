@@ -56,11 +56,13 @@ class EndedTrial:
     seconds: float
 
 
-_SEARCHABLE = ("model", "encoder", "train", "parts")
+_SEARCHABLE = ("model", "encoder", "train")
 
 
 def _check_searchable(ranges: Mapping[str, Any]) -> None:
     for name in ranges:
+        if name == "train.select":
+            raise InputError("tune.'train.select': it is the metric that trials are compared by; set it in [train].")
         if name.partition(".")[0] not in _SEARCHABLE:
             raise InputError(
                 f"tune.'{name}': trials have to differ in the model alone, on the same data under the same protocol; "
