@@ -257,7 +257,7 @@ def test_paired_intervals_are_those_of_resampled_users() -> None:
 
 def test_the_tables_in_the_docs_are_those_of_their_results() -> None:
     docs = (REPOSITORY / "docs" / "results.md").read_text()
-    names = ("*-microlens-50k.json", "*-ml-100k-posters*.json")
+    names = ("*-microlens-50k*.json", "*-ml-100k-posters*.json")
     stored = [path for name in names for path in (REPOSITORY / "results").glob(name)]
     shown = {sheet.title: markdown([sheet]) for path in stored for sheet in sheets(read_results(path))}
     titles = re.findall(r"^\*\*(.+)\*\*$", docs, re.MULTILINE)
