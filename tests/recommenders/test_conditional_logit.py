@@ -32,6 +32,8 @@ def loss_loop(
                 utility += features[choice, item] @ parameters[2:4] + parameters[4]
             powers.append(np.exp(utility) * possible[choice, item])
         total -= np.log(powers[0] / sum(powers))
+    for parameter, mean, deviation in zip(parameters, (1, 1, 0, 0, 0), (1, 1, 1, 1, 10), strict=True):
+        total += ((parameter - mean) / deviation) ** 2 / 2
     return total / len(features)
 
 
@@ -51,6 +53,20 @@ def test_planted_weights_are_found() -> None:
         torch.from_numpy(features), torch.from_numpy(is_new), torch.ones(is_new.shape).bool()
     )
     np.testing.assert_allclose([*w.tolist(), *v.tolist(), b], [*W, *V, B], atol=0.06)
+
+
+def test_a_few_choices_that_are_alike_give_no_boundless_weights() -> None:
+    """The chosen alternative always has the largest features, and is always new: any larger weights fit better."""
+    features = np.zeros((3, 6, 2))
+    features[:, 0] = 1.0
+    is_new = np.zeros((3, 6), np.bool_)
+    is_new[:, 0] = True
+    w, v, b = fit_conditional_logit(
+        torch.from_numpy(features), torch.from_numpy(is_new), torch.ones(is_new.shape).bool()
+    )
+    assert 1 < w.max() < 2
+    assert 0 < v.max() < 1
+    assert 0 < b < 20
 
 
 def test_without_chosen_new_alternatives_their_terms_stay_zero() -> None:
