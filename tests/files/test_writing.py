@@ -93,6 +93,14 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) 
     assert refused.value.filename == str(tmp_path / "no" / "x.csv")
 
 
+def test_errors_that_cannot_be_changed_go_on(tmp_path: Path) -> None:
+    class FixedError(OSError):
+        filename = property(lambda error: str(tmp_path / ".x.csv.microlens-partial"))  # type: ignore[assignment]
+
+    with pytest.raises(FixedError), atomic_write(tmp_path / "x.csv"):
+        raise FixedError(28, "No space left on device")
+
+
 def test_a_lock_leaves_the_content_of_a_file_of_its_name(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("mine")
     refused = pytest.raises(InputError, match="being written by another process")

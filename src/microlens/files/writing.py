@@ -6,7 +6,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.filename is not None and Path(os.fsdecode(error.filename)) == temporary:
-            error.filename = str(path)  # the file that the user named
+            with suppress(AttributeError):  # errors of PyAV cannot be changed
+                error.filename = str(path)  # the file that the user named
         raise
     finally:
         temporary.unlink(missing_ok=True)
