@@ -169,7 +169,7 @@ def test_training_says_that_frozen_stages_are_random(
         "encoder": {"name": "x3d_xs", **encoder}, "train": {"epochs": 1, "batch_size": 8, "device": "cpu"},
     }  # fmt: skip
     train(RunConfig.model_validate(table), progress=True)
-    assert ("stages that are not trained keep random weights" in " ".join(capsys.readouterr().out.split())) == said
+    assert ("frozen stages have random weights" in " ".join(capsys.readouterr().out.split())) == said
 
 
 def config_lines(told: str) -> dict[str, Any]:

@@ -76,6 +76,22 @@ def test_a_run_is_not_used_with_other_files(
     assert train(config, fresh=True).metrics != report.metrics or changed == "ids"
 
 
+def test_a_file_that_is_gone_is_missing_not_changed(dataset: Path, features: Path, tmp_path: Path) -> None:
+    config = RunConfig.of({"dataset": str(dataset), "output": str(tmp_path / "run"), **tables_of(features)["model"]})
+    train(config)
+    features.unlink()
+    assert list(named_files(config).values()) == [features]  # which notes of tables name
+    with pytest.raises(InputError, match=r"f\.npy does not exist|f\.npy is missing|no such file"):
+        load(config.output).recommend(k=1)
+
+
+def test_weights_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    encoder = {"name": "x3d_xs", "weights": str(tmp_path / "w.pth")}
+    config = RunConfig.of({"dataset": "d", "output": "o", "model": {"name": "sasrec"}, "encoder": encoder})
+    assert named_files(config) == {}
+
+
 def test_a_run_of_an_earlier_version_names_no_files(dataset: Path, features: Path, tmp_path: Path) -> None:
     config = RunConfig.of({"dataset": str(dataset), "output": str(tmp_path / "run"), **tables_of(features)["model"]})
     train(config)

@@ -209,8 +209,8 @@ def test_whom_nobody_knows_is_refused(id_run: Path, request_: dict[str, Any], se
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(id_run: Path, command: tuple[str, ...]) -> None:
     status, _, told = run_command(command[0], id_run, *command[1:])
     assert status == 2
+    assert told.startswith("microlens: /proc/v.parquet cannot be used: ")
     assert told.count("\n") == 1
-    assert "/proc/" in told
 
 
 def test_nobody_gets_nothing(id_run: Path, tmp_path: Path) -> None:
@@ -334,6 +334,7 @@ def test_a_known_title_added_again_scores_as_the_item_itself(words_run: Path) ->
     assert others["item"].to_list() == alone["item"].to_list()
     assert others["score"].to_list() == pytest.approx(alone["score"].to_list(), abs=1e-6)
     assert found["rank"].to_list() == list(range(1, ITEMS + 1))
+    assert run.recommend(history=[2, 5], new_items=(item for item in new), k=100).equals(found)  # type: ignore[arg-type]
     short = run.recommend(history=[2, 5], new_items=new, k=1).filter(pl.col("item").is_null())
     ranks = dict(found.filter(pl.col("item").is_null()).select("title", "rank").iter_rows())
     assert dict(short.select("title", "rank").iter_rows()) == ranks

@@ -15,7 +15,6 @@ from microlens.bench.differences import Ranking, add_differences, winners
 from microlens.bench.rows import COST, Bench, Job, Row
 from microlens.cost.table9 import table_9
 from microlens.data.dataset import Dataset
-from microlens.data.feature_matrix import holds_codes
 from microlens.data.interactions import Int64
 from microlens.data.protocol import Protocol
 from microlens.data.split import Split
@@ -236,10 +235,10 @@ def _maker(path: Path) -> dict[str, str]:
         made = read_json(provenance, _Maker, "") if provenance.is_file() else _Maker()
     except InputError:  # a file written by another program
         made = _Maker()
-    return {"codes": made.method} if holds_codes(path) else {"encoder": made.encoder}
+    return {"codes": made.method} if made.method else {"encoder": made.encoder}
 
 
 @dataclass(frozen=True)
 class _Maker:
     encoder: str = "unknown"
-    method: str = "unknown"
+    method: str | None = None

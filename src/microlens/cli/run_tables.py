@@ -8,9 +8,7 @@ from microlens.cli.terminal_tables import sheet_table
 from microlens.errors import InputError
 from microlens.page import require_charts
 from microlens.runs.display import row_display
-from microlens.runs.terminal import Console
-
-_PAPER_WIDTH = 400  # characters, for output to a file or a pipe
+from microlens.runs.terminal import Console, uncut
 
 
 def run_tables(
@@ -69,7 +67,7 @@ def run_tables(
 
 def show(made: Table, console: Console) -> None:
     """Print a table and the paths of its files."""
-    wide = console if console.is_terminal else Console(file=console.file, width=_PAPER_WIDTH, soft_wrap=False)
+    wide = uncut(console)
     for sheet in made.sheets:
         wide.print(sheet_table(fitting(sheet, wide.width)))
     console.print(f"{made.path}.{{{','.join(made.written)}}} are written.")

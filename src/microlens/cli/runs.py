@@ -98,9 +98,6 @@ def evaluate(
         _show_metrics(measured["metrics"], measured["num_targets"])
 
 
-_WIDE = 400
-
-
 def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: dict[str, dict[str, int]]) -> None:
     from microlens.cli.terminal_tables import metrics_table
 
@@ -197,15 +194,13 @@ def compare(
     """
     from microlens.cli.terminal_tables import frame_table
     from microlens.runs.compare import compare as compare_runs
-    from microlens.runs.terminal import Console
+    from microlens.runs.terminal import uncut
 
     frame = compare_runs(runs, metric or ("HR@10", "NDCG@10"))
     if as_json:
         typer.echo(json.dumps(frame.to_dicts(), indent=1))
         return
-    # In a file or a pipe, no column is cut.
-    wide = console if console.is_terminal else Console(file=console.file, width=_WIDE)
-    wide.print(frame_table(frame))
+    uncut(console).print(frame_table(frame))
     if len(frame["run"].unique()) > 2:
         console.print("p: with Holm's correction for the number of runs that are compared with the first.")
     single = frame.filter(frame["seeds"] == 1)["run"].unique(maintain_order=True)

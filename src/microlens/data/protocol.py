@@ -6,13 +6,20 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from microlens.errors import InputError
 from microlens.files.writing import digest_of
+from microlens.seeds import LARGEST_SEED
 
 Holdout = Literal["leave-one-out", "random", "global-time", "cold-items", "given"]
 # Fields added later; left out of the hash at their default, so earlier reports stay comparable.
 ADDED_LATER: dict[str, Any] = {"min_item_count": 0, "seed": 0}
 MOST_HISTORY = 10_000  # items; sequences in a batch are this long
 MOST = 2**31 - 1
-_COUNTS = ("min_length", "max_length", "min_item_count")
+_LARGEST = {
+    "min_length": MOST,
+    "max_length": MOST,
+    "max_history": MOST_HISTORY,
+    "min_item_count": MOST,
+    "seed": LARGEST_SEED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +88,7 @@ class Protocol:
                 raise InputError(f"protocol.{name} is {getattr(self, name)!r}; accepted: {names}.")
 
     def _check_numbers(self) -> None:
-        for name, most in (("max_history", MOST_HISTORY), ("seed", 2**63 - 1), *((name, MOST) for name in _COUNTS)):
+        for name, most in _LARGEST.items():
             value: Any = getattr(self, name)
             if not hasattr(value, "__index__") or isinstance(value, bool):
                 raise InputError(f"protocol.{name} is {value!r}; it must be a whole number.")

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from microlens.errors import InputError
 from microlens.quantization.kmeans import Float32, OnProgress, Quantized, check_sizes, residual_codebooks
 from microlens.training import checkpoint
 
@@ -130,7 +129,7 @@ def train_rqvae(
         for rows in torch.split(_order(len(tensor), seed, epoch), BATCH):
             loss = model.loss(tensor[rows])
             if not loss.isfinite():
-                raise InputError(f"the loss of the RQ-VAE is {loss.item()} in epoch {epoch + 1}; scale the features.")
+                raise ValueError(f"the loss of the RQ-VAE is {loss.item()} in epoch {epoch + 1}; scale the features")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

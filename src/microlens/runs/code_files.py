@@ -125,8 +125,6 @@ def write_codes(
             given: dict[str, Any] = {"epochs": epochs, "saved": working / _TRAINING} if method == "rqvae" else {}
             try:
                 found = quantize(vectors, levels=levels, num_codes=codes, seed=seed, on_progress=on_progress, **given)
-            except InputError:
-                raise
             except ValueError as error:
                 raise InputError(f"{error}.") from None
             is_new = _without_train_interactions(opened, item_ids) if opened else None

@@ -1,4 +1,4 @@
-"""Files that a run reads beside its dataset: features, codes, texts, weights."""
+"""Files that a run reads beside its dataset whenever it is opened: features, codes, texts."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +15,16 @@ INPUTS = "inputs"
 
 
 def named_files(config: RunConfig) -> dict[str, Path]:
-    """The files that options of a run and of its parts name, by the dotted name of the option."""
+    """The matrices and other files that options of a run and of its parts name, by the dotted name of the option.
+
+    Weights are left out, because those of a trained run are in its checkpoint.
+    """
     return dict(_files("", config.model_dump(include={"model", "encoder", "parts"})))
 
 
 def input_digests(config: RunConfig) -> dict[str, str]:
-    """A digest of the content of each of :func:`named_files`, with the ids beside a matrix."""
-    return {name: _digest(path) for name, path in named_files(config).items()}
+    """A digest of the content of each of :func:`named_files` that is there, with the ids beside a matrix."""
+    return {name: _digest(path) for name, path in named_files(config).items() if path.is_file()}
 
 
 def check_inputs(folder: Path, config: RunConfig) -> None:
@@ -40,7 +43,7 @@ def check_inputs(folder: Path, config: RunConfig) -> None:
     check(folder, ENVIRONMENT)
     recorded = read_json(folder / ENVIRONMENT, dict[str, Any], "train the run again").get(INPUTS, {})
     for name, path in files.items():
-        if name in recorded and recorded[name] != _digest(path):
+        if name in recorded and path.is_file() and recorded[name] != _digest(path):
             raise InputError(
                 f"{path} has changed since {folder} was trained with it ({name}); restore it, or train again with "
                 "fresh=True or in another folder."
@@ -54,9 +57,15 @@ def _digest(path: Path) -> str:
 def _files(name: str, value: Any) -> Iterator[tuple[str, Path]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
+            if key == "weights":
+                continue
             yield from _files(f"{name}.{key}" if name else str(key), inner)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
             yield from _files(f"{name}.{number}", inner)
-    elif isinstance(value, str | Path) and Path(value).suffix and Path(value).is_file():
+    elif isinstance(value, str | Path) and _is_file(Path(value)):
         yield name, Path(value)
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix == ".npy" or (path.suffix != "" and path.is_file())

@@ -225,9 +225,10 @@ def _listed(ids: Sequence[Id], name: str) -> list[Id]:
 
 
 def _described(items: Sequence[NewItem]) -> list[NewItem]:
-    if not isinstance(items, Iterable) or not all(isinstance(item, NewItem) for item in items):
+    described = list(items) if isinstance(items, Iterable) else [items]
+    if not isinstance(items, Iterable) or not all(isinstance(item, NewItem) for item in described):
         raise InputError(f"new_items is {items!r}; it takes a list such as [NewItem(title='...')].")
-    return list(items)
+    return described
 
 
 def _check_k(k: int) -> None:

@@ -13,6 +13,8 @@ from rich.segment import Segment
 
 from microlens.errors import printable
 
+_WIDE = 400  # characters
+
 
 class Console(rich.console.Console):
     """A rich console that prints text verbatim: no markup, emoji or line wrapping, and control characters escaped.
@@ -29,6 +31,11 @@ class Console(rich.console.Console):
         """Render as rich does, and escape control characters in all segments except rich's own control codes."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def uncut(console: Console) -> Console:
+    """A console of the same output for tables; in a file or a pipe it is so wide that no column is cut."""
+    return console if console.is_terminal else Console(file=console.file, width=_WIDE, soft_wrap=False)
 
 
 def replace_what_cannot_be_encoded() -> None:

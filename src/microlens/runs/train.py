@@ -55,6 +55,7 @@ from microlens.training import checkpoint
 from microlens.training.trainer import Progress, Trainer
 
 WAY_OUT = "choose another output, or start again with fresh=True."
+_OF_TRAINING = (BEST, LAST, REPORT)
 
 
 def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> Report:
@@ -198,7 +199,7 @@ def _fit(run: Experiment, process: Process, show: bool) -> Progress:
             display.say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
         elif not run.config.train.start_from:
             for name in _random_and_frozen(run.model):
-                display.say(f"{name}: stages that are not trained keep random weights (the encoder's option weights).")
+                display.say(f"{name}: frozen stages have random weights; the encoder's option weights loads others.")
         # A service that fails is said even where nothing else is shown.
         say = display.say if show else warnings.warn
         with tracked(run.config if process.rank == 0 else None, say) as track:
@@ -258,9 +259,6 @@ def _report(run: Experiment, progress: Progress, process: Process) -> Report:
         write_ranks(run.config.output, ranks, run.split)
         report.write(run.config.output)
     return report
-
-
-_OF_TRAINING = (BEST, LAST, REPORT)
 
 
 def _check_same_run(run: Experiment) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING = 4, 2
 OnTrial = Callable[[int, str], None]
+_SEARCHABLE = ("model", "encoder", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +55,6 @@ class EndedTrial:
     metrics: list[float]
     pruned: bool
     seconds: float
-
-
-_SEARCHABLE = ("model", "encoder", "train")
-
-
-def _check_searchable(ranges: Mapping[str, Any]) -> None:
-    for name in ranges:
-        if name == "train.select":
-            raise InputError("tune.'train.select': it is the metric that trials are compared by; set it in [train].")
-        if name.partition(".")[0] not in _SEARCHABLE:
-            raise InputError(
-                f"tune.'{name}': trials have to differ in the model alone, on the same data under the same protocol; "
-                f"accepted are options of {', '.join(_SEARCHABLE)}."
-            )
 
 
 class Search:
@@ -304,3 +291,14 @@ class Search:
         config = self._config(best.params).model_copy(update={"output": self.output / "best"})
         write_text(self.output / "best.toml", config.toml())
         return Found(config=config, value=best.values[0], trials=table)
+
+
+def _check_searchable(ranges: Mapping[str, Any]) -> None:
+    for name in ranges:
+        if name == "train.select":
+            raise InputError("tune.'train.select': it is the metric that trials are compared by; set it in [train].")
+        if name.partition(".")[0] not in _SEARCHABLE:
+            raise InputError(
+                f"tune.'{name}': trials have to differ in the model alone, on the same data under the same protocol; "
+                f"accepted are options of {', '.join(_SEARCHABLE)}."
+            )

@@ -71,6 +71,7 @@ def _chunks(ranker: Ranker, users: Int64, k: int, on_progress: OnProgress | None
 
 def _write_parquet(path: Path, chunks: Iterator[pl.DataFrame]) -> None:
     """Write all chunks to one Parquet file; Parquet cannot be appended to, so each chunk is a temporary file first."""
+    path.touch()  # so that an error names this file, and not the folder of chunks
     with TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as folder:
         for number, chunk in enumerate(chunks):
             chunk.write_parquet(Path(folder) / f"{number:06}.parquet")
