@@ -1,6 +1,6 @@
 """How accuracy grows with the size of vectors, the history, the users and the encoder of MicroLens-50K, as JSON.
 
-    python results/scaling/run.py [--processes 2] [--device cpu]
+    python results/scaling/study.py [--processes 2] [--device cpu]
 
 In a folder with ``datasets/microlens-50k`` and its MiniLM features, trains SASRec with in-batch softmax on ids, on
 words of the titles, and on ids with frozen features or words. One quantity changes at a time: D, the number of items
