@@ -142,6 +142,32 @@ def test_a_damaged_report_is_named_and_the_others_stay(dataset: Path, configs: P
     assert results["rows"][0]["difference"] is None
 
 
+def test_a_run_of_another_version_is_trained_again(dataset: Path, configs: Path) -> None:
+    bench = read(dataset, configs, "popularity", "markov")
+    assert run_rows(bench) == {}
+    folder = bench.rows[0].config.output
+    document = json.loads((folder / "report.json").read_text())
+    document["provenance"]["packages"]["microlens"] = "0.0.1"
+    replace_text(folder, "report.json", json.dumps(document))
+    assert bench.rows[0].finished() == []
+    assert run_rows(bench) == {}
+    assert len(bench.rows[0].finished()) == 1
+    assert collect(bench, {})["missing"] == {}
+
+
+def test_a_run_that_ended_without_its_files_has_failed(dataset: Path, configs: Path) -> None:
+    (configs / "sasrec-id.toml").write_text(
+        'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'
+        '[train]\nepochs = 1\nbatch_size = 32\ndevice = "cpu"\n'
+    )
+    bench = read(dataset, configs, "SASRec", "popularity")
+    assert run_rows(bench) == {}
+    (bench.rows[-1].config.output / "metrics.jsonl").unlink()
+    failed = run_rows(bench)
+    assert list(failed) == ["SASRec"]
+    assert "metrics.jsonl" in failed["SASRec"]
+
+
 def test_a_run_folder_of_somebody_else_is_named_and_not_touched(dataset: Path, configs: Path) -> None:
     bench = read(dataset, configs, "popularity")
     log = bench.rows[0].config.output / "log.txt"

@@ -52,6 +52,19 @@ def test_a_seed_that_is_there_twice_is_no_second_seed(runs: list[ml.Run]) -> Non
         ml.compare([runs[0], runs[2]])
 
 
+def test_runs_on_other_features_are_other_rows(make_dataset: Callable[[list[list[int]]], Path], tmp_path: Path) -> None:
+    data = ml.Dataset(make_dataset(random_sequences(60, 25)))
+    path = tmp_path / "features.npy"
+    np.save(path.with_suffix(".ids.npy"), data.item_ids.to_numpy())
+    runs = []
+    for seed in range(2):
+        np.save(path, np.random.default_rng(seed).normal(size=(len(data.item_ids), 4)).astype(np.float32))
+        encoder = {"name": "features", "path": str(path)}
+        output = tmp_path / f"run-{seed}"
+        runs.append(ml.fit(data, "sasrec", output=output, encoder=encoder, seed=seed, **QUICK))
+    assert ml.compare(runs, metrics=["HR@10"])["seeds"].to_list() == [1, 1]
+
+
 def test_the_command_says_what_one_seed_leaves_out(runs: list[ml.Run]) -> None:
     folders = [str(run.folder) for run in runs]
     told = CliRunner().invoke(app, ["compare", *folders[:2]]).output
@@ -75,3 +88,9 @@ def test_the_correction_is_said_where_there_is_one(runs: list[ml.Run]) -> None:
     folders = [str(run.folder) for run in (*runs, other)]
     assert "p: with Holm's correction" in CliRunner().invoke(app, ["compare", *folders]).output
     assert "Holm" not in CliRunner().invoke(app, ["compare", *folders[:-1]]).output
+
+
+def test_a_part_without_targets_is_refused(runs: list[ml.Run]) -> None:
+    part: Any = "train"
+    with pytest.raises(ml.InputError, match=r"part is 'train'; accepted: 'valid', 'test'\."):
+        ml.compare(runs, part=part)

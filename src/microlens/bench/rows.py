@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,7 @@ class Job:
             return None
         report = Report.read(self.folder)
         check(self.folder, BEYOND)
-        provenance = report.provenance
-        found = provenance["config_hash"], provenance["data_hash"], provenance["packages"]["microlens"]
-        if found != (self.config.hash, self.data_hash, microlens.__version__):
+        if not self._is_of(report):
             return None
         check_inputs(self.folder, self.config)
         lacking = next((name for name in COST if name not in report.cost), None)
@@ -63,6 +62,20 @@ class Job:
             raise InputError(f"{self.folder / REPORT} is damaged (cost.{lacking} is missing); remove the folder.")
         read_epochs(self.folder, report)
         return report
+
+    def is_outdated(self) -> bool:
+        """True if the folder has the report of a run of other data or of another version, which is trained again."""
+        with suppress(InputError):  # a damaged report is named when the run starts
+            return (self.folder / REPORT).exists() and not self._is_of(Report.read(self.folder))
+        return False
+
+    def _is_of(self, report: Report) -> bool:
+        found = report.provenance
+        return (found["config_hash"], found["data_hash"], found["packages"]["microlens"]) == (
+            self.config.hash,
+            self.data_hash,
+            microlens.__version__,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from threading import Event
 
@@ -96,17 +95,17 @@ class Runner:
             return
         if process is None:
             self.on_row(job.name, "stopped")
-        elif process.exitcode == 0:
-            self.on_row(job.name, "finished")
-        else:
-            self.failed[job.name] = _last_line(job, process.exitcode or 0)
-            self.on_row(job.name, "failed")
+            return
+        fault = _last_line(job, process.exitcode or 0) if process.exitcode else _fault_of(job)
+        if fault is not None:
+            self.failed[job.name] = fault
+        self.on_row(job.name, "finished" if fault is None else "failed")
 
     def _train(self, job: Job) -> ForkServerProcess | None:
         """Train one run; return the finished process, or None if it was stopped."""
         claim_run_folder(job.folder, LOG)
         _take_parts(job)
-        process = worker.start(job.config, job.folder / LOG, self.threads)
+        process = worker.start(job.config, job.folder / LOG, self.threads, fresh=job.is_outdated())
         try:
             while process.exitcode is None:
                 if self._is_over():
@@ -134,9 +133,16 @@ def _take_parts(job: Job) -> None:
 
 
 def _is_done(job: Job) -> bool:
-    with suppress(InputError):  # an unreadable report counts as missing
-        return job.report() is not None and read_beyond(job.folder) is not None
-    return False
+    return _fault_of(job) is None  # an unreadable report counts as missing
+
+
+def _fault_of(job: Job) -> str | None:
+    """Why a run cannot stand in the table, or None if it can."""
+    try:
+        complete = job.report() is not None and read_beyond(job.folder) is not None
+    except InputError as error:
+        return str(error)
+    return None if complete else f"{job.folder} has no complete results of this configuration, data and version"
 
 
 def _progress_of(job: Job) -> str:

@@ -13,6 +13,7 @@ from microlens.evaluation.metrics import Users, one_each
 from microlens.evaluation.report import read_ranks
 from microlens.evaluation.significance import difference, holm, interval_of, seed_values
 from microlens.runs.assembly import depends_on_seed
+from microlens.runs.input_files import recorded_inputs
 from microlens.runs.run import Run
 
 Line: TypeAlias = dict[str, str | int | float | None]
@@ -52,10 +53,10 @@ def rows_of(runs: Sequence[Run], part: Part) -> tuple[list[ComparedRow], Users |
 
 
 def _by_configuration(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs that differ only in their seed; a repeated seed starts a new group."""
-    groups: list[tuple[str, list[Run]]] = []
+    """Group runs that differ only in their seed; a repeated seed starts a new group, and so do other input files."""
+    groups: list[tuple[object, list[Run]]] = []
     for run in runs:
-        configuration = run.config.model_copy(update={"seed": 0}).hash
+        configuration = run.config.model_copy(update={"seed": 0}).hash, recorded_inputs(run.folder)
         fitting = (
             group
             for key, group in groups

@@ -38,16 +38,26 @@ def check_inputs(folder: Path, config: RunConfig) -> None:
         InputError: a file has another content.
     """
     files = named_files(config)
-    if not files or not (folder / ENVIRONMENT).is_file():
-        return
-    check(folder, ENVIRONMENT)
-    recorded = read_json(folder / ENVIRONMENT, dict[str, Any], "train the run again").get(INPUTS, {})
+    recorded = recorded_inputs(folder) if files else {}
     for name, path in files.items():
         if name in recorded and path.is_file() and recorded[name] != _digest(path):
             raise InputError(
                 f"{path} has changed since {folder} was trained with it ({name}); restore it, or train again with "
                 "fresh=True or in another folder."
             )
+
+
+def recorded_inputs(folder: Path) -> dict[str, str]:
+    """The digests of the files that a run was trained with; empty for a run of an earlier version.
+
+    Raises:
+        InputError: the record is damaged or was changed.
+    """
+    if not (folder / ENVIRONMENT).is_file():
+        return {}
+    check(folder, ENVIRONMENT)
+    recorded: dict[str, str] = read_json(folder / ENVIRONMENT, dict[str, Any], "train the run again").get(INPUTS, {})
+    return recorded
 
 
 def _digest(path: Path) -> str:
