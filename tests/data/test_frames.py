@@ -423,3 +423,12 @@ def test_columns_of_pandas(tmp_path: Path) -> None:
     paths = pandas.Series({"v001": __file__})
     lost = made(frame, tmp_path / "paths", covers=paths, settings=SETTINGS, workers=1)
     assert [(fault["item"], fault["lost"]) for fault in lost.manifest["faults"]] == [("v001", True)]
+
+
+def test_the_largest_times_of_64_bits_are_read(tmp_path: Path) -> None:
+    frame = events()
+    last = 2**63 - 1 - np.arange(len(frame))
+    data = Dataset.from_frame(
+        frame.with_columns(pl.Series("ts", last)), tmp_path / "data", user="uid", item="vid", time="ts"
+    )
+    assert len(data.interactions.items) == len(frame)

@@ -57,7 +57,8 @@ class Fusion(Fitted):
         parts: the trained recommenders, see :func:`microlens.runs.assembly.build_experiment`.
         train_counts: (N+1,) training interactions of each item number.
         warm_loss: share of the known targets' hits that new items may cost, in [0, 1).
-        listed: M, the number of items in the list of a recommender without gradients, at least 1.
+        listed: M, the number of items in the list of a recommender without gradients, at least 2: the score of the last
+            one is 0, as that of all others.
         targets: number of validation targets that w and v are fitted on, besides all that are new.
         alternatives: A, the number of items sampled for each target.
     """
@@ -78,10 +79,10 @@ class Fusion(Fitted):
         alternatives: int = 400,
     ) -> None:
         super().__init__()
-        if not 0 <= warm_loss < 1 or min(listed, targets, alternatives) < 1:
+        if not 0 <= warm_loss < 1 or listed < 2 or min(targets, alternatives) < 1:
             raise ValueError(
                 f"warm_loss = {warm_loss:g}, listed = {listed}, targets = {targets}, alternatives = {alternatives}: "
-                "warm_loss must be at least 0 and below 1, the others at least 1"
+                "warm_loss must be at least 0 and below 1, listed at least 2, the others at least 1"
             )
         self.warm_loss, self.listed, self.targets, self.alternatives = warm_loss, listed, targets, alternatives
         self.known_users_only = any(part.model.known_users_only for part in parts)

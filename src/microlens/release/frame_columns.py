@@ -156,7 +156,8 @@ def times_of(column: pl.Series, argument: str, clock: Clock, first_row: int = 0)
     if kind.is_integer() or kind.is_decimal() or kind.is_float():
         number = pl.Int64 if kind.is_integer() else pl.Float64
         read = column.cast(number, strict=False)
-        named.require(read.is_not_null() & (read.cast(pl.Float64).abs() < 2.0**63), column, "is beyond 64 bits")
+        fits = read.is_not_null() if kind.is_integer() else read.abs() < 2.0**63
+        named.require(fits, column, "is beyond 64 bits")
         column = read
     elif kind != pl.String:
         raise InputError(f"column '{column.name}' of {argument} holds {kind}; accepted are {TIMES_ACCEPTED}.")
