@@ -44,6 +44,8 @@ _SYSTEM_MESSAGES = {
 # PyTorch's messages; on CPUs it raises a plain RuntimeError.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
 
+_SYSTEM_CODE = re.compile(r"\(os error (\d+)\)")  # in messages of libraries in Rust, whose errors often have no errno
+
 
 class InputError(ValueError):
     """The user's input cannot be used.
@@ -65,7 +67,15 @@ def sentence_of(error: BaseException) -> str | None:
         return _MEMORY
     if isinstance(error, (BrokenExecutor, BrokenPipeError, ConnectionResetError)):
         return _WORKERS
-    return _sentence_of_system(error) if isinstance(error, OSError) else None
+    if isinstance(error, OSError):
+        return _sentence_of_system(error)
+    return _SYSTEM_MESSAGES.get(system_code(str(error))) if _is_compute_error(error) else None
+
+
+def system_code(text: str) -> int:
+    """The number of the system error in the message of a library in Rust, such as polars; 0 if it has none."""
+    found = _SYSTEM_CODE.search(text)
+    return 0 if found is None else int(found[1])
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -76,13 +86,19 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def _sentence_of_system(error: OSError) -> str | None:
-    if error.errno in _SYSTEM_MESSAGES:
-        return _SYSTEM_MESSAGES[error.errno]
+    code = system_code(str(error)) if error.errno is None else error.errno
+    if code in _SYSTEM_MESSAGES:
+        return _SYSTEM_MESSAGES[code]
     if error.filename is not None:
         return one_line(f"{_name(error.filename)} cannot be used: {error.strerror}.")
     if error.errno == errno.ENOENT:
         return "the working folder does not exist any more; change to another one."
     return None
+
+
+def _is_compute_error(error: BaseException) -> bool:
+    """True for what polars raises if a Parquet file cannot be written; polars itself is not imported for a message."""
+    return (type(error).__module__, type(error).__name__) == ("polars.exceptions", "ComputeError")
 
 
 def _name(filename: object) -> str:

@@ -30,6 +30,7 @@ from microlens.runs.folder import VECTORS, clear_run_folder
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import load
 from microlens.runs.train import train
+from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
 
 ITEMS = 14
@@ -145,6 +146,20 @@ def test_lists_are_written_chunk_by_chunk(
     assert found.drop("score").rows() == expected.drop("score").rows()
     assert found["score"].to_list() == pytest.approx(expected["score"].to_list(), abs=1e-5)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_brackets_in_a_folder_are_no_pattern(tmp_path: Path) -> None:
+    for name in ("a1", "a[1]"):
+        write_pairs(tmp_path / name / "release", random_sequences(12, 14))
+        titles = "".join(f"{item},{name} {item}\n" for item in range(1, 15))
+        (tmp_path / name / "release" / "tiny_titles.csv").write_text(f"item,title\n{titles}")
+        prepare(tmp_path / name / "release", tmp_path / name / "dataset", Settings(), workers=1)
+    run, out = load(train_run(tmp_path / "a[1]", "run", "id")), tmp_path / "out[1]" / "lists.parquet"
+    out.parent.mkdir()
+    assert run.write_recommendations(out, k=3) == 12
+    table = pl.read_parquet(out, glob=False)
+    assert table["title"].str.starts_with("a[1] ").all()
+    assert Dataset(tmp_path / "a[1]" / "dataset").events().collect().height > 0
 
 
 def test_a_file_of_another_kind_is_refused_before_anything_is_computed(id_run: Path, tmp_path: Path) -> None:
@@ -274,6 +289,12 @@ def test_a_video_is_encoded_as_the_items_are(folder: Path, video_run: Path, tmp_
     out = tmp_path / "vectors.parquet"
     assert run_command("vectors", video_run, "--out", out, "--video", video)[0] == 0
     np.testing.assert_allclose(pl.read_parquet(out)["vector"][0], vectors[4], atol=1e-5)
+
+
+@pytest.mark.parametrize("paths", [[], None, "a.mp4"])
+def test_videos_to_encode_are_a_list(id_run: Path, paths: Any) -> None:
+    with pytest.raises(InputError, match="it takes a list of video files, at least one"):
+        load(id_run).encode_videos(paths)
 
 
 def test_a_known_video_added_again_scores_as_the_item_itself(folder: Path, video_run: Path) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from io import StringIO
 from pathlib import Path
 
+import polars as pl
 import pytest
 from rich.table import Table
 
@@ -66,6 +67,9 @@ def test_pages_hold_no_control_characters(tmp_path: Path) -> None:
         (OSError(24, "Too many open files"), "too many files are open"),
         (OSError(36, "File name too long", "x\x1b[31m\ny"), "x[31m y cannot be used: File name too long."),
         (FileNotFoundError(2, "No such file or directory"), "the working folder does not exist any more"),
+        (OSError("No space left on device (os error 28)"), "no space left on the disk"),
+        (pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"), "no space left"),
+        (pl.exceptions.ComputeError("File out of specification: The file must end with PAR1"), None),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
         (OSError(9, "Bad file descriptor"), None),
         (KeyError("x"), None),
@@ -74,6 +78,20 @@ def test_pages_hold_no_control_characters(tmp_path: Path) -> None:
 def test_failures_of_the_machine_have_a_sentence_and_our_own_have_none(error: Exception, words: str | None) -> None:
     sentence = sentence_of(error)
     assert sentence is None if words is None else words in str(sentence)
+
+
+@pytest.mark.parametrize("kind", [OSError, pl.exceptions.ComputeError])
+def test_a_disk_that_is_full_when_polars_writes_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Exception]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise kind("underlying IO error: No space left on device (os error 28)")
+
+    write_pairs(tmp_path / "release", random_sequences(5, 12))
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    status, _, told = run_command("data", "prepare", tmp_path / "release", tmp_path / "dataset", "--workers", "1")
+    assert status == 2
+    assert told.startswith("microlens: no space left on the disk; free some and run the same command again")
 
 
 def test_a_broken_pipe_between_processes_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

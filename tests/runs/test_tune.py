@@ -51,6 +51,16 @@ def test_the_better_of_two_values_is_found_and_trains(make_dataset: MakeDataset)
     assert written["HR@10"].max() == pytest.approx(found.value)
 
 
+def test_the_study_is_in_its_folder_whatever_the_name(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-3] }', epochs=1)
+    output = tmp_path / "a?b%20c{d}"
+    assert len(tune.Search(path, output=output).run(1).trials) == 1
+    assert len(tune.Search(path, output=output).run(2).trials) == 2
+    assert (output / "study.db").is_file()
+    assert not list(tmp_path.glob("**/a"))
+    assert not list(tmp_path.glob("a*b c*"))
+
+
 def test_the_test_part_is_never_read(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-2, log = true }', epochs=1)
     for name in ("targets", "inputs", "history"):

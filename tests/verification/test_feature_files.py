@@ -204,6 +204,16 @@ def test_what_is_no_mapping_is_refused(text: str, reason: str, tmp_path: Path) -
     assert not (tmp_path / "o.npy").exists()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a.npy", FEATURES), saved(tmp_path / "b.npy", FEATURES)
+    np.save(a, FEATURES.astype(np.float64) * 1e200)
+    said = run_command("features", "diff", a, b, "--json")[1]
+    numbers = json.loads(said, parse_constant=pytest.fail)["numbers"]
+    assert numbers["difference"] is None
+    assert numbers["equal_rows"] == 0.0
+
+
 def test_the_commands_of_features(tmp_path: Path) -> None:
     a, b = saved(tmp_path / "a.npy", FEATURES), saved(tmp_path / "b.npy", FEATURES[ORDER])
     status, said, _ = run_command("features", "diff", a, b)

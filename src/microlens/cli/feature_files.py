@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from microlens.cli.output import bar, console
+from microlens.cli.output import bar, console, json_text
 from microlens.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def diff(
 
     found = compare_features(a, b)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        typer.echo(json_text(asdict(found)))
         return
     console.print(f"{found.verdict}.")
     console.print(

@@ -1,7 +1,10 @@
 """The console and progress bar of commands."""
 
+import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -18,6 +21,19 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
     with progress_bar(console) as bar:
         task = bar.add_task(description, total=None, note="")
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def json_text(value: Any) -> str:
+    """``value`` as JSON, with null for numbers that are not finite, which JSON does not have."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def size_in_bytes(text: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microlens.cli.output import bar, console
+from microlens.cli.output import bar, console, json_text
 from microlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def compare(
 
     frame = compare_runs(runs, metric or ("HR@10", "NDCG@10"))
     if as_json:
-        typer.echo(json.dumps(frame.to_dicts(), indent=1))
+        typer.echo(json_text(frame.to_dicts()))
         return
     uncut(console).print(frame_table(frame))
     if len(frame["run"].unique()) > 2:
@@ -234,7 +234,7 @@ def new_items(
         with bar(name) as on_progress:
             curves[name] = new_item_curve(run, "test" if test else "valid", top, on_progress)
     if as_json:
-        typer.echo(json.dumps({name: curve.to_dict(as_series=False) for name, curve in curves.items()}, indent=1))
+        typer.echo(json_text({name: curve.to_dict(as_series=False) for name, curve in curves.items()}))
     else:
         for name, curve in curves.items():
             console.print(f"{name}: HR@{top} of known and new items", frame_table(curve), sep="\n")

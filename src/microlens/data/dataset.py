@@ -297,7 +297,7 @@ def _are_ids(ids: pl.Series, keys: Int64) -> bool:
 
 def _read_table(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {PREPARE_AGAIN}.") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):

@@ -22,7 +22,7 @@ def write_labels(given: GivenSplit, folder: Path, item_ids: pl.Series) -> None:
         InputError: the split lacks an interaction, or names one that does not exist.
     """
     interactions = Interactions.open(folder / "interactions")
-    user_ids = pl.read_parquet(folder / "users.parquet", columns=["user_id"])["user_id"]
+    user_ids = pl.read_parquet(folder / "users.parquet", columns=["user_id"], glob=False)["user_id"]
     np.save(folder / "interactions" / SPLIT, labels_of(interactions, given, user_ids, item_ids))
 
 

@@ -84,7 +84,7 @@ def write_interactions(ordered: SortedEvents, folder: Path, on_progress: OnProgr
 
         write_table(rows(), folder / "interactions.parquet")
     pieces = sorted(folder.glob(PIECES), key=lambda path: int(path.name.partition(".")[0]))
-    write_table((pl.read_parquet(piece) for piece in pieces), folder / "users.parquet")
+    write_table((pl.read_parquet(piece, glob=False) for piece in pieces), folder / "users.parquet")
     write_table([pl.DataFrame({"item_id": ordered.item_ids})], folder / ITEM_IDS)
     return summary.described(ordered.notes)
 

@@ -42,7 +42,7 @@ def _id_type(item_ids: ItemIds) -> type[pl.DataType]:
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(path, columns=["item_id", "text"])
+        table = pl.read_parquet(path, columns=["item_id", "text"], glob=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; write it with: microlens features DATASET --encoder ocr") from None
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):

@@ -99,7 +99,7 @@ class UnfinishedDataset:
 
     def item_ids(self) -> pl.Series:
         """The distinct items (N,), ascending, once the interactions are complete."""
-        return pl.read_parquet(self.folder / ITEM_IDS)["item_id"]
+        return pl.read_parquet(self.folder / ITEM_IDS, glob=False)["item_id"]
 
     def finish(self, folder: Path) -> None:
         """Rename the folder to ``folder``, without what only going on needs."""

@@ -35,7 +35,7 @@ class Run:
     def users(self, start: int = 0, end: int | None = None) -> pl.DataFrame:
         """Users from ``start`` to ``end``, ascending, and the number of events of each: columns user and count."""
         length = None if end is None else end - start
-        return pl.scan_parquet(f"{self.path}.users.parquet").slice(start, length).collect()
+        return pl.scan_parquet(f"{self.path}.users.parquet", glob=False).slice(start, length).collect()
 
     def items(self, start: int, end: int) -> Int32:
         """Items of the events from ``start`` to ``end``, numbered in order of appearance."""

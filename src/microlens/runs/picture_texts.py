@@ -66,7 +66,7 @@ class PictureTexts:
         letters, ``left`` and ``top`` are the corner of the line, as fractions of the picture's size. ``script`` is
         "Han", "Latin" or null.
         """
-        return pl.read_parquet(self.path)
+        return pl.read_parquet(self.path, glob=False)
 
 
 def write_picture_texts(

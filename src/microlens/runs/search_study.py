@@ -5,6 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,6 +46,13 @@ def distribution(range_: Range) -> "optuna.distributions.BaseDistribution":
     kind = kinds.IntDistribution if integers else kinds.FloatDistribution
     step = int(range_.step or 1) if integers else range_.step
     return cast("optuna.distributions.BaseDistribution", kind(low, high, log=range_.log, step=step))
+
+
+def storage_of(database: Path) -> "optuna.storages.RDBStorage":
+    """The storage of a study; connected by its path, because in an address ``?`` and ``%`` have a meaning."""
+    connect = partial(sqlite3.connect, database, check_same_thread=False)  # the pool hands it from thread to thread
+    storage = installed_optuna().storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
+    return cast("optuna.storages.RDBStorage", storage)
 
 
 def check_database(path: Path) -> None:

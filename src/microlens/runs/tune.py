@@ -20,7 +20,7 @@ from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.ranking import rank_targets
 from microlens.files.writing import lock_folder, write_text
 from microlens.runs.assembly import Experiment, build_experiment, check_weights, use_caches
-from microlens.runs.search_study import REMEDY, check_database, distribution, installed_optuna, plain_errors
+from microlens.runs.search_study import REMEDY, check_database, distribution, installed_optuna, plain_errors, storage_of
 from microlens.runs.train import trainer_of
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Search:
             check_database(database)
         try:
             study: optuna.Study = library.create_study(
-                storage=f"sqlite:///{database}", study_name="microlens", load_if_exists=True, direction="maximize",
+                storage=storage_of(database), study_name="microlens", load_if_exists=True, direction="maximize",
                 pruner=library.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, EPOCHS_BEFORE_PRUNING),
             )  # fmt: skip
         except Exception as error:

@@ -73,6 +73,8 @@ def _write_parquet(path: Path, chunks: Iterator[pl.DataFrame]) -> None:
     """Write all chunks to one Parquet file; Parquet cannot be appended to, so each chunk is a temporary file first."""
     path.touch()  # so that an error names this file, and not the folder of chunks
     with TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as folder:
+        pieces = []
         for number, chunk in enumerate(chunks):
-            chunk.write_parquet(Path(folder) / f"{number:06}.parquet")
-        pl.scan_parquet(Path(folder) / "*.parquet").sink_parquet(path)
+            pieces.append(Path(folder) / f"{number}.parquet")
+            chunk.write_parquet(pieces[-1])
+        pl.scan_parquet(pieces, glob=False).sink_parquet(path)

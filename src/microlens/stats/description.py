@@ -127,4 +127,4 @@ def describe(dataset: Dataset | str | Path) -> Description:
 
 def _num_comments(folder: Path) -> int:
     path = folder / "comments.parquet"
-    return int(pl.scan_parquet(path).select(pl.len()).collect().item()) if path.is_file() else 0
+    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()) if path.is_file() else 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from microlens.data.batches import Process
 from microlens.encoders.id import IdEncoder
 from microlens.encoders.lookup_table import LookupTable
-from microlens.errors import InputError
+from microlens.errors import InputError, system_code
 from microlens.files.json_files import parse_json
 from microlens.files.writing import atomic_write
 from microlens.recommenders.base import Recommender
@@ -35,9 +34,9 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         try:
             save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
         except SafetensorError as error:
-            if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            if not (code := system_code(str(error))):
                 raise
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(temporary)) from None
+            raise OSError(code, os.strerror(code), str(temporary)) from None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

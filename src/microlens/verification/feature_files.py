@@ -258,7 +258,7 @@ def _rows_and_ids(number: int, first_id: int, mapping: Path | None) -> tuple[NDA
 
 def _read_mapping(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_csv(path, schema_overrides={_MAPPED[0]: pl.Int64})
+        table = pl.read_csv(path, schema_overrides={_MAPPED[0]: pl.Int64}, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as a mapping ({error}); expected columns {', '.join(_MAPPED)}."

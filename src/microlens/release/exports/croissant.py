@@ -55,7 +55,7 @@ def _file(library: Any, path: Path) -> Any:
 
 def _records(library: Any, path: Path, events: pl.DataFrame) -> Any:
     name = path.stem.rpartition("_")[2]
-    columns = pl.read_csv(path, n_rows=0).columns
+    columns = pl.read_csv(path, n_rows=0, glob=False).columns
     return library.RecordSet(
         id=name, name=name, fields=[_field(library, f"{name}/{column}", path, column, events) for column in columns]
     )
