@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from microlens import environment
-from microlens.distributed import local_device
+from microlens.distributed import local_device, process_group
 from microlens.environment import available_memory, parameters_that_fit, refuse_too_large_to_train
 from microlens.errors import InputError
 
@@ -65,3 +65,28 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.Monke
     for wanted in ("cuda", "auto"):
         with pytest.raises(InputError, match=f"LOCAL_RANK is {rank}, and this machine has 2 GPUs"):
             local_device(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WORLD_SIZE", "0", "WORLD_SIZE is '0'"),
+        ("WORLD_SIZE", "y", "WORLD_SIZE is 'y'"),
+        ("RANK", None, "RANK is not set"),
+        ("RANK", "2", "RANK is '2'; it must be a whole number from 0 to 1"),
+        ("MASTER_ADDR", None, "MASTER_ADDR is not set"),
+        ("MASTER_PORT", "abc", "MASTER_PORT is 'abc'"),
+        ("MASTER_PORT", "65536", "MASTER_PORT is '65536'; it must be a whole number from 1 to 65,535"),
+    ],
+)
+def test_processes_that_torchrun_did_not_start_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, said: str
+) -> None:
+    group = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", name: value}
+    for variable, content in group.items():
+        if content is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, content)
+    with pytest.raises(InputError, match=f"{said}.*torchrun"), process_group(torch.device("cpu")):
+        pass

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, distributed
 
 from microlens.data.batches import Process
-from microlens.errors import InputError
+from microlens.errors import InputError, shown
+
+_MOST_PROCESSES = 2**16
 
 
 @contextmanager
@@ -17,19 +19,42 @@ def process_group(device: torch.device) -> Iterator[Process]:
     """Join the process group of torchrun (gloo on CPUs, nccl on GPUs); a single process does nothing.
 
     Within a group that was joined before, it is that group.
+
+    Raises:
+        InputError: a variable that torchrun sets is missing or has another value.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = _number("WORLD_SIZE", range(1, _MOST_PROCESSES + 1)) if "WORLD_SIZE" in os.environ else 1
     if world_size == 1:
         yield Process()
         return
     if distributed.is_initialized():
         yield Process(distributed.get_rank(), world_size)
         return
+    _number("RANK", range(world_size))
+    _number("MASTER_PORT", range(1, 2**16))
+    if not os.environ.get("MASTER_ADDR"):
+        raise _not_of_torchrun("MASTER_ADDR", "the address of the first process")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Process(distributed.get_rank(), world_size)
     finally:
         distributed.destroy_process_group()
+
+
+def _number(name: str, accepted: range) -> int:
+    """The number in an environment variable of torchrun."""
+    value = os.environ.get(name, "")
+    if not value.isdecimal() or len(value) > len(str(accepted[-1])) or int(value) not in accepted:
+        raise _not_of_torchrun(name, f"a whole number from {accepted[0]} to {accepted[-1]:,}")
+    return int(value)
+
+
+def _not_of_torchrun(name: str, accepted: str) -> InputError:
+    found = f"is {shown(os.environ[name])}" if name in os.environ else "is not set"
+    return InputError(
+        f"the environment variable {name} {found}; it must be {accepted}: start the processes with torchrun, which "
+        "sets it, or unset WORLD_SIZE to train in one process."
+    )
 
 
 def local_device(wanted: str) -> torch.device:

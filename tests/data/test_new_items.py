@@ -1,6 +1,8 @@
 """The content of items outside a dataset, against what the dataset stores of the same files."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +53,21 @@ def test_what_an_encoder_misses_is_named_in_words() -> None:
     assert item.lacks({"covers", "tag", "title"}) == ["tag", "cover"]
     assert NewItem().lacks({"clips", "sound", "title"}) == ["title", "video"]
     assert (item.name, NewItem(video="a.mp4").name) == ("A title", "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"title": None}, "title of a new item is None; it must be a text"),
+        ({"tag": 5}, "tag of a new item is 5; it must be a text"),
+        ({"title": "a\ud800"}, r"title of a new item is 'a\ud800'; it must be a text in UTF-8"),
+        ({"video": 5}, "video of a new item is 5; it must be the path of a file"),
+        ({"cover": "a\0b"}, r"cover of a new item is 'a\x00b'; it must be the path of a file"),
+    ],
+)
+def test_what_is_known_of_an_item_is_checked(known: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        NewItem(**known)
 
 
 def test_descriptions_stay_with_their_items() -> None:

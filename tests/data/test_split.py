@@ -95,6 +95,18 @@ def test_items_without_required_content_leave_before_the_cut() -> None:
     assert_equals_loop(split, interactions, left, protocol)
 
 
+@pytest.mark.parametrize(("least", "rare"), [(0, ""), (99, ", without the 20 items of fewer than 99")])
+def test_items_that_lack_content_are_said_where_nobody_is_left(least: int, rare: str) -> None:
+    interactions = interactions_of(random_sequences(40, 20))
+    excluded = np.arange(interactions.num_items + 1) > 0
+    with pytest.raises(InputError) as refused:
+        make_split(interactions, Protocol(require=("clips", "covers"), min_item_count=least), excluded)
+    assert str(refused.value) == (
+        f"no user has 5 or more items, the protocol's minimum (the longest of 40 has 0{rare}); 20 of 20 items lack "
+        "what protocol.require asks for: clips, covers."
+    )
+
+
 def test_a_protocol_has_a_hash_of_every_field() -> None:
     assert Protocol().hash == Protocol().hash
     others = [

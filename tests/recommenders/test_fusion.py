@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -214,10 +215,20 @@ def test_the_curve_of_new_items_is_what_offsets_do(run: Run) -> None:
     assert losses.max() > 0.3  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("choices", "said"), [({"part": "x"}, "part is 'x'; accepted: 'valid', 'test'"), ({"k": 0}, "k is 0; it must be")]
+)
+def test_the_curve_says_what_it_takes(run: Run, choices: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        new_item_curve(run, **choices)
+
+
 def test_the_command_draws_the_curve(run: Run, tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["new-items", str(run.folder), "--figure", str(tmp_path / "curve.png"), "--json"])
     assert found.exit_code == 0, found.output
-    assert json.loads(found.stdout)["fusion"]["known"] == new_item_curve(run)["known"].to_list()
+    curve = json.loads(found.stdout, parse_constant=pytest.fail)["fusion"]
+    assert curve["known"] == new_item_curve(run)["known"].to_list()
+    assert curve["offset"][0] is None  # minus infinity
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -372,3 +383,10 @@ def test_more_items_do_not_round_the_scores_of_others_differently() -> None:
         scores = grown.scores(states)
         assert torch.equal(scores[:, :169], fused.scores(states))
         assert scores.shape == (1, 186)
+
+
+def test_a_list_of_one_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="listed at least 2"):
+        Fusion(parts=[], train_counts=torch.zeros(3), listed=1)
+    counts = torch.tensor([[0.0, 3.0, 2.0, 1.0]])
+    assert log_ranks(counts, best_listed(counts, torch.tensor([[0]]), 1), 1).eq(0).all()  # the reason

@@ -90,6 +90,7 @@ def test_the_same_call_again_reads_and_another_is_refused(data: ml.Dataset, tmp_
         ({"encoder": "x3d"}, "encoder.name is 'x3d', which is unknown"),
         ({"protocol": {"max_histori": 3}}, "protocol.max_histori is unknown"),
         ({"protocol": 5}, "protocol is 5; expected a table such as {'split': 'random'}"),
+        ({"parts": None}, "parts is None; it takes a list such as"),
         ({"parts": ["sasrec"]}, "a part is 'sasrec'; expected a table such as"),
     ],
 )
@@ -100,6 +101,21 @@ def test_wrong_options_are_named_without_a_file(
         ml.fit(data, "sasrec", output=tmp_path / "run", **options)
     assert sentence in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("folder", [None, 5, "a\0b"])
+def test_folders_are_paths(data: ml.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, folders in (("output", (data, folder)), ("data", (folder, "run"))):
+        with pytest.raises(ml.InputError, match=f"{name} is .*; it must be the path of a folder"):
+            ml.fit(folders[0], "popularity", output=folders[1])
+    assert not (tmp_path / "None").exists()
+
+
+def test_a_configuration_is_no_table() -> None:
+    config: Any = {"model": {"name": "popularity"}}
+    with pytest.raises(ml.InputError, match=r"config is \{'model': .*; it must be a RunConfig"):
+        ml.train(config)
 
 
 def test_a_protocol_is_an_object_or_a_table(data: ml.Dataset, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import polars as pl
 from microlens.bench.formats import FORMATS, markdown
 from microlens.bench.reading import Choices, dataset_folder, read_bench
 from microlens.bench.results import collect, write_json
-from microlens.bench.rows import Bench
+from microlens.bench.rows import MOST_SEEDS, Bench
 from microlens.bench.runner import OnRow, Runner
 from microlens.bench.sheets import Sheet, sheets
 from microlens.building import listed
 from microlens.data.dataset import Dataset
-from microlens.errors import InputError, printable
+from microlens.errors import InputError, printable, shown
 from microlens.files.writing import write_text
 from microlens.page import require_charts
 from microlens.runs.display import row_display
@@ -88,7 +89,7 @@ def table(
         only: names of the rows wanted; all by default.
         against: the row that the others are compared with, in place of the table's own.
         source: the prepared dataset that rows of the table "transfer" start from.
-        seeds: runs of each row.
+        seeds: runs of each row, at most 10.
         protocol: a name of :data:`microlens.data.protocol.NAMED_PROTOCOLS`, for all rows.
         jobs: runs trained at once.
         minutes: stop after so long; the same call again resumes.
@@ -100,13 +101,17 @@ def table(
     Raises:
         InputError: an argument is wrong, or rows failed; what did not fail is written.
     """
+    _check_whole("seeds", seeds, MOST_SEEDS)
+    _check_whole("jobs", jobs)
+    if minutes is not None:
+        _check_minutes(minutes)
     choices = Choices(
         configs=None if configs is None else Path(configs),
         output=None if output is None else Path(output),
         only=tuple(only),
         against=against,
         source=None if source is None else Path(source),
-        seeds=seeds,
+        seeds=int(seeds),
         protocol=protocol,
         smoke=smoke,
         mix=mix,
@@ -114,10 +119,22 @@ def table(
     folder = data.folder if isinstance(data, Dataset) else dataset_folder(str(data))
     bench = read_bench(name, folder, choices)
     with row_display(Console(quiet=not progress), len(bench.jobs())) as on_row:
-        made = make_table(bench, jobs=jobs, minutes=minutes, html=html, on_row=on_row)
+        made = make_table(bench, jobs=int(jobs), minutes=minutes, html=html, on_row=on_row)
     if made.failed:
         raise failed_rows([f"{row} of {name}" for row in made.failed])
     return made
+
+
+def _check_whole(name: str, value: Any, most: int | None = None) -> None:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1 or (most is not None and value > most):
+        accepted = "at least 1" if most is None else f"from 1 to {most}"
+        raise InputError(f"{name} is {shown(value)}; it must be a whole number, {accepted}.")
+
+
+def _check_minutes(minutes: Any) -> None:
+    if not isinstance(minutes, Real) or isinstance(minutes, bool) or not float(minutes) > 0:  # also rejects NaN
+        raise InputError(f"minutes is {shown(minutes)}; it must be a number above 0, or None for no limit.")
 
 
 def make_table(bench: Bench, *, jobs: int, minutes: float | None, html: bool, on_row: OnRow) -> Table:

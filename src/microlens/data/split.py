@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,21 @@ import numpy.typing as npt
 from microlens.data.holdout import HOLDOUTS
 from microlens.data.interactions import Int32, Int64, Interactions, Labels
 from microlens.data.protocol import ONE_AFTER_ANOTHER, SELECTED_BY_TRAINING, Protocol
-from microlens.errors import InputError
+from microlens.errors import InputError, shown
 from microlens.release.given_split import TEST, TRAIN, VALID
 
 Part = Literal["valid", "test"]
 _AT_ONCE = 1 << 24  # events; np.bincount converts them to 64 bits
+
+
+def check_part(part: object) -> None:
+    """Check that a part of a split has targets.
+
+    Raises:
+        InputError: it is neither "valid" nor "test".
+    """
+    if part not in get_args(Part):
+        raise InputError(f"part is {shown(part)}; accepted: 'valid', 'test'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,24 +153,36 @@ def make_split(interactions: Interactions, protocol: Protocol, excluded: npt.NDA
     if protocol.min_item_count:
         rare = np.bincount(interactions.items, minlength=len(rare)) < protocol.min_item_count
         rare[0] = False  # padding
-    excluded = rare if excluded is None else excluded | rare
-    if excluded.any():
-        interactions = _of_events(interactions, ~excluded[interactions.items])
+    lacking = np.zeros_like(rare) if excluded is None else excluded
+    removed = lacking | rare
+    if removed.any():
+        interactions = _of_events(interactions, ~removed[interactions.items])
     lengths = np.diff(interactions.offsets)
     # Users with too few training items are dropped below.
     users = np.flatnonzero(lengths >= (1 if protocol.split in SELECTED_BY_TRAINING else protocol.min_length))
     if not len(users):
-        raise InputError(nobody_left(len(lengths), int(lengths.max(initial=0)), int(rare.sum()), protocol))
+        longest = int(lengths.max(initial=0))
+        raise InputError(nobody_left(len(lengths), longest, int(rare.sum()), protocol, _what_lacks(lacking, protocol)))
     interactions = _last_of(interactions, users, protocol.max_length)
     return _arranged(interactions, users, HOLDOUTS[protocol.split](interactions, protocol.seed), protocol)
 
 
-def nobody_left(users: int, longest: int, rare: int, protocol: Protocol) -> str:
-    """The message that none of ``users`` has enough items, without ``rare`` items; one has the most, ``longest``."""
+def _what_lacks(lacking: npt.NDArray[np.bool_], protocol: Protocol) -> str:
+    """How many of the items (N+1,) lack content that the protocol requires, as the end of a sentence; "" if none."""
+    count = int(lacking.sum())
+    required = ", ".join(protocol.require)
+    return f"; {count:,} of {len(lacking) - 1:,} items lack what protocol.require asks for: {required}" if count else ""
+
+
+def nobody_left(users: int, longest: int, rare: int, protocol: Protocol, lacking: str = "") -> str:
+    """The message that none of ``users`` has enough items, without ``rare`` items; one has the most, ``longest``.
+
+    ``lacking`` ends the sentence, with the items that were removed for lack of content.
+    """
     rare_out = f", without the {rare:,} items of fewer than {protocol.min_item_count}" if rare else ""
     return (
         f"no user has {protocol.min_length} or more items, the protocol's minimum "
-        f"(the longest of {users:,} has {longest}{rare_out})."
+        f"(the longest of {users:,} has {longest}{rare_out}){lacking}."
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from microlens.data.split import Part
+from microlens.data.split import Part, check_part
 from microlens.errors import InputError
 from microlens.evaluation.metrics import METRICS
 from microlens.runs.compared_rows import lines_of, rows_of
@@ -35,8 +35,9 @@ def compare(
 
     Raises:
         InputError: there are fewer than two configurations, a run is unfinished or damaged, they differ in data or
-            protocol, or a metric is unknown.
+            protocol, or a metric or the part is unknown.
     """
+    check_part(part)
     opened = [run if isinstance(run, Run) else Run(run) for run in runs]
     _check(opened, metrics)
     rows, users = rows_of(opened, part)

@@ -1,6 +1,6 @@
 """Training a run from Python, with arguments in place of a configuration file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from microlens.data.dataset import Dataset
 from microlens.data.protocol import Protocol
 from microlens.encoders import ENCODERS
 from microlens.encoders.base import ItemEncoder
-from microlens.errors import InputError
+from microlens.errors import InputError, shown
 from microlens.recommenders import RECOMMENDER_REGISTRY, RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.runs.assembly import takes_encoder
@@ -60,12 +60,12 @@ def fit(
     """
     name = _name_of(model, RECOMMENDERS)
     table: dict[str, Any] = {
-        "dataset": str(data.folder if isinstance(data, Dataset) else data),
-        "output": str(output),
+        "dataset": _path(data.folder if isinstance(data, Dataset) else data, "data"),
+        "output": _path(output, "output"),
         "seed": seed,
         "model": {"name": name},
         "train": {},
-        "parts": [_table(part, "a part", {"model": {"name": "popularity"}}) for part in parts],
+        "parts": [_table(part, "a part", {"model": {"name": "popularity"}}) for part in _listed(parts)],
     }
     for key, value in options.items():
         table["train" if key in TrainSection.model_fields else "model"][key] = value
@@ -80,6 +80,18 @@ def fit(
     config = RunConfig.of(table)
     train(config, fresh=fresh, progress=progress)
     return Run(config.output, config.dataset, progress=progress)
+
+
+def _path(given: object, what: str) -> str:
+    if not isinstance(given, (str, Path)) or "\0" in str(given):
+        raise InputError(f"{what} is {shown(given)}; it must be the path of a folder.")
+    return str(given)
+
+
+def _listed(parts: object) -> Iterable[Any]:
+    if isinstance(parts, (str, Mapping)) or not isinstance(parts, Iterable):
+        raise InputError(f"parts is {shown(parts)}; it takes a list such as [{{'model': {{'name': 'popularity'}}}}].")
+    return parts
 
 
 def _table(given: Any, what: str, example: dict[str, Any]) -> dict[str, Any]:

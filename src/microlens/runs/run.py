@@ -14,7 +14,7 @@ import polars as pl
 
 from microlens.data.dataset import Dataset
 from microlens.data.new_items import NewItem
-from microlens.errors import InputError
+from microlens.errors import InputError, shown
 from microlens.evaluation.report import Report
 from microlens.files.progress_bar import OnProgress
 from microlens.runs.added_items import EncodedItem
@@ -96,8 +96,8 @@ class Run:
         """
         if users is not None and history is not None:
             raise InputError("recommend takes users or a history, not both.")
-        _check_k(k)
-        new = [*_described(new_items), *([] if add_video is None else [NewItem(video=Path(add_video))])]
+        check_k(k)
+        new = [*_described(new_items), *([] if add_video is None else [NewItem(video=add_video)])]
         ranker = self._ranker.with_new([EncodedItem(item, self._ranker.encode(item)) for item in new])
         if history is not None:
             return ranker.table(k, history=ranker.item_numbers(_listed(history, "history")))
@@ -121,7 +121,7 @@ class Run:
         Raises:
             InputError: a user is unknown, or the suffix is not supported.
         """
-        _check_k(k)
+        check_k(k)
         ranker = self._ranker
         numbers = ranker.user_numbers(_listed(users, "users")) if users is not None else _everyone(ranker)
         with self._bar("users") as on_progress:
@@ -145,7 +145,7 @@ class Run:
         Raises:
             InputError: the item is unknown, or the model has no item vectors.
         """
-        _check_k(k)
+        check_k(k)
         return self._ranker.similar(int(self._ranker.item_numbers([item])[0]), k)
 
     def item_vectors(self) -> pl.DataFrame:
@@ -164,11 +164,17 @@ class Run:
             InputError: the model reads more than videos or has no item vectors, or the file cannot be decoded.
         """
         self._ranker.vectors()
-        vector: npt.NDArray[np.float32] = self._ranker.encode(NewItem(video=Path(path)))[0].cpu().numpy()
+        vector: npt.NDArray[np.float32] = self._ranker.encode(NewItem(video=path))[0].cpu().numpy()
         return vector
 
     def encode_videos(self, paths: Sequence[str | Path]) -> pl.DataFrame:
-        """Return the vectors of video files: columns item (the path) and vector, as in :meth:`item_vectors`."""
+        """Return the vectors of video files: columns item (the path) and vector, as in :meth:`item_vectors`.
+
+        Raises:
+            InputError: no path is given, or :meth:`encode_video` refuses one.
+        """
+        if isinstance(paths, str) or not isinstance(paths, Iterable) or not (paths := list(paths)):
+            raise InputError(f"paths is {shown(paths)}; it takes a list of video files, at least one.")
         vectors = np.stack([self.encode_video(path) for path in paths])
         return pl.DataFrame({"item": [str(path) for path in paths], "vector": vectors})
 
@@ -231,6 +237,11 @@ def _described(items: Sequence[NewItem]) -> list[NewItem]:
     return described
 
 
-def _check_k(k: int) -> None:
+def check_k(k: int) -> None:
+    """Check the length of a list.
+
+    Raises:
+        InputError: it is no whole number, or less than 1.
+    """
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise InputError(f"k is {k!r}; it must be a whole number, at least 1.")

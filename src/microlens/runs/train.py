@@ -23,7 +23,7 @@ from microlens.data.split import Part
 from microlens.distributed import local_device, process_group, wait_for_all
 from microlens.encoders.content import ContentEncoder
 from microlens.environment import refuse_too_large_to_train
-from microlens.errors import InputError
+from microlens.errors import InputError, shown
 from microlens.evaluation.ranking import rank_targets
 from microlens.evaluation.report import PARTS, Report, measure, write_ranks
 from microlens.files.run_manifest import (
@@ -67,9 +67,13 @@ def train(config: RunConfig, *, fresh: bool = False, progress: bool = False) -> 
         progress: show a bar and one line per epoch, and write TensorBoard logs.
 
     Raises:
-        InputError: the configuration cannot be built; its output cannot be a run folder, or holds a run with another
-            configuration or other data, or modified files; or numbers became NaN or infinite.
+        InputError: ``config`` is no RunConfig or cannot be built; its output cannot be a run folder, or holds a run
+            with another configuration or other data, or modified files; or numbers became NaN or infinite.
     """
+    if not isinstance(config, RunConfig):
+        raise InputError(
+            f"config is {shown(config)}; it must be a RunConfig, such as RunConfig.load('run.toml') gives."
+        )
     config.check_output()
     if config.parts:
         build_experiment(config, untrained_parts=True)  # so that no part is trained for a fusion that cannot be built
