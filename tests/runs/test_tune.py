@@ -51,6 +51,13 @@ def test_the_better_of_two_values_is_found_and_trains(make_dataset: MakeDataset)
     assert written["HR@10"].max() == pytest.approx(found.value)
 
 
+def test_a_fusion_is_not_searched(make_dataset: MakeDataset) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"model.warm_loss" = { low = 0.0, high = 0.5 }', 'name = "fusion"')
+    path.write_text(path.read_text() + '[[parts]]\nmodel = { name = "popularity" }\n')
+    with pytest.raises(InputError, match="is a fusion, which is not searched; search the configurations of its parts"):
+        tune.Search(path)
+
+
 def test_the_study_is_in_its_folder_whatever_the_name(make_dataset: MakeDataset, tmp_path: Path) -> None:
     path = write_config(make_dataset(LEARNABLE), '"train.lr" = { choices = [1e-3] }', epochs=1)
     output = tmp_path / "a?b%20c{d}"

@@ -70,8 +70,8 @@ class Search:
         output: folder of the study; ``tune`` in the configuration's output by default.
 
     Raises:
-        InputError: Optuna is not installed, a range is invalid or names an unknown option, or the folder holds another
-            search.
+        InputError: Optuna is not installed, a range is invalid or names an unknown option, the configuration is a
+            fusion, or the folder holds another search.
     """
 
     def __init__(self, path: str | Path, overrides: list[str] | None = None, output: str | Path | None = None) -> None:
@@ -82,6 +82,11 @@ class Search:
             raise InputError(
                 f"{path} has no [tune] table; add ranges to it, such as "
                 '"train.lr" = { low = 1e-4, high = 1e-2, log = true }.'
+            )
+        if self.base.parts:
+            raise InputError(
+                f"{path} is a fusion, which is not searched; search the configurations of its parts, and write what is "
+                "found into its [[parts]]."
             )
         _check_searchable(self.base.tune)
         self.base.model_copy(update={"output": self.output}).check_output()
