@@ -183,8 +183,8 @@ def test_an_interrupted_table_leaves_no_process(dataset: Path, configs: Path, mo
     started: list[Any] = []
     start = runner_module.worker.start
 
-    def note(*arguments: Any) -> Any:
-        started.append(start(*arguments))
+    def note(*arguments: Any, **options: Any) -> Any:
+        started.append(start(*arguments, **options))
         return started[-1]
 
     def interrupt(_: Any) -> str:
@@ -398,8 +398,8 @@ def test_a_killed_row_is_named_and_trained_again(dataset: Path, configs: Path, m
     bench = read(dataset, configs, "popularity")
     start = runner_module.worker.start
 
-    def killed(*arguments: Any) -> Any:
-        process = start(*arguments)
+    def killed(*arguments: Any, **options: Any) -> Any:
+        process = start(*arguments, **options)
         process.kill()
         return process
 
