@@ -67,7 +67,9 @@ def draw(rows: list[Row], picture: Path) -> None:
         axes = figure.add_subplot(grid[0, column])
         for encoder in GROWN_OF:
             _draw_quantity(axes, [row for row in rows if row["encoder"] == encoder], quantity)
-        axes.set_ylim(bottom=0)
+        ticks = sorted((BASE[quantity], *GROWN[quantity]))
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        axes.set_ylim(bottom=0, top=11)
         axes.set_xlabel(LABELS[quantity], fontsize=9)
     axes = figure.add_subplot(grid[1, 0])
     for row in rows:
@@ -96,7 +98,6 @@ def _draw_quantity(axes: Any, rows: list[Row], quantity: str) -> None:
     values = [row[quantity] for row in chosen]
     axes.plot(values, [100 * row["valid"]["HR@10"] for row in chosen], marker="o", color=COLOURS[chosen[0]["encoder"]])
     axes.set_xscale("log", base=2)
-    axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.minorticks_off()
 
 

@@ -1,5 +1,6 @@
 """The report of the scaling study: its front, its order, its picture."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,8 @@ def test_every_row_is_in_the_table_and_the_picture_is_drawn(report: dict[str, An
     assert "| ids and titles, frozen | 64 | 10 | 50 % |" in table
     report["draw"](rows, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_the_documented_study_is_the_stored_one(report: dict[str, Any]) -> None:
+    table = report["table"](json.loads((STUDY / "microlens-50k.json").read_text())["rows"])
+    assert table in (REPOSITORY / "docs" / "results.md").read_text()
