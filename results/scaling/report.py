@@ -113,8 +113,8 @@ def _draw_front(axes: Any, rows: list[Row]) -> None:
     for row in front:
         changed = [f"{name} {row[name]:g}" for name, value in BASE.items() if row[name] != value]
         axes.annotate(
-            ", ".join([row["encoder"], *changed]), (row["seconds"], 100 * row["valid"]["HR@10"]),
-            xytext=(-4, 5), textcoords="offset points", fontsize=7, ha="right",
+            ", ".join(changed) or "base", (row["seconds"], 100 * row["valid"]["HR@10"]),
+            xytext=(-5, 3), textcoords="offset points", fontsize=7, ha="right",
         )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
