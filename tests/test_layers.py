@@ -14,7 +14,7 @@ PACKAGE = Path(microlens.__file__).parent
 # A module imports from its own package and from the layers above its own in this list.
 LAYERS = [
     {"cores", "errors"},
-    {"building", "files", "seeds"},
+    {"building", "counts", "files", "seeds"},
     {"config", "environment"},
     {"media"},
     {"engines"},

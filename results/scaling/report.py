@@ -43,9 +43,12 @@ def table(rows: list[Row]) -> str:
 
 def order(row: Row) -> tuple[Any, ...]:
     """By encoder, and then by the quantity that differs from the base."""
-    changed = [name for name, value in BASE.items() if row[name] != value]
-    name = changed[0] if changed else ""
-    return list(ENCODERS).index(row["encoder"]), list(BASE).index(name) if name else -1, row[name] if name else 0
+    return list(ENCODERS).index(row["encoder"]), [(list(BASE).index(name), row[name]) for name in changed(row)]
+
+
+def changed(row: Row) -> list[str]:
+    """The quantities that differ from the base: one, or none."""
+    return [name for name, value in BASE.items() if row[name] != value]
 
 
 def pareto(rows: list[Row]) -> list[Row]:
@@ -73,7 +76,7 @@ def draw(rows: list[Row], picture: Path) -> None:
         axes.set_xlabel(LABELS[quantity], fontsize=9)
     axes = figure.add_subplot(grid[1, 0])
     for row in rows:
-        if all(row[name] == value for name, value in BASE.items()):
+        if not changed(row):
             curve = [100 * value for value in row[CURVE]]
             axes.plot(range(1, len(curve) + 1), curve, color=COLOURS[row["encoder"]], label=row["encoder"])
     axes.set_xlabel("epoch", fontsize=9)
@@ -111,9 +114,9 @@ def _draw_front(axes: Any, rows: list[Row]) -> None:
         color="#4a5568", linewidth=1, drawstyle="steps-post",
     )  # fmt: skip
     for row in front:
-        changed = [f"{name} {row[name]:g}" for name, value in BASE.items() if row[name] != value]
+        label = ", ".join(f"{name} {row[name]:g}" for name in changed(row)) or "base"
         axes.annotate(
-            ", ".join(changed) or "base", (row["seconds"], 100 * row["valid"]["HR@10"]),
+            label, (row["seconds"], 100 * row["valid"]["HR@10"]),
             xytext=(-5, 3), textcoords="offset points", fontsize=7, ha="right",
         )  # fmt: skip
     axes.set_xscale("log", base=2)

@@ -9,6 +9,11 @@ _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a
 _SURROGATE = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8; cannot be encoded
 
 
+def has_surrogates(text: str) -> bool:
+    """True if ``text`` has characters that UTF-8 cannot encode."""
+    return _SURROGATE.search(text) is not None
+
+
 def printable(text: str) -> str:
     """``text`` without surrogates and control characters, except tab and line feed."""
     return _SURROGATE.sub("\ufffd", _CONTROL_CHARACTERS.sub("", text))

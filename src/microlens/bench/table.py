@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from microlens.bench.rows import MOST_SEEDS, Bench
 from microlens.bench.runner import OnRow, Runner
 from microlens.bench.sheets import Sheet, sheets
 from microlens.building import listed
+from microlens.counts import checked_count
 from microlens.data.dataset import Dataset
 from microlens.errors import InputError, printable, shown
 from microlens.files.writing import write_text
@@ -101,8 +102,7 @@ def table(
     Raises:
         InputError: an argument is wrong, or rows failed; what did not fail is written.
     """
-    _check_whole("seeds", seeds, MOST_SEEDS)
-    _check_whole("jobs", jobs)
+    seeds, jobs = checked_count("seeds", seeds, MOST_SEEDS), checked_count("jobs", jobs)
     if minutes is not None:
         _check_minutes(minutes)
     choices = Choices(
@@ -111,7 +111,7 @@ def table(
         only=tuple(only),
         against=against,
         source=None if source is None else Path(source),
-        seeds=int(seeds),
+        seeds=seeds,
         protocol=protocol,
         smoke=smoke,
         mix=mix,
@@ -119,17 +119,10 @@ def table(
     folder = data.folder if isinstance(data, Dataset) else dataset_folder(str(data))
     bench = read_bench(name, folder, choices)
     with row_display(Console(quiet=not progress), len(bench.jobs())) as on_row:
-        made = make_table(bench, jobs=int(jobs), minutes=minutes, html=html, on_row=on_row)
+        made = make_table(bench, jobs=jobs, minutes=minutes, html=html, on_row=on_row)
     if made.failed:
         raise failed_rows([f"{row} of {name}" for row in made.failed])
     return made
-
-
-def _check_whole(name: str, value: Any, most: int | None = None) -> None:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < 1 or (most is not None and value > most):
-        accepted = "at least 1" if most is None else f"from 1 to {most}"
-        raise InputError(f"{name} is {shown(value)}; it must be a whole number, {accepted}.")
 
 
 def _check_minutes(minutes: Any) -> None:

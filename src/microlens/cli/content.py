@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from microlens.cli.engine_options import EngineOption, RayAddressOption
-from microlens.cli.output import bar, console
+from microlens.cli.output import bar, console, json_text
 from microlens.errors import InputError
 from microlens.seeds import LARGEST_SEED
 
@@ -76,7 +76,7 @@ def features(
             on_progress=on_progress,
         )
     if as_json:
-        typer.echo(json.dumps({"path": str(files.path), **files.provenance}, indent=1))
+        typer.echo(json_text({"path": str(files.path), **files.provenance}))
         return
     made = files.provenance
     several = "".join(f"{count:,} x " for count in files.shape[1:-1])
@@ -128,7 +128,7 @@ def _classify(path: Path, encoder: str, weights: str, seed: int, *, as_json: boo
     else:
         found = classify_video(classifier, path)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json_text(found))
         return
     if weights == "random":
         console.print("weights: random, so the classes below are chance")

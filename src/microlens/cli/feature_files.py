@@ -1,6 +1,5 @@
 """Commands on feature files: compare two, adopt one that has no ids, and quantise one into codes."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -83,7 +82,7 @@ def codes(
             on_progress=on_progress,
         )
     if as_json:
-        typer.echo(json.dumps({"path": str(files.path), **files.provenance}, indent=1))
+        typer.echo(json_text({"path": str(files.path), **files.provenance}))
         return
     console.print(f"{files.path}: {files.report.num_items:,} items, {levels} codes of {codes:,}")
     _print_report(files.report)

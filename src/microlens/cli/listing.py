@@ -1,12 +1,11 @@
 """The command ``list``: recommenders and encoders with their options and costs."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from microlens.cli.output import bar, console
+from microlens.cli.output import bar, console, json_text
 from microlens.errors import InputError
 
 
@@ -67,7 +66,7 @@ def _show_costs(
     if as_json:
         frames, size = clip_shape
         listed = {"frames": frames, "size": size, "encoders": [asdict(cost) for cost in costs], "notes": notes}
-        typer.echo(json.dumps(listed, indent=1))
+        typer.echo(json_text(listed))
         return
     console.print(cost_table(costs))
     for name, note in notes.items():

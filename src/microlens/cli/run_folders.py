@@ -1,12 +1,11 @@
 """Commands on run folders: verify the checksums of their files."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from microlens.cli.output import console
+from microlens.cli.output import console, json_text
 from microlens.runs.terminal import Console
 
 Folders = Annotated[list[Path], typer.Argument(help="Run folders, or folders that contain runs.")]
@@ -20,7 +19,7 @@ def check(folders: Folders, as_json: Annotated[bool, typer.Option("--json", help
     found = {run: check_run(run) for run in _runs(folders)}
     if as_json:
         table = {str(run): {"files": files, "problems": problems} for run, (files, problems) in found.items()}
-        typer.echo(json.dumps(table, indent=1))
+        typer.echo(json_text(table))
     else:
         for run, (files, _) in found.items():
             console.print(str(run))

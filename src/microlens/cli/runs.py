@@ -1,6 +1,5 @@
 """Commands on runs: train, tune, evaluate, recommend, compare, report."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +92,7 @@ def evaluate(
 
     measured = load(run, dataset, progress=not as_json).evaluate()
     if as_json:
-        typer.echo(json.dumps(measured, indent=1))
+        typer.echo(json_text(measured))
     else:
         _show_metrics(measured["metrics"], measured["num_targets"])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microlens.errors import InputError, shown
+from microlens.errors import InputError, has_surrogates, shown
 
 LARGEST_FILE = 2**16
 LONGEST_LINE = 2**13  # the parser's time is quadratic in the length of dotted keys
@@ -99,7 +99,7 @@ def _check(path: Path, key: str, value: Any, deepest: int) -> None:
 
 
 def _check_text(path: Path, key: str, text: str) -> None:
-    if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+    if "\0" in text or has_surrogates(text):
         raise InputError(f"{path}: {key} is {shown(text)}; text must be UTF-8 without NUL.")
 
 

@@ -1,6 +1,5 @@
 """Items outside the dataset: what is known of them, and their content as a dataset stores it."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from microlens.errors import InputError, shown
+from microlens.errors import InputError, has_surrogates, shown
 from microlens.media.decoding import Settings
 from microlens.media.packing import pack_images, unpack_images
 
 WHAT_IS_READ = {"title": "title", "tag": "tag", "clips": "video", "covers": "cover", "sound": "video"}
 """What a new item has to have, by what encoders read of it; see :attr:`ItemEncoder.reads_of_new`."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -44,7 +42,7 @@ class NewItem:
             InputError: the title or the tag is no text, or the video or the cover no path.
         """
         for name, value in (("title", self.title), ("tag", self.tag)):
-            if not isinstance(value, str) or _SURROGATE.search(value):
+            if not isinstance(value, str) or has_surrogates(value):
                 raise InputError(f'{name} of a new item is {shown(value)}; it must be a text in UTF-8, "" for none.')
         for name, path in (("video", self.video), ("cover", self.cover)):
             if path is not None and (not isinstance(path, (str, Path)) or "\0" in str(path)):

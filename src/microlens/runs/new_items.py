@@ -7,12 +7,13 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from microlens.counts import checked_count
 from microlens.data.split import Part, check_part
 from microlens.errors import InputError
 from microlens.evaluation.ranking import encode_catalogue, known_before, score_users
 from microlens.files.progress_bar import OnProgress
 from microlens.recommenders.new_items import new_ahead, new_reaches
-from microlens.runs.run import Run, check_k
+from microlens.runs.run import Run
 
 Floats = npt.NDArray[np.float64]
 LOSSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -42,7 +43,7 @@ def new_item_curve(
         InputError: the part is unknown, ``k`` is below 1, or no target of the part is new, or all are.
     """
     check_part(part)
-    check_k(k)
+    checked_count("k", k)
     known, new = _limits(run if isinstance(run, Run) else Run(run), part, k, on_progress)
     hits = np.sort(known[known > -np.inf])
     lost = [hits[int(loss * len(hits))] for loss in LOSSES if len(hits)]

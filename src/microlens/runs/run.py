@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from html import escape
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from microlens.counts import checked_count
 from microlens.data.dataset import Dataset
 from microlens.data.new_items import NewItem
 from microlens.errors import InputError, shown
@@ -96,7 +96,7 @@ class Run:
         """
         if users is not None and history is not None:
             raise InputError("recommend takes users or a history, not both.")
-        check_k(k)
+        checked_count("k", k)
         new = [*_described(new_items), *([] if add_video is None else [NewItem(video=add_video)])]
         ranker = self._ranker.with_new([EncodedItem(item, self._ranker.encode(item)) for item in new])
         if history is not None:
@@ -121,7 +121,7 @@ class Run:
         Raises:
             InputError: a user is unknown, or the suffix is not supported.
         """
-        check_k(k)
+        checked_count("k", k)
         ranker = self._ranker
         numbers = ranker.user_numbers(_listed(users, "users")) if users is not None else _everyone(ranker)
         with self._bar("users") as on_progress:
@@ -145,7 +145,7 @@ class Run:
         Raises:
             InputError: the item is unknown, or the model has no item vectors.
         """
-        check_k(k)
+        checked_count("k", k)
         return self._ranker.similar(int(self._ranker.item_numbers([item])[0]), k)
 
     def item_vectors(self) -> pl.DataFrame:
@@ -235,13 +235,3 @@ def _described(items: Sequence[NewItem]) -> list[NewItem]:
     if not isinstance(items, Iterable) or not all(isinstance(item, NewItem) for item in described):
         raise InputError(f"new_items is {items!r}; it takes a list such as [NewItem(title='...')].")
     return described
-
-
-def check_k(k: int) -> None:
-    """Check the length of a list.
-
-    Raises:
-        InputError: it is no whole number, or less than 1.
-    """
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise InputError(f"k is {k!r}; it must be a whole number, at least 1.")
