@@ -155,6 +155,34 @@ def test_a_run_of_another_version_is_trained_again(dataset: Path, configs: Path)
     assert collect(bench, {})["missing"] == {}
 
 
+def test_an_unfinished_run_of_other_data_is_trained_again(dataset: Path, configs: Path, tmp_path: Path) -> None:
+    (configs / "sasrec-id.toml").write_text(
+        'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'
+        '[train]\nepochs = 1\nbatch_size = 32\ndevice = "cpu"\n'
+    )
+    copied = shutil.copytree(dataset, tmp_path / "copied")
+    bench = read(copied, configs, "SASRec", "popularity")
+    assert run_rows(bench) == {}
+    (bench.rows[-1].config.output / "report.json").unlink()
+    shutil.rmtree(copied)
+    prepare(write_pairs(tmp_path / "release", random_sequences(50, 25, seed=5)), copied, Settings())
+    again = read(copied, configs, "SASRec", "popularity")
+    assert again.rows[-1].config.output == bench.rows[-1].config.output
+    assert again.data_hash != bench.data_hash
+    assert run_rows(again) == {}
+    assert len(again.rows[-1].finished()) == 1
+
+
+def test_the_files_of_a_part_of_a_table_are_not_those_of_the_table(dataset: Path, configs: Path) -> None:
+    def path(**choices: Any) -> str:
+        return read_bench("baseline", dataset, Choices(configs=configs, **choices)).path.name
+
+    assert path() == "baseline"
+    assert path(only=("popularity",)) == "baseline-some-rows"
+    assert path(smoke=True) == "baseline-smoke"
+    assert path(only=("popularity",), smoke=True, protocol="random") == "baseline-random-some-rows-smoke"
+
+
 def test_a_run_that_ended_without_its_files_has_failed(dataset: Path, configs: Path) -> None:
     (configs / "sasrec-id.toml").write_text(
         'dataset = "x"\noutput = "y"\n[model]\nname = "sasrec"\ndim = 8\n[encoder]\nname = "id"\n'

@@ -1,5 +1,6 @@
 """Folders of ours are told from those of the user, and only ours are cleared."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,35 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(tmp_path: Pa
         clear_folder(tmp_path / "work", ["*"])
     assert thesis.read_text() == "four years"
     assert not (tmp_path / "work" / MARK).exists()
+
+
+def test_a_folder_whose_claim_was_killed_is_claimed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "..microlens.microlens-partial").touch()  # as earlier versions left it
+    claim_folder(tmp_path)
+    assert (tmp_path / MARK).is_file()
+
+    def killed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            claim_folder(folder)
+    claim_folder(folder)
+    assert [path.name for path in folder.iterdir()] == [MARK]
+
+
+def test_a_folder_that_another_process_claims_meanwhile_is_not_foreign(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            folder = tmp_path / str(number)
+
+            def claim(worker: int, folder: Path = folder) -> None:
+                claim_folder(folder)
+                (folder / f"{worker}.bin").write_bytes(b"1")
+
+            list(pool.map(claim, range(8)))
 
 
 def test_files_of_other_names_are_no_obstacle_where_the_names_are_known(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from microlens.data.dataset import Dataset
 from microlens.data.prepare import prepare
 from microlens.errors import InputError
 from microlens.media.decoding import Settings
@@ -103,6 +105,35 @@ def test_files_of_the_dataset_that_a_run_names_move_along(world: Path) -> None:
     assert moved.encoder is not None
     assert moved.encoder.model_extra == {"path": '/data/"x"/é/features/video.npy'}
     assert config.on_dataset(config.dataset) == config
+
+
+@pytest.mark.parametrize(
+    ("dataset", "path"),
+    [
+        ("./datasets/mine", "datasets/mine/features/video.npy"),
+        ("datasets/mine", "./datasets/../datasets/mine/features/video.npy"),
+        ("{trained}/datasets/mine", "datasets/mine/features/video.npy"),
+        ("datasets/mine", "{trained}/datasets/mine/features/video.npy"),
+    ],
+)
+def test_a_run_whose_features_are_spelled_otherwise_than_its_dataset_opens_elsewhere(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, path: str
+) -> None:
+    world = shutil.copytree(trained, tmp_path / "first")
+    monkeypatch.chdir(world)
+    features = world / "datasets" / "mine" / "features"
+    features.mkdir()
+    ids = Dataset(world / "datasets" / "mine").items["item_id"].to_list()
+    np.save(features / "video.npy", np.random.default_rng(0).normal(size=(len(ids), 4)).astype(np.float32))
+    np.save(features / "video.ids.npy", np.array(ids))
+    spelled = (path.format(trained=world), dataset.format(trained=world))
+    (world / "config.toml").write_text(SASREC.format(dataset=spelled[1], output="runs/with"))
+    chosen = ("--set", "encoder.name=features", "--set", f"encoder.path={spelled[0]}")
+    assert run_command("train", "config.toml", *chosen)[0] == 0
+    expected = json.loads((world / "runs" / "with" / "report.json").read_text())["metrics"]
+    moved = world.rename(tmp_path / "second")
+    monkeypatch.chdir(tmp_path)
+    assert load(moved / "runs" / "with").evaluate()["metrics"] == expected
 
 
 def test_training_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

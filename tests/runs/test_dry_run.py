@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from microlens.config.run_config import RunConfig
+from microlens.errors import InputError
 from microlens.evaluation import ranking
 from microlens.runs import dry_run
 from microlens.runs.assembly import build_experiment
@@ -72,6 +73,19 @@ def test_seconds_are_those_of_all_steps_and_of_all_validation_targets(
     assert cost.training_seconds == pytest.approx(4.0)
     assert cost.validation_seconds == pytest.approx(5.0 + 3.0 * 30 / 5)
     assert cost.seconds_per_epoch == pytest.approx(4.0 + 23.0)
+
+
+def test_what_training_would_refuse_is_refused(make_dataset: MakeDataset, tmp_path: Path, quick: None) -> None:
+    dataset = make_dataset(random_sequences(30, 12))
+    missing = {"epochs": 1, "device": "cpu", "start_from": tmp_path / "none.safetensors"}
+    for config, told in (
+        (config_of(dataset, train=missing), "which does not exist"),
+        (config_of(dataset, output=dataset / "run"), "which is inside the dataset"),
+    ):
+        with pytest.raises(InputError, match=told):
+            dry_run.dry_run(config)
+        with pytest.raises(InputError, match=told):
+            train(config)
 
 
 def test_an_interrupted_run_in_the_folder_is_left_alone(make_dataset: MakeDataset, quick: None) -> None:

@@ -258,6 +258,9 @@ def test_numbers_of_items_take_a_list(id_run: Path, items: Any) -> None:
         (("--user", "1", "--history", "1"), "give one of --user ID"),
         (("--users", "all"), "--users and --out need each other"),
         (("--history", "1,,2"), "--history 1,,2: expected item ids separated by commas"),
+        (("--history", ""), "--history : expected item ids separated by commas"),
+        (("--history", '"1,2'), '--history "1,2: expected item ids separated by commas'),
+        (("--history", '"1,2",3'), "item 1,2 is not among"),
         (("--user", "13"), "user 13 is not among the 12 users"),
     ],
 )
@@ -368,6 +371,14 @@ def test_the_command_ranks_a_title(words_run: Path) -> None:
     assert status == 0
     assert "added" in told
     assert "[/b] Title of 4" in told
+
+
+def test_the_command_says_what_the_run_does_not_read_of_a_new_item(words_run: Path) -> None:
+    added = ("--add-title", "Title of 4", "--add-video", "none.mp4", "--add-cover", "none.jpg")
+    status, told, _ = run_command("recommend", words_run, "--user", "1", *added)
+    assert status == 0
+    assert "--add-video and --add-cover not used: this run ranks new items by title." in told
+    assert "not used" not in run_command("recommend", words_run, "--user", "1", *added[:2])[1]
 
 
 def fused(*towers: dict[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def read_bench(name: str, dataset: Path, choices: Choices | None = None) -> Benc
         seeds=choices.seeds,
         mixed=choices.mix,
         protocol=choices.protocol,
+        variant="-".join([*(["some-rows"] if choices.only else []), *(["smoke"] if choices.smoke else [])]),
     )
     _add_rows(bench, reader, _wanted(declared, choices.only))
     if not bench.rows and set(bench.left_out.values()) != {NO_CONFIGURATION}:

@@ -11,8 +11,9 @@ import microlens
 from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
 from microlens.evaluation.report import Report, read_epochs
-from microlens.files.run_manifest import BEYOND, REPORT, check
+from microlens.files.run_manifest import BEYOND, LAST, REPORT, check
 from microlens.runs.input_files import check_inputs
+from microlens.training.checkpoint import load_facts
 
 MOST_SEEDS = 10
 COST = (
@@ -64,9 +65,11 @@ class Job:
         return report
 
     def is_outdated(self) -> bool:
-        """True if the folder has the report of a run of other data or of another version, which is trained again."""
-        with suppress(InputError):  # a damaged report is named when the run starts
-            return (self.folder / REPORT).exists() and not self._is_of(Report.read(self.folder))
+        """True if the folder has a run of other data, or a report of another version, which is trained again."""
+        with suppress(InputError):  # a damaged file is named when the run starts
+            if (self.folder / REPORT).exists():
+                return not self._is_of(Report.read(self.folder))
+            return (self.folder / LAST).exists() and load_facts(self.folder / LAST).get("data_hash") != self.data_hash
         return False
 
     def _is_of(self, report: Report) -> bool:
@@ -143,7 +146,7 @@ class Bench:
 
     ``published`` holds "dataset", "source", "faults" and "rows", the latter two keyed by the paper's names. ``seeds``
     is the number of runs per row, ``protocol`` the name of the rows' protocol. ``output`` holds the runs of all tables
-    of a dataset, which share them.
+    of a dataset, which share them. ``variant`` is in the name of the files of a table that is not the whole one.
     """
 
     name: str
@@ -155,13 +158,15 @@ class Bench:
     seeds: int = 1
     mixed: bool = False
     protocol: str = "paper"
+    variant: str = ""
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         """The path of the table's files, without suffix."""
-        return self.output / (self.name if self.protocol == "paper" else f"{self.name}-{self.protocol}")
+        protocol = "" if self.protocol == "paper" else self.protocol
+        return self.output / "-".join(filter(None, (self.name, protocol, self.variant)))
 
     def jobs(self) -> list[Job]:
         """The jobs in training order: source runs, the first seed of every row, then the other seeds."""

@@ -87,14 +87,14 @@ def table(
         data: a prepared dataset, its folder, or its name in ``datasets/``.
         configs: the folder of the rows' configurations; ``configs/`` and the dataset's name by default.
         output: the folder of runs and tables; ``runs/bench/`` and the dataset's name by default.
-        only: names of the rows wanted; all by default.
+        only: names of the rows wanted; all by default. The files are named NAME-some-rows.
         against: the row that the others are compared with, in place of the table's own.
         source: the prepared dataset that rows of the table "transfer" start from.
         seeds: runs of each row, at most 10.
         protocol: a name of :data:`microlens.data.protocol.NAMED_PROTOCOLS`, for all rows.
         jobs: runs trained at once.
         minutes: stop after so long; the same call again resumes.
-        smoke: one epoch of small vectors a row, to see that everything works.
+        smoke: one epoch of small vectors a row, to see that everything works. The files are named NAME-smoke.
         mix: accept rows of different protocols, which the table then says.
         html: write a page, too.
         progress: show a bar over the rows.

@@ -22,7 +22,8 @@ def bench(
         Path | None, typer.Option(help="Folder of runs and tables; runs/bench/DATASET by default.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Train only this row, given by its name or its configuration's.")
+        list[str] | None,
+        typer.Option(help="Train only this row, given by its name or its configuration's; writes TABLE-some-rows."),
     ] = None,
     against: Annotated[str | None, typer.Option(help="Baseline row of the comparisons.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=10, help="Number of runs per row.")] = 1,
@@ -38,7 +39,7 @@ def bench(
     ] = "paper",
     mix: Annotated[bool, typer.Option("--mix", help="Allow different protocols in one table.")] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Train one epoch with small vectors, as a quick check.")
+        bool, typer.Option("--smoke", help="Train one epoch with small vectors, as a quick check; writes TABLE-smoke.")
     ] = False,
 ) -> None:
     """Train the missing rows of a table, each in its own process, and print the table with the paper's numbers."""

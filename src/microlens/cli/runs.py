@@ -10,6 +10,7 @@ from microlens.errors import InputError
 
 if TYPE_CHECKING:
     from microlens.config.run_config import RunConfig
+    from microlens.runs.run import Run
 
 DatasetOfRun = Annotated[Path | None, typer.Option("--dataset", help="Folder of the run's dataset, if it was moved.")]
 
@@ -149,6 +150,17 @@ def recommend(
         read = split_ids(str(history))
         found = opened.recommend(history=read, new_items=new, k=k)
     console.print(recommendation_table(found, read))
+    _say_unread(opened, video=add_video, title=add_title, tag=add_tag, cover=add_cover)
+
+
+def _say_unread(run: "Run", **given: object) -> None:
+    """Say which of the options that describe a new item were not used."""
+    from microlens.runs.added_items import read_of_new_items
+
+    read = read_of_new_items(run.experiment)
+    unread = [f"--add-{name}" for name, value in given.items() if value is not None and name not in read]
+    if unread:
+        console.print(f"{' and '.join(unread)} not used: this run ranks new items by {' and '.join(read)}.")
 
 
 def similar(
@@ -244,14 +256,22 @@ def new_items(
 
 
 def split_ids(text: str) -> list[str]:
-    """Parse a list of ids such as ``1,2,3``.
+    """Parse a list of ids such as ``1,2,3``, or ``"a,b",c`` where an id has a comma.
 
     Raises:
-        InputError: an id is empty.
+        InputError: an id is empty, or a quotation mark is not closed.
     """
-    ids = [part.strip() for part in text.split(",")]
-    if not all(ids):
-        raise InputError(f"--history {text}: expected item ids separated by commas, such as 1,2,3.")
+    import csv
+
+    try:
+        ids = [part.strip() for part in next(csv.reader([text], skipinitialspace=True, strict=True), [""])]
+    except csv.Error:
+        ids = []
+    if not ids or not all(ids):
+        raise InputError(
+            f"--history {text}: expected item ids separated by commas, such as 1,2,3; an id with a comma is quoted, as "
+            "in '\"a,b\",c'."
+        )
     return ids
 
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from microlens.building import LARGEST, nearest_option
 from microlens.config.assignments import assign
+from microlens.config.dataset_paths import moved_paths
 from microlens.config.former_options import hashed_as_before, translate_former_options
 from microlens.config.toml_files import check_values, read_toml
 from microlens.errors import InputError, shown
@@ -266,11 +267,16 @@ class RunConfig(Section):
             for number, part in enumerate(self.parts)
         ]
 
-    def on_dataset(self, dataset: str | Path) -> Self:
-        """The same run on a dataset in another folder; paths inside the dataset are adapted."""
-        written, moved = (json.dumps(str(folder), ensure_ascii=False)[:-1] for folder in (self.dataset, dataset))
-        text = self.model_dump_json().replace(f"{written}/", f"{moved}/")
-        return self.model_validate_json(text, strict=True).model_copy(update={"dataset": Path(dataset)})
+    def on_dataset(self, dataset: str | Path, formerly: str | Path | None = None) -> Self:
+        """The same run on a dataset in another folder; paths inside the dataset are adapted, however they are spelled.
+
+        Args:
+            dataset: folder of the dataset.
+            formerly: absolute path of the folder where the run was trained, if known.
+        """
+        before = None if formerly is None else Path(formerly)
+        content = moved_paths(self.model_dump(mode="json"), self.dataset, before, Path(dataset))
+        return self.model_validate_json(json.dumps(content), strict=True).model_copy(update={"dataset": Path(dataset)})
 
     def toml(self) -> str:
         """The resolved configuration as TOML."""

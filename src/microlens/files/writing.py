@@ -86,12 +86,14 @@ def claim_folder(folder: Path, names: Iterable[str] = ("*",)) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; move it or choose another name.")
     if folder.is_dir() and not mark.is_file():
-        foreign = next((path for pattern in names for path in sorted(folder.glob(pattern)) if path.name != LOCK), None)
-        if foreign is not None:
+        ours = (LOCK, f".{MARK}{UNFINISHED}")  # the latter of earlier versions
+        found = (path for pattern in names for path in sorted(folder.glob(pattern)))
+        foreign = next((path for path in found if path.name not in ours), None)
+        if foreign is not None and not mark.is_file():  # another process may have marked it since
             raise InputError(f"{foreign} was not written by microlens; move it or choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     if not mark.is_file():
-        write_text(mark, _MARK_TEXT)
+        mark.write_text(_MARK_TEXT, encoding="utf-8")  # not by way of another file: one left by a kill would be foreign
 
 
 def clear_folder(folder: Path, names: Iterable[str]) -> None:

@@ -32,7 +32,7 @@ from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import train_part
 from microlens.recommenders.fusion import Part
 from microlens.runs.catalogue_vectors import catalogue_vectors
-from microlens.runs.dataset_location import find_dataset
+from microlens.runs.dataset_location import find_dataset, recorded
 from microlens.runs.display import extraction_display
 from microlens.runs.input_files import check_inputs
 from microlens.training import checkpoint
@@ -264,7 +264,7 @@ def open_experiment(folder: Path, dataset: Path | None = None, *, progress: bool
     data_hash = str(checkpoint.load_facts(folder / BEST).get("data_hash"))
     data = find_dataset(folder, config.dataset, data_hash, dataset)
     cpu = None if torch.cuda.is_available() else torch.device("cpu")  # the run may come from a machine with a GPU
-    placed = config.on_dataset(data.folder)
+    placed = config.on_dataset(data.folder, next(recorded(folder), None))
     check_inputs(folder, placed)
     run = replace(build_experiment(placed, data, cpu), config=config)
     load_best(run)

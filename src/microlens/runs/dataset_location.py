@@ -32,7 +32,7 @@ def find_dataset(run: Path, written: Path, checksum: str, given: Path | None = N
     Raises:
         InputError: the dataset is at none of these paths; the message lists them.
     """
-    positions = [given] if given is not None else [written, *_recorded(run)]
+    positions = [given] if given is not None else [written, *recorded(run)]
     found = []
     for index in dict.fromkeys(Path(os.path.abspath(index)) for index in positions):  # noqa: PTH100
         if not (index / "manifest.json").is_file():
@@ -52,7 +52,8 @@ def find_dataset(run: Path, written: Path, checksum: str, given: Path | None = N
     )
 
 
-def _recorded(run: Path) -> Iterator[Path]:
+def recorded(run: Path) -> Iterator[Path]:
+    """The dataset's paths that :func:`location_of` gave at training time: the absolute one first; none if not known."""
     try:
         noted = json.loads((run / RECORD).read_text(encoding="utf-8"))["dataset"]
         absolute, from_run = str(noted["path"]), str(noted["from_run"])

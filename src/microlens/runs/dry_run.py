@@ -20,7 +20,7 @@ from microlens.evaluation.ranking import (
     score_users,
 )
 from microlens.runs.assembly import Experiment, build_experiment, use_caches
-from microlens.runs.train import new_trainer
+from microlens.runs.train import load_start, new_trainer
 from microlens.training.trainer import Trainer
 
 STEPS = 20
@@ -66,8 +66,10 @@ def dry_run(config: RunConfig, clock: Clock = time.perf_counter) -> dict[str, Ru
         The costs by the name of the run folder: those of the parts of a fusion, then that of the run itself.
 
     Raises:
-        InputError: the configuration cannot be built.
+        InputError: the configuration cannot be built, its output cannot be a run folder, or the weights of
+            ``train.start_from`` do not fit.
     """
+    config.check_output()
     costs = [cost for part in config.part_configs() for cost in dry_run(part, clock).items()]
     return dict([*costs, (config.output.name, _cost(config, clock))])
 
@@ -78,6 +80,7 @@ def _cost(config: RunConfig, clock: Clock) -> RunCost:
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     steps, flops, training, validation = 0, 0, 0.0, 0.0
     if trainable and not run.model.fits_at_once:
+        load_start(run)
         use_caches(run)
         trainer = new_trainer(run)  # an interrupted run of the folder is not resumed
         steps = trainer.steps_per_epoch

@@ -188,12 +188,22 @@ def trainer_of(run: Experiment, process: Process | None = None) -> tuple[Trainer
     """
     trainer = new_trainer(run, process)
     resumed = trainer.resume()
+    if not resumed:
+        load_start(run)
+    return trainer, resumed
+
+
+def load_start(run: Experiment) -> None:
+    """Load the weights that ``train.start_from`` names, if any, into the model of a run.
+
+    Raises:
+        InputError: they were modified, or do not fit.
+    """
     start = run.config.train.start_from
-    if not resumed and start:
+    if start:
         check_checkpoint(start)
         checkpoint.start_from(run.model, start)
         check_weights(run.model, start)
-    return trainer, resumed
 
 
 def _fit(run: Experiment, process: Process, show: bool) -> Progress:
