@@ -13,18 +13,24 @@ FORMAT_VERSION = 1
 PREPARE_AGAIN = "prepare the dataset again"
 
 
-class _Table(BaseModel):
+class _Fields(BaseModel):
+    """A table of the manifest; built when a manifest is read, as one schema, because that takes a command's time."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class _Table(_Fields):
     users: NonNegativeInt
     items: NonNegativeInt
     interactions: NonNegativeInt
 
 
-class _Ids(BaseModel):
+class _Ids(_Fields):
     user: Literal["int64", "string"] = "int64"
     item: Literal["int64", "string"] = "int64"
 
 
-class _Counts(BaseModel):
+class _Counts(_Fields):
     release: _Table
     paper_protocol: _Table
     out_of_order: NonNegativeInt
@@ -33,13 +39,13 @@ class _Counts(BaseModel):
     sound: NonNegativeInt
 
 
-class _Drop(BaseModel):
+class _Drop(_Fields):
     what: str
     count: NonNegativeInt
     why: str
 
 
-class _Fault(BaseModel):
+class _Fault(_Fields):
     item: int | str
     file: str
     kind: str
@@ -52,7 +58,7 @@ class _Settings(Settings):
     """Unknown settings are rejected, because they could change the meaning of the content."""
 
 
-class Manifest(BaseModel):
+class Manifest(_Fields):
     """The fields of a manifest that are read; it may contain others."""
 
     name: str
@@ -64,7 +70,7 @@ class Manifest(BaseModel):
     faults: list[_Fault]
 
 
-class _Version(BaseModel):
+class _Version(_Fields):
     format_version: int
 
 
