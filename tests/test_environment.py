@@ -1,5 +1,7 @@
 """A model that does not fit into memory, and a device that is not there, are refused before anything happens."""
 
+import socket
+
 import pytest
 import torch
 from torch import nn
@@ -90,3 +92,16 @@ def test_processes_that_torchrun_did_not_start_are_refused(
             monkeypatch.setenv(variable, content)
     with pytest.raises(InputError, match=f"{said}.*torchrun"), process_group(torch.device("cpu")):
         pass
+
+
+def test_processes_that_cannot_connect_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1", str(taken.getsockname()[1])
+        variables = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
+        for variable, content in zip(variables, ("2", "0", *address), strict=True):
+            monkeypatch.setenv(variable, content)
+        said = rf"the 2 processes of torchrun cannot meet at {':'.join(address)} .*address already in use"
+        with pytest.raises(InputError, match=said), process_group(torch.device("cpu")):
+            pass

@@ -21,7 +21,7 @@ def process_group(device: torch.device) -> Iterator[Process]:
     Within a group that was joined before, it is that group.
 
     Raises:
-        InputError: a variable that torchrun sets is missing or has another value.
+        InputError: a variable that torchrun sets is missing or has another value, or the processes cannot connect.
     """
     world_size = _number("WORLD_SIZE", range(1, _MOST_PROCESSES + 1)) if "WORLD_SIZE" in os.environ else 1
     if world_size == 1:
@@ -34,7 +34,14 @@ def process_group(device: torch.device) -> Iterator[Process]:
     _number("MASTER_PORT", range(1, 2**16))
     if not os.environ.get("MASTER_ADDR"):
         raise _not_of_torchrun("MASTER_ADDR", "the address of the first process")
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except distributed.DistError as error:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise InputError(
+            f"the {world_size} processes of torchrun cannot meet at {address} (MASTER_ADDR and MASTER_PORT): "
+            f"{str(error).splitlines()[0].rstrip('.')}; name an address that all of them reach, and a free port."
+        ) from None
     try:
         yield Process(distributed.get_rank(), world_size)
     finally:
