@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.data.batches import Batch, ItemBatch, train_batches
 from microlens.data.split import Split
 from microlens.encoders.precision import HALF, keep_convolutions_in_float32

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.data.batches import Batch, ItemBatch
 from microlens.data.content import ItemContent
 from microlens.data.interactions import Int64, Interactions

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from microlens.building import OPTION_NAMED, nearest
-from microlens.config.run_config import RunConfig, Section
+from microlens.config.run_config import RunConfig
+from microlens.config.sections import Section
 from microlens.data.batches import ItemBatch
 from microlens.data.dataset import Dataset
 from microlens.data.item_words import item_words

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.data.batches import ItemBatch
 from microlens.errors import InputError
 from microlens.recommenders import item_graph, lattice, mgcn

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microlens.building import build
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.data.batches import ItemBatch
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.data.item_codes import load_codes
 from microlens.errors import InputError
 from microlens.recommenders import t5, tiger

@@ -10,7 +10,8 @@ from torch import Tensor
 
 import microlens as ml
 from microlens.building import options_of
-from microlens.config.run_config import RunConfig, TrainSection
+from microlens.config.run_config import RunConfig
+from microlens.config.sections import TrainSection
 from microlens.evaluation.report import read_ranks
 from microlens.evaluation.significance import difference
 from microlens.recommenders import RECOMMENDERS

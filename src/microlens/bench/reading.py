@@ -9,7 +9,8 @@ from typing import Any
 
 from microlens.bench.rows import Bench, Job, Row, placed, quoted
 from microlens.building import nearest
-from microlens.config.run_config import PartSection, RunConfig
+from microlens.config.run_config import RunConfig
+from microlens.config.sections import PartSection
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import NAMED_PROTOCOLS, Protocol
 from microlens.errors import InputError

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from microlens.building.registry import path_of
-from microlens.config.run_config import ProtocolSection, RunConfig, TrainSection
+from microlens.config.run_config import RunConfig
+from microlens.config.sections import ProtocolSection, TrainSection
 from microlens.data.dataset import Dataset
 from microlens.data.protocol import Protocol
 from microlens.encoders import ENCODERS
@@ -51,7 +52,7 @@ def fit(
         seed: seed of the initial weights and of the order of users.
         fresh: delete the files of an earlier run in the run folder and start again.
         progress: show a progress bar and one line per epoch.
-        **options: fields of :class:`microlens.config.run_config.TrainSection` (``epochs``, ``lr``, ``batch_size``,
+        **options: fields of :class:`microlens.config.sections.TrainSection` (``epochs``, ``lr``, ``batch_size``,
             ...); all others are options of the model (``dim``, ``dropout``, ...).
 
     Raises:

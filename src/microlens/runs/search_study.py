@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from microlens.config.run_config import Range
+from microlens.config.sections import Range
 from microlens.errors import InputError
 
 if TYPE_CHECKING:

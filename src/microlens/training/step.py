@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.data.batches import Batch, Process
 from microlens.data.negatives import Negatives
 from microlens.data.split import Split

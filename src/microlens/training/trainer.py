@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from microlens.config.run_config import TrainSection
+from microlens.config.sections import TrainSection
 from microlens.cost.counting import flop_counter
 from microlens.data.batches import Batch, Process, prefetch, train_batches
 from microlens.data.content import ItemContent
