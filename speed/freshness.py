@@ -76,7 +76,7 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "neighbours": ("encoders/video", "media/reading.py", "runs/classify.py"),
     "peer_libraries": (*STEP, *SASREC, "recommenders/gru4rec.py", "recommenders/graph.py", "recommenders/lightgcn.py"),
     "per_item": (*READING, "media/decoding.py", "verification/media_files.py", "data/prepare.py"),
-    "recommend": ("cli", "runs/run.py", "runs/recommend.py", "runs/assembly.py", "evaluation/ranking.py"),
+    "recommend": ("cli", "runs/run.py", "runs/recommend.py", "runs/assembly.py", "evaluation"),
     "side_networks": (*STEP, "encoders/text.py", "encoders/frozen_sequences.py", "data/feature_sequences.py"),
     "step_shares": (*STEP, *SASREC, "encoders/base.py", "encoders/trunk.py", "encoders/video"),
     "step_options": (*STEP, *VIDEOS, "encoders/precision.py"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from microlens.evaluation import ranking
-from microlens.evaluation.ranking import best_of
+from microlens.evaluation.top_items import best_of, top_items
 
 
 def best_by_sorting(scores: torch.Tensor, k: int) -> list[list[int]]:
@@ -42,7 +42,7 @@ def test_chunks_of_users_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> 
     users = np.arange(23)
 
     def lists() -> tuple[np.ndarray, np.ndarray]:
-        return ranking.top_items(Dot(), catalogue, users, lambda rows: (histories[rows], histories[rows]), 6)  # type: ignore[arg-type]
+        return top_items(Dot(), catalogue, users, lambda rows: (histories[rows], histories[rows]), 6)  # type: ignore[arg-type]
 
     items, scores = lists()
     for user in users:

@@ -16,8 +16,9 @@ from microlens.data.interactions import Int64
 from microlens.data.split import Part
 from microlens.errors import InputError
 from microlens.evaluation.beyond_accuracy import CUTOFF, beyond_accuracy
-from microlens.evaluation.ranking import encode_catalogue, known_before, top_items
+from microlens.evaluation.ranking import encode_catalogue, known_before
 from microlens.evaluation.report import Report
+from microlens.evaluation.top_items import top_items
 from microlens.files.json_files import read_json
 from microlens.files.run_manifest import BEYOND, check, replace_text
 from microlens.files.writing import lock_folder

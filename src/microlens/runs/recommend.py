@@ -15,12 +15,8 @@ from microlens.data.histories import Histories
 from microlens.data.interactions import Int64
 from microlens.data.new_items import NewItem
 from microlens.errors import InputError
-from microlens.evaluation.ranking import (
-    best_of,
-    finite_scores,
-    score_users,
-    user_states,
-)
+from microlens.evaluation.ranking import finite_scores, score_users, user_states
+from microlens.evaluation.top_items import best_of
 from microlens.files.progress_bar import OnProgress
 from microlens.release.ids import positions_of
 from microlens.runs.added_items import EncodedItem, encode_new_item
