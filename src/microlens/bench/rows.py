@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from microlens.config.run_config import RunConfig
 from microlens.errors import InputError
 from microlens.evaluation.report import Report, read_epochs
 from microlens.files.run_manifest import BEYOND, LAST, REPORT, check
+from microlens.runs.assembly import depends_on_seed
 from microlens.runs.input_files import check_inputs
 from microlens.training.checkpoint import load_facts
 
@@ -99,7 +101,9 @@ class Row:
     from_source: Job | None = None
 
     def jobs(self, seeds: int) -> list[Job]:
-        """One job per seed, counting up from the seed of the configuration."""
+        """One job per seed, counting up from that of the configuration; one in all for a model without randomness."""
+        with suppress(InputError):  # an unknown model is named when its run starts
+            seeds = seeds if depends_on_seed(self.config) else 1
         configs = [self._seeded(number) for number in range(seeds)]
         names = [self.name, *(f"{self.name}, seed {config.seed}" for config in configs[1:])]
         return [
@@ -171,8 +175,8 @@ class Bench:
     def jobs(self) -> list[Job]:
         """The jobs in training order: source runs, the first seed of every row, then the other seeds."""
         sources = {row.from_source.folder: row.from_source for row in self.rows if row.from_source}
-        by_seed = zip(*(row.jobs(self.seeds) for row in self.rows), strict=True)
-        jobs = [*sources.values(), *(job for jobs in by_seed for job in jobs)]
+        by_seed = zip_longest(*(row.jobs(self.seeds) for row in self.rows))
+        jobs = [*sources.values(), *(job for jobs in by_seed for job in jobs if job is not None)]
         return list({job.folder: job for job in reversed(jobs)}.values())[::-1]
 
     def only(self, rows: list[Row]) -> "Bench":
