@@ -111,6 +111,36 @@ def test_a_killed_training_resumed_ends_in_the_same_codes(tmp_path: Path, monkey
     np.testing.assert_array_equal(again.codes, whole.codes)
 
 
+def test_a_state_of_other_vectors_or_a_damaged_one_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rqvae, "EPOCHS_BETWEEN_SAVES", 1)
+    arguments = {"levels": 2, "num_codes": 4, "epochs": 3}
+    whole = train_rqvae(clusters(), **arguments, seed=0)
+
+    def epochs(seed: int = 0) -> list[int]:
+        seen: list[int] = []
+        found = train_rqvae(
+            clusters(), **arguments, seed=seed, saved=tmp_path / "saved", on_progress=lambda done, _: seen.append(done)
+        )
+        if not seed:
+            np.testing.assert_array_equal(found.codes, whole.codes)
+        return seen
+
+    train_rqvae(2 * clusters(), **{**arguments, "epochs": 2}, seed=0, saved=tmp_path / "saved")
+    assert epochs() == [1, 2, 3]
+    assert epochs() == []
+    assert epochs(seed=1) == [1, 2, 3]
+    train_rqvae(clusters()[:, :3], **{**arguments, "epochs": 2}, seed=0, saved=tmp_path / "saved")
+    assert epochs() == [1, 2, 3]
+    (tmp_path / "saved").write_bytes((tmp_path / "saved").read_bytes()[:-10])
+    assert epochs() == [1, 2, 3]
+
+
+def test_the_weights_of_the_loss_are_those_of_the_paper() -> None:
+    assert COMMITMENT == 0.25
+
+
 def test_the_seed_decides_everything_and_leaves_pytorchs_generator_alone() -> None:
     state = torch.get_rng_state()
     one, again, other = (train_rqvae(clusters(), levels=1, num_codes=4, seed=seed, epochs=2) for seed in (1, 1, 2))

@@ -24,6 +24,18 @@ def test_the_share_of_zeros_is_the_rate_and_the_mean_stays(rate: float) -> None:
     assert kept.item() == pytest.approx(1 / (1 - rate), rel=3e-4)
 
 
+@pytest.mark.parametrize("rate", [1e-9, 1e-6, 7e-6])
+def test_a_rate_that_is_rounded_to_zero_drops_nothing(rate: float) -> None:
+    assert torch.equal(dropped(rate, 100, 7), torch.ones(100, 7))
+
+
+@pytest.mark.parametrize("rate", [1 - 1e-9, 1 - 1e-5])
+def test_a_rate_near_one_keeps_the_mean(rate: float) -> None:
+    found = dropped(rate, 4_000_000)
+    assert found.unique().tolist() == [0.0, 2.0**16]
+    assert found.mean().item() == pytest.approx(1, abs=4 * math.sqrt(2**16 / 4_000_000))
+
+
 def test_neighbours_and_numbers_that_share_a_draw_are_independent() -> None:
     zeros = (dropped(0.3, 400_000) == 0).double()
     for shift in (1, 2, 3, 4, 8, 64):

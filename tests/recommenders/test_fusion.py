@@ -21,6 +21,8 @@ from microlens.data.split import Part
 from microlens.encoders.id import IdEncoder
 from microlens.errors import InputError
 from microlens.evaluation.ranking import rank_targets
+from microlens.recommenders import fitted
+from microlens.recommenders.fitted import Fitted
 from microlens.recommenders.fusion import Fusion, best_listed, log_ranks
 from microlens.recommenders.fusion import Part as TrainedPart
 from microlens.recommenders.sasrec import SASRec
@@ -31,6 +33,8 @@ from microlens.runs.new_items import new_item_curve
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import Run, load
 from microlens.runs.train import train
+from microlens.testing import worlds
+from microlens.testing.models import build_recommender
 from tests.conftest import write_pairs
 from tests.training.test_trainer import train_in_two_processes
 
@@ -390,3 +394,19 @@ def test_a_list_of_one_item_is_refused() -> None:
         Fusion(parts=[], train_counts=torch.zeros(3), listed=1)
     counts = torch.tensor([[0.0, 3.0, 2.0, 1.0]])
     assert log_ranks(counts, best_listed(counts, torch.tensor([[0]]), 1), 1).eq(0).all()  # the reason
+
+
+@pytest.mark.parametrize("name", ["bpr_mf", "fusion"])
+def test_users_beyond_the_precision_of_states_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    split = worlds.small_split()
+    monkeypatch.setattr(fitted, "LARGEST_EXACT", split.num_users - 1)
+    if name == "bpr_mf":
+        pytest.importorskip("implicit", reason="implicit is not installed (make setup)")
+        model = build_recommender({"name": name}, split)
+    else:
+        part = TrainedPart(build_recommender({"name": "dssm"}, split), torch.zeros(split.num_items + 1, 64))
+        model = Fusion(parts=[part, part], train_counts=torch.ones(split.num_items + 1))
+    assert isinstance(model, Fitted)
+    said = rf"model\.name is '{name}', which tells up to {split.num_users - 1} users apart; there are {split.num_users}"
+    with pytest.raises(InputError, match=said):
+        model.fit(split)

@@ -47,7 +47,7 @@ def test_both_services_get_every_epoch(make_dataset: MakeDataset, monkeypatch: p
     config = tracked_run(make_dataset, wandb="videos", mlflow="videos")
     report = train(config)
     ((_, begun),) = wandb.named("init")
-    assert (begun["project"], begun["id"], begun["config"]["model.name"]) == ("videos", config.hash, "sasrec")
+    assert (begun["project"], begun["config"]["model.name"]) == ("videos", "sasrec")
     assert [named["step"] for _, named in wandb.named("log")] == [1, 2]
     assert [named["step"] for _, named in mlflow.named("log_metrics")] == [1, 2]
     best = max(arguments[0]["valid/HR@10"] for arguments, _ in wandb.named("log"))
@@ -56,6 +56,54 @@ def test_both_services_get_every_epoch(make_dataset: MakeDataset, monkeypatch: p
     assert mlflow.named("set_experiment") == [(("videos",), {})]
     assert wandb.calls[-1][0] == "finish"
     assert mlflow.calls[-1][0] == "end_run"
+
+
+def test_a_resumed_run_goes_on_under_its_id_and_others_have_their_own(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    config = tracked_run(make_dataset, wandb="videos")
+    again = config.model_copy(update={"output": config.output.with_name("again")})
+    assert again.hash == config.hash
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb, "calls", calls := [])
+        patch.setattr("microlens.runs.train.load_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    train(config)
+    train(again)
+    train(config, fresh=True)
+    (first,) = (named["id"] for called, _, named in calls if called == "init")
+    resumed, other, fresh = (named["id"] for _, named in wandb.named("init"))
+    assert resumed == first
+    assert len({first, other, fresh}) == 3
+
+
+@pytest.mark.parametrize("service", ["wandb", "mlflow"])
+def test_a_run_of_a_service_that_fails_is_ended(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    recorder = Recorder({"wandb": "log", "mlflow": "log_metrics"}[service])
+    monkeypatch.setitem(sys.modules, service, recorder)
+    with pytest.warns(UserWarning, match="no longer used"):
+        train(tracked_run(make_dataset, **{service: "videos"}))
+    assert recorder.calls[-1][0] == {"wandb": "finish", "mlflow": "end_run"}[service]
+
+
+def test_no_service_is_begun_if_another_is_not_installed(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(InputError, match="mlflow is not installed"):
+        train(tracked_run(make_dataset, wandb="videos", mlflow="videos"))
+    assert wandb.calls == []
 
 
 @pytest.mark.parametrize("fails_at", ["init", "log", "finish"])

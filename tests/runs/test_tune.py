@@ -150,6 +150,25 @@ def test_a_trial_killed_after_its_last_epoch_still_counts_once(
     )
 
 
+def test_a_trial_killed_before_the_study_knows_that_it_is_pruned_is_not_trained_on(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(make_dataset(LEARNABLE), '"train.lr" = { low = 1e-4, high = 1e-1, log = true }', epochs=6)
+    undisturbed = tune.Search(path, output=path.parent / "undisturbed").run(8).trials
+    assert "pruned" in undisturbed["state"].to_list()
+    for number in range(8):
+        killed = tune.Search(path)
+        study = killed.optuna.study.Study
+        with monkeypatch.context() as patch:
+            patch.setattr(study, "tell", _killed_at(1, study.tell))
+            with pytest.raises(KeyboardInterrupt):
+                killed.run(number + 1)
+        found = tune.Search(path).run(number + 1)
+    columns = ["state", "HR@10", "epochs", "train.lr"]
+    done = found.trials.filter(pl.col("state") != "fail")
+    assert done.select(columns).rows() == undisturbed.select(columns).rows()
+
+
 @pytest.mark.parametrize(
     "name", ["dataset", "protocol.split", "protocol.seed", "output", "seed", "track.wandb", "parts.0.model.dim"]
 )
@@ -194,11 +213,11 @@ def test_a_full_disk_and_a_damaged_study_are_said_in_a_sentence(
 def _killed_at(number: int, call: Callable[..., Any]) -> Callable[..., Any]:
     calls: list[int] = []
 
-    def call_or_die(*arguments: Any) -> Any:
+    def call_or_die(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == number:
             raise KeyboardInterrupt
-        return call(*arguments)
+        return call(*arguments, **named)
 
     return call_or_die
 

@@ -30,8 +30,9 @@ from microlens.files.run_manifest import BEST, replaced
 from microlens.media.decoding import Settings
 from microlens.runs.assembly import build_experiment
 from microlens.runs.run import load
-from microlens.runs.train import train
+from microlens.runs.train import new_trainer, train
 from microlens.training import checkpoint, row_adamw
+from microlens.training import trainer as trainer_module
 from microlens.training.trainer import Trainer
 from tests.conftest import random_sequences, write_pairs
 from tests.data.test_prepare import run_command
@@ -373,15 +374,32 @@ def test_the_checkpoint_of_another_model_is_refused(make_dataset: MakeDataset) -
             load(small.output).evaluate()
 
 
-def test_mixed_precision_trains(make_dataset: MakeDataset) -> None:
+@pytest.mark.parametrize("smallest", [0, row_adamw.SMALLEST])
+def test_mixed_precision_trains(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, smallest: int) -> None:
+    monkeypatch.setattr(row_adamw, "SMALLEST", smallest)
+    monkeypatch.setattr(row_adamw, "DENSE_SHARE", 1.0)
     dataset = make_dataset(random_sequences(60, 25))
     losses = {}
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "fp16"):
         train(config_of(dataset, precision, model={"dropout": 0.0}, train={"precision": precision}))
         lines = (dataset.parent / precision / "metrics.jsonl").read_text().splitlines()
         losses[precision] = [json.loads(line)["loss"] for line in lines]
-    assert losses["bf16"] != losses["fp32"]
-    np.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=0.02)
+    for half in ("bf16", "fp16"):
+        assert losses[half] != losses["fp32"]
+        np.testing.assert_allclose(losses[half], losses["fp32"], rtol=0.02)
+
+
+def test_a_step_whose_gradients_overflow_is_skipped(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_adamw, "SMALLEST", 0)
+    monkeypatch.setattr(row_adamw, "DENSE_SHARE", 1.0)
+    config = config_of(make_dataset(random_sequences(60, 25)), train={"precision": "fp16"})
+    trainer = trainer_of(config)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.step(next(trainer.batches()))
+    assert trainer.scaler.get_scale() < 2.0**126
+    for name, tensor in trainer.model.state_dict().items():
+        assert tensor.equal(before[name])
 
 
 def test_a_run_starts_from_another_whose_items_are_others(make_dataset: MakeDataset, tmp_path: Path) -> None:
@@ -422,3 +440,33 @@ def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_pat
         # Nothing was trained, so the folder is free for the corrected configuration.
         corrected = config.model_copy(update={"train": config.train.model_copy(update={"start_from": None})})
         assert train(corrected).cost["epochs"]
+
+
+def test_the_metric_of_train_select_decides_which_epoch_is_the_best(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset(random_sequences(60, 25))
+    rising, falling = [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.4, 0.3, 0.2, 0.1]
+    for select, stop, best in (("HR@10", 5, 5), ("NDCG@20", 3, 1)):
+        names = ("HR@10", "NDCG@10", "HR@20", "NDCG@20")
+        values = iter(
+            [
+                {name: one if name == "HR@10" else two for name in names}
+                for one, two in zip(rising, falling, strict=True)
+            ]
+        )
+        monkeypatch.setattr(trainer_module, "all_metrics", lambda *_, values=values: next(values))
+        trainer = trainer_of(config_of(dataset, select[:2], train={"select": select, "epochs": 5, "patience": 2}))
+        trainer.fit(lambda *_: None, lambda _: None)
+        # Patience of two: the second epoch without a better value is the last.
+        assert (trainer.progress.epoch, trainer.progress.best_epoch) == (stop, best)
+
+
+def test_processes_draw_different_random_numbers(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build_experiment(config_of(make_dataset(random_sequences(60, 25))))
+    monkeypatch.setattr(trainer_module, "DistributedDataParallel", lambda module: module)
+    drawn = []
+    for rank in (0, 1):
+        new_trainer(run, Process(rank, 2))
+        drawn.append(torch.rand(4))
+    assert not drawn[0].equal(drawn[1])

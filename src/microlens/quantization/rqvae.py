@@ -1,13 +1,15 @@
 """RQ-VAE: an autoencoder whose latent vectors are quantised by residuals (Zeghidour et al. 2021; Lee et al. 2022)."""
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from microlens.errors import InputError
 from microlens.quantization.kmeans import Float32, OnProgress, Quantized, check_sizes, residual_codebooks
 from microlens.training import checkpoint
 
@@ -99,7 +101,7 @@ def train_rqvae(
     """Train an RQ-VAE on vectors (N, F) and quantise them with it.
 
     Training starts with codebooks by k-means of the first batch. It resumes from ``saved``, with bitwise identical
-    results on the same machine.
+    results on the same machine, if that is of the same vectors and arguments and not damaged.
 
     Args:
         vectors: (N, F).
@@ -111,8 +113,7 @@ def train_rqvae(
         on_progress: called with (done, total) epochs.
 
     Raises:
-        ValueError: an argument is out of range.
-        InputError: the loss is not finite, or ``saved`` is damaged.
+        ValueError: an argument is out of range, or the loss is not finite.
     """
     check_sizes(len(vectors), levels, num_codes)
     if epochs < 1:
@@ -122,7 +123,9 @@ def train_rqvae(
         model = RQVAE(vectors.shape[1], levels, num_codes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     tensor = torch.from_numpy(vectors)
-    done = _resume(model, optimizer, saved) if saved is not None and saved.exists() else 0
+    digest = hashlib.sha256(vectors.tobytes()).hexdigest()
+    identity = {"vectors": digest, "arguments": [*vectors.shape, levels, num_codes, seed]}
+    done = _resume(model, optimizer, saved, identity) if saved is not None else 0
     if not done:
         model.start_codebooks(tensor[_order(len(tensor), seed, 0)[: max(BATCH, num_codes)]], seed)
     for epoch in range(done, epochs):
@@ -135,7 +138,7 @@ def train_rqvae(
             optimizer.step()
         if saved is not None and (epoch + 1) % EPOCHS_BETWEEN_SAVES == 0:
             tensors = checkpoint.with_prefix("model", model.state_dict()) | _optimizer_state(optimizer)
-            checkpoint.save(saved, tensors, {"epoch": epoch + 1})
+            checkpoint.save(saved, tensors, {"epoch": epoch + 1, **identity})
         if on_progress:
             on_progress(epoch + 1, epochs)
     with torch.no_grad():
@@ -159,9 +162,14 @@ def _optimizer_state(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     return checkpoint.with_prefix("optimizer", checkpoint.optimizer_tensors(optimizer))
 
 
-def _resume(model: RQVAE, optimizer: torch.optim.AdamW, path: Path) -> int:
-    """Load the state of an interrupted training; return the number of epochs done."""
-    tensors, facts = checkpoint.load(path)
+def _resume(model: RQVAE, optimizer: torch.optim.AdamW, path: Path, identity: dict[str, Any]) -> int:
+    """Load the state of an interrupted training; return the number of epochs done, 0 if there is no state of it."""
+    try:
+        tensors, facts = checkpoint.load(path)
+    except InputError:  # missing or damaged
+        return 0
+    if any(facts.get(name) != value for name, value in identity.items()):
+        return 0
     model.load_state_dict(checkpoint.under("model", tensors))
     checkpoint.load_optimizer(optimizer, checkpoint.under("optimizer", tensors), path)
     return int(facts["epoch"])

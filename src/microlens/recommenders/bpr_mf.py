@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from microlens.data.split import Split
 from microlens.recommenders.counting import user_items
-from microlens.recommenders.fitted import Fitted
+from microlens.recommenders.fitted import Fitted, check_user_numbers
 from microlens.recommenders.implicit_library import implicit_module, library_seed, library_threads
 
 
@@ -44,7 +44,12 @@ class BPRMF(Fitted):
         self.register_buffer("item_factors", torch.zeros(0, dim + 1))
 
     def fit(self, split: Split) -> None:
-        """Fit on a single thread: several threads update shared factors in no fixed order, so results would vary."""
+        """Fit on a single thread: several threads update shared factors in no fixed order, so results would vary.
+
+        Raises:
+            InputError: there are more users than float32 tells apart.
+        """
+        check_user_numbers(split, "bpr_mf")
         with library_threads():
             model = self.library.BayesianPersonalizedRanking(
                 factors=self.dim,

@@ -28,9 +28,9 @@ def fit_conditional_logit(features: Tensor, is_new: Tensor, possible: Tensor) ->
         possible: (Q, C) false for alternatives that are none.
 
     Returns:
-        w (K,), v (K,) and b, zero for v and b if no chosen alternative is new.
+        w (K,), v (K,) and b, on the CPU, zero for v and b if no chosen alternative is new.
     """
-    features = features.double()
+    features, is_new, possible = features.cpu().double(), is_new.cpu(), possible.cpu()  # a few numbers are fitted
     weights = torch.ones(features.shape[2], dtype=torch.float64, requires_grad=True)
     extra = torch.zeros(features.shape[2] + 1, dtype=torch.float64, requires_grad=True)  # v and b
     searched = [weights, extra] if is_new[:, 0].any() else [weights]

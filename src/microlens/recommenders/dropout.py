@@ -24,6 +24,8 @@ class Dropout(nn.Dropout):
 def _mask(like: Tensor, rate: float) -> Tensor:
     """Independent elements of the shape and dtype of ``like``: 0 at the rate, otherwise 1 / (1 - rate)."""
     kept = max(1, round((1 - rate) * _LEVELS))
+    if kept == _LEVELS:  # a rate that is rounded to 0; the comparison below would overflow
+        return torch.ones_like(like)
     numbers = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     levels = numbers.view(torch.int16)[: like.numel()].view(like.shape)
     return (levels < kept - _LEVELS // 2).to(like.dtype).mul_(_LEVELS / kept)

@@ -14,7 +14,29 @@ from microlens.recommenders.ridge import add_gram, invert, scale_columns
 MATRICES = 3  # N x N matrices in memory: one is solved in place, writing the checkpoint takes two more
 
 
-class EASE(Fitted):
+class ItemWeights(Fitted):
+    """Base class of recommenders whose scores are sums of the weights between items, in a matrix.
+
+    Args:
+        decay: weight of an item of the history relative to the next more recent one, in (0, 1].
+    """
+
+    depends_on_seed = False
+    sizes = {"weights": ("items", "items")}  # noqa: RUF012
+    weights: Tensor
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("weights", torch.zeros(0, 0))
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Weighted sums of the weight rows of the history's items: (Q, N+1)."""
+        decayed = recency_weights(states, self.decay)  # (Q, L)
+        return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)
+
+
+class EASE(ItemWeights):
     """A ridge regression of each item on all others with a zero diagonal, solved in closed form (Steck 2019).
 
     One N x N float32 matrix is filled, inverted and scaled in place, block by block. History items are weighted by
@@ -25,20 +47,16 @@ class EASE(Fitted):
         decay: weight of an item relative to the next more recent one, in (0, 1].
     """
 
-    depends_on_seed = False
     revision = 2  # other defaults than in 0.2.0
-    sizes = {"weights": ("items", "items")}  # noqa: RUF012
-    weights: Tensor
 
     def __init__(self, *, regularization: float = 250.0, decay: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(decay)
         if regularization <= 0 or not 0 < decay <= 1:
             raise ValueError(
                 f"regularization = {regularization:g}, decay = {decay:g}: regularization must be above 0, and decay "
                 "above 0 and at most 1"
             )
-        self.regularization, self.decay = regularization, decay
-        self.register_buffer("weights", torch.zeros(0, 0))
+        self.regularization = regularization
 
     def fit(self, split: Split) -> None:
         """Compute the weights, (N+1, N+1).
@@ -54,11 +72,6 @@ class EASE(Fitted):
         invert(matrix)
         scale_columns(matrix)
         self.weights = torch.from_numpy(matrix).to(self.weights.device)
-
-    def scores(self, states: Tensor) -> Tensor:
-        """Weighted sums of the weight rows of the history's items: (Q, N+1)."""
-        decayed = recency_weights(states, self.decay)  # (Q, L)
-        return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)
 
 
 def check_memory(needed: int, available: int, num_items: int, name: str = "ease") -> None:

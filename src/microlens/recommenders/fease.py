@@ -2,19 +2,17 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from microlens.data.interactions import ItemIds
 from microlens.data.split import Split
 from microlens.environment import available_memory
-from microlens.recommenders.ease import MATRICES, check_memory
-from microlens.recommenders.fitted import Fitted, recency_weights
+from microlens.recommenders.ease import MATRICES, ItemWeights, check_memory
 from microlens.recommenders.modalities import load_modalities
 from microlens.recommenders.ridge import Matrix, add_features, add_gram, invert, scale_columns, scale_columns_with_prior
 
 
-class FEASE(Fitted):
+class FEASE(ItemWeights):
     """EASE that also predicts the items' features, and whose weights are drawn to the items' similarities.
 
     With X the interactions, T the items' features, of unit length, as columns, R = T' T their cosines, and a zero
@@ -41,10 +39,6 @@ class FEASE(Fitted):
         decay: weight of an item of the history relative to the next more recent one, in (0, 1]; not in the papers.
     """
 
-    depends_on_seed = False
-    sizes = {"weights": ("items", "items")}  # noqa: RUF012
-    weights: Tensor
-
     def __init__(
         self,
         *,
@@ -55,19 +49,18 @@ class FEASE(Fitted):
         prior_weight: float = 100.0,
         decay: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(decay)
         if regularization <= 0 or features_weight < 0 or prior_weight < 0 or not 0 < decay <= 1:
             raise ValueError(
                 f"regularization = {regularization:g}, features_weight = {features_weight:g}, prior_weight = "
                 f"{prior_weight:g}, decay = {decay:g}: regularization must be above 0, the weights at least 0, and "
                 "decay above 0 and at most 1"
             )
-        self.regularization, self.decay = regularization, decay
+        self.regularization = regularization
         self.features_weight, self.prior_weight = features_weight, prior_weight
         matrices = load_modalities(features, item_ids)
         unit = [functional.normalize(matrix, dim=1) / len(matrices) ** 0.5 for matrix in matrices]
         self.features: Matrix = torch.cat(unit, 1).numpy()  # (N, F), whose products are cosines
-        self.register_buffer("weights", torch.zeros(0, 0))
 
     def fit(self, split: Split) -> None:
         """Compute the weights, (N+1, N+1).
@@ -88,8 +81,3 @@ class FEASE(Fitted):
         else:
             scale_columns(matrix)
         self.weights = torch.from_numpy(matrix).to(self.weights.device)
-
-    def scores(self, states: Tensor) -> Tensor:
-        """Weighted sums of the weight rows of the history's items: (Q, N+1)."""
-        decayed = recency_weights(states, self.decay)  # (Q, L)
-        return functional.embedding_bag(states, self.weights, mode="sum", per_sample_weights=decayed)

@@ -10,8 +10,12 @@ from torch import Tensor
 from microlens.data.batches import ItemBatch
 from microlens.data.split import Split
 from microlens.encoders.base import ItemEncoder
+from microlens.errors import InputError
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.counting import SparseRows
+
+LARGEST_EXACT = 2**24
+"""Whole numbers up to it are exact in float32."""
 
 
 class ItemNumbers(ItemEncoder):
@@ -30,27 +34,14 @@ class ItemNumbers(ItemEncoder):
         return items.items[:, None].float()
 
 
-class Fitted(Recommender):
-    """Base class of recommenders without gradients: :meth:`fit` learns everything at once and stores it in buffers.
+class ByItemNumber(Recommender):
+    """Base class of recommenders whose item vectors are item numbers and whose states are histories.
 
-    By default, item vectors are item numbers and a user's state is the history. With ``known_users_only``, the state is
-    the user number instead. Number 0, padding, scores as an item without interactions and says nothing in a history.
-
-    ``sizes`` maps the names of buffers to the sizes of their first axes: "items" (number of items plus padding) or
-    "users".
-
-    Additional letter: N items.
+    Number 0, padding, scores as an item without interactions and says nothing in a history.
     """
-
-    fits_at_once = True
-    sizes: ClassVar[Mapping[str, tuple[Literal["items", "users"], ...]]] = {}
 
     def __init__(self) -> None:
         super().__init__(ItemNumbers())
-
-    @abstractmethod
-    def fit(self, split: Split) -> None:
-        """Learn from the train part of ``split``; random numbers depend on PyTorch's seed."""
 
     @abstractmethod
     def scores(self, states: Tensor) -> Tensor:
@@ -67,6 +58,25 @@ class Fitted(Recommender):
     def score_each(self, users: Tensor, items: Tensor) -> Tensor:
         """Score each state (Q, L) against its own K items, with numbers ``items`` (Q, K, 1): (Q, K)."""
         return self.scores(users.long()).gather(1, items[..., 0].long())
+
+
+class Fitted(ByItemNumber):
+    """Base class of recommenders without gradients: :meth:`fit` learns everything at once and stores it in buffers.
+
+    With ``known_users_only``, the state is the user number instead of the history.
+
+    ``sizes`` maps the names of buffers to the sizes of their first axes: "items" (number of items plus padding) or
+    "users".
+
+    Additional letter: N items.
+    """
+
+    fits_at_once = True
+    sizes: ClassVar[Mapping[str, tuple[Literal["items", "users"], ...]]] = {}
+
+    @abstractmethod
+    def fit(self, split: Split) -> None:
+        """Learn from the train part of ``split``; random numbers depend on PyTorch's seed."""
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
         """Replace buffers by the tensors of ``state`` if only the sizes determined by fitting differ."""
@@ -94,6 +104,18 @@ def _extends(tensor: Tensor, buffer: Tensor) -> bool:
 def numbers_read(history: Tensor, vectors: Tensor) -> Tensor:
     """The numbers that are the vectors (B, L, 1) of histories (B, L), as float: (B, L), 0 at padding."""
     return vectors[..., 0].where(history > 0, 0.0)
+
+
+def check_user_numbers(split: Split, name: str) -> None:
+    """Check that the number of every user of ``split`` is exact in float32, of which states are.
+
+    Raises:
+        InputError: there are too many users; names the model.
+    """
+    if split.num_users > LARGEST_EXACT:
+        raise InputError(
+            f"model.name is '{name}', which tells up to {LARGEST_EXACT:,} users apart; there are {split.num_users:,}."
+        )
 
 
 def recency_weights(history: Tensor, decay: float) -> Tensor:

@@ -13,7 +13,7 @@ from microlens.data.new_items import NewItem
 from microlens.data.split import Split
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.conditional_logit import fit_conditional_logit
-from microlens.recommenders.fitted import Fitted, numbers_read
+from microlens.recommenders.fitted import Fitted, check_user_numbers, numbers_read
 from microlens.recommenders.new_items import new_ahead
 
 USERS_AT_ONCE = 256
@@ -177,7 +177,13 @@ class Fusion(Fitted):
 
     @torch.no_grad()
     def fit(self, split: Split) -> None:
-        """Fit w, v and b on the validation part of ``split``."""
+        """Fit w, v and b on the validation part of ``split``.
+
+        Raises:
+            InputError: a part needs user numbers, and there are more users than float32 tells apart.
+        """
+        if self.known_users_only:
+            check_user_numbers(split, "fusion")
         targets = torch.from_numpy(split.targets("valid").astype(np.int64)).to(self.weights.device)
         on_new = self.is_new[targets]
         drawn = torch.randperm(len(targets), device=targets.device)[: self.targets]

@@ -9,11 +9,10 @@ from torch.nn import functional
 
 from microlens.data.new_items import NewItem
 from microlens.encoders.words import WordRows
-from microlens.recommenders.base import Recommender
-from microlens.recommenders.fitted import ItemNumbers, numbers_read, recency_weights
+from microlens.recommenders.fitted import ByItemNumber, recency_weights
 
 
-class TextKNN(Recommender):
+class TextKNN(ByItemNumber):
     """Ranks items by the words that their titles share with the titles of the history.
 
     The score of an item is the recency-weighted sum, over the items of the history, of the cosine between the TF-IDF
@@ -34,15 +33,11 @@ class TextKNN(Recommender):
     depends_on_seed = False
 
     def __init__(self, *, titles: Sequence[str], decay: float = 0.8, min_items: int = 2) -> None:
-        super().__init__(ItemNumbers())
+        super().__init__()
         if not 0 < decay <= 1:
             raise ValueError(f"decay = {decay:g}: it must be above 0 and at most 1")
         self.decay = decay
         self.rows = WordRows.of_catalogue(titles, min_items, "model text_knn")
-
-    def last_states(self, users: Tensor, history: Tensor, vectors: Tensor) -> Tensor:
-        """Return the history as the state, (B, L): the numbers that are its vectors (B, L, 1)."""
-        return numbers_read(history, vectors)
 
     @property
     def reads_of_new(self) -> frozenset[str]:
@@ -55,14 +50,6 @@ class TextKNN(Recommender):
         grown.rows = self.rows.with_new([item.title for item in items])
         numbers = torch.arange(self.rows.num_items, grown.rows.num_items, device=encoded.device) + 1
         return grown, numbers[:, None].to(encoded)
-
-    def score(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score states (Q, L) against the items with numbers ``items`` (C, 1): (Q, C)."""
-        return self.scores(users.long()).index_select(1, items[:, 0].long())
-
-    def score_each(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score each state (Q, L) against its own K items, with numbers ``items`` (Q, K, 1): (Q, K)."""
-        return self.scores(users.long()).gather(1, items[..., 0].long())
 
     def scores(self, states: Tensor) -> Tensor:
         """Score all items for states (Q, L) of item numbers: (Q, N+1), where column 0 is padding."""

@@ -12,7 +12,10 @@ from microlens.files.writing import MARK, claim_folder, clear_folder, lock_folde
 VECTORS = "vectors"
 """The sub-folder of stored item vectors; the manifest does not list them, because they can be computed again."""
 
-WRITTEN = (*LISTED, MANIFEST, "tensorboard/events.out.tfevents.*", f"{VECTORS}/catalogue.*")
+TRACKED = "wandb.txt"
+"""The id of a run at Weights & Biases; see :mod:`microlens.runs.tracking`."""
+
+WRITTEN = (*LISTED, MANIFEST, TRACKED, "tensorboard/events.out.tfevents.*", f"{VECTORS}/catalogue.*")
 """Patterns of all files that a run writes into its folder; a fresh start removes them."""
 
 

@@ -252,6 +252,8 @@ class Search:
         select = run.config.train.select
         for line in trainer.progress.log:  # epochs before the trial was killed
             trial.report(line["valid"][select], line["epoch"])
+        if trainer.progress.log and trial.should_prune():  # killed before the study knew
+            return trainer.progress.best, trainer.progress.epoch, True
 
         def judge(line: dict[str, Any]) -> None:
             trial.report(line["valid"][select], line["epoch"])

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
+from torch import nn
 
 from microlens.config.run_config import RunConfig
 from microlens.data.batches import ItemBatch
@@ -29,6 +30,20 @@ TRAINING: dict[str, Any] = {"epochs": 25, "batch_size": 64, "lr": 5e-3, "select"
 def usual_answer(model: Recommender) -> Answer:
     """The default of ``RecommenderContract.learns`` for a model."""
     return "order" if model.examples == "sequences" and not model.fits_at_once else "taste"
+
+
+def _options_of(model_table: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of the constructor of a model."""
+    return inspect.signature(RECOMMENDER_REGISTRY.find(model_table["name"], "model.name")).parameters
+
+
+def _results(model: Recommender) -> list[torch.Tensor]:
+    """The states and scores of some histories, and the loss that a model defines itself."""
+    catalogue, states = encode(model, worlds.histories())
+    found = [states, model.score(states[:, -1], catalogue)]
+    if model.defines_loss:
+        found.append(model.own_loss(torch.arange(5), torch.arange(1, 6)))
+    return found
 
 
 class RecommenderContract:
@@ -186,6 +201,20 @@ class RecommenderContract:
         history = worlds.histories()
         torch.testing.assert_close(encode(model, history)[1], encode(model, history)[1], rtol=0, atol=0)
 
+    def test_dropout_is_active_in_training(self, model_table: dict[str, Any], split: Split) -> None:
+        """With the option ``dropout``, results differ in training, and every dropout module has a rate and is used."""
+        if "dropout" not in _options_of(model_table):
+            pytest.skip("the model has no option dropout")
+        model = ready_recommender({**model_table, "dropout": 0.5}, split)
+        places = {name: module for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
+        used: set[str] = set()
+        for name, module in places.items():
+            module.register_forward_hook(lambda *_, name=name: used.add(name))
+        first = _results(model)
+        model.train()
+        assert any(not torch.equal(one, other) for one, other in zip(first, _results(model), strict=True))
+        assert [name for name, module in places.items() if not module.p or name not in used] == []
+
     def test_the_seed_decides_everything(self, model: Recommender, model_table: dict[str, Any], split: Split) -> None:
         """A model built and fitted again with the same seed gives the same scores."""
         history = worlds.histories()
@@ -262,7 +291,7 @@ class RecommenderContract:
     ) -> None:
         """A trained run reaches the expected metrics on data with a known answer, and again after loading."""
         dataset = worlds.write_dataset(tmp_path, worlds.ring_walks() if answer == "order" else worlds.tastes())
-        parameters = inspect.signature(RECOMMENDER_REGISTRY.find(model_table["name"], "model.name")).parameters
+        parameters = _options_of(model_table)
         without_dropout = {"dropout": 0.0} if "dropout" in parameters else {}
         config = RunConfig.model_validate(
             {

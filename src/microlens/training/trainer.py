@@ -101,8 +101,9 @@ class Trainer:
             self.step_module = DistributedDataParallel(self.step_module)
         # Other processes' gradients are averaged as dense arrays, and a GPU updates whole tables faster than rows.
         by_rows = device.type == "cpu" and self.process.world_size == 1
-        self.optimizer = RowAdamW(self._parameter_groups(), by_rows=by_rows)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        # A scaler skips steps whose gradients overflow, which updates by rows do not know.
+        self.optimizer = RowAdamW(self._parameter_groups(), by_rows=by_rows and not self.scaler.is_enabled())
         if device.type == "cpu" and not model.item_encoder.sees_content:
             keep_freed_memory()
         if device.type == "cpu" and settings.precision != "fp32":
