@@ -26,8 +26,9 @@ from microlens.config.run_config import RunConfig
 from microlens.data.prepare import prepare
 from microlens.data.protocol import NAMED_PROTOCOLS
 from microlens.errors import InputError
-from microlens.evaluation.metrics import all_metrics, paired_differences
+from microlens.evaluation.metrics import all_metrics
 from microlens.evaluation.report import read_ranks
+from microlens.evaluation.significance import difference
 from microlens.files.run_manifest import BEYOND, REPORT, replace_text
 from microlens.files.writing import lock_folder
 from microlens.media.decoding import Settings
@@ -298,15 +299,15 @@ def test_paired_intervals_are_those_of_resampled_users() -> None:
     random = np.random.default_rng(1)
     ours = random.integers(1, 60, 300)
     theirs = np.where(random.random(300) < 0.7, ours, random.integers(1, 60, 300))
-    fast = paired_differences(ours, theirs)
     for metric in ("HR@10", "NDCG@20"):
+        found = difference([ours], [theirs], metric)
         resampled = []
         for _ in range(2000):
             users = random.integers(0, 300, 300)
             resampled.append(all_metrics(ours[users])[metric] - all_metrics(theirs[users])[metric])
-        assert fast[metric][0] == pytest.approx(all_metrics(ours)[metric] - all_metrics(theirs)[metric])
-        assert fast[metric][1:] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.006)
-    assert paired_differences(ours[:0], theirs[:0]) == {}
+        assert found["mean"] == pytest.approx(all_metrics(ours)[metric] - all_metrics(theirs)[metric])
+        assert [found["low"], found["high"]] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.006)
+    assert difference([ours[:0]], [theirs[:0]], "HR@10") == {}
 
 
 def test_the_tables_in_the_docs_are_those_of_their_results() -> None:

@@ -15,10 +15,10 @@ from microlens.evaluation.metrics import (
     OF_SEVERAL,
     all_metrics,
     bootstrap_intervals,
-    paired_differences,
     user_values,
 )
 from microlens.evaluation.ranking import rank_of_target
+from microlens.evaluation.significance import difference
 from tests.reference.metrics_loop import bootstrap_loop, hit_rate_loop, ndcg_loop, rank_loop, several_loop
 
 NAN, INFINITY = math.nan, math.inf
@@ -148,6 +148,7 @@ def test_intervals_of_several_targets_resample_users() -> None:
     expected = np.quantile(values[0][drawn].mean(1), [0.025, 0.975])
     assert bootstrap_intervals(ours, users, resamples=4000)["Recall@10"] == pytest.approx(expected, abs=0.006)
     apart = values[0] - values[1]
-    mean, *interval = paired_differences(ours, theirs, users, resamples=4000)["Recall@10"]
-    assert mean == pytest.approx(apart.mean())
-    assert interval == pytest.approx(np.quantile(apart[drawn].mean(1), [0.025, 0.975]), abs=0.006)
+    found = difference([ours], [theirs], "Recall@10", users)
+    assert found["mean"] == pytest.approx(apart.mean())
+    expected = np.quantile(apart[drawn].mean(1), [0.025, 0.975])
+    assert [found["low"], found["high"]] == pytest.approx(expected, abs=0.006)

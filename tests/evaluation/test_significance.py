@@ -138,3 +138,8 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_a_single_user_tells_no_rows_apart() -> None:
+    found = difference([np.array([1])] * 3, [np.array([50])] * 3, "HR@10")
+    assert found == {"mean": 1.0, "low": -1.0, "high": 1.0, "p": 1.0}

@@ -18,8 +18,8 @@ from microlens.data.dataset import Dataset
 from microlens.data.prepare import prepare
 from microlens.data.protocol import Protocol
 from microlens.errors import InputError
-from microlens.evaluation.metrics import paired_differences
 from microlens.evaluation.report import COHORTS, read_ranks
+from microlens.evaluation.significance import difference
 from microlens.media.decoding import Settings
 from microlens.media.packing import pack_images
 from microlens.media.store import StoreWriter
@@ -383,11 +383,11 @@ def test_chance_is_what_random_ranks_give(runs: list[Path]) -> None:
 def test_differences_are_paired() -> None:
     better = np.array([1] * 60 + [30] * 140)
     worse = np.array([1] * 50 + [30] * 150)
-    mean, low, high = paired_differences(better, worse)["HR@10"]
-    assert mean == pytest.approx(0.05)
+    found = difference([better], [worse], "HR@10")
+    assert found["mean"] == pytest.approx(0.05)
     # The ten users that differ all differ in one direction; intervals of the two shares alone would overlap.
-    assert 0 < low < 0.05 < high < 0.1
-    assert paired_differences(worse, better)["HR@10"][0] == pytest.approx(-0.05)
+    assert 0 < found["low"] < 0.05 < found["high"] < 0.1
+    assert difference([worse], [better], "HR@10")["mean"] == pytest.approx(-0.05)
 
 
 def test_runs_of_different_protocols_are_refused(runs: list[Path], tmp_path: Path) -> None:

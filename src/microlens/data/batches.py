@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from microlens.data.content import ItemContent
-from microlens.data.examples import ExampleKind, Examples
+from microlens.data.examples import ExampleKind, Examples, rows_of_targets
 from microlens.data.interactions import Int32, Int64
 from microlens.data.negatives import Negatives
 from microlens.data.new_items import NewItem
@@ -160,10 +160,7 @@ def make_batch(
     distinct, counts = _distinct(sequence, added)
     share = slice(process.rank, None, process.world_size)
     items = distinct[process.share_of(len(distinct))]
-    if last_only:
-        targets_of = np.arange(len(sequence))
-    else:
-        targets_of = np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
+    targets_of = rows_of_targets(sequence, last_only=last_only)
     if negatives is not None and negatives.ndim == 2:
         negatives = negatives[targets_of % process.world_size == process.rank]
     return Batch(

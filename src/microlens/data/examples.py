@@ -45,9 +45,14 @@ class Examples:
 
     def targets_of(self, sequence: Int32) -> Int64:
         """The row in ``sequence`` (B, S) of each of its Q targets: (Q,)."""
-        if self.last_only:
-            return np.arange(len(sequence))
-        return np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
+        return rows_of_targets(sequence, last_only=self.last_only)
+
+
+def rows_of_targets(sequence: Int32, *, last_only: bool) -> Int64:
+    """The row of each target of sequences (B, S), of which the last item is the only one if ``last_only``: (Q,)."""
+    if last_only:
+        return np.arange(len(sequence))
+    return np.nonzero((sequence[:, :-1] > 0) & (sequence[:, 1:] > 0))[0]
 
 
 def _without(items: Int32, from_end: Int64) -> Int32:

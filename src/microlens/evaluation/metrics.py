@@ -134,7 +134,7 @@ def bootstrap_intervals(
     """
     if not len(ranks):
         return {}
-    members, drawn = _resampled([ranks], users, seed, resamples)
+    members, drawn = _resampled(ranks, users, seed, resamples)
     intervals = {}
     for metric in metric_names(users):
         low, high = np.quantile(drawn @ user_values(metric, ranks, users)[members], [0.025, 0.975])
@@ -142,45 +142,13 @@ def bootstrap_intervals(
     return intervals
 
 
-def paired_differences(
-    ranks: Ranks, others: Ranks, users: Users | None = None, *, seed: int = 0, resamples: int = 2000
-) -> dict[str, list[float]]:
-    """The difference of two runs in every metric on the same users, with its 95 % interval.
-
-    The interval is a percentile bootstrap over users, who keep their pair of rankings; see
-    :func:`bootstrap_intervals`.
-
-    Args:
-        ranks: (Q,) the rank of each target in the first run.
-        others: (Q,) the rank of each target in the other run.
-        users: (Q,) the user of each target, ascending; one target per user if None.
-        seed: seed of the resampling.
-        resamples: number of resamples.
-
-    Returns:
-        Difference, lower and upper bound by metric; empty if there are no targets.
-    """
-    if not len(ranks):
-        return {}
-    members, drawn = _resampled([ranks, others], users, seed, resamples)
-    differences = {}
-    for metric in metric_names(users):
-        apart = user_values(metric, ranks, users) - user_values(metric, others, users)
-        low, high = np.quantile(drawn @ apart[members], [0.025, 0.975])
-        differences[metric] = [float(apart.mean()), float(low), float(high)]
-    return differences
-
-
-def _resampled(
-    rankings: list[Ranks], users: Users | None, seed: int, resamples: int
-) -> tuple[npt.NDArray[np.int64], Floats]:
+def _resampled(ranks: Ranks, users: Users | None, seed: int, resamples: int) -> tuple[npt.NDArray[np.int64], Floats]:
     """One user of each of K kinds (K,), and the fraction of users of each kind in every resample (R, K)."""
     kinds = max(CUTOFFS) + 1  # ranks up to the last cutoff, and one for all ranks beyond
     if one_each(users):
-        keys = sum(np.minimum(ranks, kinds) * (kinds + 1) ** index for index, ranks in enumerate(rankings[::-1]))
-        _, members, counts = np.unique(keys, return_index=True, return_counts=True)
+        _, members, counts = np.unique(np.minimum(ranks, kinds), return_index=True, return_counts=True)
     else:
-        rows = [user_values(metric, ranks, users) for ranks in rankings for metric in metric_names(users)]
+        rows = [user_values(metric, ranks, users) for metric in metric_names(users)]
         _, members, counts = np.unique(np.stack(rows, 1), axis=0, return_index=True, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=resamples)
     return members, drawn / counts.sum()

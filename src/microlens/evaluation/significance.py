@@ -113,10 +113,14 @@ def difference(
     Returns:
         "mean"; "low" and "high" of the 95 % interval; and "p", the two-sided p-value: all over users, and over the
         seeds of rows that have several, see :mod:`microlens.evaluation.significance`. Empty if there are no users.
+        Of a single user, whose spread is not known, the interval is all that is possible.
     """
     if not len(ours[0]):
         return {}
-    found = estimate(seed_values(ours, metric, users), seed_values(theirs, metric, users))
+    values, others = seed_values(ours, metric, users), seed_values(theirs, metric, users)
+    found = estimate(values, others)
+    if values.shape[1] == 1:
+        return {"mean": found.mean, "low": -1.0, "high": 1.0, "p": 1.0}
     low, high = found.interval
     return {"mean": found.mean, "low": low, "high": high, "p": found.p}
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from microlens.data.split import Split
-from microlens.evaluation.metrics import paired_differences
 from microlens.evaluation.report import cohorts
+from microlens.evaluation.significance import difference
 from microlens.page.bars import Bar, percent
 from microlens.page.comparison import METRIC, ComparedRun, by_accuracy
 
@@ -63,11 +63,13 @@ def _leader(runs: Sequence[ComparedRun], split: Split, cohort: str) -> str:
         return "The only run on this page."
     best, second = by_accuracy(runs, cohort)[:2]
     mask, users = cohorts(split, "test")[cohort], split.target_users("test")
-    ahead, low, high = paired_differences(best.ranks[mask], second.ranks[mask], users[mask])[METRIC]
+    found = difference([best.ranks[mask]], [second.ranks[mask]], METRIC, users[mask])
+    ahead, low, high = (found[name] for name in ("mean", "low", "high"))
     names = f"<b>{escape(best.name)}</b> leads {escape(second.name)} by"
     if low <= 0:
         names = f"No clear winner: {escape(best.name)} and {escape(second.name)} differ by"
-    return f"{names} {_points(ahead)} points (95&nbsp;% interval {_points(low)} to {_points(high)})."
+    interval = f"95&nbsp;% interval over users {_points(low)} to {_points(high)}, one seed each"
+    return f"{names} {_points(ahead)} points ({interval})."
 
 
 def _points(share: float) -> str:

@@ -15,7 +15,7 @@ from microlens.recommenders.fitted import Fitted, recency_weights
 Floats = npt.NDArray[np.float64]
 
 PAIRS_AT_ONCE = 4_000_000
-TIE_BREAK = 1e-6  # score of the most popular item; far below the weight of any observed pair
+TIE_BREAK = 1e-6  # score of the most popular item, small beside the weights of pairs that are not far apart
 
 
 class CoVisitation(Fitted):
@@ -24,7 +24,7 @@ class CoVisitation(Fitted):
     The score of item j sums, over the last items i of the history, the weight of the pair (i, j) times
     ``recency_decay`` to the power of i's age. The weight of a pair adds, for each time j follows i in a user's training
     sequence, ``gap_decay`` to the power of the number of items between them, and is divided by powers of the training
-    counts of i and j. Ties are broken by popularity.
+    counts of i and j. Popularity adds at most 1e-6, which breaks ties.
 
     Args:
         gap_decay: decay per item between i and j, in (0, 1].

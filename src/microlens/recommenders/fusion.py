@@ -238,7 +238,8 @@ def best_listed(scores: Tensor, history: Tensor, listed: int) -> Best:
 def log_ranks(scores: Tensor, best: Best, listed: int) -> Tensor:
     """ln((M + 1) / (r + 1)) of each item's rank r outside the history: (Q, N+1), 0 beyond rank M.
 
-    Tied items share the last of their ranks, so that items about which a recommender says nothing get 0.
+    Tied items share the last of their ranks, so that items about which a recommender says nothing get 0, or all the
+    same if there are fewer than M items.
     """
     ranks = torch.searchsorted(-best.scores, -best.scores, right=True)  # (Q, M)
     return torch.zeros_like(scores).scatter(1, best.items, ((listed + 1) / (ranks + 1)).log())

@@ -12,7 +12,8 @@ ROWS_AT_ONCE = 1024
 def nearest_items(features: Tensor, count: int) -> Tensor:
     """The ``count`` items of the highest cosine to each item's features (N, F), itself among them: (N, count).
 
-    The search is exact; items are numbered from 0. The similarities of 1,024 items are in memory at a time.
+    An item with ``count`` or more others of the same features, or with features of 0, may have those in its place. The
+    search is exact; items are numbered from 0. The similarities of 1,024 items are in memory at a time.
 
     Raises:
         ValueError: ``count`` is not between 1 and N.

@@ -9,7 +9,11 @@ from microlens.recommenders.fitted import Fitted
 
 
 class Markov(Fitted):
-    """Ranks items by how often they directly follow the last item in the training set; ties by popularity."""
+    """Ranks items by how often they directly follow the last item in the training set; ties by popularity.
+
+    Counts and a fraction that grows with popularity are added in float32, which tells near popularities apart only for
+    small counts.
+    """
 
     depends_on_seed = False
     sizes = {"popularity": ("items",)}  # noqa: RUF012

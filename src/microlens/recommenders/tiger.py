@@ -9,13 +9,13 @@ from torch.nn import functional, init
 
 from microlens.data.interactions import ItemIds
 from microlens.data.item_codes import load_codes
+from microlens.recommenders.attention import HIDDEN
 from microlens.recommenders.base import Recommender
 from microlens.recommenders.code_trie import CodeTrie, TrieLevel
 from microlens.recommenders.dropout import Dropout
 from microlens.recommenders.fitted import ItemNumbers
 from microlens.recommenders.t5 import BUCKETS, NORM_EPS, DecoderBlock, EncoderBlock, KeysAndValues, distance_buckets
 
-HIDDEN = -1e4  # logit of a masked key
 ROWS_AT_ONCE = 256  # histories of about the same length, encoded without the padding of longer ones
 # Maximum elements of the widest layer of one step, and of the keys and values of one block of users.
 IN_STEP = {"cpu": 2**22, "cuda": 2**28}

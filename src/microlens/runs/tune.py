@@ -60,9 +60,9 @@ class EndedTrial:
 class Search:
     """Searches the ranges of a configuration's ``[tune]`` table with TPE (Bergstra et al. 2011).
 
-    A trial is pruned if its validation metric after an epoch is below the median of the other trials at that epoch. The
-    study is stored in ``study.db``. A search that was killed restarts its unfinished trial, whose run resumes, and
-    gives the same trials as an uninterrupted search.
+    A trial is pruned if its best validation metric up to an epoch is below the median of those that complete trials had
+    at that epoch (Optuna's median rule). The study is stored in ``study.db``. A search that was killed restarts its
+    unfinished trial, whose run resumes, and gives the same trials as an uninterrupted search.
 
     Args:
         path: configuration with a ``[tune]`` table of ranges by dotted name.
