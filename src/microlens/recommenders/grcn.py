@@ -126,7 +126,7 @@ class GRCN(GraphRecommender):
 def _initial_vectors(modality: nn.Module) -> tuple[Tensor, Tensor]:
     """The prototypes (U, D) and item vectors (N, D) before routing."""
     assert isinstance(modality, Modality)
-    return modality.user_table, functional.leaky_relu(modality.items())
+    return modality.user_table, functional.leaky_relu(modality())
 
 
 class Edges(nn.Module):

@@ -104,7 +104,7 @@ class MMGCN(GraphRecommender):
 def _initial_vectors(modality: nn.Module) -> Tensor:
     """x(0) of all nodes before scaling: (U + N, D)."""
     assert isinstance(modality, Modality)
-    return torch.cat([modality.user_table, modality.items()])
+    return torch.cat([modality.user_table, modality()])
 
 
 class Convolution(nn.Module):

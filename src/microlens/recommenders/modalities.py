@@ -10,39 +10,6 @@ from microlens.data.interactions import ItemIds
 from microlens.encoders.base import ItemEncoder
 
 
-class Modality(nn.Module):
-    """One modality of all nodes: the projected frozen features of items and a learned vector per user.
-
-    Args:
-        path: path of a ``.npy`` matrix, see :func:`microlens.data.feature_matrix.load_features`.
-        item_ids: (N+1,) the id of each item number.
-        dim: D, the size of vectors.
-        num_users: U.
-    """
-
-    features: Tensor
-
-    def __init__(self, path: str, item_ids: ItemIds, dim: int, num_users: int) -> None:
-        super().__init__()
-        matrix = load_features(path, item_ids[1:])
-        self.register_buffer("features", torch.from_numpy(matrix), persistent=False)
-        self.projection = nn.Linear(matrix.shape[1], dim)
-        init.xavier_normal_(self.projection.weight)
-        init.zeros_(self.projection.bias)
-        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
-
-    def items(self) -> Tensor:
-        """The projected features of items 1 to N: (N, D)."""
-        projected: Tensor = self.projection(self.features)
-        return projected
-
-
-def modalities_of(features: str | list[str] | None, item_ids: ItemIds, dim: int, num_users: int) -> list[Modality]:
-    """One :class:`Modality` a path in ``features``; none for None."""
-    paths = [features] if isinstance(features, str) else features or []
-    return [Modality(path, item_ids, dim, num_users) for path in paths]
-
-
 class ProjectedFeatures(nn.Module):
     """A linear projection of frozen item features.
 
@@ -66,6 +33,20 @@ class ProjectedFeatures(nn.Module):
         return projected
 
 
+class Modality(ProjectedFeatures):
+    """One modality of all nodes: the projected frozen features of items and a learned vector per user.
+
+    Args:
+        features: (N, F).
+        dim: D.
+        num_users: U.
+    """
+
+    def __init__(self, features: Tensor, dim: int, num_users: int) -> None:
+        super().__init__(features, dim)
+        self.user_table = nn.Parameter(init.xavier_normal_(Tensor(num_users, dim)))
+
+
 def load_modalities(features: str | list[str], item_ids: ItemIds) -> list[Tensor]:
     """The features of items 1 to N of each path in ``features``: (N, F) each.
 
@@ -77,6 +58,13 @@ def load_modalities(features: str | list[str], item_ids: ItemIds) -> list[Tensor
     if not paths:
         raise ValueError("features = []: at least one file is needed")
     return [torch.from_numpy(load_features(path, item_ids[1:])) for path in paths]
+
+
+def modalities_of(features: str | list[str] | None, item_ids: ItemIds, dim: int, num_users: int) -> list[Modality]:
+    """One :class:`Modality` a path in ``features``; none for None."""
+    if features is None or features == []:
+        return []
+    return [Modality(matrix, dim, num_users) for matrix in load_modalities(features, item_ids)]
 
 
 def mean_square(vectors: Tensor) -> Tensor:
