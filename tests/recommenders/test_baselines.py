@@ -31,6 +31,8 @@ from microlens.runs.assembly import open_experiment
 from microlens.runs.recommend import Ranker
 from microlens.runs.run import load
 from microlens.runs.train import train
+from microlens.testing import worlds
+from microlens.testing.models import build_recommender
 from microlens.training import checkpoint
 from tests.conftest import random_sequences
 from tests.data.interactions import interactions_of_pairs
@@ -203,6 +205,20 @@ def test_bad_options_are_refused(model: str, options: dict[str, Any], told: str)
     requires_the_library(model)
     with pytest.raises(InputError, match=told):
         build(RECOMMENDERS[model], options, {"dim": 8, "item_ids": np.arange(5)}, "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("als", {"alpha": 1e30}, "the factors of als became NaN or infinite; choose a smaller alpha or regularization"),
+        ("bpr_mf", {"learning_rate": 1e30}, "the factors of bpr_mf became NaN or infinite; choose a smaller learning"),
+    ],
+)
+def test_factors_that_diverge_are_told(name: str, options: dict[str, Any], told: str) -> None:
+    pytest.importorskip("implicit", reason="implicit is not installed (make setup)")
+    model = build_recommender({"name": name, "dim": 4, **options}, worlds.small_split())
+    with pytest.raises(InputError, match=told):
+        model.fit(worlds.small_split())
 
 
 @pytest.mark.parametrize("model", sorted(FROM_THE_LIBRARY))

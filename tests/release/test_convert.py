@@ -109,6 +109,30 @@ def test_without_the_names_of_genres_there_are_titles_and_no_tags(tmp_path: Path
     assert read(tmp_path / "out")[1] == {"title": [TITLES[0], (302, 'Say "Yes" / No')]}
 
 
+def test_what_is_not_read_of_movielens_is_said(tmp_path: Path) -> None:
+    ratings = "userId,movieId,rating,timestamp,device\n1,2,4.0,978300760,phone\n"
+    films = {"ratings.csv": ratings, "movies.csv": "movieId,title,genres,runtime\n2,A,Drama,90\n"}
+    done = convert(write(tmp_path / "ml", films), tmp_path / "out")
+    assert {"ratings.csv: columns not read: device", "movies.csv: columns not read: runtime"} <= set(done.notes)
+    done = convert(write(tmp_path / "empty", {"ratings.csv": ratings, "movies.csv": ""}), tmp_path / "without")
+    assert "movies.csv is empty" in done.notes
+
+
+@pytest.mark.parametrize("to", ["official", "recbole", "parquet", "mmrec"])
+def test_rows_of_items_whose_ids_cannot_be_those_of_the_interactions_are_counted(tmp_path: Path, to: str) -> None:
+    header = "item_id:token\ttitle:token_seq\n"
+    files = {
+        "a.inter": INTER + "1\t1\t3\t978300760\n1\t2\t3\t978300761\n",
+        "a.item": header + "1.0\tx\nabc\tq\n[PAD]\tz\n",
+    }
+    done = convert(write(tmp_path / "a", files), tmp_path / "out", to=to)
+    said = "titles: dropped are rows whose ids are no integers, as those of the interactions are: 2, the first of 'abc'"
+    assert said in done.notes
+    assert done.titles == 1
+    if to == "official":
+        assert read(tmp_path / "out")[1] == {"title": [(1, "x")]}
+
+
 RECBOLE_ITEMS = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
 
 
@@ -132,8 +156,8 @@ def test_recbole(tmp_path: Path) -> None:
         ("session_id:token\ttrack:token\ttimestamp:float", "1\t5\t978300760.5\n", [(1, 5, 978300760500)]),
         ("who:token\tvideo_id:token\ttime:float", "1\t5\t978300760123\n", [(1, 5, 978300760123)]),
         ("user_id:token\titem_id:token\ttimestamp:float", "\n1\t5\t9\n\n1\t4\t8\n", [(1, 4, 8), (1, 5, 9)]),
-        ("user_id:token\titem_id:token\ttimestamp:float", "1\t4\t0.4\n1\t5\t0.2\n1\t6\t0.3\n",
-         [(1, 5, 0), (1, 6, 0), (1, 4, 0)]),
+        ("user_id:token\titem_id:token\ttimestamp:float", "1\t4\t4.0\n1\t5\t2.0\n1\t6\t3.0\n",
+         [(1, 5, 2), (1, 6, 3), (1, 4, 4)]),
         ("user_id:token\titem_id:token\ttimestamp:float", "007\t5.0\t978300760\n7\t4\t978300761\n",
          [("007", 5, 978300760000), ("7", 4, 978300761000)]),
         ("user_id:token\titem_id:token", "2\t9\n1\t5\n2\t3\n2\t9\n1\t1\n",

@@ -247,6 +247,25 @@ def test_features_of_mmrec_come_with_the_ids_of_their_rows(tmp_path: Path) -> No
     assert vectors.tolist() == [[2 * item, 2 * item + 1] for item in range(5)]
 
 
+def test_a_repeated_pair_has_the_part_of_the_row_that_is_kept(tmp_path: Path) -> None:
+    source = tmp_path / "mm"
+    source.mkdir()
+    rows = [
+        (1, 5, NOON + 90, 0),
+        (1, 6, NOON + 20, 0),
+        (1, 5, NOON + 10, 2),
+        (1, 7, NOON + 30, 1),
+        (1, 7, NOON + 30, 2),
+    ]
+    lines = ["\t".join(map(str, row)) for row in rows]
+    (source / "mm.inter").write_text("\n".join(["userID\titemID\ttimestamp\tx_label", *lines]) + "\n")
+    done = ml.convert(source, tmp_path / "out")
+    assert "dropped are later repeats of a user and item, with their parts: 2" in done.notes
+    read = read_release(tmp_path / "out").events.sort("timestamp")
+    assert read.select("item", "split").rows() == [(5, 2), (6, 0), (7, 1)]
+    assert read["timestamp"].diff().to_list()[1:] == [10, 10]
+
+
 def test_parts_of_recbole_are_read_together(tmp_path: Path) -> None:
     source = tmp_path / "ml"
     source.mkdir()

@@ -8,7 +8,7 @@ from torch.nn import functional
 from microlens.data.split import Split
 from microlens.recommenders.counting import user_items
 from microlens.recommenders.fitted import Fitted
-from microlens.recommenders.implicit_library import implicit_module, library_seed, library_threads
+from microlens.recommenders.implicit_library import finite_factors, implicit_module, library_seed, library_threads
 
 
 class ALS(Fitted):
@@ -38,8 +38,12 @@ class ALS(Fitted):
         self.register_buffer("solved", torch.zeros(0, dim))
 
     def fit(self, split: Split) -> None:
-        """Fit the item factors Y, (N, D); store Y and Y (Y'Y + regularization)^-1."""
-        with library_threads() as threads:
+        """Fit the item factors Y, (N, D); store Y and Y (Y'Y + regularization)^-1.
+
+        Raises:
+            InputError: the factors became NaN.
+        """
+        with library_threads() as threads, finite_factors("als", "alpha or regularization"):
             model = self.library.AlternatingLeastSquares(
                 factors=self.dim,
                 iterations=self.iterations,

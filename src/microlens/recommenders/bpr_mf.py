@@ -7,7 +7,7 @@ from torch.nn import functional
 from microlens.data.split import Split
 from microlens.recommenders.counting import user_items
 from microlens.recommenders.fitted import Fitted, check_user_numbers
-from microlens.recommenders.implicit_library import implicit_module, library_seed, library_threads
+from microlens.recommenders.implicit_library import finite_factors, implicit_module, library_seed, library_threads
 
 
 class BPRMF(Fitted):
@@ -47,10 +47,10 @@ class BPRMF(Fitted):
         """Fit on a single thread: several threads update shared factors in no fixed order, so results would vary.
 
         Raises:
-            InputError: there are more users than float32 tells apart.
+            InputError: there are more users than float32 tells apart, or the factors became NaN.
         """
         check_user_numbers(split, "bpr_mf")
-        with library_threads():
+        with library_threads(), finite_factors("bpr_mf", "learning_rate or regularization"):
             model = self.library.BayesianPersonalizedRanking(
                 factors=self.dim,
                 iterations=self.iterations,

@@ -38,6 +38,19 @@ def library_threads() -> Iterator[int]:
         yield torch.get_num_threads()
 
 
+@contextmanager
+def finite_factors(model: str, options: str) -> Iterator[None]:
+    """Report factors that became NaN while a model is fitted.
+
+    Raises:
+        InputError: they did; names ``model`` and its ``options`` that may be too large.
+    """
+    try:
+        yield
+    except import_module("implicit.recommender_base").ModelFitError:
+        raise InputError(f"the factors of {model} became NaN or infinite; choose a smaller {options}.") from None
+
+
 def library_seed() -> int:
     """PyTorch's initial seed, reduced to the 32 bits that ``implicit`` accepts."""
     return torch.initial_seed() % 2**32

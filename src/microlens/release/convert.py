@@ -8,6 +8,7 @@ from microlens.files.writing import check_is_new, renamed_when_complete
 from microlens.release.exports import EXPORTS
 from microlens.release.folder import holds_pairs
 from microlens.release.formats import FORMATS, format_of, interactions_in
+from microlens.release.formats.matching import with_ids_of_events, with_one_part_each
 from microlens.release.formats.tables import Tables
 from microlens.release.given_split import PARTS
 from microlens.release.text_files import check_beginning, unpacked_name
@@ -67,6 +68,7 @@ def convert(
         raise InputError(f"there is no format '{to}' to write; accepted are {', '.join(EXPORTS)}.")
     check_is_new(out)
     tables, name = _read(source, format)
+    tables = with_ids_of_events(with_one_part_each(tables))
     with renamed_when_complete(out, [_WRITTEN]) as folder:
         written = EXPORTS[to].write(tables, folder)
     return Conversion(

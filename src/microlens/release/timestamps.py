@@ -37,7 +37,7 @@ class TimestampFault(Exception):  # noqa: N818 - the file is at fault
 class Moments:
     """Comparable times, as integers or decimals, and their unit.
 
-    ``unit`` is None if the numbers are not times since 1989 in any unit; they are then kept unchanged.
+    ``unit`` is None if the numbers are not times since 1989 in any unit; they are then whole and kept unchanged.
     """
 
     values: pl.Series
@@ -129,6 +129,8 @@ class Clock:
             seen = self._first["decimals"]
             raise TimestampFault(seen.row, f"'{seen.value}' is beyond 64-bit integers")
         self.unit = self._common_unit()
+        if self.unit is None and "fractions" in self._first:
+            raise self._fault("fractions", "is a fraction in no unit since 1989; write such times as whole numbers")
         if self.unit == "seconds" and "milliseconds from seconds" in self._first:
             raise self._fault("milliseconds from seconds", "is beyond 64-bit milliseconds")
         self.note = None if self.unit == "milliseconds" else _note(self.unit)
@@ -144,6 +146,8 @@ class Clock:
             self._remember(name, belongs, numbers, rows)
         self._remember("milliseconds from seconds", size >= _INT64 // 1000, numbers, rows)
         self._remember("decimals", size >= _ROUNDED_UP, numbers, rows)
+        if numbers.dtype == pl.Float64:
+            self._remember("fractions", numbers != numbers.round(), numbers, rows)
 
     def _remember(self, name: str, which: pl.Series, numbers: pl.Series, rows: pl.Series) -> None:
         """Keep the first of ``numbers`` in ``which``."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from microlens.errors import InputError
-from microlens.release.columns import ITEM, TAG, TIME, TITLE, USER, columns_by_name
+from microlens.release.columns import ITEM, TAG, TIME, TITLE, USER, columns_by_name, note_of_ignored
 from microlens.release.formats.tables import Tables, filled, read_cells, read_events
 from microlens.release.item_table import Form, read_rows
 from microlens.release.text_files import TextFile, beside, first_line, read_text, shown, unpacked_name
@@ -50,12 +50,13 @@ def read_movielens(path: Path) -> Tables:
     if found is None:
         raise InputError(f"{path} is empty; expected {ACCEPTED}.")
     layout = _layout(found[2])
-    events, notes = read_events(text, _read_ratings(text, layout, found[1], found[2]), ACCEPTED)
+    ratings, unread = _read_ratings(text, layout, found[1], found[2])
+    events, notes = read_events(text, ratings, ACCEPTED)
     written = unpacked_name(path)
     name = path.resolve().parent.name if written == layout.ratings else Path(written).stem
     films = beside(path, layout.films)
     if films is None:
-        return Tables(name=name, files=(path,), events=events, notes=(*text.notes, *notes))
+        return Tables(name=name, files=(path,), events=events, notes=(*text.notes, *notes, *unread))
     table, more = layout.read_films(films)
     return Tables(
         name=name,
@@ -63,7 +64,7 @@ def read_movielens(path: Path) -> Tables:
         events=events,
         titles=filled(table, "title"),
         tags=filled(table.filter(~pl.col("tag").is_in(_NO_GENRE)), "tag"),
-        notes=(*text.notes, *notes, *more),
+        notes=(*text.notes, *notes, *unread, *more),
     )
 
 
@@ -71,9 +72,10 @@ def _layout(line: str) -> _Layout:
     return next((layout for layout in _LAYOUTS if layout.separator in line), _LAYOUTS[-1])
 
 
-def _read_ratings(text: TextFile, layout: _Layout, first: int, line: str) -> pl.DataFrame:
+def _read_ratings(text: TextFile, layout: _Layout, first: int, line: str) -> tuple[pl.DataFrame, list[str]]:
+    """The cells of all ratings, and a note on columns that are not read."""
     if layout.separator != ",":
-        return read_cells(text, layout.separator, _RATINGS, ACCEPTED, skip_lines=first - 1).drop("rating")
+        return read_cells(text, layout.separator, _RATINGS, ACCEPTED, skip_lines=first - 1).drop("rating"), []
     columns = columns_by_name(line, {"user": USER, "item": ITEM, "timestamp": TIME})
     if columns is None:
         raise InputError(f"{text.path}, line {first}: the columns are '{shown(line)}'; expected {ACCEPTED}.")
@@ -82,7 +84,8 @@ def _read_ratings(text: TextFile, layout: _Layout, first: int, line: str) -> pl.
         names[place] = name
     unquoted = TextFile(path=text.path, content=text.content.replace(b'"', b""))  # the values are numbers
     cells = read_cells(unquoted, columns.separator, names, ACCEPTED, skip_lines=first)
-    return cells.select("line", *columns.positions)
+    unread = [name for name in columns.ignored if name != "rating"]  # which no format keeps
+    return cells.select("line", *columns.positions), note_of_ignored(text.path.name, unread)
 
 
 def _read_films_with_flags(path: Path) -> tuple[pl.DataFrame, list[str]]:
@@ -125,7 +128,7 @@ def _read_films_of_csv(path: Path) -> tuple[pl.DataFrame, list[str]]:
     rows = read_rows(text, _MOVIES)
     for line, why in rows.faults:
         raise InputError(f"{path}, line {line}: {why}; expected movieId,title,genres in each row.")
-    return _with_first_genre(rows.table), text.notes
+    return _with_first_genre(rows.table), [*text.notes, *rows.notes]
 
 
 def _with_first_genre(table: pl.DataFrame) -> pl.DataFrame:
