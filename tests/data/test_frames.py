@@ -332,11 +332,9 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_no_rows_and_short_users_are_refused(tmp_path: Path) -> None:
+def test_no_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the frame holds no interactions"):
         made(events().clear(), tmp_path / "mine")
-    with pytest.raises(InputError, match="no user has 5 or more items"):
-        made(events().unique("uid"), tmp_path / "mine")
 
 
 def test_a_dataset_describes_itself(tmp_path: Path) -> None:

@@ -195,13 +195,17 @@ def test_an_invalid_release_leaves_the_unfinished_dataset_of_another(
     assert content_of(tmp_path / "dataset.partial") == before
 
 
-def test_short_users_in_all_parts_are_refused(tmp_path: Path, small_parts: None) -> None:
+def test_users_too_short_for_the_papers_protocol_are_kept_for_others(tmp_path: Path, small_parts: None) -> None:
     (tmp_path / "release").mkdir()
     lines = [f"{user},{item},{START}\n" for user in range(100) for item in range(user % 4 + 1)]
     (tmp_path / "release" / "x_pairs.csv").write_text(HEADER + "".join(lines))
-    with pytest.raises(InputError, match=r"no user has 5 or more items, .* \(the longest of 100 has 4\)"):
-        prepare(tmp_path / "release", tmp_path / "dataset")
-    assert {path.name for path in tmp_path.iterdir()} == {"release"}
+    dataset = prepare(tmp_path / "release", tmp_path / "dataset")
+    said = "no user has 5 or more items, the protocol's minimum (the longest of 100 has 4); protocol.min_length sets"
+    assert any(said in note for note in dataset.manifest["notes"])
+    assert dataset.manifest["counts"]["paper_protocol"] == {"users": 0, "items": 0, "interactions": 0}
+    with pytest.raises(InputError, match=r"no user has 5 or more items, .*; protocol\.min_length sets another\."):
+        dataset.split(Protocol())
+    assert dataset.split(Protocol(min_length=3)).num_users == 50
 
 
 @pytest.mark.parametrize("times", ["datetime", "milliseconds", "text"])

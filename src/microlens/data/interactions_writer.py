@@ -13,7 +13,6 @@ from microlens.data.interactions import ARRAYS, Int64, Interactions
 from microlens.data.parquet_tables import ROWS, write_table
 from microlens.data.protocol import Protocol
 from microlens.data.split import make_split, nobody_left
-from microlens.errors import InputError
 from microlens.files.progress_bar import OnProgress
 from microlens.release.ids import Id, TextIds
 from microlens.release.sorted_events import Part, SortedEvents
@@ -62,7 +61,6 @@ def write_interactions(ordered: SortedEvents, folder: Path, on_progress: OnProgr
         on_progress: called with (done, total) interactions.
 
     Raises:
-        InputError: no user has as many items as the paper's protocol needs.
         OSError: the disk is full.
     """
     (folder / "interactions").mkdir(exist_ok=True)
@@ -176,7 +174,7 @@ class _Summary:
     def described(self, notes: list[str]) -> Described:
         """What was counted in all parts, and ``notes``."""
         if not self._users_kept:
-            raise InputError(nobody_left(self._users, self._longest, 0, self._protocol))
+            notes = [*notes, f"for the paper's protocol, {nobody_left(self._users, self._longest, 0, self._protocol)}"]
         items = len(self._item_ids)
         return Described(
             sizes=Sizes(users=self._users, items=items, interactions=self._events),

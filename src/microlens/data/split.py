@@ -182,7 +182,7 @@ def nobody_left(users: int, longest: int, rare: int, protocol: Protocol, lacking
     rare_out = f", without the {rare:,} items of fewer than {protocol.min_item_count}" if rare else ""
     return (
         f"no user has {protocol.min_length} or more items, the protocol's minimum "
-        f"(the longest of {users:,} has {longest}{rare_out}){lacking}."
+        f"(the longest of {users:,} has {longest}{rare_out}){lacking or '; protocol.min_length sets another'}."
     )
 
 

@@ -78,7 +78,7 @@ class UnfinishedDataset:
         """Sort interactions, ``rows`` at a time, without touching anything written before.
 
         Raises:
-            InputError: they are invalid, or no user has as many items as the paper's protocol needs.
+            InputError: they are invalid.
         """
         folder = self.folder / _SORTING
         folder.mkdir(exist_ok=True)
