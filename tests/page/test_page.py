@@ -390,6 +390,32 @@ def test_differences_are_paired() -> None:
     assert difference([worse], [better], "HR@10")["mean"] == pytest.approx(-0.05)
 
 
+def test_recall_is_shown_where_users_have_several_targets(tmp_path: Path) -> None:
+    sequences = [[*range(1 + user % 7, 36 + user % 5)] for user in range(40)]
+    random = {"split": "random", "max_length": 0, "max_history": 50}
+    folders = train_runs(tmp_path, sequences, **random)
+    popularity, sasrec = read_runs(folders)
+    values = [f"{100 * run.report.metrics['test']['all']['Recall@20']:.2f}" for run in (popularity, sasrec)]
+    write_page(tmp_path / "page.html", folders)
+    accuracy = (tmp_path / "page.html").read_text()
+    assert "Recall@20" in accuracy
+    assert all(f"{value}<" in accuracy for value in values)
+    _, split = open_data(popularity)
+    users, counts = np.unique(split.target_users("test"), return_counts=True)
+    assert counts.max() > 1
+    candidates = split.num_items - split.history_lengths("test")[users]
+    rng = np.random.default_rng(0)
+    drawn = [rng.permutation(c)[:n] < 10 for _ in range(300) for c, n in zip(candidates, counts, strict=True)]
+    assert chance(split)["Recall@10"] == pytest.approx(np.mean([found.mean() for found in drawn]), rel=0.03)
+    for command in (("evaluate", folders[1]), ("report", *folders)):
+        status, told, _ = run_command(*command)
+        assert status == 0
+        assert "Recall@20" in told
+        assert values[1] in told
+    status, told, _ = run_command("compare", *folders, "--metric", "Recall@20", "--json")
+    assert [f"{100 * line['value']:.2f}" for line in json.loads(told)] == values
+
+
 def test_runs_of_different_protocols_are_refused(runs: list[Path], tmp_path: Path) -> None:
     (other,) = train_runs(tmp_path, random_sequences(60, 40), max_history=4)[:1]
     with pytest.raises(InputError, match="protocol differs") as refused:

@@ -100,8 +100,9 @@ def evaluate(
 
 def _show_metrics(metrics: dict[str, dict[str, dict[str, float]]], num_targets: dict[str, dict[str, int]]) -> None:
     from microlens.cli.terminal_tables import metrics_table
+    from microlens.runs.terminal import uncut
 
-    console.print(metrics_table(metrics, num_targets))
+    uncut(console).print(metrics_table(metrics, num_targets))
 
 
 def recommend(
@@ -300,10 +301,11 @@ def report(
     from microlens.cli.terminal_tables import comparison_table
     from microlens.page import require_charts
     from microlens.page.comparison import read_runs
+    from microlens.runs.terminal import uncut
 
     if html is not None:
         require_charts()
-    console.print(comparison_table({run.name: run.report for run in read_runs(runs)}))
+    uncut(console).print(comparison_table({run.name: run.report for run in read_runs(runs)}))
     if html is not None:
         from microlens.page.run_page import write_page
 

@@ -27,14 +27,15 @@ limit: largest possible speedup of a step by a top1 cache, from multiply-adds"""
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_targets: Mapping[str, Any]) -> Table:
     """One row per part and cohort, with metrics in percent."""
-    from microlens.evaluation.metrics import METRICS
+    from microlens.evaluation.metrics import reported_names, reported_value
     from microlens.evaluation.report import COHORTS
 
-    table = Table("part", "targets", *(_right(name) for name in ("number", *METRICS)))
+    names = reported_names(metrics["test"]["all"])
+    table = Table("part", "targets", *(_right(name) for name in ("number", *names)))
     for part, by_cohort in metrics.items():
         for cohort in COHORTS:
             if num_targets[part][cohort]:
-                values = (f"{100 * by_cohort[cohort][metric]:.2f} %" for metric in METRICS)
+                values = (f"{100 * reported_value(by_cohort[cohort], metric):.2f} %" for metric in names)
                 table.add_row(part, cohort, f"{num_targets[part][cohort]:,}", *values)
         table.add_section()
     return table
@@ -42,11 +43,12 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], num_
 
 def comparison_table(reports: "Mapping[str, Report]") -> Table:
     """Test metrics of runs in percent, for all, warm and cold targets, with the 95 % interval of HR@10 over users."""
-    from microlens.evaluation.metrics import METRICS
+    from microlens.evaluation.metrics import reported_names, reported_value
     from microlens.evaluation.report import COHORTS
 
     some = next(iter(reports.values()))
-    table = Table("targets", "run", *(_right(name) for name in ("HR@10", "95 % interval", *METRICS[1:])))
+    names = reported_names(some.metrics["test"]["all"])
+    table = Table("targets", "run", *(_right(name) for name in ("HR@10", "95 % interval", *names[1:])))
     table.title = f"{some.dataset}, test, full ranking, percent"
     table.caption = f"protocol {some.protocol['hash']}; data {some.provenance['data_hash'][:12]}"
     for cohort in COHORTS[:3]:
@@ -55,7 +57,7 @@ def comparison_table(reports: "Mapping[str, Report]") -> Table:
             values = report.metrics["test"][cohort]
             if values:
                 low, high = report.intervals["test"][cohort]["HR@10"]
-                first, *others = (f"{100 * values[metric]:.2f}" for metric in METRICS)
+                first, *others = (f"{100 * reported_value(values, metric):.2f}" for metric in names)
                 interval = f"{100 * low:.2f}-{100 * high:.2f}"
                 table.add_row("" if index else f"{cohort} ({number:,})", name, first, interval, *others)
         table.add_section()

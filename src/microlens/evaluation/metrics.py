@@ -1,8 +1,8 @@
 """Ranking metrics, computed from the ranks of targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ METRICS = tuple(f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("HR", "NDC
 OF_SEVERAL = tuple(f"Recall@{cutoff}" for cutoff in CUTOFFS)
 """Reported in addition to :data:`METRICS` if users have several targets; with one target, Recall equals HR."""
 
+T = TypeVar("T")
 Ranks = npt.NDArray[np.integer]
 Users = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
@@ -115,6 +116,16 @@ def user_values(metric: str, ranks: Ranks, users: Users | None = None) -> Floats
 def metric_names(users: Users | None = None) -> tuple[str, ...]:
     """The metrics reported for targets of ``users`` (Q,)."""
     return METRICS if one_each(users) else (*METRICS, *OF_SEVERAL)
+
+
+def reported_names(values: Mapping[str, float]) -> tuple[str, ...]:
+    """The names of metrics in a report's ``values`` in the order of tables."""
+    return (*METRICS, *(name for name in OF_SEVERAL if name in values))
+
+
+def reported_value(values: Mapping[str, T], name: str) -> T:
+    """A report's value of a metric, or what its ``values`` hold for each; Recall is HR where they have none."""
+    return values[name] if name in values else values[name.replace("Recall", "HR")]
 
 
 def all_metrics(ranks: Ranks, users: Users | None = None) -> dict[str, float]:

@@ -134,6 +134,7 @@ def chance(split: Split) -> dict[str, float]:
         gains = np.cumsum(1 / np.log2(np.arange(2, cutoff + 2)))
         most = gains[np.minimum(targets, cutoff) - 1]
         expected[f"HR@{cutoff}"] = float(np.mean(_one_of(targets, reached, candidates)))
+        expected[f"Recall@{cutoff}"] = float(np.mean(reached / candidates))
         expected[f"NDCG@{cutoff}"] = float(np.mean(targets * gains[reached - 1] / candidates / most))
     return expected
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from microlens.evaluation.metrics import METRICS
+from microlens.evaluation.metrics import reported_names, reported_value
 from microlens.page.comparison import ComparedRun
 
 _COHORTS = {
@@ -17,27 +17,28 @@ _COMMIT_DIGITS = 12
 def accuracy_table(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> str:
     """Test metrics in percent with intervals: one row per cohort and run and one for chance, the best in bold."""
     targets = runs[0].report.num_targets["test"]
+    names = reported_names(runs[0].report.metrics["test"]["all"])
     bodies = []
     for cohort, heading in _COHORTS.items():
         if not targets[cohort]:
             continue
         heading_row = (
-            f'<tr><th colspan="{len(METRICS) + 1}" scope="rowgroup">{heading} '
+            f'<tr><th colspan="{len(names) + 1}" scope="rowgroup">{heading} '
             f"<small>({targets[cohort]:,} users)</small></th></tr>"
         )
-        rows = "".join(_accuracy_row(run, runs, cohort) for run in runs)
-        expected = "".join(f"<td>{100 * guess[metric]:.2f}</td>" for metric in METRICS)
+        rows = "".join(_accuracy_row(run, runs, cohort, names) for run in runs)
+        expected = "".join(f"<td>{100 * guess[metric]:.2f}</td>" for metric in names)
         chance = f'<tr class="chance"><th scope="row">chance</th>{expected}</tr>'
         bodies.append(f"<tbody>{heading_row}{rows}{chance}</tbody>")
-    return f"<table>{_head('run', *METRICS)}{''.join(bodies)}</table>"
+    return f"<table>{_head('run', *names)}{''.join(bodies)}</table>"
 
 
-def _accuracy_row(run: ComparedRun, runs: Sequence[ComparedRun], cohort: str) -> str:
+def _accuracy_row(run: ComparedRun, runs: Sequence[ComparedRun], cohort: str, names: Sequence[str]) -> str:
     cells = []
-    for metric in METRICS:
-        value = run.report.metrics["test"][cohort][metric]
-        low, high = run.report.intervals["test"][cohort][metric]
-        best = max(other.report.metrics["test"][cohort][metric] for other in runs)
+    for metric in names:
+        value = reported_value(run.report.metrics["test"][cohort], metric)
+        low, high = reported_value(run.report.intervals["test"][cohort], metric)
+        best = max(reported_value(other.report.metrics["test"][cohort], metric) for other in runs)
         number = f"{100 * value:.2f}"
         number = f"<b>{number}</b>" if value == best > 0 else number
         cells.append(f"<td>{number}<small>{100 * low:.2f}&ndash;{100 * high:.2f}</small></td>")

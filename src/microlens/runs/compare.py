@@ -7,7 +7,7 @@ import polars as pl
 
 from microlens.data.split import Part, check_part
 from microlens.errors import InputError
-from microlens.evaluation.metrics import METRICS
+from microlens.evaluation.metrics import reported_names
 from microlens.runs.compared_rows import lines_of, rows_of
 from microlens.runs.run import Run
 
@@ -24,7 +24,7 @@ def compare(
 
     Args:
         runs: runs, or their folders, of at least two configurations on the same data and protocol.
-        metrics: names of :data:`microlens.evaluation.metrics.METRICS`.
+        metrics: metrics that the reports have, such as "HR@10", and "Recall@10" where users have several targets.
         part: "valid" or "test".
 
     Returns:
@@ -49,10 +49,11 @@ def compare(
 def _check(runs: Sequence[Run], metrics: Sequence[str]) -> None:
     if len(runs) < 2:
         raise InputError(f"{len(runs)} runs were given; a comparison needs at least two.")
-    for metric in metrics:
-        if metric not in METRICS:
-            raise InputError(f"there is no metric '{metric}'; accepted are {', '.join(METRICS)}.")
     first, *others = runs
+    names = reported_names(first.report.metrics["test"]["all"])
+    for metric in metrics:
+        if metric not in names:
+            raise InputError(f"there is no metric '{metric}'; accepted are {', '.join(names)}.")
     for run in others:
         for what, key in (("data", "data_hash"), ("protocol", "hash")):
             mine, theirs = (
