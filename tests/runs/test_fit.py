@@ -12,6 +12,7 @@ import microlens as ml
 from microlens.building import options_of
 from microlens.config.run_config import RunConfig
 from microlens.config.sections import TrainSection
+from microlens.errors import InputError
 from microlens.evaluation.report import read_ranks
 from microlens.evaluation.significance import difference
 from microlens.recommenders import RECOMMENDERS
@@ -181,3 +182,17 @@ def test_compare_tells_the_paired_difference(data: ml.Dataset, tmp_path: Path) -
         ml.compare([one, other])
     with pytest.raises(ml.InputError, match="no metric 'MAP@3'; accepted are HR@10"):
         ml.compare([one, two], metrics=["MAP@3"])
+
+
+@pytest.mark.parametrize("folder", [None, 5, ["runs/mine"]])
+def test_a_run_is_opened_by_a_path(folder: Any) -> None:
+    with pytest.raises(InputError, match=r"folder is .*; it must be the path of a folder\."):
+        ml.load(folder)
+    with pytest.raises(InputError, match=r"dataset is 5; it must be the path of a folder\."):
+        ml.load("runs/mine", 5)  # type: ignore[arg-type]
+
+
+def test_towers_are_a_list(make_dataset: Callable[[list[list[int]]], Path], tmp_path: Path) -> None:
+    dataset = make_dataset(random_sequences(30, 12))
+    with pytest.raises(InputError, match=r"encoder\.towers must be a list of at least two encoder tables"):
+        ml.fit(str(dataset), "sasrec", output=tmp_path / "run", encoder={"name": "sum", "towers": "id"})

@@ -449,6 +449,7 @@ def test_what_a_run_misses_of_a_new_item_is_said(
         ),
         ("words", ("--add-title", ""), "an item of which nothing is known cannot be ranked by this run"),
         ("words", ("--add-title", "  "), "an item of which nothing is known cannot be ranked by this run"),
+        ("words", ("--add-tag", "cats"), "an item with the tag 'cats' cannot be ranked by this run"),
         (
             "video",
             ("--add-title", "A title"),

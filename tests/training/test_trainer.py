@@ -431,6 +431,8 @@ def test_a_start_that_does_not_fit_is_refused(make_dataset: MakeDataset, tmp_pat
     best = source.output / "checkpoints" / "best.safetensors"
     for message, sections in (
         ("which does not exist", {"train": {"start_from": tmp_path / "none.safetensors"}}),
+        ("folder; it takes RUN/checkpoints/best", {"train": {"start_from": source.output}}),
+        ("damaged or no checkpoint", {"train": {"start_from": source.output / "report.json"}}),
         ("a checkpoint of another model", {"train": {"start_from": best}, "model": {"dim": 16}}),
         ("this model has a vector per user", {"train": {"start_from": best}, "model": {"name": "lightgcn"}}),
     ):

@@ -52,8 +52,9 @@ class NewItem:
 
     @property
     def name(self) -> str:
-        """Its title, or else the path of its video or cover."""
-        return self.title.strip() or str(self.video or self.cover or "an item of which nothing is known")
+        """Its title, or else the path of its video or cover, or its tag."""
+        tag = f"an item with the tag '{self.tag.strip()}'" if self.tag.strip() else "an item of which nothing is known"
+        return self.title.strip() or str(self.video or self.cover or tag)
 
     def lacks(self, reads: Iterable[str]) -> list[str]:
         """What is missing of what encoders read, in words; see :attr:`ItemEncoder.reads_of_new`."""

@@ -108,7 +108,7 @@ def _encoder_table(encoder: Encoder) -> dict[str, Any]:
     if "name" not in table:
         raise InputError(f"encoder is {table!r}, which has no name; expected a table such as {{'name': 'id'}}.")
     table["name"] = _name_of(table["name"], ENCODERS)
-    if "towers" in table:
+    if isinstance(table.get("towers"), list | tuple):
         table["towers"] = [_encoder_table(tower) for tower in table["towers"]]
     return table
 

@@ -52,7 +52,7 @@ def new_item_curve(
     return pl.DataFrame(
         {
             "offset": offsets,
-            "loss": 1 - reached.sum(1) / max(1, len(hits)),
+            "loss": 1 - reached.sum(1) / len(hits) if len(hits) else np.zeros(len(offsets)),
             "known": reached.mean(1),
             "new": np.stack([new < offset for offset in offsets]).mean(1),
         }

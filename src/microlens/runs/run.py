@@ -42,6 +42,12 @@ class Run:
     def __init__(
         self, folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False
     ) -> None:
+        for name, path, kinds in (
+            ("folder", folder, (str, Path)),
+            ("dataset", dataset, (str, Path, Dataset, type(None))),
+        ):
+            if not isinstance(path, kinds):
+                raise InputError(f"{name} is {shown(path)}; it must be the path of a folder.")
         self.folder = Path(folder)
         self.config = read_config(self.folder)
         self.report = Report.read(self.folder)

@@ -22,6 +22,7 @@ from microlens.recommenders.base import Recommender
 from microlens.training.row_adamw import ROW_STEPS
 
 FRESH = "train the run again with fresh=True"
+BEST_OF_RUN = "RUN/checkpoints/best.safetensors of a run RUN"
 T = TypeVar("T")
 _ADAMW_STATE = ("exp_avg", "exp_avg_sq", "step")  # the state that AdamW keeps for each parameter, beside row steps
 
@@ -126,11 +127,20 @@ def start_from(model: Recommender, path: Path) -> None:
     Raises:
         InputError: there is no such checkpoint, the model identifies users by number, or the shared tensors differ.
     """
+    if path.is_dir():
+        raise InputError(
+            f"train.start_from is {path}, a folder; it takes RUN/checkpoints/best.safetensors of a run RUN."
+        )
     if not path.is_file():
         raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
     if model.known_users_only or model.fits_at_once:
         raise InputError("train.start_from needs a model that reads histories; this model has a vector per user.")
-    tensors, _ = load(path)
+    try:
+        tensors, _ = load(path)
+    except InputError:
+        raise InputError(
+            f"train.start_from is {path}, which is damaged or no checkpoint of microlens; it takes {BEST_OF_RUN}."
+        ) from None
     ids = {name for name, part in model.named_modules() if isinstance(part, IdEncoder)}
     expected = {
         name: tensor
