@@ -78,7 +78,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 def keep_freed_memory() -> bool:
     """Make this process keep freed memory for later steps of the same shapes; return True if that is possible.
 
-    A training step on a CPU frees and allocates the same hundreds of megabytes again and again. glibc returns large
+    A training step or a ranking on a CPU frees and allocates the same megabytes again and again. glibc returns large
     blocks to the system at once, and the system clears each page again: this took more than half of a step of DSSM with
     D = 512. Not for content encoders, whose blocks of many shapes would accumulate. Only glibc supports this; elsewhere
     nothing changes.
