@@ -249,6 +249,11 @@ def test_targets_that_never_leave_the_list_give_no_offset(run: Run, monkeypatch:
     assert new_item_curve(run)["offset"].to_list() == [-np.inf, 0.0, np.nextafter(1.0, 0), np.nextafter(2.0, 0)]
 
 
+def test_without_hits_nothing_is_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_items, "_limits", lambda *_: (np.full(5, -np.inf), np.array([0.5])))
+    assert new_item_curve(run)["loss"].to_list() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [

@@ -123,10 +123,10 @@ def test_rows_of_items_whose_ids_cannot_be_those_of_the_interactions_are_counted
     header = "item_id:token\ttitle:token_seq\n"
     files = {
         "a.inter": INTER + "1\t1\t3\t978300760\n1\t2\t3\t978300761\n",
-        "a.item": header + "1.0\tx\nabc\tq\n[PAD]\tz\n",
+        "a.item": header + "1.0\tx\nabc\tq\n[PAD]\tz\n1\ty\n",
     }
     done = convert(write(tmp_path / "a", files), tmp_path / "out", to=to)
-    said = "titles: dropped are rows whose ids are no integers, as those of the interactions are: 2, the first of 'abc'"
+    said = "titles: dropped are rows whose ids are no integers, as those of the interactions are: 2, such as 'abc'"
     assert said in done.notes
     assert done.titles == 1
     if to == "official":

@@ -14,8 +14,7 @@ CUT_OFF = "†"
 def curve(job: Job, report: Report) -> dict[str, Any]:
     """Training of one seed: by epoch the loss and the validation metrics, and where and why it ended.
 
-    ``most_epochs`` is ``train.epochs``; ``stopped_early`` is true if ``train.patience`` ended the
-    training, be it with the last epoch.
+    ``most_epochs`` is ``train.epochs``; ``stopped_early`` is true if the last ``train.patience`` epochs were no better.
 
     Raises:
         InputError: ``metrics.jsonl`` of the run is missing or damaged.

@@ -14,7 +14,7 @@ PREPARE_AGAIN = "prepare the dataset again"
 
 
 class _Fields(BaseModel):
-    """A table of the manifest; built when a manifest is read, as one schema, because that takes a command's time."""
+    """A table of the manifest. Its schema is built when a manifest is read, not on import, which commands wait for."""
 
     model_config = ConfigDict(defer_build=True)
 

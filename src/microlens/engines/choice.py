@@ -19,9 +19,8 @@ def choose_engine(
     if name == "ray":
         if workers is not None:
             raise InputError(f"{option} belongs to --engine local; a Ray job uses all CPUs of the cluster.")
-        from microlens.engines.ray_cluster import (
-            RayEngine,
-        )  # not above, because it takes longer to import than the rest
+        # Not above, because it takes longer to import than the rest.
+        from microlens.engines.ray_cluster import RayEngine
 
         return RayEngine(ray_address)
     if ray_address is not None:

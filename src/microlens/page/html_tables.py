@@ -24,7 +24,7 @@ def accuracy_table(runs: Sequence[ComparedRun], guess: Mapping[str, float]) -> s
             continue
         heading_row = (
             f'<tr><th colspan="{len(names) + 1}" scope="rowgroup">{heading} '
-            f"<small>({targets[cohort]:,} users)</small></th></tr>"
+            f"<small>({targets[cohort]:,} targets)</small></th></tr>"
         )
         rows = "".join(_accuracy_row(run, runs, cohort, names) for run in runs)
         expected = "".join(f"<td>{100 * guess[metric]:.2f}</td>" for metric in names)

@@ -55,7 +55,7 @@ def _accuracy_panel(runs: Sequence[ComparedRun], split: Split, cohort: str, gues
     best = max(bar.value for bar in bars)
     rows = [_accuracy_row(run, bar, bar.value == best > 0, longest, guess) for run, bar in zip(runs, bars, strict=True)]
     number = runs[0].report.num_targets["test"][cohort]
-    return _panel(_COHORTS[cohort][0], f"{METRIC}, {number:,} users", _leader(runs, split, cohort), rows)
+    return _panel(_COHORTS[cohort][0], f"{METRIC}, {number:,} targets", _leader(runs, split, cohort), rows)
 
 
 def _leader(runs: Sequence[ComparedRun], split: Split, cohort: str) -> str:
@@ -68,7 +68,7 @@ def _leader(runs: Sequence[ComparedRun], split: Split, cohort: str) -> str:
     names = f"<b>{escape(best.name)}</b> leads {escape(second.name)} by"
     if low <= 0:
         names = f"No clear winner: {escape(best.name)} and {escape(second.name)} differ by"
-    interval = f"95&nbsp;% interval over users {_points(low)} to {_points(high)}, one seed each"
+    interval = f"95&nbsp;% interval over users {_points(low)} to {_points(high)}, one run each"
     return f"{names} {_points(ahead)} points ({interval})."
 
 

@@ -101,7 +101,7 @@ def train_rqvae(
     """Train an RQ-VAE on vectors (N, F) and quantise them with it.
 
     Training starts with codebooks by k-means of the first batch. It resumes from ``saved``, with bitwise identical
-    results on the same machine, if that is of the same vectors and arguments and not damaged.
+    results on the same machine, if that was written for the same vectors and arguments; a damaged file is ignored.
 
     Args:
         vectors: (N, F).
@@ -163,7 +163,7 @@ def _optimizer_state(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
 
 
 def _resume(model: RQVAE, optimizer: torch.optim.AdamW, path: Path, identity: dict[str, Any]) -> int:
-    """Load the state of an interrupted training; return the number of epochs done, 0 if there is no state of it."""
+    """Load the state of an interrupted training; return the number of epochs done, 0 without such a state."""
     try:
         tensors, facts = checkpoint.load(path)
     except InputError:  # missing or damaged

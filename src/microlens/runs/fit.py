@@ -15,7 +15,7 @@ from microlens.errors import InputError, shown
 from microlens.recommenders import RECOMMENDER_REGISTRY, RECOMMENDERS
 from microlens.recommenders.base import Recommender
 from microlens.runs.assembly import takes_encoder
-from microlens.runs.run import Run
+from microlens.runs.run import Run, folder_path
 from microlens.runs.train import train
 
 Encoder = str | type[ItemEncoder] | Mapping[str, Any]
@@ -61,8 +61,8 @@ def fit(
     """
     name = _name_of(model, RECOMMENDERS)
     table: dict[str, Any] = {
-        "dataset": _path(data.folder if isinstance(data, Dataset) else data, "data"),
-        "output": _path(output, "output"),
+        "dataset": folder_path(data.folder if isinstance(data, Dataset) else data, "data"),
+        "output": folder_path(output, "output"),
         "seed": seed,
         "model": {"name": name},
         "train": {},
@@ -81,12 +81,6 @@ def fit(
     config = RunConfig.of(table)
     train(config, fresh=fresh, progress=progress)
     return Run(config.output, config.dataset, progress=progress)
-
-
-def _path(given: object, what: str) -> str:
-    if not isinstance(given, (str, Path)) or "\0" in str(given):
-        raise InputError(f"{what} is {shown(given)}; it must be the path of a folder.")
-    return str(given)
 
 
 def _listed(parts: object) -> Iterable[Any]:

@@ -42,17 +42,12 @@ class Run:
     def __init__(
         self, folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False
     ) -> None:
-        for name, path, kinds in (
-            ("folder", folder, (str, Path)),
-            ("dataset", dataset, (str, Path, Dataset, type(None))),
-        ):
-            if not isinstance(path, kinds):
-                raise InputError(f"{name} is {shown(path)}; it must be the path of a folder.")
-        self.folder = Path(folder)
+        given = dataset.folder if isinstance(dataset, Dataset) else dataset
+        self._dataset = None if given is None else folder_path(given, "dataset")
+        self.folder = folder_path(folder, "folder")
         self.config = read_config(self.folder)
         self.report = Report.read(self.folder)
         self.progress = progress
-        self._dataset = dataset.folder if isinstance(dataset, Dataset) else None if dataset is None else Path(dataset)
 
     @property
     def name(self) -> str:
@@ -218,6 +213,17 @@ class Run:
             f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._summary().items()
         )
         return f"<table>{rows}</table>"
+
+
+def folder_path(given: object, what: str) -> Path:
+    """The path of a folder that was given as the argument ``what``.
+
+    Raises:
+        InputError: it is no path.
+    """
+    if not isinstance(given, (str, Path)) or "\0" in str(given):
+        raise InputError(f"{what} is {shown(given)}; it must be the path of a folder.")
+    return Path(given)
 
 
 def load(folder: str | Path, dataset: str | Path | Dataset | None = None, *, progress: bool = False) -> Run:

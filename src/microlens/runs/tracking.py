@@ -75,7 +75,10 @@ def tracked(config: RunConfig | None, say: Say) -> Iterator[OnEpoch]:
     Raises:
         InputError: the package of a service is not installed.
     """
-    named = {} if config is None else config.track.model_dump(exclude_none=True)
+    if config is None:
+        yield lambda line: None
+        return
+    named = config.track.model_dump(exclude_none=True)
     libraries = {name: _library(name) for name in _BEGIN if name in named}  # all of them, before a run is begun
     begun: list[Begun] = []
 
@@ -85,7 +88,6 @@ def tracked(config: RunConfig | None, say: Say) -> Iterator[OnEpoch]:
 
     try:
         for name, library in libraries.items():
-            assert config is not None
             begun.append(_BEGIN[name](config, library, Service(name, say)))
         yield send
     finally:

@@ -128,9 +128,7 @@ def start_from(model: Recommender, path: Path) -> None:
         InputError: there is no such checkpoint, the model identifies users by number, or the shared tensors differ.
     """
     if path.is_dir():
-        raise InputError(
-            f"train.start_from is {path}, a folder; it takes RUN/checkpoints/best.safetensors of a run RUN."
-        )
+        raise InputError(f"train.start_from is {path}, a folder; it takes {BEST_OF_RUN}.")
     if not path.is_file():
         raise InputError(f"train.start_from is {path}, which does not exist; train that run first.")
     if model.known_users_only or model.fits_at_once:

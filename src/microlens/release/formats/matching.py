@@ -32,7 +32,7 @@ def with_one_part_each(tables: Tables) -> Tables:
 def with_ids_of_events(tables: Tables) -> Tables:
     """The tables without rows of titles, tags, likes and comments whose ids are no integers, if those of events are.
 
-    The ids that stay are written as integers are, such as 1 for 1.0.
+    The ids that stay are written as integers are, such as 1 for 1.0, and the first row of an item counts.
     """
     changed: SideTables = {}
     notes = list(tables.notes)
@@ -43,14 +43,14 @@ def with_ids_of_events(tables: Tables) -> Tables:
         if table is None or not names:
             continue
         read = table.with_columns(integers(pl.col(name)) for name in names)
-        good = read.select(pl.all_horizontal(pl.col(names).is_not_null())).to_series()
-        if not good.all():
-            first = table.filter(~good).select(names).row(0)
-            wrong = next(value for value, name in zip(first, names, strict=True) if read.filter(~good)[name][0] is None)
+        kept = read.drop_nulls(names).with_columns(pl.col(names).cast(pl.String))
+        if len(kept) < len(read):
+            wrong = pl.concat([table[name].filter(read[name].is_null()) for name in names])
             notes.append(
                 f"{kind}: dropped are rows whose ids are no integers, as those of the interactions are: "
-                f"{int((~good).sum()):,}, the first of '{shown(wrong or '')}'"
+                f"{len(read) - len(kept):,}, such as '{shown(wrong[0] or '')}'"
             )
-        kept = read.filter(good).with_columns(pl.col(names).cast(pl.String))
+        if kind != "comments":  # of which an item may have several
+            kept = kept.unique("item", keep="first", maintain_order=True)
         changed[kind] = None if kept.is_empty() else kept
     return replace(tables, **changed, notes=tuple(notes))
